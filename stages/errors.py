@@ -1,0 +1,76 @@
+"""Errors that a user can mend, and the guard that prints them as one line.
+
+A fault of the user's (a wrong parameter, an unreadable source, weights that cannot be had) is a
+`UserError`: it is printed as one line and the program exits with 1. Any other exception is a fault
+of ours and keeps its traceback.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import ClassVar
+
+
+class UserError(Exception):
+    """What was received, what was expected, and what to do about it, in one line."""
+
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, received: str, expected: str, remedy: str) -> None:
+        self.received, self.expected, self.remedy = received, expected, remedy
+        super().__init__(one_line(f"{received}; expected {expected}; {remedy}"))
+
+
+class ParameterError(UserError):
+    """A value in params.yaml that cannot be used."""
+
+    kind = "params.yaml"
+
+
+class DataError(UserError):
+    """Pictures, or a table about them, that cannot be used."""
+
+    kind = "data"
+
+
+class WeightsError(UserError):
+    """Weights that cannot be had, or are not what they should be."""
+
+    kind = "weights"
+
+
+class EngineError(UserError):
+    """An inference engine or a precision that this machine does not offer."""
+
+    kind = "engine"
+
+
+class UserErrors(Exception):
+    """Several faults, found together so that they can be mended together."""
+
+    def __init__(self, faults: list[UserError]) -> None:
+        self.faults = faults
+        super().__init__("\n".join(str(fault) for fault in faults))
+
+
+def one_line(text: str) -> str:
+    """Return `text` with every control character escaped, so that a file name cannot break a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program's `main`; print a user's fault as one line on stderr and exit with 1.
+
+    Log lines go to stderr without time stamps: DVC and Prefect add their own.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.captureWarnings(capture=True)
+    try:
+        main()
+    except UserErrors as group:
+        for fault in group.faults:
+            print(f"{fault.kind}: {fault}", file=sys.stderr)
+        sys.exit(1)
+    except UserError as fault:
+        print(f"{fault.kind}: {fault}", file=sys.stderr)
+        sys.exit(1)

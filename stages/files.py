@@ -1,0 +1,126 @@
+"""Writing files completely or not at all, and with the same bytes every time.
+
+A stage killed while it writes leaves a temporary name behind, never half a file under the name that
+others read. Equal content gives equal bytes: keys are sorted, floats have one format, and archives
+carry no dates; DVC would otherwise rerun all that reads them.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+FLOAT_FORMAT = "%.9g"
+# The first moment that a zip archive can name.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it becomes `path`, on failure it disappears."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        if temporary.is_dir() and path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder that becomes `path` when the block succeeds."""
+    with replacing(path) as temporary:
+        temporary.mkdir(parents=True)
+        yield temporary
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 with `\\n` line ends."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` as JSON with sorted keys. Floats keep nine digits; NaN and infinity become null."""
+    text = json.dumps(_plain(value), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping that `write_json` wrote."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write `table` as CSV without its index. Floats keep nine digits."""
+    write_text(path, table.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n"))
+
+
+def read_csv(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return a table that `write_csv` wrote; the columns named in `text` stay text ('NA', '001')."""
+    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write one array in NumPy's `.npy` format."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+def strip_dates(archive: Path) -> None:
+    """Rewrite a zip archive, such as a `.keras` file, without dates: equal content, equal bytes."""
+    with replacing(archive) as temporary:
+        with zipfile.ZipFile(archive) as old, zipfile.ZipFile(temporary, "w") as new:
+            for name in sorted(old.namelist()):
+                info = zipfile.ZipInfo(name, _EPOCH)
+                info.compress_type = old.getinfo(name).compress_type
+                with old.open(name) as source, new.open(info, "w", force_zip64=True) as target:
+                    if name == "metadata.json":
+                        target.write(_without_date(source.read()))
+                    else:
+                        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def scratch_folder(name: str) -> Path:
+    """Make a new folder for files that no other stage reads, inside the project and out of git."""
+    parent = Path(".cache")
+    parent.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+
+
+def _without_date(metadata: bytes) -> bytes:
+    """Drop the date from a `.keras` file's metadata (`keras.saving` writes `date_saved` there)."""
+    value = json.loads(metadata)
+    value.pop("date_saved", None)
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON's own types, NumPy's scalars among them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(FLOAT_FORMAT % value) if np.isfinite(value) else None
+    return value
