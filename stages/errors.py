@@ -45,7 +45,7 @@ class EngineError(UserError):
     kind = "engine"
 
 
-class UserErrors(Exception):
+class GroupedUserError(Exception):
     """Several faults, found together so that they can be mended together."""
 
     def __init__(self, faults: list[UserError]) -> None:
@@ -67,7 +67,7 @@ def run(main: Callable[[], None]) -> None:
     logging.captureWarnings(capture=True)
     try:
         main()
-    except UserErrors as group:
+    except GroupedUserError as group:
         for fault in group.faults:
             print(f"{fault.kind}: {fault}", file=sys.stderr)
         sys.exit(1)

@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
@@ -50,7 +50,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 with `\\n` line ends."""
+    """Write `text` as UTF-8; lines end in a line feed on every system."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -85,16 +85,15 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 def strip_dates(archive: Path) -> None:
     """Rewrite a zip archive, such as a `.keras` file, without dates: equal content, equal bytes."""
-    with replacing(archive) as temporary:
-        with zipfile.ZipFile(archive) as old, zipfile.ZipFile(temporary, "w") as new:
-            for name in sorted(old.namelist()):
-                info = zipfile.ZipInfo(name, _EPOCH)
-                info.compress_type = old.getinfo(name).compress_type
-                with old.open(name) as source, new.open(info, "w", force_zip64=True) as target:
-                    if name == "metadata.json":
-                        target.write(_without_date(source.read()))
-                    else:
-                        shutil.copyfileobj(source, target, 1 << 20)
+    with replacing(archive) as temporary, zipfile.ZipFile(archive) as old, zipfile.ZipFile(temporary, "w") as new:
+        for name in sorted(old.namelist()):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.compress_type = old.getinfo(name).compress_type
+            with old.open(name) as source, new.open(info, "w", force_zip64=True) as target:
+                if name == "metadata.json":
+                    target.write(_without_date(source.read()))
+                else:
+                    shutil.copyfileobj(source, target, 1 << 20)
 
 
 def scratch_folder(name: str) -> Path:

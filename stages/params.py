@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from stages.errors import ParameterError, UserErrors
+from stages.errors import ParameterError, GroupedUserError
 
 FILE = Path("params.yaml")
 
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -70,9 +70,7 @@ for _tag, _pattern, _first in (
     ),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
 ):
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first)
-    )
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
 @cache
@@ -113,11 +111,11 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
 
 
 def parse(cls: type[S], value: object, key: str) -> S:
-    """Return `value` as `cls`; raise UserErrors with one ParameterError for each fault in it."""
+    """Return `value` as `cls`; raise GroupedUserError with one ParameterError for each fault in it."""
     try:
         return cls.model_validate(value)
     except ValidationError as error:
-        raise UserErrors([_fault(cls, key, dict(detail)) for detail in error.errors()]) from error
+        raise GroupedUserError([_fault(cls, key, dict(detail)) for detail in error.errors()]) from error
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""What happens to pictures before a network sees them. No TensorFlow."""

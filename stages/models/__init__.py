@@ -1,0 +1,1 @@
+"""Backbones, weights, heads, training and inference."""
