@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from stages.errors import ParameterError, GroupedUserError
+from stages.errors import GroupedUserError, ParameterError
 
 FILE = Path("params.yaml")
 
@@ -110,6 +110,28 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+class _Common(Section):
+    """The keys at the top level of params.yaml that belong to no section."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    threads: int = Field(ge=1, le=1024)
+
+
+def seed(path: Path = FILE) -> int:
+    """Return the seed of everything random."""
+    return common(read(path)).seed
+
+
+def threads(path: Path = FILE) -> int:
+    """Return the number of CPU threads that a computing stage uses."""
+    return common(read(path)).threads
+
+
+def common(params: Mapping[str, Any]) -> "_Common":
+    """Return the top-level numbers of `params`; raise all their faults together."""
+    return parse(_Common, {key: params[key] for key in _Common.model_fields if key in params}, "")
+
+
 def parse(cls: type[S], value: object, key: str) -> S:
     """Return `value` as `cls`; raise GroupedUserError with one ParameterError for each fault in it."""
     try:
@@ -141,7 +163,7 @@ def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterE
     """Turn one of pydantic's error details into our one line."""
     # Positions that pydantic adds for the branches of a union are no part of the user's key.
     parts = [str(part) for part in detail["loc"] if not re.search(r"[\[\]()]|^(str|int|float|bool|none)$", str(part))]
-    full = ".".join([key, *parts])
+    full = ".".join([key, *parts]).strip(".")
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = _fields(cls, parts[:-1])

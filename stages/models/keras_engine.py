@@ -1,0 +1,92 @@
+"""TensorFlow as Keras drives it: set-up for repeatable runs, forward passes, files, conversion to OpenVINO."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before TensorFlow is imported: its C++ code logs four lines at every start otherwise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stages.files import read_json, replacing, strip_dates
+
+BACKBONE = "backbone.keras"
+
+
+def repeatable(seed: int, threads: int) -> None:
+    """Make all that follows in this process depend on `seed` and `threads` alone, bit for bit.
+
+    Source: https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write a `.keras` file completely or not at all; equal models give equal bytes."""
+    with replacing(path) as temporary:
+        # Keras looks at the suffix.
+        with_suffix = temporary.with_suffix(".keras")
+        model.save(with_suffix)
+        strip_dates(with_suffix)
+        with_suffix.replace(temporary)
+
+
+def load(path: Path) -> keras.Model:
+    """Read a `.keras` file for inference or further training."""
+    return keras.models.load_model(path, compile=False)
+
+
+def forward(folder: Path, precision: str) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
+    """Return a function from raw pictures (n, size, size, 3) to the frozen part's outputs, by TensorFlow.
+
+    The reduced precisions are Keras's mixed ones: variables stay float32.
+    """
+    model = load(folder / BACKBONE)
+    bottom = read_json(folder / "backbone.json")["cut"]
+    if precision != "float32":
+        for layer in model.layers:
+            layer.dtype_policy = f"mixed_{precision}"
+    outputs = {"features": model.output}
+    if bottom:
+        outputs["cut"] = model.get_layer(bottom).output
+    network = keras.Model(model.input, outputs)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = network(pictures, training=False)
+        return {name: tf.cast(value, tf.float32) for name, value in found.items()}
+
+    return lambda pictures: {
+        name: value.numpy() for name, value in step(tf.cast(tf.convert_to_tensor(pictures), tf.float32)).items()
+    }
+
+
+def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) -> Any:
+    """Convert the network between `inputs` and `outputs` to an OpenVINO model with the outputs' names.
+
+    The batch size stays open. Raises what OpenVINO raises for an operation that it does not know.
+    """
+    import openvino
+
+    network = keras.Model(inputs, list(outputs.values()))
+    signature = tf.TensorSpec((None, *inputs.shape[1:]), tf.float32, name="inputs")
+    traced = tf.function(lambda tensor: network(tensor, training=False), input_signature=[signature])
+    converted = openvino.convert_model(traced.get_concrete_function())
+    for output, name in zip(converted.outputs, outputs, strict=True):
+        output.get_tensor().set_names({name})
+    return converted
+
+
+def save_openvino(model: Any, path: Path) -> None:
+    """Write `path` (.xml) and the weights beside it (.bin), in float32, with the same bytes for the same network."""
+    import openvino
+
+    openvino.save_model(model, str(path), compress_to_fp16=False)

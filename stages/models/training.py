@@ -1,0 +1,209 @@
+"""Training: views in a repeatable order, one phase of epochs, and which epoch's weights are kept."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_class_weight
+
+from stages.errors import ParameterError
+from stages.models.heads import compile_for
+from stages.models.recipe import Recipe
+
+log = logging.getLogger(__name__)
+HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+class Views(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches of one split, read from an array file as they are needed.
+
+    Each item is inputs (n, ...) float32, targets (n, classes) one-hot float32 and sample weights (n,)
+    float32. With `seed` the order is drawn anew for every epoch, from the seed and the epoch alone.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        targets: NDArray[np.int64],
+        classes: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        class_weights: NDArray[np.float64] | None = None,
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.inputs = np.load(file, mmap_mode="r", allow_pickle=False)
+        if len(self.inputs) != len(targets):
+            raise ValueError(f"{file} has {len(self.inputs)} rows, its index {len(targets)}")
+        self.targets, self.classes, self.batch_size, self.seed = targets, classes, batch_size, seed
+        weights = np.ones(classes) if class_weights is None else class_weights
+        self.weights = weights[targets].astype(np.float32)
+        self.epoch = 0
+        self._shuffle()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.targets) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        inputs = np.asarray(self.inputs[rows], dtype=np.float32)
+        return inputs, np.eye(self.classes, dtype=np.float32)[self.targets[rows]], self.weights[rows]
+
+    def on_epoch_end(self) -> None:
+        """Draw the order of the next epoch."""
+        self.epoch += 1
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        count = len(self.targets)
+        if self.seed is None:
+            self.order = np.arange(count)
+        else:
+            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
+
+
+def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float64] | None:
+    """Return a weight for each class, (classes,), or None for `none`.
+
+    `balanced` is scikit-learn's views / (classes * views of the class), so that each class counts the
+    same in all: https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html
+    """
+    if kind == "none":
+        return None
+    weights: NDArray[np.float64] = compute_class_weight("balanced", classes=np.arange(classes), y=targets)
+    return weights
+
+
+@dataclass
+class Run:
+    """What training did: a row per epoch as in `HISTORY`, and the epoch whose weights were kept (0: none)."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase: its name, at most so many epochs, and the learning rate it begins with."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+
+
+def train(
+    model: keras.Model, data: tuple[Views, Views], phase: Phase, recipe: Recipe, run: Run, checkpoints: Path
+) -> None:
+    """Train `model` for one phase on (training, validation) and leave the kept weights in it.
+
+    With `checkpoint.keep: best` the weights of the epoch that validation prefers are kept, those from
+    before the phase included where an earlier phase in `run` reached more. Adds to `run`.
+    """
+    if not phase.epochs:
+        return
+    training, validation = data
+    compile_for(model, recipe, phase.learning_rate, phase.epochs * len(training))
+    path = checkpoints / f"{phase.name}.weights.h5"
+    if recipe.checkpoint.keep == "best":
+        model.save_weights(path)
+    log_epochs = _Epochs(phase, run)
+    model.fit(
+        training,
+        validation_data=validation,
+        epochs=phase.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[log_epochs, *callbacks(recipe, path, run.best_value)],
+    )
+    _keep(model, recipe, path, run)
+
+
+def _keep(model: keras.Model, recipe: Recipe, path: Path, run: Run) -> None:
+    """Load the weights that are kept and note which epoch they are of."""
+    if recipe.checkpoint.keep == "last":
+        run.best_epoch = len(run.rows)
+        return
+    monitor = recipe.checkpoint.monitor
+    values = [row[monitor] for row in run.rows]
+    if not np.isfinite(values).any():
+        raise ParameterError(
+            f"training diverged: {monitor} is not a number in any epoch",
+            "a finite loss",
+            "lower the learning rate, or set optimizer.clip_norm",
+        )
+    best = int(np.nanargmin(values) if mode(monitor) == "min" else np.nanargmax(values))
+    run.best_epoch, run.best_value = best + 1, values[best]
+    model.load_weights(path)
+
+
+def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that `recipe` asks for; `threshold` is the value that a checkpoint must beat."""
+    chosen: list[keras.callbacks.Callback] = []
+    if recipe.checkpoint.keep == "best":
+        monitor = recipe.checkpoint.monitor
+        chosen.append(
+            keras.callbacks.ModelCheckpoint(
+                path,
+                monitor=monitor,
+                mode=mode(monitor),
+                save_best_only=True,
+                save_weights_only=True,
+                initial_value_threshold=threshold,
+            )
+        )
+    stopping = recipe.early_stopping
+    if stopping.patience:
+        chosen.append(
+            keras.callbacks.EarlyStopping(
+                stopping.monitor, stopping.min_delta, stopping.patience, mode=mode(stopping.monitor)
+            )
+        )
+    plateau = recipe.reduce_on_plateau
+    if plateau.patience:
+        chosen.append(
+            keras.callbacks.ReduceLROnPlateau(
+                plateau.monitor,
+                plateau.factor,
+                plateau.patience,
+                mode=mode(plateau.monitor),
+                min_lr=plateau.min_learning_rate,
+            )
+        )
+    return chosen
+
+
+def mode(monitor: str) -> str:
+    """Say whether less or more of a measure is better, in Keras's words."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """Notes each epoch, with the learning rate it was trained at, and logs a line for it."""
+
+    def __init__(self, phase: Phase, run: Run) -> None:
+        super().__init__()
+        self.phase, self.run = phase, run
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        found = {name: float((logs or {})[name]) for name in HISTORY[2:-1]}
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.run.rows.append(
+            {"phase": self.phase.name, "epoch": len(self.run.rows) + 1, **found, "learning_rate": rate}
+        )
+        log.info(
+            "%s %d/%d: loss %.4f, accuracy %.3f; validation loss %.4f, accuracy %.3f",
+            self.phase.name, epoch + 1, self.phase.epochs,
+            found["loss"], found["accuracy"], found["val_loss"], found["val_accuracy"],
+        )  # fmt: skip
+
+
+def predict(model: keras.Model, views: Sequence[Views]) -> NDArray[np.float32]:
+    """Return the probabilities of all rows of `views`, (rows, classes)."""
+    return np.concatenate([model.predict(part, verbose=0) for part in views])

@@ -1,0 +1,131 @@
+"""Where a backbone's weights come from: Keras's published files, an earlier run, or chance.
+
+Keras knows the name, the address and the hash of each published file and how to read it; only the
+transport is ours (`download.py`).
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from stages.errors import WeightsError
+from stages.models.backbones import SCRATCH, Backbone
+from stages.models.download import Published, UnreachableError, WeightsParams, algorithm, checksum, fetch
+from stages.models.keras_engine import load
+from stages.models.networks import build
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from: "imagenet", "random", "none" (nothing to load) or a file of an earlier run."""
+
+    source: str
+    reason: str = ""
+    file: str = ""
+    checksum: str = ""
+
+
+def obtain(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Origin]:
+    """Build `backbone` with its weights and say where they came from.
+
+    Raises WeightsError when a file is damaged or does not fit, and, with `if_unreachable: stop`, when
+    it cannot be had.
+    """
+    if backbone.builder == SCRATCH:
+        return build(backbone, None), Origin("none", "trained from nothing")
+    if backbone.weights == "random":
+        return build(backbone, None), Origin("random", "weights.source says random")
+    if backbone.weights != "imagenet":
+        return _from_model(backbone)
+    try:
+        return _from_keras(backbone, params)
+    except UnreachableError as error:
+        if params.if_unreachable == "stop":
+            raise
+        log.warning("%s: RANDOM WEIGHTS, as weights.if_unreachable says: %s", backbone.name, error.received)
+        return build(backbone, None), Origin("random", error.received)
+
+
+def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
+    """Take the weights of the backbone inside a `model.keras` that an earlier run fine-tuned."""
+    path = Path(backbone.weights.replace("{backbone}", backbone.name))
+    if not path.is_file():
+        raise WeightsError(
+            f"weights.source '{path}' is no file",
+            "imagenet, random, or a model.keras",
+            "correct weights.source or the line of the backbone",
+        )
+    network = build(backbone, None)
+    try:
+        inner = load(path).get_layer("backbone")
+        network.set_weights(inner.get_weights())
+    except Exception as error:
+        # Keras raises many kinds here: for a damaged archive, another architecture, another builder.
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"'{path}' does not fit backbone '{backbone.name}' ({detail})",
+            f"a model.keras of this program with a {backbone.builder} inside",
+            "choose the file of the same backbone",
+        ) from error
+    return network, Origin(str(path), "an earlier run", path.name, f"sha256:{checksum(path, 'sha256')}")
+
+
+def _from_keras(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Origin]:
+    """Build with `weights="imagenet"`, fetching the file that Keras asks for by our own transport."""
+    fetched: list[Published] = []
+
+    def get_file(fname: str, origin: str, file_hash: str, **_: Any) -> str:
+        published = Published(fname, origin, file_hash)
+        path = fetch(published, params)
+        fetched.append(published)
+        return str(path)
+
+    with _transport(get_file):
+        network = build(backbone, "imagenet")
+    file = fetched[-1]
+    return network, Origin("imagenet", "", file.name, f"{algorithm(file.checksum)}:{file.checksum}")
+
+
+def published(backbone: Backbone) -> Published:
+    """Return the file that Keras would load for `backbone`, without loading it."""
+
+    class Asked(Exception):  # noqa: N818
+        pass
+
+    found: list[Published] = []
+
+    def get_file(fname: str, origin: str, file_hash: str, **_: Any) -> str:
+        found.append(Published(fname, origin, file_hash))
+        raise Asked
+
+    try:
+        with _transport(get_file):
+            build(backbone, "imagenet")
+    except Asked:
+        pass
+    return found[0]
+
+
+@contextmanager
+def _transport(get_file: Callable[..., str]) -> Iterator[None]:
+    """Let `keras.applications` fetch its files by `get_file(fname, origin, file_hash=...)`.
+
+    Names and hashes stand inside the builders, as arguments of their calls of `get_file`: this is the
+    one place where all of them pass. `weights="imagenet"` itself must stay, for EfficientNet builds
+    another graph for it than for a path.
+    """
+    module: Any = importlib.import_module("keras.src.utils.file_utils")
+    original = module.get_file
+    module.get_file = get_file
+    try:
+        yield
+    finally:
+        module.get_file = original
