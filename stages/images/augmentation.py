@@ -1,0 +1,113 @@
+"""Augmented views: one affine warp and one change of contrast for each, drawn from the picture's content.
+
+A view depends on the seed, the picture's pixels and the number of the view, and on nothing else:
+not on other pictures, the order of work or the number of processors. It is drawn relative to the
+side, so a view shows the same at every size.
+
+The parameters beside Keras's layers of the same purpose:
+
+    rotation r (degrees)   RandomRotation(r / 360)
+    flip_horizontal        RandomFlip("horizontal")
+    flip_vertical          RandomFlip("vertical")
+    zoom z                 RandomZoom((-z, z)), which keeps the aspect
+    translation t          RandomTranslation(t, t)
+    contrast c             RandomContrast(c), value_range=(0, 255)
+
+Keras's layers each interpolate anew and draw by the batch; here all motions are composed and the
+picture is interpolated once, linearly.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stages.params import Section
+
+# Of padding and of what lies beyond the edge with fill: constant.
+GREY = 127
+
+Pixels = NDArray[np.uint8]
+
+
+class AugmentationParams(Section):
+    """Section `preprocess.augmentation`: how far a view may lie from its picture; 0 and false: not at all."""
+
+    rotation: float = Field(ge=0, le=180)
+    flip_horizontal: bool
+    flip_vertical: bool
+    zoom: float = Field(ge=0, lt=1)
+    translation: float = Field(ge=0, le=1)
+    contrast: float = Field(ge=0, le=1)
+    fill: Literal["reflect", "nearest", "constant"]
+
+
+@dataclass(frozen=True)
+class View:
+    """What was drawn for one view: the map from its places to the picture's, and the contrast.
+
+    `linear` (2, 2) and `shift` (2,) work on coordinates (x, y) whose origin is the centre and whose
+    unit is the side.
+    """
+
+    linear: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    contrast: float
+
+
+def draw(params: AugmentationParams, seed: int, digest: str, view: int) -> View:
+    """Draw a view of the picture whose pixels have the SHA-256 `digest` (hex; 128 bits of it are used).
+
+    The same numbers are drawn whatever the parameters, so that changing one of them leaves the
+    others' part as it was.
+    """
+    entropy = np.random.SeedSequence([seed, int(digest[:32], 16), view])
+    turn, zoom, right, down, contrast, mirror, flip = np.random.default_rng(entropy).uniform(-1, 1, 7)
+    angle = np.deg2rad(params.rotation * turn)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    mirrored = [
+        -1.0 if params.flip_horizontal and mirror < 0 else 1.0,
+        -1.0 if params.flip_vertical and flip < 0 else 1.0,
+    ]
+    return View(
+        linear=np.diag(mirrored) @ rotation * (1 + params.zoom * zoom),
+        shift=params.translation * np.array([right, down]),
+        contrast=1 + params.contrast * contrast,
+    )
+
+
+def apply(view: View, picture: Pixels, fill: str) -> Pixels:
+    """Return `picture` (side, side, 3) as the view shows it."""
+    return _with_contrast(_warped(view, picture, fill), view.contrast)
+
+
+def _warped(view: View, picture: Pixels, fill: str) -> Pixels:
+    import cv2
+
+    borders = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "constant": cv2.BORDER_CONSTANT}
+    side = len(picture)
+    centre = np.full(2, (side - 1) / 2)
+    offset = centre - view.linear @ centre + side * view.shift
+    matrix = np.column_stack([view.linear, offset])
+    warped: Pixels = cv2.warpAffine(
+        picture,
+        matrix,
+        (side, side),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=borders[fill],
+        borderValue=(GREY, GREY, GREY),
+    )
+    return warped
+
+
+def _with_contrast(picture: Pixels, factor: float) -> Pixels:
+    """Return (x - mean) * factor + mean for each channel, rounded and clipped to 0 to 255."""
+    import cv2
+
+    mean = np.array(cv2.mean(picture)[:3])
+    levels = np.arange(256)[:, np.newaxis]
+    table = np.clip(np.rint((levels - mean) * factor + mean), 0, 255).astype(np.uint8)
+    adjusted: Pixels = cv2.LUT(picture, table[np.newaxis])
+    return adjusted

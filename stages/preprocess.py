@@ -1,0 +1,164 @@
+"""Stage preprocess: decode each picture once, make it square, and add the augmented views for training."""
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import Field, field_validator
+
+from stages.errors import DataError, run
+from stages.files import read_csv, replacing_folder, write_csv, write_json
+from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
+from stages.images.decoding import Picture, UnusableError, decode, strict_pillow
+from stages.images.parallel import in_order
+from stages.images.prepared import SPLITS, ArrayWriter, read_rows
+from stages.params import Section, Tuple, load, seed
+
+RAW = Path("data/raw")
+SPLIT_TABLE = Path("data/splits.csv")
+PREPARED = Path("data/prepared")
+
+log = logging.getLogger(__name__)
+
+
+class PreprocessParams(Section):
+    """Section `preprocess`: the sizes to prepare, and the augmented views for training."""
+
+    sizes: Tuple[Annotated[int, Field(ge=32, le=1024)]] = Field(min_length=1)
+    fit: Literal["stretch", "crop", "pad"]
+    views: int = Field(ge=0, le=100)
+    augmentation: AugmentationParams
+
+    @field_validator("sizes")
+    @classmethod
+    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each size once")
+        return value
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to prepare, with so many augmented views beside it."""
+
+    file: str
+    views: int
+
+
+def preprocess(
+    table: pd.DataFrame, raw: Path, params: PreprocessParams, number: int, folder: Path, workers: int | None = None
+) -> None:
+    """Write the arrays of every size and split into `folder`, with index, classes and preview.
+
+    `table` has file, label and split of each picture below `raw`; `number` is the seed. One picture
+    a worker is decoded at a time, and rows are appended as they come.
+    """
+    import cv2
+
+    # The pictures are worked on side by side already.
+    cv2.setNumThreads(1)
+    index = _index(table, params.views)
+    prepare = partial(_prepared, raw=raw, params=params, number=number)
+    with strict_pillow():
+        for split in SPLITS:
+            files = index.loc[(index["split"] == split) & (index["view"] == 0), "file"]
+            jobs = [Job(file, _views(split, params.views)) for file in files]
+            with ExitStack() as stack:
+                writers = [stack.enter_context(_writer(folder, side, split, jobs)) for side in params.sizes]
+                for arrays in in_order(prepare, jobs, f"preprocess {split}", workers):
+                    for writer, array in zip(writers, arrays, strict=True):
+                        writer.append(array)
+    write_csv(folder / "index.csv", index)
+    write_json(folder / "classes.json", {"classes": sorted(table["label"].unique())})
+    _preview(index, folder, min(params.sizes)).save(folder / "preview.png")
+
+
+def _views(split: str, views: int) -> int:
+    """Return how many augmented views the pictures of `split` get: validation and test stay as they are."""
+    return views if split == "train" else 0
+
+
+def _index(table: pd.DataFrame, views: int) -> pd.DataFrame:
+    """Return one row for each view of each picture, the rows counted anew in each split."""
+    records = [
+        (split, file, label, view)
+        for split in SPLITS
+        for file, label in table.loc[table["split"] == split, ["file", "label"]].sort_values("file").to_numpy()
+        for view in range(_views(split, views) + 1)
+    ]
+    index = pd.DataFrame(records, columns=["split", "file", "label", "view"])
+    index.insert(1, "row", index.groupby("split").cumcount())
+    return index
+
+
+def _writer(folder: Path, side: int, split: str, jobs: list[Job]) -> ArrayWriter:
+    rows = sum(job.views + 1 for job in jobs)
+    return ArrayWriter(folder / str(side) / f"{split}.npy", rows, (side, side, 3), np.uint8)
+
+
+def _prepared(job: Job, raw: Path, params: PreprocessParams, number: int) -> list[Pixels]:
+    """Return for each size the picture and its views, shape (views + 1, side, side, 3)."""
+    picture = _decoded(raw, job.file)
+    digest = picture.digest() if job.views else ""
+    views = [draw(params.augmentation, number, digest, view) for view in range(1, job.views + 1)]
+    arrays = []
+    for side in params.sizes:
+        square = squared(picture.image, side, params.fit)
+        arrays.append(np.stack([square, *(apply(view, square, params.augmentation.fill) for view in views)]))
+    return arrays
+
+
+def _decoded(raw: Path, file: str) -> Picture:
+    try:
+        return decode((raw / file).read_bytes())
+    except (OSError, UnusableError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(
+            f"'{raw / file}' cannot be read ({reason})", "the picture that ingest accepted", "run: dvc repro -f ingest"
+        ) from error
+
+
+def squared(image: Image.Image, side: int, fit: str) -> Pixels:
+    """Return `image` as a square of `side` pixels, resized once, linearly and without aliasing."""
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    box = (left, top, left + short, top + short) if fit == "crop" else (0, 0, width, height)
+    inner = (max(1, round(width * side / long)), max(1, round(height * side / long))) if fit == "pad" else (side, side)
+    resized = image.resize(inner, Image.Resampling.BILINEAR, box=box)
+    if inner == (side, side):
+        return np.asarray(resized)
+    square = np.full((side, side, 3), GREY, np.uint8)
+    left_edge, top_edge = (side - inner[0]) // 2, (side - inner[1]) // 2
+    square[top_edge : top_edge + inner[1], left_edge : left_edge + inner[0]] = np.asarray(resized)
+    return square
+
+
+def _preview(index: pd.DataFrame, folder: Path, side: int) -> Image.Image:
+    """Return a grid: a row for each class with its first training picture, and its views beside it."""
+    training = index[index["split"] == "train"]
+    rows = []
+    for _, pictures in training.groupby("label"):
+        views = pictures[pictures["file"] == pictures["file"].iloc[0]]["row"]
+        array = read_rows(folder / str(side) / "train.npy", int(views.min()), int(views.max()) + 1)
+        rows.append(np.concatenate(list(array), axis=1))
+    return Image.fromarray(np.concatenate(rows))
+
+
+def main() -> None:
+    """Read data/raw by data/splits.csv, write data/prepared."""
+    params = load(PreprocessParams, "preprocess")
+    table = read_csv(SPLIT_TABLE, text=("file", "label", "group", "split"))
+    with replacing_folder(PREPARED) as folder:
+        preprocess(table, RAW, params, seed(), folder)
+    log.info("%d pictures prepared at %s pixels", len(table), ", ".join(map(str, params.sizes)))
+
+
+if __name__ == "__main__":
+    run(main)
