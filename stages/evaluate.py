@@ -1,0 +1,112 @@
+"""Stage evaluate@BACKBONE: how good the predictions on the test pictures are, and how sure that is.
+
+    python -m stages.evaluate vgg16
+
+Reads the predictions of one backbone and writes data/evaluations/BACKBONE: metrics.json,
+confusion.csv (one row for each test picture) and calibration.csv. The test pictures are read
+here and nowhere before.
+"""
+
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from stages import files, params
+from stages.errors import DataError, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stages.results.predictions import Predictions
+
+MODELS = Path("data/models")
+EVALUATIONS = Path("data/evaluations")
+
+_log = logging.getLogger(__name__)
+
+
+class EvaluateParams(params.Section):
+    """Section `evaluate` of params.yaml."""
+
+    confidence: float = Field(gt=0, lt=1)
+    top_k: int = Field(ge=1)
+    calibration_bins: int = Field(ge=1, le=1000)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the stage writes."""
+
+    metrics: dict[str, Any]
+    confusion: "pd.DataFrame"
+    calibration: "pd.DataFrame"
+
+
+def evaluate(test: "Predictions", validation: "Predictions", weights: str, settings: EvaluateParams) -> Evaluation:
+    """Score the `test` predictions; of `validation` only what chose the epoch, to compare with."""
+    import pandas as pd
+
+    from stages.results import intervals, metrics
+
+    actual, predicted, probabilities = test.actual, test.predicted, test.probabilities
+    bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
+    interval = intervals.proportion(int((actual == predicted).sum()), len(actual), settings.confidence)
+    values = {
+        "accuracy": metrics.accuracy(actual, predicted),
+        "accuracy_low": interval.low,
+        "accuracy_high": interval.high,
+        "confidence": settings.confidence,
+        "macro_f1": metrics.macro_f1(actual, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy(actual, predicted),
+        f"top_{settings.top_k}": metrics.top_k(actual, probabilities, settings.top_k),
+        "log_loss": metrics.log_loss(actual, probabilities),
+        "ece": metrics.expected_calibration_error(bins),
+        "per_class": metrics.per_class(actual, predicted, test.classes),
+        "test_pictures": len(actual),
+        "weights": weights,
+        "validation": {
+            "accuracy": metrics.accuracy(validation.actual, validation.predicted),
+            "log_loss": metrics.log_loss(validation.actual, validation.probabilities),
+        },
+    }
+    names = pd.Index(test.classes)
+    confusion = pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
+    return Evaluation(values, confusion, bins)
+
+
+def main() -> None:
+    """Evaluate the backbone named on the command line."""
+    from stages.results import predictions
+
+    settings = params.load(EvaluateParams, "evaluate")
+    if len(sys.argv) != 2:  # noqa: PLR2004
+        raise DataError(f"{len(sys.argv) - 1} arguments", "the name of one backbone", "python -m stages.evaluate vgg16")
+    backbone = sys.argv[1]
+    folder = MODELS / backbone
+    try:
+        provenance = files.read_json(folder / "provenance.json")
+        table = files.read_csv(folder / "predictions.csv", text=("split", "file", "label", "predicted"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no {error.filename}", f"the predictions of '{backbone}'", f"run 'dvc repro finetune@{backbone}'"
+        ) from error
+    classes = tuple(provenance["classes"])
+    test, validation = (predictions.of_split(table, split, classes) for split in ("test", "validation"))
+    result = evaluate(test, validation, provenance["weights"]["source"], settings)
+    with files.replacing_folder(EVALUATIONS / backbone) as target:
+        files.write_json(target / "metrics.json", result.metrics)
+        files.write_csv(target / "confusion.csv", result.confusion)
+        files.write_csv(target / "calibration.csv", result.calibration)
+    _log.info(
+        "%s: accuracy %.3f (%.3f to %.3f) on %d test pictures, weights: %s",
+        backbone,
+        *(result.metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "test_pictures", "weights")),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,212 @@
+"""Figures of the report as inline SVG: the same bytes for the same numbers, readable in light and dark.
+
+Text and axes take the colour of the page (`currentColor`) and its font. Text stays text, which keeps
+the figures small and lets the browser show any script.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pandas as pd
+
+from stages.errors import one_line
+from stages.results.runs import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Stands for `currentColor`, which Matplotlib does not know.
+_INK = "#010203"
+_TRAINING, _VALIDATION, _CHOSEN = "#9a8fb8", "#2f7fc1", "#d9822b"
+_SVG = "{http://www.w3.org/2000/svg}"
+_LONGEST_NAME = 24
+# Costs that differ by more than this factor are drawn on a logarithmic axis.
+_WIDE = 8
+
+
+def accuracy(ranking: list[Run], largest_class: float) -> str:
+    """Draw each backbone's accuracy with its interval, the best on top.
+
+    `largest_class` is the accuracy of always answering the class with the most test pictures.
+    """
+    with _style():
+        figure = _figure(5.4, 0.7 + 0.3 * len(ranking))
+        axes = figure.subplots()
+        for place, run in enumerate(ranking):
+            colour = _CHOSEN if place == 0 else _VALIDATION
+            axes.plot(run.interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt")
+            axes.plot(run.metrics["accuracy"], place, "o", color=colour, markersize=6)
+        axes.axvline(largest_class, color=_INK, linewidth=1, linestyle=(0, (2, 3)), alpha=0.6)
+        axes.set_yticks(range(len(ranking)), [_short(run.backbone) for run in ranking], parse_math=False)
+        axes.set_ylim(len(ranking) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x")
+        _percent(axes.xaxis)
+        axes.set_xlabel("test accuracy (dotted: always the largest class)")
+        return _svg(figure, "accuracy", "Accuracy of each backbone with its interval; the table above has the numbers.")
+
+
+def cost(ranking: list[Run]) -> str:
+    """Draw accuracy against latency; each point carries its rank."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    latencies = [run.benchmark["latency_ms_median"] for run in ranking]
+    with _style():
+        figure = _figure(5.4, 3.4)
+        axes = figure.subplots()
+        for place, (run, latency) in enumerate(zip(ranking, latencies, strict=True), start=1):
+            colour = _CHOSEN if place == 1 else _VALIDATION
+            axes.plot((latency, latency), run.interval, color=colour, linewidth=1.5, alpha=0.45)
+            axes.plot(latency, run.metrics["accuracy"], "o", color=colour, markersize=15)
+            axes.annotate(
+                str(place), (latency, run.metrics["accuracy"]), ha="center", va="center_baseline", color="#ffffff"
+            )
+        if max(latencies) > _WIDE * min(latencies) > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(NullLocator())
+        else:
+            axes.set_xlim(0, 1.1 * max(latencies))
+        axes.grid()
+        _percent(axes.yaxis)
+        axes.set_xlabel("latency of one picture, ms")
+        axes.set_ylabel("test accuracy")
+        return _svg(
+            figure, "cost", "Accuracy against latency; each point carries its rank, the table above the numbers."
+        )
+
+
+def curves(run: Run, top_loss: float) -> str:
+    """Draw the accuracy and loss of one backbone over its epochs; a line marks where fine-tuning begins."""
+    with _style():
+        figure = _figure(3.6, 3.0)
+        upper, lower = figure.subplots(2, sharex=True)
+        _pair(upper, run.history, "accuracy")
+        _pair(lower, run.history, "loss")
+        upper.set_ylim(0, 1.02)
+        _percent(upper.yaxis)
+        lower.set_ylim(0, top_loss)
+        lower.set_xlabel("epoch")
+        lower.xaxis.get_major_locator().set_params(integer=True)
+        _mark_phases((upper, lower), run.history)
+        return _svg(figure, f"curves {run.backbone}", f"Learning curves of {run.backbone}: accuracy above, loss below.")
+
+
+def top_of_losses(runs: list[Run]) -> float:
+    """Return an upper end for the axis of the loss that all backbones share; a diverged one may leave it."""
+    losses = pd.concat([run.history[name] for run in runs for name in ("loss", "val_loss")])
+    top = 1.05 * losses.quantile(0.98)
+    return float(top) if top > 0 else 1.0
+
+
+def _pair(axes: "Axes", history: pd.DataFrame, name: str) -> None:
+    """Draw a quantity on the training views (dashed) and the validation pictures."""
+    size = 3 if len(history) <= 1 else 0
+    axes.plot(history["epoch"], history[name], "o--", color=_TRAINING, markersize=size)
+    axes.plot(history["epoch"], history[f"val_{name}"], "o-", color=_VALIDATION, markersize=size)
+    axes.set_ylabel(name)
+    axes.grid()
+
+
+def _mark_phases(panels: tuple["Axes", ...], history: pd.DataFrame) -> None:
+    """Shade the epochs of the second phase and name it."""
+    second = history.loc[history["phase"] != "head", "epoch"]
+    if second.empty:
+        return
+    start = second.min() - 0.5
+    for axes in panels:
+        axes.axvspan(start, second.max() + 0.5, color=_CHOSEN, alpha=0.13, linewidth=0)
+    panels[0].annotate(
+        "fine-tuning", (start, 0.03), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points"
+    )
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw with Matplotlib's own defaults, whatever the user's are, and ours over them."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "svg.fonttype": "none",
+                "font.family": "DejaVu Sans",
+                "font.size": 9,
+                "text.color": _INK,
+                "axes.labelcolor": _INK,
+                "axes.edgecolor": _INK,
+                "axes.linewidth": 0.6,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.axisbelow": True,
+                "xtick.color": _INK,
+                "ytick.color": _INK,
+                "grid.color": _INK,
+                "grid.alpha": 0.13,
+                "grid.linewidth": 0.7,
+                "lines.linewidth": 1.5,
+                "text.parse_math": False,
+                "axes.formatter.use_mathtext": False,
+                "axes.unicode_minus": False,
+            }
+        )
+        yield
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Return an empty figure; `width` and `height` in inches of 72 points."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _percent(axis: Any) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for the figure; the tables hold it in full."""
+    name = one_line(name)
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def _svg(figure: "Figure", salt: str, label: str) -> str:
+    """Return the figure as an `<svg>` element for HTML, with `label` for those who cannot see it."""
+    import matplotlib as mpl
+
+    mpl.rcParams["svg.hashsalt"] = salt
+    target = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():
+        # The browser has fonts for scripts that Matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(target, format="svg", transparent=True, metadata=nothing)
+    return _inline(target.getvalue(), one_line(label))
+
+
+def _inline(document: str, label: str) -> str:
+    """Return Matplotlib's document without prologue, sizes and names that nothing refers to."""
+    ET.register_namespace("", _SVG.strip("{}"))
+    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    root = ET.fromstring(document)  # noqa: S314 (written by Matplotlib a line ago)
+    used = set(re.findall(r"#([\w-]+)", document))
+    for parent in list(root.iter()):
+        if parent.attrib.get("id") not in used:
+            parent.attrib.pop("id", None)
+        for child in [child for child in parent if child.tag in (f"{_SVG}metadata", f"{_SVG}style")]:
+            parent.remove(child)
+    width = float(root.attrib.pop("width").removesuffix("pt"))
+    root.attrib.pop("height")
+    root.attrib.update({"role": "img", "aria-label": label, "style": f"width: {width / 72 * 96:.0f}px"})
+    text = ET.tostring(root, encoding="unicode")
+    return re.sub(r"\n\s*", "\n", text).replace(_INK, "currentColor")

@@ -1,0 +1,71 @@
+"""The predictions of one backbone: reading its table into arrays, and refusing one that cannot be scored."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.errors import DataError
+
+# Columns of probabilities are named after their class, behind this.
+PREFIX = "p:"
+# A sum of probabilities computed in bfloat16 may miss 1 by this much.
+_SUM_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a backbone said about the pictures of one split, row by row.
+
+    `actual` and `predicted` are positions in `classes`; `probabilities` has a row for each picture,
+    a column for each class, and rows that sum to 1.
+    """
+
+    classes: tuple[str, ...]
+    actual: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
+    """Return the rows of `split`; raise DataError when they cannot be scored."""
+    columns = [column for column in table.columns if column.startswith(PREFIX)]
+    if columns != [PREFIX + name for name in classes]:
+        raise _fault(f"probabilities for {len(columns)} classes", f"one column for each of {', '.join(classes)}")
+    rows = table[table["split"] == split]
+    if rows.empty:
+        raise _fault(f"no {split} pictures", f"at least one {split} picture")
+    return Predictions(
+        classes,
+        _positions(rows["label"], classes),
+        _positions(rows["predicted"], classes),
+        _probabilities(rows[columns], split),
+    )
+
+
+def _positions(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return each name's position in `classes`."""
+    positions = pd.Index(classes).get_indexer(pd.Index(names))
+    if (positions < 0).any():
+        unknown = names[positions < 0].iloc[0]
+        raise _fault(f"{names.name} '{unknown}'", f"one of the classes {', '.join(classes)}")
+    return np.asarray(positions, dtype=np.int64)
+
+
+def _probabilities(columns: pd.DataFrame, split: str) -> NDArray[np.float64]:
+    """Return the probabilities with each row's sum exactly 1: the file rounds them to nine digits."""
+    # A number that is not finite is written as an empty cell.
+    found = columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    sums = found.sum(axis=1)
+    if not (np.isfinite(found).all() and (found >= 0).all() and (np.abs(sums - 1) < _SUM_TOLERANCE).all()):
+        raise _fault(
+            f"{split} probabilities that are missing, negative or do not sum to 1",
+            "probabilities",
+            "training may have diverged: lower finetune.optimizer.learning_rate",
+        )
+    return np.asarray(found / sums[:, None])
+
+
+def _fault(received: str, expected: str, remedy: str = "run finetune again") -> DataError:
+    return DataError(f"predictions hold {received}", expected, remedy)

@@ -1,0 +1,125 @@
+"""What is known about each backbone, ranked, and the tables that DVC and the report draw from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.errors import DataError, ParameterError
+from stages.results.intervals import Interval, overlap
+
+# Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
+SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
+# Key of data/metrics.json beside the backbones' names.
+BEST = "best"
+CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it."""
+
+    backbone: str
+    metrics: dict[str, Any]
+    confusion: pd.DataFrame
+    benchmark: dict[str, Any]
+    history: pd.DataFrame
+    provenance: dict[str, Any]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, in the order of the probabilities."""
+        return list(self.provenance["classes"])
+
+    @property
+    def interval(self) -> Interval:
+        """The interval of the accuracy."""
+        return Interval(self.metrics["accuracy_low"], self.metrics["accuracy_high"])
+
+    @property
+    def random(self) -> bool:
+        """Whether the backbone carries random weights in place of published ones."""
+        return bool(self.provenance["weights"]["source"] == "random")
+
+
+def check(runs: list[Run]) -> None:
+    """Raise DataError unless all backbones were scored on the same pictures of the same classes."""
+    supports = {run.backbone: {name: row["support"] for name, row in run.metrics["per_class"].items()} for run in runs}
+    first = runs[0].backbone
+    for backbone, support in supports.items():
+        if support != supports[first]:
+            raise DataError(
+                f"'{backbone}' was scored on other test pictures than '{first}'",
+                "the same pictures for all",
+                "run 'dvc repro'",
+            )
+
+
+def ranked(runs: list[Run]) -> list[Run]:
+    """Return the best first: by test accuracy, then the lower log loss, then the name."""
+    return sorted(runs, key=lambda run: (-run.metrics["accuracy"], run.metrics["log_loss"], run.backbone))
+
+
+def rivals(ranking: list[Run]) -> list[Run]:
+    """Return the others whose interval overlaps the first one's: this test set does not set them apart."""
+    return [run for run in ranking[1:] if overlap(run.interval, ranking[0].interval)]
+
+
+def summary(runs: list[Run]) -> dict[str, Any]:
+    """Return data/metrics.json: the main metrics of each backbone, and the name of the best."""
+    if any(run.backbone == BEST for run in runs):
+        raise ParameterError(f"a backbone named '{BEST}'", f"another name ('{BEST}' holds the winner's)", "rename it")
+    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} for run in runs}
+    return values | {BEST: ranked(runs)[0].backbone}
+
+
+def learning_curves(runs: list[Run]) -> pd.DataFrame:
+    """Return the history of all backbones in long form."""
+    columns = ["phase", "epoch", *CURVES]
+    tables = [run.history[columns].assign(backbone=run.backbone) for run in runs]
+    return pd.concat(tables, ignore_index=True)[["backbone", *columns]]
+
+
+def accuracies(runs: list[Run]) -> pd.DataFrame:
+    """Return the accuracy of each backbone with its interval."""
+    columns = ["accuracy", "accuracy_low", "accuracy_high"]
+    rows = [[run.backbone, *(run.metrics[key] for key in columns)] for run in runs]
+    return pd.DataFrame(rows, columns=["backbone", *columns])
+
+
+def counts(run: Run) -> NDArray[np.int64]:
+    """Return how many test pictures of each class (row) were given each class (column)."""
+    position = {name: index for index, name in enumerate(run.classes)}
+    size = len(position)
+    actual, predicted = (run.confusion[side].map(position).to_numpy(dtype=np.int64) for side in ("actual", "predicted"))
+    return np.bincount(actual * size + predicted, minlength=size * size).reshape(size, size)
+
+
+def shares(found: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return `counts` divided by the number of pictures of the actual class; rows without pictures are 0."""
+    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1))
+
+
+def confusion(runs: list[Run]) -> pd.DataFrame:
+    """Return the confusion of all backbones in long form: the cells that are not 0, and the diagonal.
+
+    The diagonal keeps every class on both axes of the plot.
+    """
+    return pd.concat([_cells(run) for run in runs], ignore_index=True)
+
+
+def _cells(run: Run) -> pd.DataFrame:
+    found = counts(run)
+    rows, columns = np.nonzero(found + np.eye(len(found), dtype=np.int64))
+    names = pd.Index(run.classes)
+    return pd.DataFrame(
+        {
+            "backbone": run.backbone,
+            "actual": names[rows],
+            "predicted": names[columns],
+            "pictures": found[rows, columns],
+            "share": shares(found)[rows, columns],
+        }
+    )
