@@ -107,7 +107,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(data))
     except UnidentifiedImageError:
-        raise UnusableError("not a picture: the content is in no known format") from None
+        raise UnusableError("not a picture: in no known format, or its header is broken") from None
     except Exception as error:  # Broken files make Pillow raise nearly anything.
         raise _broken(error) from error
 

@@ -1,0 +1,277 @@
+"""Pictures are prepared once for all sizes; only training pictures get views."""
+
+import logging
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from stages import params as parameters
+from stages.errors import DataError, GroupedUserError
+from stages.files import write_csv
+from stages.images.augmentation import GREY
+from stages.images.prepared import SPLITS, array_path, read_classes, read_index
+from stages.params import parse
+from stages.preprocess import PreprocessParams, main, preprocess, squared
+
+AUGMENTATION = {
+    "rotation": 15,
+    "flip_horizontal": True,
+    "flip_vertical": False,
+    "zoom": 0.1,
+    "translation": 0.1,
+    "contrast": 0.2,
+    "fill": "reflect",
+}
+VALUES: dict[str, Any] = {"sizes": [32, 48], "fit": "pad", "views": 2, "augmentation": AUGMENTATION}
+
+
+def params(**changes: Any) -> PreprocessParams:
+    return parse(PreprocessParams, VALUES | changes, "preprocess")
+
+
+def picture(seed: int) -> Image.Image:
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((64 + seed, 50), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    """Six pictures of two classes below tmp_path/raw, two in each split but four for training; 1 is a copy of 0."""
+    parts = ["train", "train", "validation", "test", "train", "validation", "test", "train"]
+    rows = []
+    for number, part in enumerate(parts):
+        label = "tree" if number < 4 else "plank"
+        file = f"{label}/{number}.png"
+        path = tmp_path / "raw" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(0 if number == 1 else number).save(path, compress_level=number)
+        rows.append((file, label, str(number), part))
+    return pd.DataFrame(rows, columns=["file", "label", "group", "split"]).sort_values("file", ignore_index=True)
+
+
+def prepare(
+    table: pd.DataFrame, tmp_path: Path, name: str = "prepared", seed: int = 20, workers: int = 2, **changes: Any
+) -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    preprocess(table, tmp_path / "raw", params(**changes), seed, folder, workers)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rows(folder: Path, side: int, split: str, view: int | None = None) -> np.ndarray[Any, Any]:
+    index = read_index(folder)
+    chosen = index[(index["split"] == split) & ((index["view"] == view) | (view is None))]
+    array: np.ndarray[Any, Any] = np.load(array_path(folder, side, split))[chosen["row"].to_numpy()]
+    return array
+
+
+def test_the_index_says_what_each_row_is(table: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(table, tmp_path)
+    index = read_index(folder)
+    assert read_classes(folder) == ["plank", "tree"]
+    assert index["split"].drop_duplicates().tolist() == list(SPLITS)
+    train = index[index["split"] == "train"]
+    assert train["file"].drop_duplicates().tolist() == ["plank/4.png", "plank/7.png", "tree/0.png", "tree/1.png"]
+    assert train["view"].tolist() == [0, 1, 2] * 4
+    for split, part in index.groupby("split"):
+        assert part["row"].tolist() == list(range(len(part)))
+        for side in (32, 48):
+            array = np.load(array_path(folder, side, str(split)))
+            assert array.shape == (len(part), side, side, 3)
+            assert array.dtype == np.uint8
+    assert (index["label"] == index["file"].str.split("/").str[0]).all()
+
+
+def test_view_0_is_the_picture_itself(table: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(table, tmp_path)
+    expected = [squared(picture(number), 48, "pad") for number in (4, 7, 0, 0)]
+    assert np.array_equal(rows(folder, 48, "train", 0), expected)
+
+
+def test_validation_and_test_are_not_augmented(table: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(table, tmp_path)
+    for split, numbers in {"validation": (5, 2), "test": (6, 3)}.items():
+        assert np.array_equal(rows(folder, 32, split), [squared(picture(number), 32, "pad") for number in numbers])
+
+
+def test_views_differ_from_the_picture_and_from_each_other(table: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(table, tmp_path)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        gap = np.abs(rows(folder, 48, "train", first).astype(int) - rows(folder, 48, "train", second))
+        assert (gap.mean(axis=(1, 2, 3)) > 1).all()
+
+
+def test_copies_have_the_same_views(table: pd.DataFrame, tmp_path: Path) -> None:
+    train = rows(prepare(table, tmp_path), 48, "train")
+    assert np.array_equal(train[6:9], train[9:12])
+    assert not np.array_equal(train[0:3], train[3:6])
+
+
+def test_two_workers_write_what_one_writes(table: pd.DataFrame, tmp_path: Path) -> None:
+    one, two = prepare(table, tmp_path, "one", workers=1), prepare(table, tmp_path, "two", workers=2)
+    assert contents(one) == contents(two)
+
+
+def test_a_view_depends_on_its_picture_alone(table: pd.DataFrame, tmp_path: Path) -> None:
+    everything = rows(prepare(table, tmp_path, "all"), 32, "train")
+    fewer = table[~table["file"].isin(["plank/4.png", "tree/2.png"])]
+    assert np.array_equal(rows(prepare(fewer, tmp_path, "fewer"), 32, "train"), everything[3:])
+
+
+def test_another_seed_gives_other_views_of_the_same_pictures(table: pd.DataFrame, tmp_path: Path) -> None:
+    one, two = prepare(table, tmp_path, "one", seed=1), prepare(table, tmp_path, "two", seed=2)
+    assert np.array_equal(rows(one, 32, "train", 0), rows(two, 32, "train", 0))
+    assert not np.array_equal(rows(one, 32, "train", 1), rows(two, 32, "train", 1))
+
+
+def test_another_size_leaves_the_others_as_they_are(table: pd.DataFrame, tmp_path: Path) -> None:
+    one, two = prepare(table, tmp_path, "one"), prepare(table, tmp_path, "two", sizes=[40, 48])
+    assert np.array_equal(rows(one, 48, "train"), rows(two, 48, "train"))
+
+
+def test_without_views_there_is_one_row_for_each_picture(table: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(table, tmp_path, views=0)
+    assert read_index(folder)["view"].unique().tolist() == [0]
+    assert len(np.load(array_path(folder, 32, "train"))) == 4
+
+
+def test_every_augmentation_at_zero_repeats_the_picture(table: pd.DataFrame, tmp_path: Path) -> None:
+    still = {
+        "rotation": 0,
+        "flip_horizontal": False,
+        "flip_vertical": False,
+        "zoom": 0,
+        "translation": 0,
+        "contrast": 0,
+    }
+    folder = prepare(table, tmp_path, augmentation=still | {"fill": "constant"})
+    for view in (1, 2):
+        assert np.array_equal(rows(folder, 48, "train", view), rows(folder, 48, "train", 0))
+
+
+def test_the_preview_shows_a_picture_of_each_class_with_its_views(table: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(table, tmp_path)
+    preview = np.asarray(Image.open(BytesIO((folder / "preview.png").read_bytes())))
+    train = rows(folder, 32, "train")
+    assert preview.shape == (2 * 32, 3 * 32, 3)
+    assert np.array_equal(preview[:32], np.concatenate(list(train[0:3]), axis=1))
+    assert np.array_equal(preview[32:], np.concatenate(list(train[6:9]), axis=1))
+
+
+def marked(width: int, height: int) -> Image.Image:
+    """White, with a black border at the left and right ends."""
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[:, : width // 8] = pixels[:, -width // 8 :] = 0
+    return Image.fromarray(pixels)
+
+
+def test_stretch_shows_everything_out_of_shape() -> None:
+    result = squared(marked(160, 80), 40, "stretch")
+    assert result.shape == (40, 40, 3)
+    assert result[:, 0].max() < 10
+    assert result[:, -1].max() < 10
+    assert result[:, 20].min() == 255
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_crop_shows_the_centre(turned: bool) -> None:  # noqa: FBT001
+    image = marked(160, 80)
+    result = squared(image.transpose(Image.Transpose.ROTATE_90) if turned else image, 40, "crop")
+    assert result.shape == (40, 40, 3)
+    assert result.min() == 255
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pad_shows_everything_between_grey(turned: bool) -> None:  # noqa: FBT001
+    image = marked(160, 80)
+    result = squared(image.transpose(Image.Transpose.ROTATE_90) if turned else image, 40, "pad")
+    upright = result.transpose(1, 0, 2) if turned else result
+    assert (upright[:10] == GREY).all()
+    assert (upright[30:] == GREY).all()
+    assert (upright[10:30] != GREY).all()
+    assert upright[20, 0].max() < 10
+    assert upright[20, 20].min() == 255
+
+
+def test_a_very_narrow_picture_is_padded_too() -> None:
+    result = squared(Image.new("RGB", (1000, 1)), 32, "pad")
+    assert (result[15] == 0).all()
+    assert (np.delete(result, 15, axis=0) == GREY).all()
+
+
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(48, 48), (20, 20)])
+def test_a_square_comes_out_the_same_way_by_every_fit(fit: str, size: tuple[int, int]) -> None:
+    image = picture(3).resize(size)
+    assert np.array_equal(squared(image, 48, fit), np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR)))
+
+
+def test_reducing_does_not_alias() -> None:
+    stripes = np.zeros((480, 480, 3), np.uint8)
+    stripes[:, ::2] = 255
+    result = squared(Image.fromarray(stripes), 48, "stretch")
+    assert result.min() > 115
+    assert result.max() < 140
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_a_picture_that_ingest_accepted_and_is_gone_is_an_error(
+    table: pd.DataFrame, tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "raw" / "tree" / "2.png"
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    reason = "No such file or directory" if damage == "missing" else "broken: "
+    with pytest.raises(DataError, match=rf"raw/tree/2.png' cannot be read \({reason}.*; run: dvc repro -f ingest"):
+        prepare(table, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sizes": [96, 96]}, "preprocess.sizes = [96, 96]; expected each size once"),
+        ({"sizes": [96, 16]}, "preprocess.sizes.1 = 16; expected greater than or equal to 32"),
+        ({"sizes": [2048]}, "preprocess.sizes.0 = 2048; expected less than or equal to 1024"),
+        ({"sizes": []}, "preprocess.sizes = "),
+        ({"fit": "padd"}, "preprocess.fit = 'padd'; expected 'stretch', 'crop' or 'pad'; did you mean 'pad'?"),
+        ({"views": -1}, "preprocess.views = -1"),
+        ({"augmentation": AUGMENTATION | {"zoom": 2.0}}, "preprocess.augmentation.zoom = 2.0"),
+        ({"augmentation": AUGMENTATION | {"zom": 0.1}}, "unknown key 'preprocess.augmentation.zom'"),
+    ],
+)
+def test_bad_parameters_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(GroupedUserError) as caught:
+        params(**changes)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_stage_replaces_what_was_prepared_before(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    parameters.read.cache_clear()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 20, "threads": 1, "preprocess": VALUES}))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "raw").rename(tmp_path / "data" / "raw")
+    write_csv(tmp_path / "data" / "splits.csv", table)
+    stale = tmp_path / "data" / "prepared" / "64"
+    stale.mkdir(parents=True)
+    main()
+    assert not stale.exists()
+    (tmp_path / "raw").symlink_to(tmp_path / "data" / "raw")
+    assert contents(tmp_path / "data" / "prepared") == contents(prepare(table, tmp_path))
+    assert caplog.messages == ["8 pictures prepared at 32, 48 pixels"]
