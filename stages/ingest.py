@@ -190,12 +190,12 @@ def require_classes(manifest: pd.DataFrame, source: str, rejects: Sequence[Rejec
         )
 
 
-def require_apart(source: Path, raw: Path) -> None:
+def require_apart(source: str) -> None:
     """Raise DataError when source and output lie in each other: output would become input."""
-    source, raw = source.resolve(), raw.resolve()
-    if raw.is_relative_to(source) or source.is_relative_to(raw):
+    place, raw = Path(source).resolve(), RAW.resolve()
+    if raw.is_relative_to(place) or place.is_relative_to(raw):
         raise DataError(
-            f"data.source = '{source.name}' and the output {RAW} lie in each other",
+            f"data.source = '{source}' and the output {RAW} lie in each other",
             "a source apart from it",
             "move the pictures into a folder of their own",
         )
@@ -214,7 +214,7 @@ def main() -> None:
     """Read the source, write data/raw and its lists."""
     params = load(DataParams, "data")
     found, left_out = read_source(params.source)
-    require_apart(Path(params.source), RAW)
+    require_apart(params.source)
     with replacing_folder(RAW) as folder:
         intake = ingest(found, left_out, params, folder)
         rejects = pd.DataFrame([asdict(reject) for reject in intake.rejects], columns=["path", "reason"])

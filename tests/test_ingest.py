@@ -273,7 +273,7 @@ def test_a_single_class_is_an_error(project: Path) -> None:
 def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) -> None:
     configure(project, source=source)
     lay_out(project / "data" / "raw" / "inner", {"tree/1.jpg": picture(1), "plank/2.jpg": picture(2)})
-    with pytest.raises(DataError, match="and the output data/raw lie in each other"):
+    with pytest.raises(DataError, match=f"data.source = '{source}' and the output data/raw lie in each other"):
         main()
     assert (project / "data" / "raw" / "inner" / "tree" / "1.jpg").exists()
 
