@@ -5,6 +5,7 @@ holds the same line: the other stages wait for it, and rerun only for what they 
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,21 @@ TOP = ("seed", "threads", *SECTIONS, "backbones")
 
 def faults(params: Mapping[str, Any]) -> list[UserError]:
     """Return every fault in `params`, in the order of the file's sections."""
-    found = [
+    found: list[UserError] = [
         ParameterError(
             f"unknown section '{key}'", f"one of {', '.join(TOP)}", nearest(str(key), list(TOP)) or "remove it"
         )
         for key in params
         if key not in TOP
     ]
-    found += _faults_of(lambda: common(params))
+    found += _faults_of(partial(common, params))
     for key, cls in SECTIONS.items():
-        found += _faults_of(lambda key=key, cls=cls: parse(cls, lookup(params, key), key))
+        found += _faults_of(partial(_section, params, key, cls))
     return found + _backbone_faults(params, {str(fault) for fault in found})
+
+
+def _section(params: Mapping[str, Any], key: str, cls: type[BaseModel]) -> BaseModel:
+    return parse(cls, lookup(params, key), key)
 
 
 def _faults_of(read_section: Callable[[], object]) -> list[UserError]:
@@ -69,7 +74,7 @@ def _backbone_faults(params: Mapping[str, Any], known: set[str]) -> list[UserErr
     usable = dict(params) | {"preprocess": {"sizes": _sizes(params)}, "weights": {"source": _source(params)}}
     if not isinstance(params.get("finetune"), Mapping):
         return []
-    found = [fault for name in lines for fault in _faults_of(lambda name=name: resolve(str(name), usable))]
+    found: list[UserError] = [fault for name in lines for fault in _faults_of(partial(resolve, str(name), usable))]
     prefixes = [f"backbones.{name}." for name in lines]
     return [fault for fault in found if not any(str(fault).replace(p, "finetune.") in known for p in prefixes)]
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from stages.errors import run
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.prepared import batches, classes, open_index, read_rows
+from stages.images.prepared import array_path, batches, read_classes, read_index, read_rows
 from stages.models.backbones import Backbone, resolve
 from stages.params import read, seed, threads
 
@@ -53,13 +53,13 @@ class Inputs:
         if frozen:
             return self.features / f"{split}.npy"
         if self.backbone.unfreeze.blocks == "all":
-            return PREPARED / str(self.backbone.input_size) / f"{split}.npy"
+            return array_path(PREPARED, self.backbone.input_size, split)
         return self.features / f"cut_{split}.npy"
 
     def targets(self, split: str) -> "NDArray[np.int64]":
         """Return the class numbers of a split's rows, (rows,)."""
         rows = self.index[self.index["split"] == split].sort_values("row")
-        return rows["label"].map({label: number for number, label in enumerate(self.classes)}).to_numpy(np.int64)
+        return np.array([self.classes.index(label) for label in rows["label"]], dtype=np.int64)
 
     def views(self, split: str, *, frozen: bool) -> "Views":
         """Return the batches of a split; those of `train` are shuffled and weighted."""
@@ -90,7 +90,7 @@ def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
     import keras
 
     from stages.models import keras_engine, networks
-    from stages.models.training import Run, predict
+    from stages.models.training import Run
 
     history, unfrozen = Run(), inputs.backbone.unfreeze.blocks
     backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
@@ -103,7 +103,9 @@ def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
         part = keras.Model(top.input, head(top.output), name="trained")
         _train(part, inputs, "finetune", history, checkpoints)
     model = keras.Model(backbone.input, head(backbone(backbone.input)), name="classifier")
-    probabilities = {split: predict(part, inputs.views(split, frozen=not unfrozen)) for split in ("validation", "test")}
+    probabilities = {
+        split: part.predict(inputs.views(split, frozen=not unfrozen), verbose=0) for split in ("validation", "test")
+    }
     return Trained(model, part, history, probabilities)
 
 
@@ -181,7 +183,7 @@ def compare_saved(path: Path, trained: Trained, inputs: Inputs) -> None:
     """
     from stages.models import keras_engine
 
-    pictures = read_rows(PREPARED / str(inputs.backbone.input_size) / "validation.npy", 0, 4)
+    pictures = read_rows(array_path(PREPARED, inputs.backbone.input_size, "validation"), 0, 4)
     expected = trained.probabilities["validation"][: len(pictures)]
     found = keras_engine.load(path).predict(pictures.astype(np.float32), verbose=0)
     difference = float(np.abs(found - expected).max())
@@ -210,8 +212,8 @@ def main() -> None:
         backbone,
         Path("data/weights") / backbone.name,
         Path("data/features") / backbone.name,
-        open_index(PREPARED),
-        classes(PREPARED),
+        read_index(PREPARED),
+        read_classes(PREPARED),
         seed(),
     )
     with _checkpoints(backbone.name) as checkpoints:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.errors import GroupedUserError, ParameterError
+from stages.errors import GroupedUserError, ParameterError, UserError
 from stages.models.recipe import Recipe
 from stages.params import merge, nearest, parse
 
@@ -117,24 +117,34 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
         raise ParameterError(f"{key} = {line!r}", "a mapping, {} for the defaults", "write {}")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ParameterError(f"{key}", "a name of letters, digits, '-' and '_'", "rename it and set its 'builder'")
-    own = {
-        "name": name,
-        "builder": _builder(name, line.get("builder", name), key),
-        "weights": params["weights"]["source"],
-        "arguments": {},
-    }
-    own["input_size"] = _default_size(str(own["builder"]), params["preprocess"]["sizes"])
-    given = {item: value for item, value in line.items() if item != "builder"}
-    if "name" in given:
-        raise GroupedUserError([ParameterError(f"unknown key '{key}.name'", "no name", "the line's key is the name")])
-    backbone = parse(Backbone, merge(merge(params["finetune"], own), given), key)
-    if backbone.input_size not in params["preprocess"]["sizes"]:
+    faults: list[UserError] = []
+    try:
+        builder = _builder(name, line.get("builder", name), key)
+    except ParameterError as fault:
+        # Go on with any builder, so that the line's other faults are found as well.
+        faults, builder = [fault], "ResNet50"
+    sizes = params["preprocess"]["sizes"]
+    own = {"weights": params["weights"]["source"], "arguments": {}, "input_size": _default_size(builder, sizes)}
+    whole = merge(merge(params["finetune"], own), line) | {"name": name, "builder": builder}
+    try:
+        backbone = parse(Backbone, whole, key)
+        _check_prepared(backbone, sizes)
+    except GroupedUserError as group:
+        faults += group.faults
+    except ParameterError as fault:
+        faults.append(fault)
+    if faults:
+        raise GroupedUserError(faults)
+    return backbone
+
+
+def _check_prepared(backbone: Backbone, sizes: list[int]) -> None:
+    if backbone.input_size not in sizes:
         raise ParameterError(
-            f"{key}.input_size = {backbone.input_size}",
-            f"one of preprocess.sizes ({', '.join(map(str, params['preprocess']['sizes']))})",
+            f"backbones.{backbone.name}.input_size = {backbone.input_size}",
+            f"one of preprocess.sizes ({', '.join(map(str, sizes))})",
             "add it there, or choose one of these",
         )
-    return backbone
 
 
 def _builder(name: str, builder: object, key: str) -> str:

@@ -1,18 +1,15 @@
-"""Forward passes through a frozen network: OpenVINO on a CPU, TensorFlow on a GPU.
+"""Inference engines: OpenVINO on a CPU, TensorFlow on a GPU; which of them, in which precision.
 
 OpenVINO computes on a CPU what TensorFlow computes, several times faster, and takes under a second to
 import. TensorFlow is imported only where it is the engine.
 """
 
-import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.errors import EngineError
@@ -24,8 +21,6 @@ FROZEN = "frozen.xml"
 
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _OPENVINO_CAPABILITY = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-
-log = logging.getLogger(__name__)
 
 
 class EngineParams(Section):
@@ -92,29 +87,6 @@ def compile_openvino(model: Any, choice: Choice) -> Any:
     return openvino.Core().compile_model(str(model) if isinstance(model, Path) else model, "CPU", settings)
 
 
-def forward(folder: Path, choice: Choice) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
-    """Return a function from a batch of raw pictures (n, size, size, 3) to the frozen part's named outputs.
-
-    The outputs are "features" (n, width) and, where blocks are unfrozen, "cut" (n, ...), both float32.
-    """
-    if choice.engine == "openvino":
-        return _openvino(folder, choice)
-    from stages.models.keras_engine import forward as keras_forward
-
-    return keras_forward(folder, choice.precision)
-
-
-def _openvino(folder: Path, choice: Choice) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
-    compiled = compile_openvino(folder / FROZEN, choice)
-    names = [output.get_any_name() for output in compiled.outputs]
-
-    def run(pictures: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        found = compiled(pictures.astype(np.float32), share_inputs=True)
-        return {name: found[index] for index, name in enumerate(names)}
-
-    return run
-
-
 def join(frozen: Path | None, trained: Path) -> Any:
     """Return the whole network as an OpenVINO model: the frozen part, if any, and on it the trained one."""
     import openvino
@@ -145,9 +117,9 @@ def _node_flops(node: Any) -> int:
     kind = node.get_type_name()
     if kind not in {"Convolution", "GroupConvolution", "MatMul"}:
         return 0
-    outputs = int(np.prod(list(node.output(0).shape)))
+    outputs = int(np.prod(list(node.output(0).get_shape())))
     if kind == "MatMul":
-        return 2 * outputs * int(list(node.input(0).shape)[-1])
+        return 2 * outputs * int(list(node.input(0).get_shape())[-1])
     # Kernels are (out, in, height, width), grouped ones (groups, out, in, height, width).
-    kernel = list(node.input(1).shape)
+    kernel = list(node.input(1).get_shape())
     return 2 * outputs * int(np.prod(kernel[-3:]))

@@ -24,7 +24,7 @@ def build(head: Head, width: int, classes: int, moments: tuple[NDArray[Any], NDA
     inputs = keras.Input((width,), name="features")
     tensor = inputs
     if moments is not None:
-        tensor = _standardise(moments)(tensor)
+        tensor = _standardise(moments, tensor)
     for number, units in enumerate(head.units, 1):
         dense = keras.layers.Dense(
             units,
@@ -40,17 +40,23 @@ def build(head: Head, width: int, classes: int, moments: tuple[NDArray[Any], NDA
     return keras.Model(inputs, outputs, name="head")
 
 
-def _standardise(moments: tuple[NDArray[Any], NDArray[Any]]) -> keras.layers.Normalization:
-    mean, variance = moments
+def _standardise(moments: tuple[NDArray[Any], NDArray[Any]], tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Bring features to mean 0 and variance 1.
+
+    Normalization counts every deviation below 1e-7 as 1e-7, and random networks give features of 1e-10:
+    a power of two, which costs no digits, brings them to the order of 1 first.
+    """
+    mean, variance = (np.asarray(values, dtype=np.float64) for values in moments)
+    scale = 2.0 ** -round(float(np.log2(np.sqrt(variance).mean())))
     layer = keras.layers.Normalization(name="standardise")
     layer.build((None, len(mean)))
-    layer.adapt_mean.assign(mean)
-    layer.adapt_variance.assign(variance)
+    layer.adapt_mean.assign((mean * scale).astype(np.float32))
+    layer.adapt_variance.assign((variance * scale**2).astype(np.float32))
     layer.finalize_state()
-    return layer
+    return layer(keras.layers.Rescaling(scale, name="rescale")(tensor))
 
 
-def moments(batches: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def moments(batches: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and variance of each feature, both (width,), in one pass over batches (n, width).
 
     Variances are merged batch by batch (Chan, Golub and LeVeque 1983, eq. 2.1), so that memory does
@@ -66,7 +72,7 @@ def moments(batches: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float32], NDArr
         count = total
     variance = squares / max(count, 1)
     least = _LEAST_SHARE_OF_VARIANCE * float(variance.mean()) or 1.0
-    return mean.astype(np.float32), np.maximum(variance, least).astype(np.float32)
+    return mean, np.maximum(variance, least)
 
 
 def compile_for(model: keras.Model, recipe: Recipe, learning_rate: float, steps: int) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,8 +110,7 @@ def train(
     training, validation = data
     compile_for(model, recipe, phase.learning_rate, phase.epochs * len(training))
     path = checkpoints / f"{phase.name}.weights.h5"
-    if recipe.checkpoint.keep == "best":
-        model.save_weights(path)
+    before = model.get_weights()
     log_epochs = _Epochs(phase, run)
     model.fit(
         training,
@@ -122,11 +120,14 @@ def train(
         verbose=0,
         callbacks=[log_epochs, *callbacks(recipe, path, run.best_value)],
     )
-    _keep(model, recipe, path, run)
+    _note_best(recipe, run)
+    if recipe.checkpoint.keep == "best":
+        # Without a file no epoch was better than what an earlier phase had reached.
+        model.load_weights(path) if path.exists() else model.set_weights(before)
 
 
-def _keep(model: keras.Model, recipe: Recipe, path: Path, run: Run) -> None:
-    """Load the weights that are kept and note which epoch they are of."""
+def _note_best(recipe: Recipe, run: Run) -> None:
+    """Note in `run` which epoch's weights are kept. Raise ParameterError when training diverged."""
     if recipe.checkpoint.keep == "last":
         run.best_epoch = len(run.rows)
         return
@@ -140,7 +141,6 @@ def _keep(model: keras.Model, recipe: Recipe, path: Path, run: Run) -> None:
         )
     best = int(np.nanargmin(values) if mode(monitor) == "min" else np.nanargmax(values))
     run.best_epoch, run.best_value = best + 1, values[best]
-    model.load_weights(path)
 
 
 def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras.callbacks.Callback]:
@@ -202,8 +202,3 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             self.phase.name, epoch + 1, self.phase.epochs,
             found["loss"], found["accuracy"], found["val_loss"], found["val_accuracy"],
         )  # fmt: skip
-
-
-def predict(model: keras.Model, views: Sequence[Views]) -> NDArray[np.float32]:
-    """Return the probabilities of all rows of `views`, (rows, classes)."""
-    return np.concatenate([model.predict(part, verbose=0) for part in views])

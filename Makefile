@@ -1,0 +1,40 @@
+# Two commands: `make repro` runs the comparison, `make test` the tests. Both set up .venv from uv.lock first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := 0.13.9
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+# Nothing here reports to anybody.
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: help repro test lint figures clean
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST)
+
+repro: .venv/.synced  ## set up what is missing and run the whole comparison
+	dvc repro
+	@echo "The report: data/report/comparison.html"
+
+test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests with coverage
+	pytest --cov --cov-report=term
+
+lint: .venv/.synced  ## Ruff, mypy, import-linter
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+figures: .venv/.synced  ## draw the built-in pictures anew (the same bytes)
+	python data/samples/draw_yoga_figures.py
+
+clean:  ## remove the environment and the caches, keep data and DVC's cache
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/.synced: uv.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: set PYTHON=...")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"
+	uv sync --frozen
+	touch $@
