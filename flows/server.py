@@ -1,0 +1,91 @@
+"""A Prefect server for the time of one run, where the user has none running."""
+
+import atexit
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import IO
+
+import httpx
+from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+from flows.graph import FlowError
+from flows.process import clean, end
+
+_POLL_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def server() -> Iterator[None]:
+    """Let flows report to the server that is configured, or else to a temporary one on loopback.
+
+    Prefect would start one by itself, but in the terminal's process group: Ctrl-C ends it first, and the
+    flow then waits minutes for it, unable to report that it has been stopped. Runs are kept in the same
+    database as Prefect's own temporary server keeps them.
+    """
+    if get_current_settings().api.url:
+        yield
+    else:
+        with temporary_settings({PREFECT_API_URL: _start_temporary()}):
+            yield
+
+
+def _start_temporary() -> str:
+    """Start a server that ends with this process, and return its address when it answers."""
+    print("flow: starting a temporary Prefect server", file=sys.stderr)
+    port = _free_port()
+    address = f"http://127.0.0.1:{port}/api"
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        process = _start(port, log)
+        # Last come first: Prefect sends its last log lines in exit functions that are registered later.
+        atexit.register(end, [process])
+        _wait_for(address, process, log)
+    return address
+
+
+def _start(port: int, log: IO[str]) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-ui",
+    ]
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
+    """Return when the server answers. Raise FlowError when it ends or does not answer in time."""
+    seconds = get_current_settings().server.ephemeral.startup_timeout_seconds
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            log.seek(0)
+            lines = [line for raw in log if (line := clean(raw))] or ["it printed nothing"]
+            raise FlowError(f"Prefect's server ended with exit code {process.returncode}: {lines[-1]}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{address}/health").is_success:
+                return
+        time.sleep(_POLL_SECONDS)
+    raise FlowError(
+        f"Prefect's server did not answer within {seconds} seconds; "
+        "set PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, or PREFECT_API_URL to a running server"
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
