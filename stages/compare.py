@@ -20,7 +20,7 @@ EVALUATIONS = Path("data/evaluations")
 BENCHMARKS = Path("data/benchmarks")
 MODELS = Path("data/models")
 SPLITS = Path("data/splits.csv")
-REJECTS = Path("data/rejects.csv")
+AUDIT = Path("data/audit.json")
 METRICS = Path("data/metrics.json")
 PLOTS = Path("data/plots")
 REPORT = Path("data/report")
@@ -38,7 +38,7 @@ def declared() -> list[str]:
 
 def require(backbones: list[str]) -> None:
     """Raise DataError that names every missing artefact and the command that makes them."""
-    needed = {SPLITS: "split", REJECTS: "ingest"}
+    needed = {AUDIT: "ingest", SPLITS: "split"}
     for backbone in backbones:
         for name in ("metrics.json", "confusion.csv"):
             needed[EVALUATIONS / backbone / name] = f"evaluate@{backbone}"
@@ -83,9 +83,8 @@ def main() -> None:
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)
     summary = runs.summary(found)
-    splits = files.read_csv(SPLITS, text=("label", "group", "split"))
-    rejects = files.read_csv(REJECTS, text=("path", "reason"))
-    page, markdown = report.page(found, splits, rejects), report.markdown(found)
+    splits = files.read_csv(SPLITS, text=("label", "split"))
+    page, markdown = report.page(found, splits, files.read_json(AUDIT)), report.markdown(found)
 
     files.write_json(METRICS, summary)
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree as ET
 
 import pandas as pd
@@ -86,14 +86,18 @@ def cost(ranking: list[Run]) -> str:
 def curves(run: Run, top_loss: float) -> str:
     """Draw the accuracy and loss of one backbone over its epochs; a line marks where fine-tuning begins."""
     with _style():
-        figure = _figure(3.6, 3.0)
-        upper, lower = figure.subplots(2, sharex=True)
+        figure = _figure(3.6, 3.0, layout=None)
+        # Fixed margins, so that the panels of all backbones line up.
+        upper, lower = figure.subplots(
+            2, sharex=True, gridspec_kw={"left": 0.19, "right": 0.99, "bottom": 0.14, "top": 0.98, "hspace": 0.16}
+        )
         _pair(upper, run.history, "accuracy")
         _pair(lower, run.history, "loss")
         upper.set_ylim(0, 1.02)
         _percent(upper.yaxis)
         lower.set_ylim(0, top_loss)
         lower.set_xlabel("epoch")
+        figure.align_ylabels()
         lower.xaxis.get_major_locator().set_params(integer=True)
         _mark_phases((upper, lower), run.history)
         return _svg(figure, f"curves {run.backbone}", f"Learning curves of {run.backbone}: accuracy above, loss below.")
@@ -161,11 +165,11 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
     """Return an empty figure; `width` and `height` in inches of 72 points."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _percent(axis: Any) -> None:

@@ -6,7 +6,7 @@ shows them as code.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ _UNKNOWN = "\N{EN DASH}"
 _SPLITS = ("train", "validation", "test")
 
 
-def page(runs: list[Run], splits: pd.DataFrame, rejects: pd.DataFrame) -> str:
-    """Return comparison.html. `splits` has columns label, split, group; `rejects` has reason."""
+def page(runs: list[Run], splits: pd.DataFrame, audit: Mapping[str, Any]) -> str:
+    """Return comparison.html. `splits` has columns label and split; `audit` is what ingest counted."""
     ranking = ranked(runs)
     top_loss = figures.top_of_losses(runs)
     return _render(
@@ -42,8 +42,7 @@ def page(runs: list[Run], splits: pd.DataFrame, rejects: pd.DataFrame) -> str:
         confusions=[(run, _most_confused(run)) for run in ranking],
         pictures=_pictures(splits, ranking[0].classes),
         splits=_SPLITS,
-        copies=_copies(splits),
-        rejects=rejects["reason"].value_counts().sort_index().sort_values(ascending=False, kind="stable"),
+        audit=audit,
     )
 
 
@@ -110,13 +109,6 @@ def _pictures(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:
     """Return the number of pictures of each class in each split."""
     table = pd.crosstab(splits["label"], splits["split"]).reindex(index=classes, columns=_SPLITS, fill_value=0)
     return {name: [int(number) for number in row] for name, row in zip(classes, table.to_numpy(), strict=True)}
-
-
-def _copies(splits: pd.DataFrame) -> tuple[int, int]:
-    """Return the number of groups of copies, and of the pictures in them."""
-    sizes = splits["group"].value_counts()
-    several = sizes[sizes > 1]
-    return len(several), int(several.sum())
 
 
 def _percent(value: float | None) -> str:

@@ -1,5 +1,6 @@
 """Artefacts as the stages before evaluate and compare write them, made up from a seed."""
 
+import json
 import zlib
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 import pandas as pd
 
 from stages import files
+from stages.evaluate import EvaluateParams, evaluate
+from stages.results.predictions import of_split
+from stages.results.runs import Run
 
 POSES = ("downdog", "goddess", "plank", "tree", "warrior2")
 # Name: (how often it is right, latency in ms, parameters, weights)
@@ -108,7 +112,7 @@ def benchmark(latency: float, parameters: int) -> dict[str, Any]:
 
 def splits(classes: tuple[str, ...]) -> pd.DataFrame:
     rows = [
-        (f"{name}/{i:04}.jpg", name, f"{name}{max(i, 2)}", "test" if i < 22 else "validation" if i < 44 else "train")
+        (f"{name}/{i:04}.jpg", name, f"{name}{i}", "test" if i < 22 else "validation" if i < 44 else "train")
         for name in classes
         for i in range(88)
     ]
@@ -122,14 +126,48 @@ def write_model(root: Path, backbone: str, classes: tuple[str, ...], table: pd.D
     files.write_json(folder / "provenance.json", provenance(backbone, classes, 4_700_000, weights))
 
 
-def write_data(root: Path, classes: tuple[str, ...], rejects: tuple[tuple[str, str], ...]) -> None:
+def audit(reasons: dict[str, int], copies: int = 0) -> dict[str, Any]:
+    return {
+        "accepted": 440,
+        "rejected": sum(reasons.values()),
+        "reasons": reasons,
+        "copies": {"groups": copies, "pictures": 2 * copies},
+    }
+
+
+def write_data(root: Path, classes: tuple[str, ...], reasons: dict[str, int]) -> None:
     files.write_csv(root / "data/splits.csv", splits(classes))
-    files.write_csv(root / "data/rejects.csv", pd.DataFrame(rejects, columns=["path", "reason"]))
+    files.write_json(root / "data/audit.json", audit(reasons))
 
 
 def write_params(root: Path, backbones: list[str]) -> None:
-    declared = "".join(f"  {files.json.dumps(name)}: {{}}\n" for name in backbones)
+    declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
     (root / "params.yaml").write_text(
         f"backbones:\n{declared}evaluate:\n  confidence: 0.95\n  top_k: 2\n  calibration_bins: 10\n",
         encoding="utf-8",
     )
+
+
+def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, **changes: Any) -> Run:
+    """Return what compare reads about one backbone; `changes` replace what else a Run holds."""
+    settings = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10)
+    test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
+    result = evaluate(test, validation, "imagenet", settings)
+    # As read back from a file: what is not a number is nothing.
+    metrics = json.loads(json.dumps(files._plain(result.metrics)))
+    values = {
+        "metrics": metrics,
+        "confusion": result.confusion,
+        "benchmark": benchmark(10.0, 4_700_000),
+        "history": history(zlib.crc32(backbone.encode())),
+        "provenance": provenance(backbone, classes, 4_700_000, "imagenet"),
+    }
+    return Run(backbone, **(values | changes))
+
+
+def answers(actual: list[str], predicted: list[str], classes: tuple[str, ...]) -> pd.DataFrame:
+    """Return predictions made with full confidence, the same for both splits."""
+    table = pd.DataFrame({"file": [f"{i}.jpg" for i in range(len(actual))], "label": actual, "predicted": predicted})
+    certain = (table[["predicted"]].to_numpy() == np.array(classes, dtype=object)).astype(float)
+    table = pd.concat([table, pd.DataFrame(certain, columns=[f"p:{name}" for name in classes])], axis=1)
+    return pd.concat([table.assign(split=split) for split in ("validation", "test")], ignore_index=True)

@@ -1,0 +1,39 @@
+"""Intervals agree with published ones and say what a test set can tell apart."""
+
+import pytest
+
+from stages.results.intervals import Interval, overlap, proportion
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_agrees_with_the_table_of_newcombe_1998(successes: int, trials: int, low: float, high: float) -> None:
+    """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
+    found = proportion(successes, trials, 0.95)
+    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+
+
+def test_a_perfect_score_keeps_a_width_and_ends_at_one() -> None:
+    found = proportion(20, 20, 0.95)
+    assert found.high == 1.0
+    assert round(found.low, 4) == 0.8389
+
+
+def test_more_confidence_is_a_wider_interval() -> None:
+    narrow, wide = proportion(80, 100, 0.8), proportion(80, 100, 0.99)
+    assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (Interval(0.5, 0.7), Interval(0.6, 0.8), True),
+        (Interval(0.5, 0.7), Interval(0.7, 0.8), True),
+        (Interval(0.4, 0.9), Interval(0.5, 0.6), True),
+        (Interval(0.5, 0.7), Interval(0.71, 0.8), False),
+    ],
+)
+def test_intervals_overlap_when_they_share_a_point(one: Interval, other: Interval, *, expected: bool) -> None:
+    assert overlap(one, other) is overlap(other, one) is expected

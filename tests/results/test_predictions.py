@@ -1,0 +1,49 @@
+"""A table of predictions becomes arrays, or an error that says what is wrong with it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.errors import DataError
+from stages.results.predictions import of_split
+
+
+def table(**changes: object) -> pd.DataFrame:
+    columns = {
+        "split": ["validation", "test", "test"],
+        "file": ["a", "b", "c"],
+        "label": ["cat", "dog", "cat"],
+        "predicted": ["cat", "dog", "dog"],
+        "p:cat": [0.9, 0.3, 0.400000004],
+        "p:dog": [0.1, 0.7, 0.6],
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def test_only_the_rows_of_the_split_are_taken() -> None:
+    found = of_split(table(), "test", ("cat", "dog"))
+    assert found.actual.tolist() == [1, 0]
+    assert found.predicted.tolist() == [1, 1]
+    assert found.probabilities[0].tolist() == [0.3, 0.7]
+
+
+def test_rounded_probabilities_sum_to_one_again() -> None:
+    assert of_split(table(), "test", ("cat", "dog")).probabilities.sum(axis=1) == pytest.approx([1, 1], abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": ["cat", "cow", "cat"]}, "predictions hold label 'cow'; expected one of the classes cat, dog"),
+        ({"predicted": ["cat", "dog", "cow"]}, "predictions hold predicted 'cow'"),
+        ({"split": ["validation"] * 3}, "predictions hold no test pictures"),
+        ({"p:cow": [0.0] * 3}, "predictions hold probabilities for 3 classes; expected one column for each of cat"),
+        ({"p:cat": [0.9, np.nan, 0.4]}, "training may have diverged"),
+        ({"p:cat": ["0.9", "", "0.4"]}, "training may have diverged"),
+        ({"p:cat": [0.9, 0.5, 0.4]}, "do not sum to 1"),
+        ({"p:cat": [0.9, -0.7, 0.4], "p:dog": [0.1, 1.7, 0.6]}, "missing, negative"),
+    ],
+)
+def test_a_table_that_cannot_be_scored_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        of_split(table(**changes), "test", ("cat", "dog"))

@@ -1,0 +1,129 @@
+"""Stage compare reads what is declared and no more, and writes numbers, plots and pages from it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import compare, evaluate, files, params
+from stages.errors import DataError, ParameterError
+from tests.results import artefacts
+
+OUTPUTS = [
+    "data/metrics.json",
+    "data/plots/accuracy.csv",
+    "data/plots/confusion.csv",
+    "data/plots/learning_curves.csv",
+    "data/report/comparison.html",
+    "data/report/comparison.md",
+]
+
+
+def declare(root: Path, backbones: list[str]) -> None:
+    artefacts.write_params(root, backbones)
+    params.read.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project in which three backbones were trained, evaluated and measured."""
+    monkeypatch.chdir(tmp_path)
+    artefacts.write_data(tmp_path, artefacts.POSES, {"cannot be read": 1})
+    declare(tmp_path, ["vgg16", "resnet50", "scratch"])
+    for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
+        right, latency, parameters, weights = artefacts.NINE[name]
+        artefacts.write_model(
+            tmp_path, name, artefacts.POSES, artefacts.predictions(artefacts.POSES, right, seed), weights
+        )
+        files.write_json(tmp_path / f"data/benchmarks/{name}.json", artefacts.benchmark(latency, parameters))
+        monkeypatch.setattr(sys, "argv", ["evaluate", name])
+        evaluate.main()
+    yield tmp_path
+    params.read.cache_clear()
+
+
+def contents(root: Path) -> list[bytes]:
+    return [(root / name).read_bytes() for name in OUTPUTS]
+
+
+def test_all_outputs_are_written_twice_the_same(project: Path) -> None:
+    compare.main()
+    first = contents(project)
+    compare.main()
+    assert contents(project) == first
+
+
+def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(project: Path) -> None:
+    compare.main()
+    found = files.read_json(project / "data/metrics.json")
+    assert list(found) == ["best", "resnet50", "scratch", "vgg16"]
+    evaluated = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    assert found["vgg16"] == {key: evaluated[key] for key in found["vgg16"]}
+    assert found["best"] == max(("vgg16", "resnet50", "scratch"), key=lambda name: found[name]["accuracy"])
+    assert found["scratch"]["weights"] == "none"
+
+
+def test_plots_hold_every_backbone_in_the_order_of_the_parameters(project: Path) -> None:
+    compare.main()
+    for name in ("accuracy", "confusion", "learning_curves"):
+        table = pd.read_csv(project / f"data/plots/{name}.csv")
+        assert table["backbone"].unique().tolist() == ["vgg16", "resnet50", "scratch"]
+
+
+def test_a_backbone_that_is_no_longer_declared_disappears_everywhere(project: Path) -> None:
+    declare(project, ["vgg16", "scratch"])
+    compare.main()
+    assert all(b"resnet50" not in content for content in contents(project))
+
+
+def test_timings_enter_no_metric_and_no_plot(project: Path) -> None:
+    compare.main()
+    first = contents(project)
+    for name in ("vgg16", "resnet50", "scratch"):
+        files.write_json(project / f"data/benchmarks/{name}.json", artefacts.benchmark(77.7, 1000))
+    compare.main()
+    assert contents(project)[:4] == first[:4]
+    assert b"77.7" in contents(project)[4]
+
+
+def test_a_loss_that_left_the_numbers_is_an_empty_cell(project: Path) -> None:
+    history = artefacts.history(1)
+    history.loc[3:, ["loss", "val_loss"]] = float("nan")
+    files.write_csv(project / "data/models/vgg16/history.csv", history)
+    compare.main()
+    table = pd.read_csv(project / "data/plots/learning_curves.csv")
+    assert table.loc[table["backbone"] == "vgg16", "val_loss"].isna().sum() == 16
+
+
+def test_everything_that_is_missing_is_named_with_the_command_that_makes_it(project: Path) -> None:
+    (project / "data/benchmarks/vgg16.json").unlink()
+    (project / "data/evaluations/scratch/metrics.json").unlink()
+    (project / "data/evaluations/scratch/confusion.csv").unlink()
+    with pytest.raises(DataError) as fault:
+        compare.main()
+    assert str(fault.value) == (
+        "no data/benchmarks/vgg16.json, data/evaluations/scratch/metrics.json, data/evaluations/scratch/confusion.csv; "
+        "expected the artefacts of every backbone in params.yaml; "
+        "run 'dvc repro benchmark@vgg16 evaluate@scratch'"
+    )
+    assert not (project / "data/metrics.json").exists()
+
+
+@pytest.mark.parametrize("text", ["backbones: {}\n", "backbones: [vgg16]\n", "backbones: null\n"])
+def test_backbones_must_be_a_mapping_with_one_entry_at_least(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    params.read.cache_clear()
+    with pytest.raises(ParameterError, match="a mapping with at least one backbone"):
+        compare.main()
+    params.read.cache_clear()
+
+
+def test_numbers_are_plain_for_other_tools(project: Path) -> None:
+    compare.main()
+    json.loads((project / "data/metrics.json").read_text(), parse_constant=pytest.fail)
