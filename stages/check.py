@@ -20,7 +20,7 @@ from stages.models.backbones import resolve
 from stages.models.download import WeightsParams
 from stages.models.engine import EngineParams
 from stages.models.recipe import Recipe
-from stages.params import common, lookup, nearest, parse, read
+from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
 from stages.split import SplitParams
 
@@ -41,7 +41,7 @@ def faults(params: Mapping[str, Any]) -> list[UserError]:
     """Return every fault in `params`, in the order of the file's sections."""
     found: list[UserError] = [
         ParameterError(
-            f"unknown section '{key}'", f"one of {', '.join(TOP)}", nearest(str(key), list(TOP)) or "remove it"
+            f"unknown section {shown(key)}", f"one of {', '.join(TOP)}", nearest(str(key), list(TOP)) or "remove it"
         )
         for key in params
         if key not in TOP
@@ -49,7 +49,7 @@ def faults(params: Mapping[str, Any]) -> list[UserError]:
     found += _faults_of(partial(common, params))
     for key, cls in SECTIONS.items():
         found += _faults_of(partial(_section, params, key, cls))
-    return found + _backbone_faults(params, {str(fault) for fault in found})
+    return found + _backbone_faults(params, {fault.key for fault in found})
 
 
 def _section(params: Mapping[str, Any], key: str, cls: type[BaseModel]) -> BaseModel:
@@ -67,30 +67,54 @@ def _faults_of(read_section: Callable[[], object]) -> list[UserError]:
 
 
 def _backbone_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
-    """Return the faults of the backbones' lines, without those of section `finetune` said over again."""
-    lines = params.get("backbones")
+    """Return the faults of the backbones' lines; `known` are the keys at fault in the sections."""
+    if "backbones" not in params:
+        return _faults_of(partial(lookup, params, "backbones"))
+    lines = params["backbones"]
     if not isinstance(lines, Mapping) or not lines:
-        return [ParameterError(f"backbones = {lines!r}", "at least one line, such as 'resnet50: {}'", "add one")]
-    usable = dict(params) | {"preprocess": {"sizes": _sizes(params)}, "weights": {"source": _source(params)}}
-    if not isinstance(params.get("finetune"), Mapping):
-        return []
-    found: list[UserError] = [fault for name in lines for fault in _faults_of(partial(resolve, str(name), usable))]
-    prefixes = [f"backbones.{name}." for name in lines]
-    return [fault for fault in found if not any(str(fault).replace(p, "finetune.") in known for p in prefixes)]
+        return [ParameterError(f"backbones = {shown(lines)}", "at least one line, such as 'resnet50: {}'", "add one")]
+    usable = _usable(params, known)
+    found: list[UserError] = []
+    for name in lines:
+        if isinstance(name, str):
+            found += [fault for fault in _faults_of(partial(resolve, name, usable)) if not _said(fault, lines, known)]
+        else:
+            found.append(
+                ParameterError(f"a backbone named {shown(name)}", "a name that is text", "rename it, or quote it")
+            )
+    return found
 
 
-def _sizes(params: Mapping[str, Any]) -> list[int]:
-    """Return the sizes that can be used, so that one fault there does not hide those of the backbones."""
-    section = params.get("preprocess")
-    sizes = section.get("sizes") if isinstance(section, Mapping) else None
-    usable = [size for size in sizes if type(size) is int] if isinstance(sizes, list) else []
-    return usable or [224]
+def _usable(params: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+    """Return `params` with stand-ins for what the lines refer to and is at fault itself."""
+    shared = params.get("finetune")
+    unknown_sizes = any(key == "preprocess" or key.startswith("preprocess.sizes") for key in known)
+    unknown_source = bool(known & {"weights", "weights.source"})
+    return dict(params) | {
+        "finetune": shared if isinstance(shared, Mapping) else {},
+        # Whatever size a line asks for may be meant to be among those that cannot be read.
+        "preprocess": {"sizes": list(range(32, 1025))} if unknown_sizes else params["preprocess"],
+        "weights": {"source": "imagenet"} if unknown_source else params["weights"],
+    }
 
 
-def _source(params: Mapping[str, Any]) -> str:
-    section = params.get("weights")
-    source = section.get("source") if isinstance(section, Mapping) else None
-    return source if isinstance(source, str) and source else "imagenet"
+def _said(fault: UserError, lines: Mapping[str, Any], known: set[str]) -> bool:
+    """Say whether a backbone's fault is one of section `finetune` over again: not in its line, and known there."""
+    _, name, *path = fault.key.split(".")
+    shared = [".".join(["finetune", *path[:depth]]) for depth in range(len(path) + 1)]
+    return bool(path) and not _holds(lines[name], path) and not known.isdisjoint(shared)
+
+
+def _holds(line: Any, path: list[str]) -> bool:
+    """Say whether a line has a value of its own at `path`, or, where it has no mapping, above it."""
+    value = {} if line is None else line
+    for part in path:
+        if not isinstance(value, Mapping):
+            return True
+        if part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ class UserError(Exception):
     """What was received, what was expected, and what to do about it, in one line."""
 
     kind: ClassVar[str] = "error"
+    # The dotted place in params.yaml, where the fault has one.
+    key: str = ""
 
     def __init__(self, received: str, expected: str, remedy: str) -> None:
         self.received, self.expected, self.remedy = received, expected, remedy
@@ -25,6 +27,10 @@ class ParameterError(UserError):
     """A value in params.yaml that cannot be used."""
 
     kind = "params.yaml"
+
+    def __init__(self, received: str, expected: str, remedy: str, key: str = "") -> None:
+        super().__init__(received, expected, remedy)
+        self.key = key
 
 
 class DataError(UserError):

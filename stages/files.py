@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 FLOAT_FORMAT = "%.9g"
 # The first moment that a zip archive can name.
@@ -29,16 +28,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on failure it disappears."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # In a container, a process killed earlier may have had the same number.
+    _remove(temporary)
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @contextmanager
@@ -77,12 +75,6 @@ def read_csv(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
 
 
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one array in NumPy's `.npy` format."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
 def strip_dates(archive: Path) -> None:
     """Rewrite a zip archive, such as a `.keras` file, without dates: equal content, equal bytes."""
     with replacing(archive) as temporary, zipfile.ZipFile(archive) as old, zipfile.ZipFile(temporary, "w") as new:
@@ -101,6 +93,13 @@ def scratch_folder(name: str) -> Path:
     parent = Path(".cache")
     parent.mkdir(exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _without_date(metadata: bytes) -> bytes:

@@ -5,11 +5,13 @@ keys, wrong types and values out of range are all reported at once, each with th
 what is allowed and the nearest match.
 
 YAML is read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), as DVC
-reads it: `1e-3` is a number, `on` is text. PyYAML's own rules are those of YAML 1.1.
+reads it: `1e-3` is a number, `on` is text, `010` is ten. PyYAML's own rules are those of YAML 1.1. Dates
+stay text.
 """
 
 import difflib
 import re
+import reprlib
 from collections.abc import Hashable, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from stages.errors import GroupedUserError, ParameterError
 
@@ -24,9 +27,9 @@ FILE = Path("params.yaml")
 
 
 class Section(BaseModel):
-    """A section of params.yaml: unknown keys are errors, types are not coerced, values are final."""
+    """A section of params.yaml: unknown keys are errors, types are not coerced, numbers finite, values final."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 T = TypeVar("T")
@@ -49,26 +52,37 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    problem="a mapping or a list where a key belongs", problem_mark=key.start_mark
+                )
             if key.value in seen:
-                line = key.start_mark.line + 1
                 raise ParameterError(
-                    f"key '{key.value}' stands twice (line {line})",
+                    f"key '{key.value}' stands twice (line {key.start_mark.line + 1})",
                     "each key once in its section",
                     "remove one of them",
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        """Read '010' as ten and '0o10' as eight; YAML 1.1 has it the other way round."""
+        text = node.value.replace("_", "")
+        return int(text, 0 if text.lstrip("+-")[:2] in ("0b", "0o", "0x") else 10)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
+# Underscores and binary numbers are no part of the core schema; DVC reads them, so they are numbers here too.
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("int", r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
     (
         "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+0123456789.",
     ),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
@@ -83,14 +97,20 @@ def read(path: Path = FILE) -> dict[str, Any]:
         raise ParameterError(
             f"'{path}' cannot be read ({error})", "a UTF-8 file", "restore it, for instance from git"
         ) from error
-    except yaml.YAMLError as error:
-        where = re.sub(r"\s+", " ", str(error))
-        raise ParameterError(f"'{path}' is not YAML: {where}", "valid YAML", "mend that line") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ParameterError(f"'{path}' is not YAML: {_where(error)}", "valid YAML", "mend that line") from error
     if not isinstance(loaded, dict):
         raise ParameterError(
-            f"'{path}' holds {type(loaded).__name__}", "a mapping of sections", "see the README for the sections"
+            f"'{path}' holds {shown(loaded)}", "a mapping of sections", "see the README for the sections"
         )
     return loaded
+
+
+def _where(error: Exception) -> str:
+    """Return what is wrong, and the line, from an error of the YAML reader."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} (line {error.problem_mark.line + 1})"
+    return re.sub(r"\s+", " ", str(error))
 
 
 def load(cls: type[S], key: str, path: Path = FILE) -> S:
@@ -103,9 +123,7 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
     value: Any = params
     for depth, part in enumerate(key.split(".")):
         if not isinstance(value, Mapping) or part not in value:
-            missing = ".".join(key.split(".")[: depth + 1])
-            present = list(map(str, value)) if isinstance(value, Mapping) else []
-            raise ParameterError(f"'{missing}' is missing", "this key", _add(part, present))
+            raise _missing(".".join(key.split(".")[: depth + 1]))
         value = value[part]
     return value
 
@@ -137,7 +155,14 @@ def parse(cls: type[S], value: object, key: str) -> S:
     try:
         return cls.model_validate(value)
     except ValidationError as error:
-        raise GroupedUserError([_fault(cls, key, dict(detail)) for detail in error.errors()]) from error
+        details = [dict(detail) for detail in error.errors()]
+        raise GroupedUserError([_fault(cls, key, detail) for detail in details if not _echo(detail)]) from error
+
+
+def conflict(key: str, value: object, expected: str, remedy: str) -> PydanticCustomError:
+    """Return the error for a validator to raise when `value`, at `key` below what it validates, excludes another."""
+    facts = {"key": key, "value": value, "expected": expected, "remedy": remedy}
+    return PydanticCustomError("conflict", "{expected}", facts)
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,32 +180,71 @@ def nearest(word: str, choices: list[str]) -> str:
     return f"did you mean '{found[0]}'?" if found else ""
 
 
-def _add(part: str, present: list[str]) -> str:
-    return nearest(part, present) or "add it, or restore params.yaml from git"
+_representation = reprlib.Repr()
+_representation.maxstring = _representation.maxother = 120
+_representation.maxlevel = 2
+
+
+def shown(value: object) -> str:
+    """Return `value` much as it stands in YAML, shortened."""
+    text = _representation.repr(list(value) if isinstance(value, tuple) else value)
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)
+
+
+_EXPECTED = {
+    "model_type": "a mapping",
+    "dict_type": "a mapping",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+}
+
+
+def _missing(key: str) -> ParameterError:
+    return ParameterError(f"'{key}' is missing", "this key", "add it, or restore params.yaml from git", key)
+
+
+def _echo(detail: dict[str, Any]) -> bool:
+    """Say whether a list is called too short only because its items, reported by themselves, are at fault."""
+    return bool(detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"])
 
 
 def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterError:
     """Turn one of pydantic's error details into our one line."""
-    # Positions that pydantic adds for the branches of a union are no part of the user's key.
-    parts = [str(part) for part in detail["loc"] if not re.search(r"[\[\]()]|^(str|int|float|bool|none)$", str(part))]
+    parts = [str(part) for part in detail["loc"]]
     full = ".".join([key, *parts]).strip(".")
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = _fields(cls, parts[:-1])
-        return ParameterError(
-            f"unknown key '{full}'", f"one of {', '.join(known)}", nearest(parts[-1], known) or "remove it"
-        )
+        remedy = nearest(parts[-1], known) or "remove it"
+        return ParameterError(f"unknown key '{full}'", f"one of {', '.join(known)}", remedy, full)
     if kind == "missing":
-        return ParameterError(f"'{full}' is missing", "this key", "add it, or restore params.yaml from git")
-    if kind == "literal_error":
-        choices = re.findall(r"'([^']*)'", context["expected"])
+        return _missing(full)
+    if kind == "invalid_key" or parts[-1:] == ["[key]"]:
         return ParameterError(
-            f"{full} = {value!r}", context["expected"], nearest(str(value), choices) or "choose one of these"
+            f"key {full.removesuffix('.[key]')}", "keys that are text", "quote it, or remove it", full
         )
-    if kind == "value_error":
-        return ParameterError(f"{full} = {value!r}", str(context["error"]), "correct it")
-    expected = re.sub(r"^Input should be ", "", detail["msg"])
-    return ParameterError(f"{full} = {value!r}", expected, "correct it")
+    remedy = "correct it"
+    if kind == "conflict":
+        full, value = f"{full}.{context['key']}", context["value"]
+        expected, remedy = context["expected"], context["remedy"]
+    elif kind == "literal_error":
+        expected = context["expected"]
+        remedy = nearest(str(value), re.findall(r"'([^']*)'", expected)) or "choose one of these"
+    elif kind == "value_error":
+        expected = str(context["error"])
+    else:
+        expected = _EXPECTED.get(kind) or _plain(detail["msg"])
+    return ParameterError(f"{full} = {shown(value)}", expected, remedy, full)
+
+
+def _plain(message: str) -> str:
+    """Shorten pydantic's message to what was expected."""
+    message = re.sub(r"^\w+ should (be|have) ", "", message).replace(" after validation, not 0", "")
+    message = message.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    return message.replace("greater than", "more than")
 
 
 def _fields(cls: type[BaseModel], parts: list[str]) -> list[str]:

@@ -7,19 +7,21 @@ Imports no Keras: names, sizes and ranges are checked before anything heavy is l
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import GroupedUserError, ParameterError, UserError
 from stages.models.recipe import Recipe
-from stages.params import merge, nearest, parse
+from stages.params import lookup, merge, nearest, parse, shown
 
 SCRATCH = "scratch"
 # Arguments of a builder that the graph sets itself.
 _RESERVED = frozenset(
     {"weights", "include_top", "input_shape", "input_tensor", "pooling", "classes", "classifier_activation", "name"}
 )
+# A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
+_NAME = re.compile(r"(?!best$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -73,24 +75,35 @@ FAMILIES = (
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
-class Backbone(Recipe):
-    """One backbone with all that its line and section `finetune` say."""
+class Line(Recipe):
+    """A line of `backbones`, laid over section `finetune`."""
 
-    name: str
     builder: str
     input_size: int = Field(ge=32, le=1024)
     weights: str = Field(min_length=1)
     arguments: dict[str, Any]
 
-    @model_validator(mode="after")
-    def _input_is_large_enough(self) -> Self:
-        smallest = FAMILY_OF[self.builder].smallest
-        if self.input_size < smallest:
-            raise ValueError(f"input_size of at least {smallest} pixels for {self.builder}")
-        taken = sorted(_RESERVED & self.arguments.keys())
+    @field_validator("input_size")
+    @classmethod
+    def _large_enough(cls, value: int, info: ValidationInfo) -> int:
+        builder = info.data["builder"]
+        if value < FAMILY_OF[builder].smallest:
+            raise ValueError(f"at least {FAMILY_OF[builder].smallest} pixels for {builder}")
+        return value
+
+    @field_validator("arguments")
+    @classmethod
+    def _left_to_the_user(cls, value: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(_RESERVED & value.keys())
         if taken:
-            raise ValueError(f"arguments without {', '.join(taken)} (the graph sets them)")
-        return self
+            raise ValueError(f"arguments without {', '.join(taken)}: the graph sets them")
+        return value
+
+
+class Backbone(Line):
+    """One backbone with all that its line and section `finetune` say."""
+
+    name: str
 
     @property
     def family(self) -> Family:
@@ -103,7 +116,32 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
 
     Raise ParameterError or GroupedUserError when the line, or what it is laid over, cannot be used.
     """
-    lines = params.get("backbones")
+    key = f"backbones.{name}"
+    line = _line(name, params.get("backbones"))
+    faults: list[UserError] = []
+    try:
+        builder = _builder(name, line.get("builder", name), key)
+    except ParameterError as fault:
+        # Go on with any builder, so that the line's other faults are found as well.
+        faults, builder = [fault], "ResNet50"
+    sizes = _sizes(params)
+    own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
+    whole = merge(merge(_shared(params), own), line) | {"builder": builder}
+    if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
+        faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
+    try:
+        parsed = parse(Line, whole, key)
+    except GroupedUserError as group:
+        # A size that no network takes is one fault, prepared or not.
+        keys = {fault.key for fault in group.faults}
+        raise GroupedUserError([fault for fault in faults if fault.key not in keys] + group.faults) from group
+    if faults:
+        raise GroupedUserError(faults)
+    return Backbone(name=name, **dict(parsed))
+
+
+def _line(name: str, lines: object) -> Mapping[str, Any]:
+    """Return the line of the backbone `name`; one without a value changes nothing."""
     if not isinstance(lines, Mapping) or name not in lines:
         declared = list(map(str, lines)) if isinstance(lines, Mapping) else []
         raise ParameterError(
@@ -111,55 +149,57 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
             f"one of {', '.join(declared) or 'none declared'}",
             nearest(name, declared) or "add it to 'backbones'",
         )
-    line = lines[name] if lines[name] is not None else {}
     key = f"backbones.{name}"
-    if not isinstance(line, Mapping):
-        raise ParameterError(f"{key} = {line!r}", "a mapping, {} for the defaults", "write {}")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ParameterError(f"{key}", "a name of letters, digits, '-' and '_'", "rename it and set its 'builder'")
-    faults: list[UserError] = []
-    try:
-        builder = _builder(name, line.get("builder", name), key)
-    except ParameterError as fault:
-        # Go on with any builder, so that the line's other faults are found as well.
-        faults, builder = [fault], "ResNet50"
-    sizes = params["preprocess"]["sizes"]
-    own = {"weights": params["weights"]["source"], "arguments": {}, "input_size": _default_size(builder, sizes)}
-    whole = merge(merge(params["finetune"], own), line) | {"name": name, "builder": builder}
-    try:
-        backbone = parse(Backbone, whole, key)
-        _check_prepared(backbone, sizes)
-    except GroupedUserError as group:
-        faults += group.faults
-    except ParameterError as fault:
-        faults.append(fault)
-    if faults:
-        raise GroupedUserError(faults)
-    return backbone
-
-
-def _check_prepared(backbone: Backbone, sizes: list[int]) -> None:
-    if backbone.input_size not in sizes:
+    if not _NAME.fullmatch(name):
         raise ParameterError(
-            f"backbones.{backbone.name}.input_size = {backbone.input_size}",
-            f"one of preprocess.sizes ({', '.join(map(str, sizes))})",
-            "add it there, or choose one of these",
+            f"a backbone named '{name}'",
+            "a name of at most 64 letters, digits, '-' and '_' that starts with one of the first two and is not 'best'",
+            "rename it and set its 'builder'",
+            key,
         )
+    line = {} if lines[name] is None else lines[name]
+    if not isinstance(line, Mapping):
+        raise ParameterError(f"{key} = {shown(line)}", "a mapping, {} for the defaults", "write {}", key)
+    return line
+
+
+def _sizes(params: Mapping[str, Any]) -> list[int]:
+    sizes = lookup(params, "preprocess.sizes")
+    if not isinstance(sizes, list) or not sizes or any(type(size) is not int for size in sizes):
+        raise ParameterError(f"preprocess.sizes = {shown(sizes)}", "a list of whole numbers", "correct it")
+    return sizes
+
+
+def _shared(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    shared = lookup(params, "finetune")
+    if not isinstance(shared, Mapping):
+        raise ParameterError(f"finetune = {shown(shared)}", "a mapping", "restore it, for instance from git")
+    return shared
+
+
+def _not_prepared(key: str, size: int, sizes: list[int]) -> ParameterError:
+    return ParameterError(
+        f"{key} = {size}",
+        f"one of preprocess.sizes ({', '.join(map(str, sizes))})",
+        "add it there, or choose one of these",
+        key,
+    )
 
 
 def _builder(name: str, builder: object, key: str) -> str:
     """Return the builder meant by `builder`, which may be in another case or with underscores."""
     by_plain = {_plain(known): known for known in FAMILY_OF}
-    found = by_plain.get(_plain(str(builder)))
+    found = by_plain.get(_plain(builder)) if isinstance(builder, str) else None
     if found is None:
         guess = nearest(_plain(str(builder)), list(by_plain))
         for plain, known in by_plain.items():
             guess = guess.replace(f"'{plain}'", f"'{known}'")
-        what = key if builder == name else f"{key}.builder = {builder!r}"
+        what = key if builder == name else f"{key}.builder = {shown(builder)}"
         raise ParameterError(
             f"{what} names no builder",
             f"'{SCRATCH}' or a builder of keras.applications ({', '.join(sorted(FAMILY_OF))})",
             guess or "see https://keras.io/api/applications/",
+            key if builder == name else f"{key}.builder",
         )
     return found
 

@@ -3,11 +3,11 @@
 Imports no Keras: `stages.check` reads these classes before anything heavy is loaded.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from stages.params import Section, Tuple
+from stages.params import Section, Tuple, conflict
 
 Monitor = Literal["val_loss", "val_accuracy"]
 
@@ -41,13 +41,19 @@ class Schedule(Section):
     decay: float = Field(gt=0, le=1)
     boundaries: Tuple[float]
 
-    @model_validator(mode="after")
-    def _boundaries_rise(self) -> Self:
-        if list(self.boundaries) != sorted(set(self.boundaries)) or any(not 0 < b < 1 for b in self.boundaries):
-            raise ValueError("boundaries rising between 0 and 1, for instance [0.5, 0.75]")
-        if self.warmup and self.name != "cosine":
-            raise ValueError(f"warmup: 0 with schedule '{self.name}' (only cosine warms up)")
-        return self
+    @field_validator("warmup")
+    @classmethod
+    def _only_cosine_warms_up(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("name", "cosine") != "cosine":
+            raise ValueError(f"0 with schedule '{info.data['name']}': only cosine warms up")
+        return value
+
+    @field_validator("boundaries")
+    @classmethod
+    def _boundaries_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)) or any(not 0 < boundary < 1 for boundary in value):
+            raise ValueError("shares rising between 0 and 1, for instance [0.5, 0.75]")
+        return value
 
 
 class EarlyStopping(Section):
@@ -74,18 +80,18 @@ class Checkpoint(Section):
     keep: Literal["best", "last"]
 
 
+def _count_or_all(value: object) -> object:
+    if value != "all" and not (type(value) is int and value >= 0):
+        raise ValueError("0, 1, 2, ... or all")
+    return value
+
+
 class Unfreeze(Section):
     """Phase 2: how much of the backbone is trained, from the top, and how."""
 
-    blocks: int | Literal["all"]
+    blocks: Annotated[int | Literal["all"], BeforeValidator(_count_or_all)]
     epochs: int = Field(ge=0, le=100_000)
     learning_rate: float = Field(gt=0, le=100)
-
-    @model_validator(mode="after")
-    def _blocks_are_counted(self) -> Self:
-        if self.blocks != "all" and self.blocks < 0:
-            raise ValueError("blocks: 0, 1, 2, ... or all")
-        return self
 
 
 class Recipe(Section):
@@ -103,16 +109,30 @@ class Recipe(Section):
     checkpoint: Checkpoint
     unfreeze: Unfreeze
 
-    @model_validator(mode="after")
-    def _phases_make_sense(self) -> Self:
-        if self.schedule.name != "constant" and self.reduce_on_plateau.patience:
-            raise ValueError(
-                f"schedule.name: constant while reduce_on_plateau.patience is {self.reduce_on_plateau.patience}; "
-                f"with '{self.schedule.name}' set reduce_on_plateau.patience to 0"
+    # Validators of fields, not of the whole: they run whatever else is at fault.
+    @field_validator("reduce_on_plateau")
+    @classmethod
+    def _one_hand_on_the_rate(cls, value: ReduceOnPlateau, info: ValidationInfo) -> ReduceOnPlateau:
+        schedule = info.data.get("schedule")
+        if value.patience and schedule and schedule.name != "constant":
+            expected = f"0 with schedule.name '{schedule.name}': each would overrule the other"
+            raise conflict(
+                "patience",
+                value.patience,
+                expected,
+                "set reduce_on_plateau.patience to 0, or schedule.name to constant",
             )
-        if not self.frozen_epochs + self.unfrozen_epochs:
-            raise ValueError("at least one epoch in one phase (epochs, unfreeze.epochs)")
-        return self
+        return value
+
+    @field_validator("unfreeze")
+    @classmethod
+    def _something_is_trained(cls, value: Unfreeze, info: ValidationInfo) -> Unfreeze:
+        no_head = info.data.get("epochs") == 0
+        if value.blocks == 0 and no_head:
+            raise conflict("blocks", 0, "more than 0 while epochs is 0, or nothing is trained", "raise one of them")
+        if value.epochs == 0 and (value.blocks == "all" or (value.blocks != 0 and no_head)):
+            raise conflict("epochs", 0, "at least 1, or nothing is trained", "raise it")
+        return value
 
     @property
     def frozen_epochs(self) -> int:
