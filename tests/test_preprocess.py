@@ -243,8 +243,8 @@ def test_a_picture_that_ingest_accepted_and_is_gone_is_an_error(
     ("changes", "message"),
     [
         ({"sizes": [96, 96]}, "preprocess.sizes = [96, 96]; expected each size once"),
-        ({"sizes": [96, 16]}, "preprocess.sizes.1 = 16; expected greater than or equal to 32"),
-        ({"sizes": [2048]}, "preprocess.sizes.0 = 2048; expected less than or equal to 1024"),
+        ({"sizes": [96, 16]}, "preprocess.sizes.1 = 16; expected at least 32"),
+        ({"sizes": [2048]}, "preprocess.sizes.0 = 2048; expected at most 1024"),
         ({"sizes": []}, "preprocess.sizes = "),
         ({"fit": "padd"}, "preprocess.fit = 'padd'; expected 'stretch', 'crop' or 'pad'; did you mean 'pad'?"),
         ({"views": -1}, "preprocess.views = -1"),

@@ -107,7 +107,7 @@ def test_a_class_of_too_few_different_pictures_is_an_error(groups: list[int], me
     ("values", "message"),
     [
         ({"validation": 0.5, "test": 0.5}, "split.test = 0.5; expected validation and test below 1 together"),
-        ({"validation": 0.0, "test": 0.5}, "split.validation = 0.0; expected greater than 0"),
+        ({"validation": 0.0, "test": 0.5}, "split.validation = 0.0; expected more than 0"),
         ({"validation": 0.2, "test": 1.0}, "split.test = 1.0; expected less than 1"),
         ({"validation": 0.2}, "'split.test' is missing"),
     ],
