@@ -94,26 +94,6 @@ def _from_keras(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model,
     return network, Origin("imagenet", "", file.name, f"{algorithm(file.checksum)}:{file.checksum}")
 
 
-def published(backbone: Backbone) -> Published:
-    """Return the file that Keras would load for `backbone`, without loading it."""
-
-    class Asked(Exception):  # noqa: N818
-        pass
-
-    found: list[Published] = []
-
-    def get_file(fname: str, origin: str, file_hash: str, **_: Any) -> str:
-        found.append(Published(fname, origin, file_hash))
-        raise Asked
-
-    try:
-        with _transport(get_file):
-            build(backbone, "imagenet")
-    except Asked:
-        pass
-    return found[0]
-
-
 @contextmanager
 def _transport(get_file: Callable[..., str]) -> Iterator[None]:
     """Let `keras.applications` fetch its files by `get_file(fname, origin, file_hash=...)`.

@@ -1,0 +1,176 @@
+"""Where weights come from, and that they mean what Keras means by them.
+
+Published weights are played by files that Keras itself wrote in its own format, served on loopback
+under Keras's own names; only their hashes are the test's.
+"""
+
+import hashlib
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from stages.errors import WeightsError
+from stages.models import keras_engine, weights
+from stages.models.backbones import FAMILIES, SCRATCH
+from stages.models.download import UnreachableError, WeightsParams
+from stages.models.engine import Choice, compile_openvino
+from stages.models.networks import build, preprocess
+from tests.models.origin import Origin, serve
+
+DECLARED = {
+    "vgg16": 64,
+    "resnet50": 64,
+    "resnet50_v2": 64,
+    "inception_v3": 96,
+    "efficientnet_b0": 64,
+    "efficientnet_v2_b0": 64,
+    "mobilenet_v3_small": 64,
+    "convnext_tiny": 64,
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+
+
+@pytest.fixture
+def origin():
+    with serve() as served:
+        yield served
+
+
+def params(mirror: str | None = None, if_unreachable: str = "stop") -> WeightsParams:
+    return WeightsParams(source="imagenet", mirror=mirror, if_unreachable=if_unreachable, connect_timeout=2.0)
+
+
+def documented(backbone, monkeypatch) -> tuple[keras.Model, str]:
+    """Return Keras's own network for `weights="imagenet"` with lively weights, and the file it asked for."""
+    asked = []
+    with monkeypatch.context() as patch, weights._transport(lambda fname, *_, **__: asked.append(fname) or fname):
+        patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
+        side = backbone.input_size
+        builder = getattr(keras.applications, backbone.builder)
+        network = builder(weights="imagenet", include_top=False, pooling="avg", input_shape=(side, side, 3))
+    draw = np.random.default_rng(1)
+    for variable in network.variables:
+        if variable.path.endswith(("moving_variance", "gamma")):
+            variable.assign(draw.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith(("moving_mean", "beta", "bias")):
+            variable.assign(draw.normal(0, 0.1, variable.shape))
+    return network, asked[0]
+
+
+def publish(served: Origin, network: keras.Model, name: str, monkeypatch) -> None:
+    """Serve the network's weights in the format of the published files, with the hash that goes with them."""
+    legacy = importlib.import_module("keras.src.legacy.saving.legacy_h5_format")
+    with h5py.File("made.h5", "w") as file:
+        legacy.save_weights_to_hdf5_group(file, network)
+    served.files[name] = Path("made.h5").read_bytes()
+    checksum = hashlib.md5(served.files[name]).hexdigest()
+    real = weights.fetch
+    monkeypatch.setattr(weights, "fetch", lambda file, params: real(replace(file, checksum=checksum), params))
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize(("name", "side"), DECLARED.items(), ids=DECLARED)
+def test_features_equal_those_of_keras_s_documented_path(
+    name: str, side: int, declare, pictures, origin, monkeypatch, tmp_path
+) -> None:
+    backbone, batch = declare(name, sizes=(side,)), pictures(3, side).astype("float32")
+    reference, file = documented(backbone, monkeypatch)
+    publish(origin, reference, file, monkeypatch)
+    module = importlib.import_module(f"keras.applications.{backbone.family.module}")
+    expected = reference.predict(module.preprocess_input(batch.copy()), verbose=0)
+    if backbone.family.inputs != "raw":
+        assert relative(reference.predict(batch, verbose=0), expected) > 0.1, "forgetting it would not show"
+
+    network, source = weights.obtain(backbone, params(origin.url))
+
+    assert (source.source, source.file, source.checksum[:4]) == ("imagenet", file, "md5:")
+    assert relative(network.predict(batch, verbose=0), expected) < 1e-5
+    converted = keras_engine.convert(network.input, {"features": network.output})
+    for precision, bound in (("float32", 1e-4), ("bfloat16", 2e-2)):
+        compiled = compile_openvino(converted, Choice("openvino", precision, 2))
+        assert relative(compiled(batch)["features"], expected) < bound
+    keras.backend.clear_session()
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.module != SCRATCH], ids=lambda f: f.module)
+def test_every_family_gets_the_numbers_of_its_own_preprocess_input(family, pictures) -> None:
+    batch = pictures(2, 8).astype("float32")
+    picture = keras.Input((8, 8, 3))
+    ours = keras.Model(picture, preprocess(picture, family.inputs))
+    expected = importlib.import_module(f"keras.applications.{family.module}").preprocess_input(batch.copy())
+    np.testing.assert_allclose(ours.predict(batch, verbose=0), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_an_origin_the_declared_policy_decides(declare, origin, caplog) -> None:
+    backbone = declare("mobilenet_v3_small")
+    with pytest.raises(UnreachableError, match="answered 404"):
+        weights.obtain(backbone, params(origin.url, "stop"))
+    _, source = weights.obtain(backbone, params(origin.url, "random"))
+    assert source.source == "random"
+    assert "answered 404" in source.reason
+    assert "mobilenet_v3_small: RANDOM WEIGHTS, as weights.if_unreachable says" in caplog.text
+
+
+def test_a_damaged_file_stops_whatever_the_policy(declare, origin) -> None:
+    name = "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
+    origin.files[name] = b"not what Keras published"
+    with pytest.raises(WeightsError, match=r"expected d3e8ec802a04aa4fc771ee12a9a9b836, as Keras publishes it"):
+        weights.obtain(declare("mobilenet_v3_small"), params(origin.url, "random"))
+
+
+def test_random_weights_and_the_small_cnn_need_no_origin(declare) -> None:
+    _, source = weights.obtain(declare("mobilenet_v3_small", weights="random"), params())
+    assert (source.source, source.reason) == ("random", "weights.source says random")
+    assert weights.obtain(declare("scratch"), params())[1].source == "none"
+
+
+def saved_run(backbone, path: Path) -> keras.Model:
+    """Save a classifier as `finetune` does, with a backbone of lively weights inside."""
+    network = build(backbone, None)
+    network.set_weights(
+        [np.full(value.shape, 0.01 * n % 1, value.dtype) for n, value in enumerate(network.get_weights())]
+    )
+    outputs = keras.layers.Dense(2, activation="softmax")(network(network.input))
+    keras_engine.save(keras.Model(network.input, outputs), path)
+    return network
+
+
+def test_the_backbone_of_an_earlier_run_is_the_start_of_the_next(declare, tmp_path) -> None:
+    backbone = declare("mobilenet_v3_small", weights="{backbone}.keras")
+    earlier = saved_run(backbone, tmp_path / "mobilenet_v3_small.keras")
+    network, source = weights.obtain(backbone, params())
+    for ours, theirs in zip(network.get_weights(), earlier.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert source.source == "mobilenet_v3_small.keras"
+    assert source.checksum.startswith("sha256:")
+
+
+def test_a_model_of_another_backbone_is_refused(declare, tmp_path) -> None:
+    saved_run(declare("mobilenet_v3_small"), tmp_path / "other.keras")
+    with pytest.raises(WeightsError, match=r"'other.keras' does not fit backbone 'scratch2'"):
+        weights.obtain(declare("scratch2", builder="mobilenet_v3_large", weights="other.keras"), params())
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive"], ids=["empty", "text"])
+def test_a_file_that_is_no_model_is_refused(declare, tmp_path, content: bytes) -> None:
+    (tmp_path / "broken.keras").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"'broken.keras' does not fit backbone 'mobilenet_v3_small'"):
+        weights.obtain(declare("mobilenet_v3_small", weights="broken.keras"), params())
+
+
+def test_a_missing_model_is_an_error_that_names_it(declare) -> None:
+    with pytest.raises(WeightsError, match=r"'gone.keras' is no file; expected imagenet, random, or a model.keras"):
+        weights.obtain(declare("vgg16", weights="gone.keras"), params())
