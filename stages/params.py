@@ -250,10 +250,9 @@ def _plain(message: str) -> str:
 def _fields(cls: type[BaseModel], parts: list[str]) -> list[str]:
     """Return the keys allowed at `parts` below `cls`."""
     for part in parts:
-        if part not in cls.model_fields:
-            return []
         annotation = cls.model_fields[part].annotation
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
+        # Sections hold sections directly, never lists or choices of them.
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
         cls = annotation
     return list(cls.model_fields)
