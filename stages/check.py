@@ -77,7 +77,8 @@ def _backbone_faults(params: Mapping[str, Any], known: set[str]) -> list[UserErr
     found: list[UserError] = []
     for name in lines:
         if isinstance(name, str):
-            found += [fault for fault in _faults_of(partial(resolve, name, usable)) if not _said(fault, lines, known)]
+            faults_of_line = _faults_of(partial(resolve, name, usable))
+            found += [fault for fault in faults_of_line if not _said(fault, name, lines[name], known)]
         else:
             found.append(
                 ParameterError(f"a backbone named {shown(name)}", "a name that is text", "rename it, or quote it")
@@ -98,16 +99,16 @@ def _usable(params: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     }
 
 
-def _said(fault: UserError, lines: Mapping[str, Any], known: set[str]) -> bool:
+def _said(fault: UserError, name: str, line: object, known: set[str]) -> bool:
     """Say whether a backbone's fault is one of section `finetune` over again: not in its line, and known there."""
-    _, name, *path = fault.key.split(".")
-    shared = [".".join(["finetune", *path[:depth]]) for depth in range(len(path) + 1)]
-    return bool(path) and not _holds(lines[name], path) and not known.isdisjoint(shared)
+    path = fault.key.removeprefix(f"backbones.{name}").split(".")[1:]
+    shared = {".".join(["finetune", *path[:depth]]) for depth in range(len(path) + 1)}
+    return not _holds(line, path) and not known.isdisjoint(shared)
 
 
-def _holds(line: Any, path: list[str]) -> bool:
+def _holds(line: object, path: list[str]) -> bool:
     """Say whether a line has a value of its own at `path`, or, where it has no mapping, above it."""
-    value = {} if line is None else line
+    value: Any = {} if line is None else line
     for part in path:
         if not isinstance(value, Mapping):
             return True
