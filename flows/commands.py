@@ -87,7 +87,8 @@ def _ask(*arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        fault = _fault([clean(line) for line in done.stderr.splitlines()]) or f"exit code {done.returncode}"
+        lines = [clean(line) for line in done.stderr.splitlines()]
+        fault = _fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
         raise FlowError(f"`dvc {arguments[0]}` failed: {fault}")
     return done.stdout
 

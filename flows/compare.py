@@ -70,6 +70,7 @@ def compare(targets: tuple[str, ...] = (), jobs: Annotated[int, Field(ge=1)] = 1
 
 def run_stages(graph: Graph, changed: set[str], jobs: int) -> Schedule:
     """Run every stage of `graph`; whatever ends the waiting also ends all that was started."""
+    logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
     groups, schedule = ProcessGroups(), Schedule(graph, jobs)
     running: dict[PrefectFuture[State[Any]], str] = {}
     try:
@@ -125,6 +126,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("flow: stopped", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0 if state.is_completed() else _refuse(state.message or state.name or "failed")
+
+
+def _without_empty_traceback(record: logging.LogRecord) -> bool:
+    """Take the traceback "NoneType: None" off the line that Prefect logs for a task that returns a failure."""
+    if record.exc_info == (None, None, None):
+        record.exc_info = None
+    return True
 
 
 def _refuse(message: str) -> int:

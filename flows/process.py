@@ -44,13 +44,15 @@ class ProcessGroups:
         Raise StoppedError when `stop` was called before or meanwhile.
         """
         process = self._start(command)
+        assert isinstance(process.stdout, io.BufferedReader)
         lines: list[str] = []
         try:
             # Lines end in a line feed only: a carriage return redraws a progress bar within its line.
-            for raw in io.TextIOWrapper(_output(process), encoding="utf-8", errors="replace", newline="\n"):
-                if line := clean(raw):
-                    lines.append(line)
-                    log(line)
+            with io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="\n") as output:
+                for raw in output:
+                    if line := clean(raw):
+                        lines.append(line)
+                        log(line)
             code = process.wait()
         except BaseException:
             end([process])
@@ -104,11 +106,6 @@ def clean(line: str) -> str:
     """Return `line` as a terminal would show it in the end: the last redrawing of a bar, without colours."""
     text = _ESCAPE.sub("", line).rstrip()
     return _CONTROL.sub("", text.rpartition("\r")[2])
-
-
-def _output(process: subprocess.Popen[bytes]) -> io.BufferedReader:
-    assert isinstance(process.stdout, io.BufferedReader)
-    return process.stdout
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

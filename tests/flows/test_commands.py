@@ -1,0 +1,90 @@
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.commands import lock_failed_after_run, outdated, read_graph, reproduce
+from flows.graph import FlowError
+from flows.process import ProcessGroups
+
+
+def run(stage: str) -> tuple[str, str]:
+    outcome = reproduce(stage, ProcessGroups(), print)
+    return outcome.how, outcome.message
+
+
+def test_the_graph_is_read_from_dvc(project: Path) -> None:
+    assert read_graph() == {
+        "first": frozenset(),
+        "train@a": {"first"},
+        "train@b": {"first"},
+        "compare": {"train@a", "train@b"},
+    }
+
+
+def test_a_stage_runs_once_and_is_restored_from_the_cache(project: Path, ran: Callable[[Path], list[str]]) -> None:
+    assert outdated(["first", "train@a"]) == {"first", "train@a"}
+    assert run("first") == ("ran", "done")
+    assert run("first") == ("cached", "unchanged")
+    (project / "first.txt").unlink()
+    assert run("first") == ("cached", "restored from DVC's cache")
+    assert ran(project) == ["first"]
+
+
+def test_a_failed_stage_says_in_one_line_what_failed(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages: {bad: {cmd: exit 7, outs: [x]}}")
+    how, message = run("bad")
+    assert how == "failed"
+    assert message == "failed to reproduce 'bad': failed to run: exit 7, exited with 7"
+
+
+def test_a_lock_that_fails_after_the_command_costs_no_second_run(
+    project: Path, ran: Callable[[Path], list[str]]
+) -> None:
+    # DVC waits 3 s for the guard of its read and write locks; the stage leaves somebody behind who holds it.
+    holder = """\
+        import os, sys, time
+        import zc.lockfile
+        lock = zc.lockfile.LockFile(".dvc/tmp/rwlock.lock")
+        open("saved.txt", "w").write("hours of work")
+        if os.fork() == 0:
+            os.close(1), os.close(2)
+            time.sleep(4)
+            lock.close()
+        os._exit(0)
+        """
+    (project / "holder.py").write_text(textwrap.dedent(holder))
+    command = "echo slow >> ran.log && python holder.py"
+    (project / "dvc.yaml").write_text(f"stages: {{slow: {{cmd: {command}, outs: [saved.txt]}}}}")
+    assert run("slow") == ("ran", "saved by `dvc commit` after a failed lock")
+    assert "saved.txt" in (project / "dvc.lock").read_text()
+    assert ran(project) == ["slow"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "finished"),
+    [
+        (["Running stage 's':", "> cmd", "ERROR: failed to reproduce 's': Unable to acquire lock. Most likely"], True),
+        (["ERROR: failed to reproduce 's': 'out' is busy, it is being blocked by:"], False),
+        (["Running stage 's':", "> cmd", "ERROR: Unable to acquire lock", "ERROR: failed to run: cmd"], False),
+        (["Running stage 's':", "> cmd"], False),
+    ],
+)
+def test_only_a_lock_that_failed_after_the_command_is_mended(lines: list[str], *, finished: bool) -> None:
+    assert lock_failed_after_run("s", lines) is finished
+
+
+def test_a_project_without_stages_is_refused(project: Path) -> None:
+    (project / "dvc.yaml").unlink()
+    with pytest.raises(FlowError, match=r"^dvc.yaml declares no stage; expected at least one"):
+        read_graph()
+
+
+def test_a_broken_graph_is_refused_in_one_line(project: Path) -> None:
+    (project / "dvc.yaml").write_text("stages: {one: {command: x}}")
+    with pytest.raises(
+        FlowError, match=r"^`dvc dag` failed: '\./dvc\.yaml' validation failed: 2 errors\. extra keys"
+    ) as caught:
+        read_graph()
+    assert "\n" not in str(caught.value)
