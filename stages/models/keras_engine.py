@@ -79,10 +79,14 @@ def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) ->
     network = keras.Model(inputs, list(outputs.values()))
     signature = tf.TensorSpec((None, *inputs.shape[1:]), tf.float32, name="inputs")
     traced = tf.function(lambda tensor: network(tensor, training=False), input_signature=[signature])
-    converted = openvino.convert_model(traced.get_concrete_function())
-    for output, name in zip(converted.outputs, outputs, strict=True):
-        output.get_tensor().set_names({name})
-    return converted
+    function = traced.get_concrete_function()
+    converted = openvino.convert_model(function)
+    # The converter also makes results of tensors inside activations with gradients of their own, such as
+    # silu: kept, each would be copied out for every picture.
+    results = [converted.output(tensor.name).get_node() for tensor in function.outputs]
+    for result, name in zip(results, outputs, strict=True):
+        result.output(0).get_tensor().set_names({name})
+    return openvino.Model(results, converted.get_parameters())
 
 
 def save_openvino(model: Any, path: Path) -> None:

@@ -1,0 +1,157 @@
+import keras
+import numpy as np
+import pytest
+
+from stages.errors import ParameterError
+from stages.models import heads
+from stages.models.training import HISTORY, Phase, Run, Views, callbacks, class_weights, mode, train
+
+ROWS, WIDTH, CLASSES = 48, 4, 2
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Features that tell two classes apart, and the class of each row."""
+    draw = np.random.default_rng(0)
+    targets = np.arange(ROWS) % CLASSES
+    features = draw.normal(0, 1, (ROWS, WIDTH)) + 2.0 * targets[:, None]
+    np.save(tmp_path / "features.npy", features.astype(np.float32))
+    return tmp_path / "features.npy", targets
+
+
+def data(file, **changes) -> tuple[Views, Views]:
+    path, targets = file
+    return Views(path, targets, CLASSES, 16, seed=1, **changes), Views(path, targets, CLASSES, 16)
+
+
+def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01, run: Run | None = None):
+    keras.utils.set_random_seed(3)
+    head, run = heads.build(recipe.head, WIDTH, CLASSES, None), run or Run()
+    train(head, data(file), Phase("head", epochs, rate), recipe, run, folder)
+    return head, run
+
+
+def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file) -> None:
+    views = data(file)[0]
+    seen = []
+    for _ in range(2):
+        inputs = np.concatenate([views[index][0] for index in range(len(views))])
+        np.testing.assert_array_equal(np.sort(inputs, axis=0), np.sort(np.load(file[0]), axis=0))
+        seen.append(inputs)
+        views.on_epoch_end()
+    assert not np.array_equal(*seen)
+    again = data(file)[0]
+    np.testing.assert_array_equal(seen[0][:16], again[0][0])
+
+
+def test_the_last_batch_may_be_smaller(file) -> None:
+    views = Views(file[0], file[1], CLASSES, 20)
+    assert [len(views[index][0]) for index in range(len(views))] == [20, 20, 8]
+
+
+def test_rows_that_do_not_fit_their_index_are_an_error(file) -> None:
+    with pytest.raises(ValueError, match="has 48 rows, its index 47"):
+        Views(file[0], file[1][:-1], CLASSES, 16)
+
+
+def test_balanced_weights_make_each_class_count_the_same() -> None:
+    targets = np.array([0, 0, 0, 1])
+    assert class_weights(targets, 2, "none") is None
+    weights = class_weights(targets, 2, "balanced")
+    np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
+
+
+def test_class_weights_reach_the_batches(file) -> None:
+    views = data(file, class_weights=np.array([0.5, 3.0]))[0]
+    _, targets, weights = views[0]
+    np.testing.assert_array_equal(weights, np.where(targets[:, 1] == 1, 3.0, 0.5).astype("float32"))
+
+
+def test_class_weights_change_what_is_learnt(declare, file, tmp_path) -> None:
+    recipe = declare("vgg16", head={"units": [], "dropout": 0.0}, checkpoint={"keep": "last"})
+    shares = []
+    for weights in (None, np.array([0.05, 20.0])):
+        keras.utils.set_random_seed(3)
+        head = heads.build(recipe.head, WIDTH, CLASSES, None)
+        train(head, data(file, class_weights=weights), Phase("head", 5, 0.05), recipe, Run(), tmp_path)
+        shares.append(head.predict(np.load(file[0]), verbose=0)[:, 1].mean())
+    assert shares[1] > shares[0] + 0.03
+
+
+def test_the_history_has_a_row_for_each_epoch_and_counts_on_over_phases(declare, file, tmp_path) -> None:
+    recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0})
+    head, run = trained(recipe, file, tmp_path, epochs=2)
+    train(head, data(file), Phase("finetune", 3, 0.001), recipe, run, tmp_path)
+    assert [tuple(row) for row in run.rows] == [HISTORY] * 5
+    assert [(row["phase"], row["epoch"]) for row in run.rows] == [
+        ("head", 1), ("head", 2), ("finetune", 3), ("finetune", 4), ("finetune", 5),
+    ]  # fmt: skip
+    assert [round(row["learning_rate"], 6) for row in run.rows] == [0.01, 0.01, 0.001, 0.001, 0.001]
+
+
+def test_no_epochs_change_nothing(declare, file, tmp_path) -> None:
+    _, run = trained(declare("vgg16"), file, tmp_path, epochs=0)
+    assert run == Run()
+
+
+def test_early_stopping_stops_when_validation_does_not_improve(declare, file, tmp_path) -> None:
+    line = {"head": {"units": [4]}, "reduce_on_plateau": {"patience": 0}}
+    impossible = {"monitor": "val_loss", "patience": 2, "min_delta": 1e6}
+    _, stopped = trained(declare("vgg16", **line, early_stopping=impossible), file, tmp_path, epochs=9)
+    _, full = trained(declare("vgg16", **line, early_stopping=impossible | {"patience": 0}), file, tmp_path, epochs=9)
+    assert (len(stopped.rows), len(full.rows)) == (3, 9)
+
+
+def test_the_rate_is_reduced_on_a_plateau_down_to_its_minimum(declare, file, tmp_path) -> None:
+    # A rate of nothing learns nothing: every epoch after the first is a plateau.
+    plateau = {"monitor": "val_loss", "patience": 1, "factor": 0.1, "min_learning_rate": 2e-10}
+    recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}, reduce_on_plateau=plateau)
+    _, run = trained(recipe, file, tmp_path, epochs=4, rate=1e-8)
+    assert [row["learning_rate"] for row in run.rows] == pytest.approx([1e-8, 1e-8, 1e-9, 2e-10], rel=0.01)
+
+
+def forget(head: keras.Model) -> np.ndarray:
+    return np.concatenate([value.ravel() for value in head.get_weights()])
+
+
+def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path) -> None:
+    line = {"head": {"units": [8], "dropout": 0.0}, "early_stopping": {"patience": 0}}
+    # A large rate makes validation jump, so that best and last differ.
+    rate = {"optimizer": {"name": "sgd", "momentum": 0.0}, "reduce_on_plateau": {"patience": 0}}
+    best, run = trained(declare("vgg16", **line, **rate), file, tmp_path, epochs=8, rate=8.0)
+    losses = [row["val_loss"] for row in run.rows]
+    assert run.best_epoch == int(np.argmin(losses)) + 1 != len(losses)
+    assert best.evaluate(data(file)[1], verbose=0, return_dict=True)["loss"] == pytest.approx(min(losses), rel=1e-4)
+    keep = {"checkpoint": {"keep": "last"}}
+    last, run = trained(declare("vgg16", **line, **rate, **keep), file, tmp_path, epochs=8, rate=8.0)
+    assert run.best_epoch == 8
+    assert last.evaluate(data(file)[1], verbose=0, return_dict=True)["loss"] == pytest.approx(losses[-1], rel=1e-4)
+
+
+def test_a_later_phase_that_is_never_better_leaves_the_earlier_weights(declare, file, tmp_path) -> None:
+    recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0})
+    head, run = trained(recipe, file, tmp_path, epochs=3)
+    kept, before = run.best_epoch, forget(head)
+    train(head, data(file), Phase("finetune", 2, 50.0), recipe, run, tmp_path)
+    assert run.best_epoch == kept
+    np.testing.assert_array_equal(forget(head), before)
+
+
+def test_training_that_diverges_is_one_line(declare, tmp_path) -> None:
+    np.save(tmp_path / "nan.npy", np.full((8, WIDTH), np.nan, dtype=np.float32))
+    file = (tmp_path / "nan.npy", np.arange(8) % 2)
+    with pytest.raises(ParameterError, match=r"training diverged: val_loss is not a number.*lower the learning rate"):
+        trained(declare("vgg16", head={"units": [4]}), file, tmp_path, epochs=2)
+
+
+def test_callbacks_are_those_asked_for(declare, tmp_path) -> None:
+    def kinds(**line) -> list[str]:
+        return [type(one).__name__ for one in callbacks(declare("vgg16", **line), tmp_path / "w.weights.h5", None)]
+
+    assert kinds() == ["ModelCheckpoint", "EarlyStopping", "ReduceLROnPlateau"]
+    off = {"early_stopping": {"patience": 0}, "reduce_on_plateau": {"patience": 0}, "checkpoint": {"keep": "last"}}
+    assert kinds(**off) == []
+
+
+def test_less_loss_and_more_accuracy_are_better() -> None:
+    assert (mode("val_loss"), mode("val_accuracy")) == ("min", "max")
