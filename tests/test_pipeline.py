@@ -1,0 +1,352 @@
+"""The contracts between dvc.yaml, params.yaml and the code: what a stage uses is what it lists, and nothing else."""
+
+import ast
+import configparser
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from pydantic import BaseModel
+
+from stages.check import SECTIONS, TOP
+from stages.models.backbones import resolve
+from stages.models.recipe import Recipe
+from stages.params import read
+from tests.closure import ROOT, closure
+
+GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+# A stage's own entry: for those that run once for each backbone, what stands under `do`.
+STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entry in GRAPH["stages"].items()}
+PARAMS = read(ROOT / "params.yaml")
+PER_BACKBONE = ("weights", "features", "finetune", "evaluate", "benchmark")
+ARTEFACTS = {
+    "check": ["data/checked.txt"],
+    "ingest": ["data/raw", "data/manifest.csv", "data/rejects.csv", "data/audit.json"],
+    "split": ["data/splits.csv"],
+    "preprocess": ["data/prepared"],
+    "weights": ["data/weights/${key}"],
+    "features": ["data/features/${key}"],
+    "finetune": ["data/models/${key}"],
+    "evaluate": ["data/evaluations/${key}"],
+    "benchmark": ["data/benchmarks/${key}.json"],
+    "compare": ["data/metrics.json", "data/plots", "data/report"],
+}
+each_stage = pytest.mark.parametrize("stage", STAGES)
+
+
+def paths(entries: list[Any]) -> list[str]:
+    """Return the paths of a list of dependencies or outputs, with or without options."""
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def module(stage: str) -> str:
+    return str(STAGES[stage]["cmd"]).split()[2]
+
+
+def source(file: str) -> ast.Module:
+    return ast.parse((ROOT / file).read_text(encoding="utf-8"))
+
+
+def related(one: str, other: str) -> bool:
+    """Say whether one path is the other, or lies in it."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+# Names and paths ----------------------------------------------------------------------------------------
+
+
+def test_stages_and_artefacts_have_the_names_that_others_rely_on() -> None:
+    assert {stage: paths(entry["outs"]) for stage, entry in STAGES.items()} == ARTEFACTS
+
+
+def test_the_stages_of_a_backbone_run_for_each_declared_one() -> None:
+    assert {name: entry.get("foreach") for name, entry in GRAPH["stages"].items()} == {
+        stage: "${backbones}" if stage in PER_BACKBONE else None for stage in ARTEFACTS
+    }
+
+
+@each_stage
+def test_a_command_runs_one_module_and_names_no_place_host_or_device(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}" + (" ${key}" if stage in PER_BACKBONE else "")
+    assert (ROOT / "stages" / f"{stage}.py").is_file()
+
+
+def test_every_module_beside_the_floor_is_a_stage() -> None:
+    modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "errors", "params", "files"}
+    assert modules == set(STAGES)
+
+
+@each_stage
+def test_paths_stay_inside_the_repository(stage: str) -> None:
+    assert "wdir" not in STAGES[stage]
+    for path in paths(STAGES[stage]["deps"] + STAGES[stage]["outs"]):
+        assert re.fullmatch(r"(data|stages)/[a-z0-9_/.]*(\$\{key\}[a-z_/.]*)?|\$\{data\.source\}", path)
+
+
+def test_only_compare_writes_what_git_keeps() -> None:
+    uncached = {stage for stage, entry in STAGES.items() if any(isinstance(out, dict) for out in entry["outs"])}
+    assert uncached == {"compare"}
+    assert all(out == {path: {"cache": False}} for out in STAGES["compare"]["outs"] for path in out)
+
+
+@each_stage
+def test_no_stage_is_kept_out_of_the_run_cache(stage: str) -> None:
+    assert set(STAGES[stage]) == {"desc", "cmd", "params", "deps", "outs"}
+
+
+@each_stage
+def test_what_a_stage_reads_is_written_by_an_earlier_one(stage: str) -> None:
+    earlier = [out for name in list(STAGES)[: list(STAGES).index(stage)] for out in ARTEFACTS[name]]
+    for path in paths(STAGES[stage]["deps"]):
+        assert path.startswith(("stages/", "${data.source}")) or any(related(path, out) for out in earlier)
+
+
+@each_stage
+def test_every_stage_waits_for_the_check_of_params(stage: str) -> None:
+    waiting, seen = [stage], set()
+    while waiting:
+        seen.add(name := waiting.pop())
+        read_paths = paths(STAGES[name]["deps"])
+        waiting += [
+            other
+            for other, outs in ARTEFACTS.items()
+            if other not in seen and any(related(out, path) for out in outs for path in read_paths)
+        ]
+    assert "check" in seen
+
+
+# Code ---------------------------------------------------------------------------------------------------
+
+
+@each_stage
+def test_a_stage_lists_the_code_that_it_runs_and_no_other(stage: str) -> None:
+    listed = [path for path in paths(STAGES[stage]["deps"]) if path.startswith("stages/")]
+    assert len(set(listed)) == len(listed)
+    assert {path for path in listed if path.endswith(".py")} == closure(module(stage))
+
+
+@each_stage
+def test_a_stage_lists_the_templates_that_it_fills(stage: str) -> None:
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.j2")}
+    assert templates
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file in closure(module(stage))]
+    used = {path for path in templates if any(f'"{Path(path).name}"' in text for text in texts)}
+    assert {path for path in paths(STAGES[stage]["deps"]) if path.endswith(".j2")} == used
+    assert used == (templates if stage == "compare" else set())
+
+
+def test_rooms_hold_nothing_but_code_and_templates() -> None:
+    kinds = {path.suffix for path in (ROOT / "stages").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert kinds == {".py", ".j2"}
+
+
+def test_no_module_is_left_unused() -> None:
+    used = set().union(*(closure(module(stage)) for stage in STAGES))
+    written = {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py") if path.stem != "__init__"}
+    assert used == written
+
+
+def constants(stage: str) -> set[str]:
+    """Return the paths under data/ that the stage's module names, but for its docstrings."""
+    nodes = ast.walk(source(f"stages/{stage}.py"))
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return {text for text in texts if re.fullmatch(r"data/[a-z_./]+", text)}
+
+
+@each_stage
+def test_a_stage_lists_the_artefacts_that_its_module_names(stage: str) -> None:
+    listed = [path for path in paths(STAGES[stage]["deps"] + STAGES[stage]["outs"]) if path.startswith("data/")]
+    for constant in constants(stage):
+        assert any(related(constant, path) for path in listed), f"{constant} is not listed"
+    for path in listed:
+        order_only = path == "data/checked.txt" and stage != "check"
+        assert order_only or any(related(path, constant) for constant in constants(stage)), f"{path} is not used"
+
+
+# Parameters ---------------------------------------------------------------------------------------------
+
+
+def calls(stage: str) -> Iterator[tuple[str, list[ast.expr]]]:
+    """Yield name and arguments of each call, with or without the module in front, in all that the stage runs."""
+    for file in closure(module(stage)) - {"stages/params.py", "stages/check.py"}:
+        for node in ast.walk(source(file)):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
+                yield name, node.args
+
+
+def needed(stage: str) -> set[str]:
+    """Return the keys of params.yaml that the stage's code loads or looks up."""
+    found = set()
+    for name, arguments in calls(stage):
+        second = arguments[1] if len(arguments) > 1 else None
+        if name in {"load", "lookup"} and isinstance(second, ast.Constant) and isinstance(second.value, str):
+            found.add(second.value)
+        if name in {"seed", "threads"} and not arguments:
+            found.add(name)
+        if name == "resolve" and second is not None:
+            found.add("backbones.${key}")
+    return found
+
+
+def recipe_keys(stage: str) -> set[str]:
+    """Return the keys of section `finetune` that the stage's code reads from a backbone, one or two parts deep."""
+    chains = set()
+    for file in closure(module(stage)) - {"stages/models/backbones.py", "stages/models/recipe.py"}:
+        for node in ast.walk(source(file)):
+            if isinstance(node, ast.Attribute):
+                chain = re.search(r"\bbackbone\.(\w+)(?:\.(\w+))?$", ast.unparse(node))
+                if chain and chain[1] in Recipe.model_fields:
+                    chains.add((chain[1], chain[2]))
+    deeper = {first for first, second in chains if second}
+    return {".".join(filter(None, ["finetune", *chain])) for chain in chains if chain[1] or chain[0] not in deeper}
+
+
+def covers(listed: str, key: str) -> bool:
+    return key == listed or key.startswith(f"{listed}.")
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])
+def test_a_stage_lists_the_parameters_that_it_reads_and_no_other(stage: str) -> None:
+    listed, keys = set(STAGES[stage]["params"]), needed(stage)
+    if "finetune" in keys and "finetune" not in listed:
+        # It resolves a backbone and reads a part of it: that part alone makes it run again.
+        keys = keys - {"finetune"} | recipe_keys(stage)
+    assert keys
+    assert all(any(covers(key, wanted) for key in listed) for wanted in keys)
+    assert all(any(covers(key, wanted) for wanted in keys) for key in listed)
+
+
+def test_check_reads_all_of_params() -> None:
+    assert STAGES["check"]["params"] == [{"params.yaml": None}]
+
+
+def test_head_and_optimiser_recompute_no_features() -> None:
+    assert set(STAGES["features"]["params"]) == {"threads", "features"}
+    finetune = {key for key in STAGES["weights"]["params"] if key.startswith("finetune")}
+    assert finetune == {"finetune.head.pooling", "finetune.unfreeze.blocks"}
+
+
+def keys_of(value: dict[str, Any], place: str = "") -> set[str]:
+    found = set()
+    for key, below in value.items():
+        found |= keys_of(below, f"{place}{key}.") if isinstance(below, dict) else {f"{place}{key}"}
+    return found
+
+
+def fields_of(cls: type[BaseModel], place: str) -> set[str]:
+    found = set()
+    for name, field in cls.model_fields.items():
+        kind = field.annotation
+        nested = isinstance(kind, type) and issubclass(kind, BaseModel)
+        found |= fields_of(kind, f"{place}{name}.") if nested else {f"{place}{name}"}
+    return found
+
+
+def test_the_keys_of_params_are_those_of_the_classes() -> None:
+    classes = set().union(*(fields_of(cls, f"{section}.") for section, cls in SECTIONS.items()))
+    shipped = {key for key in keys_of(PARAMS) if not key.startswith("backbones.")}
+    assert shipped == classes | {"seed", "threads"}
+
+
+def test_check_knows_every_section() -> None:
+    assert set(PARAMS) == set(TOP)
+
+
+def test_every_key_has_a_comment() -> None:
+    bare = []
+    section = ""
+    for line in (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if not line.startswith(" "):
+            section = line.split(":")[0]
+        key, value = re.fullmatch(r"\s*(\w+):([^#]*)(?:#.*)?", line).groups()
+        header = not value.strip() and line.startswith(" ")
+        one_backbone = section == "backbones" and line.startswith(" ")
+        if not (header or one_backbone or re.search(r" # \S", line)):
+            bare.append(key)
+    assert not bare
+
+
+# What the shipped files promise -------------------------------------------------------------------------
+
+
+def test_the_nine_backbones_are_declared() -> None:
+    assert list(PARAMS["backbones"]) == [
+        "vgg16",
+        "resnet50",
+        "resnet50_v2",
+        "inception_v3",
+        "efficientnet_b0",
+        "efficientnet_v2_b0",
+        "mobilenet_v3_small",
+        "convnext_tiny",
+        "scratch",
+    ]
+
+
+def test_the_head_of_vgg16_is_that_of_the_course() -> None:
+    backbone = resolve("vgg16", PARAMS)
+    assert (backbone.builder, backbone.input_size) == ("VGG16", 224)
+    assert (backbone.head.pooling, backbone.head.units, backbone.head.activation) == ("flatten", (512,), "relu")
+    assert backbone.head.dropout == 0.5
+
+
+def test_the_head_of_inception_v3_is_that_of_the_course() -> None:
+    backbone = resolve("inception_v3", PARAMS)
+    assert (backbone.builder, backbone.input_size) == ("InceptionV3", 299)
+    assert (backbone.head.pooling, backbone.head.units, backbone.head.activation) == ("average", (512,), "relu")
+    assert (backbone.head.dropout, backbone.optimizer.name) == (0.5, "rmsprop")
+
+
+@pytest.mark.parametrize("name", [name for name in PARAMS["backbones"] if name != "scratch"])
+def test_a_shipped_backbone_gets_pictures_of_its_normal_size(name: str) -> None:
+    backbone = resolve(name, PARAMS)
+    assert backbone.input_size == backbone.family.native[backbone.builder]
+
+
+def test_the_first_run_needs_no_network_and_no_pictures() -> None:
+    assert PARAMS["weights"] == PARAMS["weights"] | {"source": "imagenet", "if_unreachable": "random"}
+    assert PARAMS["data"]["source"] == "data/samples/yoga_figures"
+
+
+def test_only_scratch_is_trained_from_nothing() -> None:
+    frozen = {name: resolve(name, PARAMS).unfreeze.blocks != "all" for name in PARAMS["backbones"]}
+    assert frozen == {name: name != "scratch" for name in PARAMS["backbones"]}
+
+
+def test_plots_are_drawn_from_files_that_compare_writes() -> None:
+    written = (ROOT / "stages/compare.py").read_text(encoding="utf-8")
+    drawn = {file for plot in GRAPH["plots"] for options in plot.values() for file in options["y"]}
+    assert drawn
+    for file in drawn:
+        assert any(related(file, out) for out in ARTEFACTS["compare"])
+        assert f'"{Path(file).name}"' in written
+    assert GRAPH["metrics"] == ["data/metrics.json"]
+
+
+def test_dvc_reports_to_nobody_and_stages_nothing_in_git() -> None:
+    config = configparser.ConfigParser()
+    config.read_string(re.sub(r"(?m)^\s+", "", (ROOT / ".dvc/config").read_text(encoding="utf-8")))
+    assert {key: config["core"].getboolean(key) for key in ("analytics", "check_update", "autostage")} == {
+        "analytics": False,
+        "check_update": False,
+        "autostage": False,
+    }
+
+
+def test_every_dependency_has_an_upper_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [Requirement(text) for text in project["dependencies"]]
+    unbounded = [
+        requirement.name
+        for requirement in requirements
+        if not {specifier.operator for specifier in requirement.specifier} & {"<", "<=", "==", "~="}
+    ]
+    assert not unbounded
