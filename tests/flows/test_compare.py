@@ -190,7 +190,8 @@ def test_sigterm_leaves_no_process_behind_and_nothing_has_left_the_machine(proje
     # The whole program with a server of its own. Every Python process in it writes down whom it calls.
     (tmp_path / "sitecustomize.py").write_text(
         f"""\
-import sys
+import os, sys
+os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # It is measured itself by now; what it starts is not.
 def watch(event, arguments):
     if event == "socket.getaddrinfo" and arguments[0] not in (None, "127.0.0.1", "localhost"):
         with open({str(tmp_path / "called.log")!r}, "a") as log:
@@ -212,7 +213,7 @@ sys.addaudithook(watch)
             stdout=printed,
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (project / "pid").exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         before = marked(mark)
