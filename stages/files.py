@@ -7,6 +7,7 @@ carry no dates; DVC would otherwise rerun all that reads them.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -76,7 +77,7 @@ def read_csv(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:
 
 
 def strip_dates(archive: Path) -> None:
-    """Rewrite a zip archive, such as a `.keras` file, without dates: equal content, equal bytes."""
+    """Rewrite a zip archive, such as a `.keras` file, without dates and addresses: equal content, equal bytes."""
     with replacing(archive) as temporary, zipfile.ZipFile(archive) as old, zipfile.ZipFile(temporary, "w") as new:
         for name in sorted(old.namelist()):
             info = zipfile.ZipInfo(name, _EPOCH)
@@ -84,6 +85,8 @@ def strip_dates(archive: Path) -> None:
             with old.open(name) as source, new.open(info, "w", force_zip64=True) as target:
                 if name == "metadata.json":
                     target.write(_without_date(source.read()))
+                elif name == "config.json":
+                    target.write(_without_addresses(source.read()))
                 else:
                     shutil.copyfileobj(source, target, 1 << 20)
 
@@ -107,6 +110,17 @@ def _without_date(metadata: bytes) -> bytes:
     value = json.loads(metadata)
     value.pop("date_saved", None)
     return json.dumps(value, sort_keys=True).encode()
+
+
+def _without_addresses(config: bytes) -> bytes:
+    """Give the shared objects in a `.keras` file's config numbers in their order: Keras writes their addresses.
+
+    Source: `record_object_after_serialization` in keras/src/saving/serialization_lib.py, Keras 3.15.
+    """
+    numbers: dict[bytes, bytes] = {}
+    return re.sub(
+        rb'(?<="shared_object_id": )\d+', lambda found: numbers.setdefault(found[0], b"%d" % len(numbers)), config
+    )
 
 
 def _plain(value: Any) -> Any:

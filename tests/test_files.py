@@ -173,6 +173,19 @@ def test_archives_that_differ_in_dates_and_order_alone_become_equal(tmp_path: Pa
         assert file.getinfo("config.json").compress_type == zipfile.ZIP_STORED
 
 
+def test_shared_objects_are_numbered_in_order_whatever_their_addresses(tmp_path: Path) -> None:
+    layer = '{{"dtype": {{"name": "float32", "shared_object_id": {}}}, "text": "\\"shared_object_id\\": 7"}}'
+    for name, (first, second) in {"1.keras": (140360427164304, 140360427164400), "2.keras": (93, 8)}.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as file:
+            file.writestr("config.json", f"[{', '.join(layer.format(number) for number in (first, second, first))}]")
+        strip_dates(tmp_path / name)
+    assert (tmp_path / "1.keras").read_bytes() == (tmp_path / "2.keras").read_bytes()
+    with zipfile.ZipFile(tmp_path / "1.keras") as file:
+        layers = json.loads(file.read("config.json"))
+    assert [found["dtype"]["shared_object_id"] for found in layers] == [0, 1, 0]
+    assert {found["text"] for found in layers} == {'"shared_object_id": 7'}
+
+
 def test_scratch_folders_are_new_each_time_and_out_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     one, two = scratch_folder("checkpoints"), scratch_folder("checkpoints")
