@@ -8,7 +8,6 @@ differ from run to run.
 import logging
 import platform
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from pydantic import Field
 from stages.errors import run
 from stages.files import read_json, write_json
 from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join
-from stages.params import Section, load, seed, threads
+from stages.params import Section, load, named_backbone, seed, threads
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ def _cpu_choice(params: EngineParams) -> Choice:
 
 def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
-    name = sys.argv[1]
+    name = named_backbone()
     weights, model = Path("data/weights") / name, Path("data/models") / name
     facts = read_json(model / "provenance.json")
     choice = _cpu_choice(load(EngineParams, "features"))

@@ -73,6 +73,9 @@ def run(main: Callable[[], None]) -> None:
     logging.captureWarnings(capture=True)
     try:
         main()
+    except KeyboardInterrupt:
+        # As a shell reports a program that SIGINT ended (128 + 2); a traceback would say nothing more.
+        sys.exit(130)
     except GroupedUserError as group:
         for fault in group.faults:
             print(f"{fault.kind}: {fault}", file=sys.stderr)

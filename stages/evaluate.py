@@ -8,7 +8,6 @@ here and nowhere before.
 """
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,9 +82,7 @@ def main() -> None:
     from stages.results import predictions
 
     settings = params.load(EvaluateParams, "evaluate")
-    if len(sys.argv) != 2:  # noqa: PLR2004
-        raise DataError(f"{len(sys.argv) - 1} arguments", "the name of one backbone", "python -m stages.evaluate vgg16")
-    backbone = sys.argv[1]
+    backbone = params.named_backbone()
     folder = MODELS / backbone
     try:
         provenance = files.read_json(folder / "provenance.json")

@@ -7,7 +7,6 @@ such as `scratch`, has no features.
 """
 
 import logging
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from stages.files import read_json, replacing_folder, write_json
 from stages.images.prepared import SPLITS, ArrayWriter, array_path, batches, count_rows, read_rows
 from stages.models.engine import Choice, EngineParams, choose
 from stages.models.extraction import Forward, forward
-from stages.params import load, threads
+from stages.params import load, named_backbone, threads
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
@@ -49,7 +48,7 @@ def _writer(prefix: Path, name: str, count: int, shape: tuple[int, ...]) -> Arra
 
 def main() -> None:
     """Write `data/features/B/` for the backbone named on the command line."""
-    name = sys.argv[1]
+    name = named_backbone()
     weights = Path("data/weights") / name
     facts = read_json(weights / "backbone.json")
     with replacing_folder(Path("data/features") / name) as folder:

@@ -9,7 +9,6 @@ Validation chooses the epoch; the test part is predicted once, by what was chose
 
 import logging
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from stages.errors import run
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.images.prepared import array_path, batches, read_classes, read_index, read_rows
 from stages.models.backbones import Backbone, resolve
-from stages.params import read, seed, threads
+from stages.params import named_backbone, read, seed, threads
 
 if TYPE_CHECKING:
     import keras
@@ -204,7 +203,7 @@ def _checkpoints(name: str) -> Iterator[Path]:
 
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
-    backbone = resolve(sys.argv[1], read())
+    backbone = resolve(named_backbone(), read())
     from stages.models.keras_engine import repeatable
 
     repeatable(seed(), threads())

@@ -12,6 +12,7 @@ stay text.
 import difflib
 import re
 import reprlib
+import sys
 from collections.abc import Hashable, Mapping
 from functools import cache
 from pathlib import Path
@@ -143,6 +144,19 @@ def seed(path: Path = FILE) -> int:
 def threads(path: Path = FILE) -> int:
     """Return the number of CPU threads that a computing stage uses."""
     return common(read(path)).threads
+
+
+def named_backbone(path: Path = FILE) -> str:
+    """Return the backbone named on the command line. Raise ParameterError unless it is one that is declared."""
+    declared = list(map(str, read(path).get("backbones") or {}))
+    given = sys.argv[1:]
+    if len(given) != 1 or given[0] not in declared:
+        raise ParameterError(
+            f"{Path(sys.argv[0]).stem} of backbone '{' '.join(given)}'",
+            f"the name of one backbone ({', '.join(declared) or 'none is declared'})",
+            (nearest(given[0], declared) if given else "") or "add it to 'backbones', or name one of these",
+        )
+    return given[0]
 
 
 def common(params: Mapping[str, Any]) -> "_Common":

@@ -6,7 +6,6 @@ came from). Whatever changes none of these, such as a head's dropout, recomputes
 """
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from stages.errors import run
 from stages.files import replacing_folder, write_json
 from stages.models.backbones import Backbone, resolve
 from stages.models.download import WeightsParams
-from stages.params import load, read, seed, threads
+from stages.params import load, named_backbone, read, seed, threads
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +61,7 @@ def _producer(network: "keras.Model", tensor: Any) -> str:
 
 def main() -> None:
     """Write `data/weights/B/` for the backbone named on the command line."""
-    backbone = resolve(sys.argv[1], read())
+    backbone = resolve(named_backbone(), read())
     from stages.models.keras_engine import repeatable
     from stages.models.weights import obtain
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from stages import evaluate, files, params
-from stages.errors import DataError
+from stages.errors import DataError, ParameterError
 from stages.results.predictions import Predictions
 from tests.results import artefacts
 
@@ -120,7 +120,7 @@ def test_missing_predictions_say_which_command_makes_them(project: Path) -> None
 
 def test_the_backbone_must_be_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate"])
-    with pytest.raises(DataError, match="0 arguments; expected the name of one backbone"):
+    with pytest.raises(ParameterError, match="evaluate of backbone ''; expected the name of one backbone"):
         evaluate.main()
 
 

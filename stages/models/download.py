@@ -12,16 +12,18 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-import httpx
 from pydantic import Field
 from tqdm import tqdm
 
 from stages.errors import WeightsError
 from stages.files import replacing
 from stages.params import Section
+
+if TYPE_CHECKING:
+    import httpx
 
 # An address that could not be reached is not tried again for so many seconds.
 _REMEMBER_SECONDS = 600
@@ -96,6 +98,8 @@ def _verify(path: Path, file: Published, source: str) -> None:
 
 def _download(url: str, target: Path, connect_timeout: float) -> None:
     """Stream `url` into `target`, with a progress bar."""
+    import httpx
+
     host = urlsplit(url).netloc
     if host in _unreachable():
         raise _no_answer(host)
@@ -119,8 +123,8 @@ def _download(url: str, target: Path, connect_timeout: float) -> None:
         raise _no_answer(host) from error
 
 
-def _refuse(response: httpx.Response, url: str) -> None:
-    if response.status_code != httpx.codes.OK:
+def _refuse(response: "httpx.Response", url: str) -> None:
+    if not response.is_success:
         raise UnreachableError(
             f"{url} answered {response.status_code}",
             "200 and the file",

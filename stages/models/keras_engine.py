@@ -86,7 +86,7 @@ def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) ->
     results = [converted.output(tensor.name).get_node() for tensor in function.outputs]
     for result, name in zip(results, outputs, strict=True):
         result.output(0).get_tensor().set_names({name})
-    return openvino.Model(results, converted.get_parameters())
+    return openvino.Model(results, converted.get_parameters(), "network")
 
 
 def save_openvino(model: Any, path: Path) -> None:

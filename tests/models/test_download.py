@@ -3,6 +3,7 @@ import json
 import socket
 import time
 
+import httpx
 import pytest
 
 from stages.errors import WeightsError
@@ -107,8 +108,8 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(origin: Origin, caplog) ->
 def test_an_address_that_does_not_answer_is_asked_once_for_all_backbones(monkeypatch) -> None:
     host = f"127.0.0.1:{closed_port()}"
     asked = []
-    stream = download.httpx.stream
-    monkeypatch.setattr(download.httpx, "stream", lambda *a, **k: asked.append(a[1]) or stream(*a, **k))
+    stream = httpx.stream
+    monkeypatch.setattr(httpx, "stream", lambda *a, **k: asked.append(a[1]) or stream(*a, **k))
     for name in ("one.h5", "two.h5", "three.h5"):
         with pytest.raises(UnreachableError, match=f"'{host}' cannot be reached; expected a network"):
             fetch(Published(name, f"http://{host}/{name}", "0" * 32), params())

@@ -1,0 +1,96 @@
+import keras
+import numpy as np
+import pytest
+
+from stages.errors import EngineError
+from stages.models import engine, keras_engine
+from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join
+from stages.models.extraction import forward
+from stages.models.networks import build, cut
+from stages.models.weights import Origin
+from stages.weights import write
+
+
+def params(kind: str = "auto", precision: str = "auto") -> EngineParams:
+    return EngineParams(engine=kind, precision=precision, batch_size=8)
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@pytest.fixture
+def weights_folder(declare, tmp_path):
+    """Return the output of stage `weights` for a small network whose top block phase 2 trains, and the network."""
+    backbone = declare("scratch", sizes=(32,), weights="random", unfreeze={"blocks": 1}, head={"pooling": "average"})
+    network = build(backbone, None)
+    write(tmp_path, network, backbone, Origin("random"))
+    return tmp_path, network
+
+
+def test_without_a_gpu_openvino_computes_in_what_the_processor_has(monkeypatch) -> None:
+    monkeypatch.setattr(engine, "has_gpu", lambda: False)
+    chosen = choose(params(), 3)
+    assert (chosen.engine, chosen.threads) == ("openvino", 3)
+    assert chosen.precision in {"float32", "bfloat16"}
+
+
+def test_with_a_gpu_tensorflow_computes_in_mixed_precision(monkeypatch) -> None:
+    monkeypatch.setattr(engine, "has_gpu", lambda: True)
+    assert choose(params(), 1) == Choice("tensorflow", "float16", 1)
+
+
+def test_a_precision_that_the_processor_lacks_is_one_line(monkeypatch) -> None:
+    monkeypatch.setattr(engine, "_offered", lambda _: ["float32"])
+    with pytest.raises(EngineError, match=r"features.precision = 'bfloat16'; expected .*\(float32\); choose one"):
+        choose(params("openvino", "bfloat16"), 1)
+    assert choose(params("openvino", "float32"), 1).precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "bound"),
+    [
+        ("openvino", "float32", 1e-4),
+        ("openvino", "bfloat16", 2e-2),
+        ("tensorflow", "float32", 1e-6),
+        ("tensorflow", "bfloat16", 2e-2),
+    ],
+)
+def test_every_engine_gives_the_features_and_the_activations_below_the_cut(
+    weights_folder, pictures, kind: str, precision: str, bound: float
+) -> None:
+    folder, network = weights_folder
+    below = keras.Model(network.input, [network.output, cut(network, 1, "scratch")])
+    batch = pictures(3, 32)
+    expected = below.predict(batch.astype("float32"), verbose=0)
+    found = forward(folder, Choice(kind, precision, 2))(batch)
+    assert found["features"].dtype == found["cut"].dtype == np.float32
+    assert relative(found["features"], expected[0]) < bound
+    assert relative(found["cut"], expected[1]) < bound
+
+
+def test_frozen_and_trained_part_joined_are_the_whole_network(weights_folder, pictures, tmp_path) -> None:
+    folder, network = weights_folder
+    bottom = cut(network, 1, "scratch")
+    keras_engine.save_openvino(
+        keras_engine.convert(bottom, {"probabilities": network.output}), tmp_path / "trained.xml"
+    )
+    batch = pictures(2, 32).astype("float32")
+    whole = compile_openvino(join(folder / FROZEN, tmp_path / "trained.xml"), Choice("openvino", "float32", 1))
+    assert relative(whole(batch)["probabilities"], network.predict(batch, verbose=0)) < 1e-4
+
+
+def test_operations_are_counted_by_hand(tmp_path) -> None:
+    picture = keras.Input((8, 8, 3))
+    tensor = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(picture)
+    tensor = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(tensor)
+    tensor = keras.layers.Dense(5, use_bias=False)(keras.layers.Flatten()(tensor))
+    keras_engine.save_openvino(keras_engine.convert(picture, {"probabilities": tensor}), tmp_path / "net.xml")
+    multiplications = 8 * 8 * 4 * (3 * 3 * 3) + 8 * 8 * 4 * (3 * 3) + 8 * 8 * 4 * 5
+    assert flops(join(None, tmp_path / "net.xml"), 8) == 2 * multiplications
+
+
+def test_no_activation_becomes_an_output_of_its_own(declare) -> None:
+    network = build(declare("efficientnet_b0", sizes=(32,)), None)
+    converted = keras_engine.convert(network.input, {"features": network.output})
+    assert [output.get_any_name() for output in converted.outputs] == ["features"]

@@ -1,0 +1,206 @@
+"""The stages weights, features, finetune and benchmark on a small prepared data set, each by its own code."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages import benchmark, features, finetune, weights
+from stages import params as params_module
+from stages.errors import ParameterError
+from stages.files import read_csv, read_json, write_csv, write_json
+from stages.images.prepared import SPLITS
+from stages.models import keras_engine
+
+ROOT = Path(__file__).parents[1]
+SIDE, CLASSES = 32, ("cold", "warm")
+COUNTS = {"train": 24, "validation": 8, "test": 8}
+# The top block of MobileNetV3Small, small enough to train in a test and with BatchNormalization in it.
+LINES = {
+    "frozen": {"builder": "mobilenet_v3_small", "head": {"units": [8]}},
+    "partly": {"builder": "mobilenet_v3_small", "head": {"units": [8]}, "unfreeze": {"blocks": 1, "epochs": 2}},
+    "scratch": {"arguments": {"filters": [4, 8]}, "head": {"units": [8], "pooling": "flatten"},
+                "unfreeze": {"blocks": "all", "epochs": 3, "learning_rate": 0.01}},
+}  # fmt: skip
+
+
+def prepare(root: Path) -> None:
+    """Write data/prepared: pictures that are blue or red, with noise."""
+    draw, rows = np.random.default_rng(0), []
+    for split in SPLITS:
+        numbers = np.arange(COUNTS[split]) % 2
+        pictures = draw.integers(0, 90, (len(numbers), SIDE, SIDE, 3))
+        pictures[numbers == 0, :, :, 2] += 120
+        pictures[numbers == 1, :, :, 0] += 120
+        (root / str(SIDE)).mkdir(parents=True, exist_ok=True)
+        np.save(root / str(SIDE) / f"{split}.npy", pictures.astype(np.uint8))
+        rows += [(split, row, f"{CLASSES[n]}/{split}{row}.png", CLASSES[n], 0) for row, n in enumerate(numbers)]
+    write_csv(root / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "view"]))
+    write_json(root / "classes.json", {"classes": list(CLASSES)})
+
+
+def configure(root: Path, lines: dict) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["preprocess"]["sizes"] = [SIDE]
+    params["weights"]["source"] = "random"
+    params["features"] |= {"precision": "float32", "batch_size": 7}
+    params["finetune"] |= {"epochs": 3, "batch_size": 8}
+    params["benchmark"] = {"warmup": 1, "repeats": 4, "batch_size": 2}
+    params["backbones"] = lines
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    params_module.read.cache_clear()
+
+
+def stage(module, name: str, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, name])
+    module.main()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Run the four stages for each line of LINES, once, in a folder of their own."""
+    root = tmp_path_factory.mktemp("graph")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        prepare(root / "data/prepared")
+        configure(root, LINES)
+        # Threads can be set once in a process: the set-up itself is tested by the whole graph.
+        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+        for name in LINES:
+            for module in (weights, features, finetune, benchmark):
+                stage(module, name, patch)
+    yield root
+    params_module.read.cache_clear()
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_predictions_have_a_row_for_each_picture_of_validation_and_test(finished: Path, name: str) -> None:
+    table = read_csv(finished / f"data/models/{name}/predictions.csv", text=("split", "file", "label", "predicted"))
+    assert table["split"].tolist() == ["validation"] * 8 + ["test"] * 8
+    probabilities = table[["p:cold", "p:warm"]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities.argmax(axis=1)]
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_saved_model_takes_raw_pictures_and_gives_the_same_predictions(finished: Path, name: str) -> None:
+    model = keras.models.load_model(finished / f"data/models/{name}/model.keras")
+    table = read_csv(finished / f"data/models/{name}/predictions.csv", text=("split",))
+    pictures = np.load(finished / f"data/prepared/{SIDE}/test.npy").astype("float32")
+    expected = table[table["split"] == "test"][["p:cold", "p:warm"]]
+    np.testing.assert_allclose(model.predict(pictures, verbose=0), expected, atol=2e-4)
+
+
+def test_something_is_learnt(finished: Path) -> None:
+    table = read_csv(finished / "data/models/scratch/predictions.csv", text=("split", "label", "predicted"))
+    assert (table["label"] == table["predicted"]).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "phases"),
+    [("frozen", ["head"] * 3), ("partly", ["head"] * 3 + ["finetune"] * 2), ("scratch", ["finetune"] * 3)],
+)
+def test_the_history_shows_the_phases(finished: Path, name: str, phases: list[str]) -> None:
+    history = read_csv(finished / f"data/models/{name}/history.csv", text=("phase",))
+    assert history["phase"].tolist() == phases
+    assert history["epoch"].tolist() == list(range(1, len(phases) + 1))
+
+
+def changed(finished: Path, name: str) -> set[str]:
+    """Return the variables of the backbone that training changed."""
+    before = keras.models.load_model(finished / f"data/weights/{name}/backbone.keras")
+    after = keras.models.load_model(finished / f"data/models/{name}/model.keras").get_layer("backbone")
+    pairs = zip(before.variables, after.variables, strict=True)
+    return {old.path for old, new in pairs if not np.array_equal(old.numpy(), new.numpy())}
+
+
+def test_a_frozen_backbone_comes_out_as_it_went_in(finished: Path) -> None:
+    assert changed(finished, "frozen") == set()
+
+
+def test_phase_two_changes_the_top_block_alone_and_no_batch_normalization(finished: Path) -> None:
+    provenance = read_json(finished / "data/models/partly/provenance.json")
+    found = changed(finished, "partly")
+    assert provenance["unfrozen_blocks"] == 1
+    assert found <= {"conv_1/kernel", "conv_1/bias"}
+    # Validation may have preferred the head alone; then nothing of phase 2 is kept.
+    assert bool(found) == (provenance["best_epoch"] > 3)
+
+
+def test_features_have_a_row_for_each_view(finished: Path) -> None:
+    for split, count in COUNTS.items():
+        assert np.load(finished / f"data/features/partly/{split}.npy").shape == (count, 576)
+        assert len(np.load(finished / f"data/features/partly/cut_{split}.npy")) == count
+    assert not (finished / "data/features/frozen/cut_train.npy").exists()
+
+
+def test_a_network_without_a_frozen_part_has_no_features(finished: Path) -> None:
+    assert [path.name for path in (finished / "data/features/scratch").iterdir()] == ["features.json"]
+
+
+def test_the_provenance_says_what_was_trained_from_what(finished: Path) -> None:
+    found = read_json(finished / "data/models/frozen/provenance.json")
+    assert found["weights"] == {"source": "random", "reason": "weights.source says random", "file": "", "checksum": ""}
+    assert (found["builder"], found["input_size"], found["classes"]) == ("MobileNetV3Small", SIDE, list(CLASSES))
+    assert (found["engine"], found["precision"], found["train_pictures"]) == ("openvino", "float32", 24)
+    assert found["trainable_parameters"] == 576 * 8 + 8 + 8 * 2 + 2
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_benchmark_measures_the_whole_network(finished: Path, name: str) -> None:
+    found = read_json(finished / f"data/benchmarks/{name}.json")
+    assert found["latency_ms_p95"] >= found["latency_ms_median"] > 0
+    assert found["throughput_per_s"] > 0
+    assert found["flops"] > 1e5
+    assert found["parameters"] == read_json(finished / f"data/models/{name}/provenance.json")["parameters"]
+    assert found["peak_memory_mb"] > 50
+    assert found["processor"]
+
+
+def test_a_model_that_is_not_what_was_trained_is_noticed(finished: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    params_module.read.cache_clear()
+    trained = finetune.Trained(None, None, None, {"validation": np.full((8, 2), 2.0, dtype=np.float32)})
+    inputs = finetune.Inputs(
+        finetune.resolve("frozen", params_module.read()), Path("data/weights/frozen"), Path("data/features/frozen"),
+        pd.DataFrame(), list(CLASSES), 1,
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match=r"probabilities differ by .* from those of the float32 features"):
+        finetune.compare_saved(Path("data/models/frozen/model.keras"), trained, inputs)
+
+
+def test_a_failed_stage_leaves_what_was_there_and_no_checkpoints(finished: Path, tmp_path, monkeypatch) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    params_module.read.cache_clear()
+    monkeypatch.setattr(keras_engine, "repeatable", lambda *_: None)
+    monkeypatch.setattr(finetune, "compare_saved", lambda *_: 1 / 0)
+    before = Path("data/models/frozen/model.keras").read_bytes()
+    with pytest.raises(ZeroDivisionError):
+        stage(finetune, "frozen", monkeypatch)
+    assert Path("data/models/frozen/model.keras").read_bytes() == before
+    assert [path.name for path in Path("data/models").iterdir() if path.name.startswith(".")] == []
+    assert not list(Path(".cache").glob("checkpoints*"))
+
+
+def test_a_processor_has_a_name(monkeypatch) -> None:
+    assert benchmark.processor()
+
+    def missing(*_: object, **__: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert benchmark.processor()
+
+
+@pytest.mark.parametrize("module", [weights, features, finetune, benchmark])
+def test_a_backbone_that_is_not_declared_is_one_line(finished: Path, module, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    params_module.read.cache_clear()
+    with pytest.raises(ParameterError, match=r"of backbone 'frozn'; expected the name of one.* did you mean 'frozen'"):
+        stage(module, "frozn", monkeypatch)
