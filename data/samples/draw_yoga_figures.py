@@ -26,7 +26,6 @@ an 8-bit colour.
 """
 
 # The measures of a drawing are named by the sentence that they stand in.
-# ruff: noqa: PLR2004
 
 import argparse
 from collections.abc import Callable, Sequence

@@ -42,7 +42,7 @@ def obtain(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Orig
     if backbone.builder == SCRATCH:
         return build(backbone, None), Origin("none", "trained from nothing")
     if backbone.weights == "random":
-        return build(backbone, None), Origin("random", "weights.source says random")
+        return random(backbone), Origin("random", "weights.source says random")
     if backbone.weights != "imagenet":
         return _from_model(backbone)
     try:
@@ -51,7 +51,20 @@ def obtain(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Orig
         if params.if_unreachable == "stop":
             raise
         log.warning("%s: RANDOM WEIGHTS, as weights.if_unreachable says: %s", backbone.name, error.received)
-        return build(backbone, None), Origin("random", error.received)
+        return random(backbone), Origin("random", error.received)
+
+
+def random(backbone: Backbone) -> keras.Model:
+    """Build `backbone` with random weights of Keras's own initialisers, but for LayerScale, which is set to 1.
+
+    ConvNeXt's LayerScale begins at 1e-6 (Liu et al. 2022, https://arxiv.org/abs/2201.03545), to be learnt:
+    frozen there, it would switch every block off and leave a linear network.
+    """
+    network = build(backbone, None)
+    for layer in network.layers:
+        if type(layer).__name__ == "LayerScale":
+            layer.gamma.assign(keras.ops.ones_like(layer.gamma))
+    return network
 
 
 def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
@@ -80,18 +93,19 @@ def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
 
 def _from_keras(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Origin]:
     """Build with `weights="imagenet"`, fetching the file that Keras asks for by our own transport."""
-    fetched: list[Published] = []
+    fetched: list[tuple[Path, Published]] = []
 
-    def get_file(fname: str, origin: str, file_hash: str, **_: Any) -> str:
+    def get_file(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
         published = Published(fname, origin, file_hash)
         path = fetch(published, params)
-        fetched.append(published)
+        fetched.append((path, published))
         return str(path)
 
     with _transport(get_file):
         network = build(backbone, "imagenet")
-    file = fetched[-1]
-    return network, Origin("imagenet", "", file.name, f"{algorithm(file.checksum)}:{file.checksum}")
+    path, file = fetched[-1]
+    digest = file.checksum or checksum(path, "sha256")
+    return network, Origin("imagenet", "", file.name, f"{algorithm(digest)}:{digest}")
 
 
 @contextmanager
