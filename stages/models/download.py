@@ -1,6 +1,7 @@
 """Fetching published weight files: verified before anybody reads them, from a mirror, or not at all.
 
-A file that Keras publishes is known by name, address and hash. It is looked for in Keras's own cache,
+A file that Keras publishes is known by name, address and hash (MobileNet and MobileNetV2 have none: of
+their files only the format is checked). It is looked for in Keras's own cache,
 then in the mirror or at Keras's address. An address that does not answer is noticed once, not once for
 each backbone. Imports no Keras.
 """
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _REMEMBER_SECONDS = 600
 _UNREACHABLE = Path(".cache/unreachable.json")
 _CHUNK = 1 << 20
+# The first bytes of every HDF5 file (HDF5 file format specification 3.0, II.A).
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +51,11 @@ class UnreachableError(WeightsError):
 
 @dataclass(frozen=True)
 class Published:
-    """A weight file that Keras publishes: its name, its address, its md5 or sha256."""
+    """A weight file that Keras publishes: its name, its address, its md5 or sha256, None where Keras has none."""
 
     name: str
     url: str
-    checksum: str
+    checksum: str | None
 
 
 def fetch(file: Published, params: WeightsParams) -> Path:
@@ -63,7 +66,7 @@ def fetch(file: Published, params: WeightsParams) -> Path:
     """
     cached = cache_folder() / file.name
     if cached.is_file():
-        if checksum(cached, algorithm(file.checksum)) == file.checksum:
+        if _fault(cached, file) is None:
             return cached
         log.warning("%s in Keras's cache is damaged: fetching it again", file.name)
     if params.mirror and "://" not in params.mirror:
@@ -86,14 +89,25 @@ def _from_folder(file: Published, folder: Path) -> Path:
 
 
 def _verify(path: Path, file: Published, source: str) -> None:
-    kind = algorithm(file.checksum)
-    found = checksum(path, kind)
-    if found != file.checksum:
+    fault = _fault(path, file)
+    if fault:
         raise WeightsError(
-            f"{source} has {kind} {found} ({path.stat().st_size} bytes)",
-            f"{file.checksum}, as Keras publishes it",
+            f"{source} {fault} ({path.stat().st_size} bytes)",
+            f"{file.checksum or 'an HDF5 file'}, as Keras publishes it",
             "the file is damaged or not the original: fetch it anew, or correct weights.mirror",
         )
+    if file.checksum is None:
+        log.warning("%s: Keras publishes no hash of it, so it cannot be verified", file.name)
+
+
+def _fault(path: Path, file: Published) -> str | None:
+    """Return what shows that `path` is not the published file, or None."""
+    if file.checksum is None:
+        with path.open("rb") as opened:
+            return None if opened.read(len(_HDF5)) == _HDF5 else "is no HDF5 file"
+    kind = algorithm(file.checksum)
+    found = checksum(path, kind)
+    return None if found == file.checksum else f"has {kind} {found}"
 
 
 def _download(url: str, target: Path, connect_timeout: float) -> None:

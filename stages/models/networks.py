@@ -60,8 +60,14 @@ def _application(backbone: Backbone, weights: str | None, tensor: keras.KerasTen
     pooling = {"average": "avg", "max": "max", "flatten": None}[backbone.head.pooling]
     builder = getattr(keras.applications, backbone.builder)
     try:
+        # By the shape MobileNetV2 chooses among files; the tensor's it does not look at.
         network = builder(
-            weights=weights, include_top=False, input_tensor=tensor, pooling=pooling, **backbone.arguments
+            weights=weights,
+            include_top=False,
+            input_tensor=tensor,
+            input_shape=tuple(tensor.shape[1:]),
+            pooling=pooling,
+            **backbone.arguments,
         )
     except (TypeError, ValueError) as error:
         if not backbone.arguments:

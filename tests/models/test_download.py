@@ -144,3 +144,19 @@ def test_a_cache_that_cannot_be_made_is_replaced_by_one_in_the_project(origin: O
     (tmp_path / "file").write_text("a file where the folder would be")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
     assert fetch(published(origin), params()).is_relative_to(".cache")
+
+
+def test_a_file_without_a_published_hash_is_used_with_a_warning(origin: Origin, caplog) -> None:
+    origin.files["net.h5"] = b"\x89HDF\r\n\x1a\n" + CONTENT
+    file = Published("net.h5", f"{origin.url}/net.h5", None)
+    assert fetch(file, params()).read_bytes() == origin.files["net.h5"]
+    assert "net.h5: Keras publishes no hash of it, so it cannot be verified" in caplog.text
+    origin.files.clear()
+    assert fetch(file, params()).exists()
+
+
+def test_a_file_without_a_published_hash_that_is_no_hdf5_is_refused(origin: Origin) -> None:
+    origin.files["net.h5"] = b"<html>Please log in</html>"
+    with pytest.raises(WeightsError, match=r"net.h5 is no HDF5 file \(26 bytes\); expected an HDF5 file"):
+        fetch(Published("net.h5", f"{origin.url}/net.h5", None), params())
+    assert list(cache_folder().iterdir()) == []
