@@ -1,0 +1,370 @@
+"""The whole graph, small and for real: what DVC runs, what it leaves alone, and what comes out.
+
+Two clones of the project live through a story each, side by side; the tests then look at what was
+noted on the way. Backbones are tiny, pictures few, and the weights random by the shipped policy.
+"""
+
+import csv
+import io
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from tests.clone import Clone, Done
+
+SMALL: dict[str, Any] = {
+    "data": {"source": "pictures"},
+    "preprocess": {"sizes": [32, 64], "views": 1},
+    # A folder without weights stands for a network without an answer.
+    "weights": {"mirror": "no_weights_here", "if_unreachable": "random"},
+    "finetune": {"head": {"units": [16]}, "epochs": 3, "batch_size": 16},
+    "benchmark": {"warmup": 1, "repeats": 3, "batch_size": 4},
+}
+SMALLEST = "mobilenet_v3_small: {input_size: 32, unfreeze: {blocks: 1, epochs: 1, learning_rate: 0.0001}}"
+SCRATCH = (
+    "scratch: {input_size: 32, head: {pooling: flatten, units: [%d]},"
+    " unfreeze: {blocks: all, epochs: 2, learning_rate: 0.001}}"
+)
+BOTH = ("mobilenet_v3_small", "scratch")
+# Builders of keras.applications that the shipped params.yaml does not name, in both ways of writing them.
+OTHERS = ("mobilenet_v2", "MobileNetV3Large")
+# What a user may get wrong, as changes of params.yaml.
+FAULTS: dict[str, dict[str, Any]] = {
+    "key": {"finetune": {"dropout": 0.5}},
+    "missing": {"data": {"source": "nowhere"}},
+    "single class": {"data": {"source": "one_class"}},
+}
+# What two clones must agree on to the last byte.
+SAME = (
+    "data/manifest.csv", "data/rejects.csv", "data/audit.json", "data/raw", "data/splits.csv", "data/prepared",
+    "data/weights", "data/features", "data/models", "data/evaluations", "data/metrics.json", "data/plots",
+)  # fmt: skip
+HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
+
+
+def draw(folder: Path) -> None:
+    """Write 16 JPEGs of each of three coloured shapes, noisy; one is a copy of another, one is broken."""
+    random = np.random.default_rng(3)
+    for shape, colour in {"disc": (200, 60, 50), "square": (60, 180, 70), "stripe": (60, 80, 200)}.items():
+        (folder / shape).mkdir(parents=True)
+        for number in range(16):
+            ground = random.integers(90, 160, (40, 48, 3)).astype(np.uint8)
+            picture = Image.fromarray(ground)
+            left, top = (int(offset) for offset in random.integers(2, 18, 2))
+            box = (left, top, left + 18, top + (6 if shape == "stripe" else 18))
+            pen = ImageDraw.Draw(picture)
+            (pen.ellipse if shape == "disc" else pen.rectangle)(box, fill=colour)
+            picture.save(folder / shape / f"{number:02}.jpg", quality=90)
+    (folder / "disc/copy.jpg").write_bytes((folder / "disc/00.jpg").read_bytes())
+    (folder / "disc/broken.jpg").write_bytes((folder / "disc/01.jpg").read_bytes()[:400])
+
+
+def stages(backbone: str, *left_out: str) -> set[str]:
+    """Return the stages of a backbone, without those `left_out`."""
+    own = ("weights", "features", "finetune", "evaluate", "benchmark")
+    return {f"{stage}@{backbone}" for stage in own if stage not in left_out}
+
+
+@dataclass
+class Changes:
+    """What the first clone's story left: parameters change, one after the other."""
+
+    clone: Clone
+    start: Done
+    files: dict[str, str]
+    metrics: dict[str, Any]
+    html: str
+    markdown: str
+    again: Done
+    tracked: list[str]
+    dropout: Done
+    experiments: Done
+    workspace: dict[str, Done]
+    history: dict[str, Done]
+    line: Done
+    removed: Done
+    removed_metrics: dict[str, Any]
+    removed_html: str
+    augmentation: Done
+
+
+@dataclass
+class Sharing:
+    """What the second clone's story left: another user pulls its work, then meets bad input; backbones are added."""
+
+    clone: Clone
+    start: Done
+    files: dict[str, str]
+    pushed: Done
+    pulled: Done
+    status: Done
+    after_pull: Done
+    pulled_files: dict[str, str]
+    faults: dict[str, Done]
+    added: Done
+    added_metrics: dict[str, Any]
+    added_html: str
+
+
+def live_through_changes(clone: Clone) -> Changes:
+    start = clone.dvc("repro")
+    files, metrics = clone.digests(*SAME), json.loads(clone.text("data/metrics.json"))
+    html, markdown = clone.text(HTML), clone.text(MARKDOWN)
+    clone.commit("first run")
+    tracked = clone.git("ls-files", "data").split()
+    again = clone.dvc("repro")
+
+    dropout = clone.dvc("exp", "run", "-S", "finetune.head.dropout=0.3")
+    experiments = clone.dvc("exp", "show", "--csv")
+    workspace = {"metrics": clone.dvc("metrics", "diff"), "params": clone.dvc("params", "diff")}
+    clone.commit("less dropout")
+    history = {
+        "metrics show": clone.dvc("metrics", "show"),
+        "metrics diff": clone.dvc("metrics", "diff", "--all", "HEAD~1"),
+        "plots show": clone.dvc("plots", "show", "--out", "shown"),
+        "plots diff": clone.dvc("plots", "diff", "--out", "compared", "HEAD~1"),
+        "plots json": clone.dvc("plots", "diff", "--json", "HEAD~1"),
+    }
+
+    clone.backbones(SMALLEST, SCRATCH % 8)
+    line = clone.dvc("repro")
+    clone.backbones(SMALLEST)
+    removed = clone.dvc("repro")
+    removed_metrics, removed_html = json.loads(clone.text("data/metrics.json")), clone.text(HTML)
+    clone.set({"preprocess": {"augmentation": {"rotation": 30}}})
+    augmentation = clone.dvc("repro")
+    return Changes(
+        clone, start, files, metrics, html, markdown, again, tracked, dropout, experiments, workspace, history,
+        line, removed, removed_metrics, removed_html, augmentation,
+    )  # fmt: skip
+
+
+def live_through_sharing(clone: Clone) -> Sharing:
+    start = clone.dvc("repro")
+    files = clone.digests(*SAME)
+    clone.dvc("remote", "add", "--default", "storage", str(clone.folder.parent / "storage"))
+    clone.commit("first run")
+    pushed = clone.dvc("push")
+    other = clone.clone(clone.folder.parent / "other")
+    pulled, status, after_pull = other.dvc("pull"), other.dvc("status"), other.dvc("repro")
+    pulled_files = other.digests(*SAME)
+    faults = {name: meet(other, changes) for name, changes in FAULTS.items()}
+
+    clone.backbones(SMALLEST, SCRATCH % 16, *(f"{name}: {{}}" for name in OTHERS))
+    added = clone.dvc("repro")
+    added_metrics, added_html = json.loads(clone.text("data/metrics.json")), clone.text(HTML)
+    return Sharing(
+        clone, start, files, pushed, pulled, status, after_pull, pulled_files, faults, added, added_metrics, added_html
+    )
+
+
+def meet(clone: Clone, changes: dict[str, Any]) -> Done:
+    """Run the graph with faulty parameters; leave the clone's own behind."""
+    (clone.folder / "one_class/only").mkdir(parents=True, exist_ok=True)
+    picture = clone.folder / "pictures/disc/00.jpg"
+    (clone.folder / "one_class/only/00.jpg").write_bytes(picture.read_bytes())
+    clone.set(changes)
+    done = clone.dvc("repro")
+    clone.git("checkout", "--quiet", "params.yaml", "dvc.lock")
+    return done
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Changes, Sharing]:
+    """Live through both stories at the same time, each in a clone of the same commit."""
+    place = tmp_path_factory.mktemp("smoke")
+    project = Clone.of_project(place / "project")
+    draw(project.folder / "pictures")
+    project.set(SMALL)
+    project.backbones(SMALLEST, SCRATCH % 16)
+    project.commit("start")
+    # Folders of different depth: a path that found its way into a file would tell.
+    first, second = project.clone(place / "first"), project.clone(place / "a/second/clone")
+    with ThreadPoolExecutor(2) as pool:
+        changes, sharing = pool.submit(live_through_changes, first), pool.submit(live_through_sharing, second)
+    return changes.result(), sharing.result()
+
+
+@pytest.fixture
+def changes(stories: tuple[Changes, Sharing]) -> Changes:
+    return stories[0]
+
+
+@pytest.fixture
+def sharing(stories: tuple[Changes, Sharing]) -> Sharing:
+    return stories[1]
+
+
+def test_the_first_run_runs_every_stage_and_makes_every_artefact(changes: Changes) -> None:
+    assert changes.start.code == 0, changes.start.errors
+    assert changes.start.ran == {"check", "ingest", "split", "preprocess", "compare"}.union(*map(stages, BOTH))
+    for name in BOTH:
+        assert f"data/models/{name}/model.keras" in changes.files
+        assert {"metrics.json", "confusion.csv", "calibration.csv"} == {
+            path.rpartition("/")[2] for path in changes.files if path.startswith(f"data/evaluations/{name}/")
+        }
+    assert "data/prepared/preview.png" in changes.files
+
+
+def test_metrics_hold_every_backbone_and_the_best(changes: Changes) -> None:
+    assert set(changes.metrics) == {*BOTH, "best"}
+    assert changes.metrics["best"] in BOTH
+    for name in BOTH:
+        found = changes.metrics[name]
+        assert {"accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece"} <= set(found)
+        assert found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"]
+
+
+def test_random_weights_are_said_wherever_a_number_stands(changes: Changes) -> None:
+    assert "mobilenet_v3_small: RANDOM WEIGHTS, as weights.if_unreachable says" in changes.start.errors
+    assert [changes.metrics[name]["weights"] for name in BOTH] == ["random", "none"]
+    evaluation = json.loads(changes.clone.text("data/evaluations/mobilenet_v3_small/metrics.json"))
+    assert evaluation["weights"] == "random"
+    for page in (changes.html, changes.markdown):
+        assert "must not be used to choose" in page
+        assert "1 of 2 backbones carry random weights" in page
+        assert "no_weights_here" in page
+
+
+def test_the_page_asks_no_network_for_anything(changes: Changes) -> None:
+    # References within the page, as figures have them, begin with #.
+    assert not re.findall(r"""(?:src|srcset|href|action|poster)\s*=\s*["']?(?!["']?#)|url\((?!#)""", changes.html)
+    assert not re.findall(r"<(?:script|link|iframe|object|embed)|@import", changes.html)
+
+
+def test_a_broken_picture_is_left_out_by_name_and_copies_stay_together(changes: Changes) -> None:
+    rejects = list(csv.DictReader(io.StringIO(changes.clone.text("data/rejects.csv"))))
+    assert [row["path"] for row in rejects] == ["disc/broken.jpg"]
+    assert rejects[0]["reason"]
+    rows = list(csv.DictReader(io.StringIO(changes.clone.text("data/splits.csv"))))
+    copies = [row for row in rows if [other["group"] for other in rows].count(row["group"]) > 1]
+    assert len(copies) == 2
+    assert len({row["split"] for row in copies}) == 1
+
+
+def test_git_keeps_what_compare_writes_and_dvc_the_rest(changes: Changes) -> None:
+    kept = {name for name in changes.tracked if not name.endswith(".gitignore")}
+    assert {name.split("/")[1] for name in kept} == {"metrics.json", "plots", "report"}
+
+
+def test_a_second_run_runs_nothing(changes: Changes) -> None:
+    assert changes.again.ran == set()
+    assert "Data and pipelines are up to date." in changes.again.output
+
+
+def test_another_dropout_computes_no_features(changes: Changes) -> None:
+    assert changes.dropout.code == 0, changes.dropout.errors
+    trained = (stages(name) - {f"weights@{name}", f"features@{name}"} for name in BOTH)
+    assert changes.dropout.ran == {"check", "compare"}.union(*trained)
+
+
+def test_another_line_of_one_backbone_leaves_the_others_alone(changes: Changes) -> None:
+    assert changes.line.code == 0, changes.line.errors
+    assert {"finetune@scratch", "compare"} <= changes.line.ran <= {"check", "compare"} | stages("scratch")
+
+
+def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(changes: Changes) -> None:
+    assert changes.removed.ran == {"check", "compare"}, changes.removed.errors
+    assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best"}
+    assert "scratch" not in changes.removed_html
+    assert (changes.clone.folder / "data/models/scratch/model.keras").exists()
+
+
+def test_another_augmentation_prepares_and_trains_anew_from_the_same_pictures(changes: Changes) -> None:
+    assert changes.augmentation.code == 0, changes.augmentation.errors
+    anew = stages("mobilenet_v3_small") - {"weights@mobilenet_v3_small"}
+    assert changes.augmentation.ran == {"check", "preprocess", "compare"} | anew
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing, name: str) -> None:
+    assert sharing.added.code == 0, sharing.added.errors
+    assert stages(name) <= sharing.added.ran
+    assert 0 <= sharing.added_metrics[name]["accuracy"] <= 1
+    assert f"<bdi>{name}</bdi>" in sharing.added_html
+
+
+def test_a_new_backbone_leaves_the_others_alone(sharing: Sharing) -> None:
+    assert sharing.added.ran == {"check", "compare"}.union(*map(stages, OTHERS))
+    assert set(sharing.added_metrics) == {*BOTH, *OTHERS, "best"}
+
+
+def test_two_clones_make_the_same_bytes(changes: Changes, sharing: Sharing) -> None:
+    assert sharing.start.code == 0, sharing.start.errors
+    differing = {name for name in changes.files | sharing.files if changes.files.get(name) != sharing.files.get(name)}
+    assert differing == set()
+
+
+def test_a_pull_brings_a_fresh_clone_to_the_same_state_without_running_anything(sharing: Sharing) -> None:
+    assert sharing.pushed.code == 0, sharing.pushed.errors
+    assert sharing.pulled.code == 0, sharing.pulled.errors
+    assert sharing.pulled_files == sharing.files
+    assert "Data and pipelines are up to date." in sharing.status.output
+    assert sharing.after_pull.ran == set()
+
+
+def test_metrics_are_shown_and_compared_by_backbone(changes: Changes) -> None:
+    shown = changes.history["metrics show"].output
+    assert all(re.search(rf"\b{name}\b", shown) for name in (*BOTH, "accuracy", "log_loss"))
+    # The default shows what changed: with another dropout the loss at least.
+    assert re.search(r"data/metrics.json\s+mobilenet_v3_small\.log_loss", changes.workspace["metrics"].output)
+    compared = changes.history["metrics diff"].output
+    for name in BOTH:
+        assert re.search(rf"data/metrics.json\s+{name}\.accuracy\s", compared), compared
+
+
+def test_changed_parameters_are_compared(changes: Changes) -> None:
+    compared = changes.workspace["params"].output
+    assert re.search(r"params.yaml\s+finetune\.head\.dropout\s+0\.5\s+0\.3", compared), compared
+
+
+def test_an_experiment_stands_in_a_table_with_its_parameter_and_metrics(changes: Changes) -> None:
+    rows = list(csv.DictReader(io.StringIO(changes.experiments.output)))
+    # The working tree, the commit it stands on, and the experiment.
+    assert [row["finetune.head.dropout"] for row in rows] == ["0.3", "0.5", "0.3"]
+    assert [row["Experiment"] for row in rows[:2]] == ["", "main"]
+    losses = [float(row["mobilenet_v3_small.log_loss"]) for row in rows]
+    assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize(("command", "folder"), [("plots show", "shown"), ("plots diff", "compared")])
+def test_plots_become_a_page(changes: Changes, command: str, folder: str) -> None:
+    done = changes.history[command]
+    assert done.code == 0, done.errors
+    page = changes.clone.text(f"{folder}/index.html")
+    assert all(name in page for name in (*BOTH, "learning_curves", "confusion"))
+
+
+def test_one_picture_holds_the_learning_curves_of_all_backbones_and_revisions(changes: Changes) -> None:
+    found = json.loads(changes.history["plots json"].output)["data"]
+    curves = {name: plots for name, plots in found.items() if "learning_curves" in name}
+    assert curves
+    for (plot,) in curves.values():
+        values = plot["content"]["data"]["values"]
+        assert {(row["backbone"], row["rev"]) for row in values} == set(product(BOTH, ("HEAD~1", "workspace")))
+
+
+def test_a_fault_in_the_parameters_is_one_line_and_stops_all(sharing: Sharing) -> None:
+    done = sharing.faults["key"]
+    assert (done.code != 0, done.ran) == (True, {"check"})
+    assert "params.yaml: unknown key 'finetune.dropout'" in done.errors
+    assert "Traceback" not in done.errors + done.output
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [("missing", "nowhere"), ("single class", "data: data.source = 'one_class' has the single class")],
+)
+def test_a_source_that_cannot_be_used_is_one_line_and_stops_all(sharing: Sharing, fault: str, said: str) -> None:
+    done = sharing.faults[fault]
+    assert (done.code != 0, done.ran <= {"check", "ingest"}) == (True, True), done.output
+    assert len([line for line in done.errors.splitlines() if said in line]) == 1, done.errors
+    assert "Traceback" not in done.errors + done.output
