@@ -36,5 +36,6 @@ clean:  ## remove the environment and the caches, keep data and DVC's cache
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: set PYTHON=...")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"
-	uv sync --frozen
+	# uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow anew.
+	uv sync --frozen --compile-bytecode
 	touch $@

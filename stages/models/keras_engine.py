@@ -1,19 +1,56 @@
 """TensorFlow as Keras drives it: set-up for repeatable runs, forward passes, files, conversion to OpenVINO."""
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Before TensorFlow is imported: its C++ code logs four lines at every start otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from stages.files import read_json, replacing, strip_dates
+from stages.models.engine import has_gpu
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what is written to stderr, by C++ too, where there is no GPU to say anything about."""
+    if has_gpu():
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Let imports of packages fail that are not loaded yet, for libraries that import them only if they are there."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# At its start TensorFlow's C++ code writes eight lines about GPUs that are not there, past every log level.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Keras imports scikit-learn and Matplotlib for wrappers and plots that no stage uses: a third of its start.
+with _quiet(), _hidden("sklearn", "matplotlib"):
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
 
 BACKBONE = "backbone.keras"
 

@@ -9,7 +9,6 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_class_weight
 
 from stages.errors import ParameterError
 from stages.models.heads import compile_for
@@ -75,6 +74,8 @@ def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArra
     """
     if kind == "none":
         return None
+    from sklearn.utils.class_weight import compute_class_weight
+
     weights: NDArray[np.float64] = compute_class_weight("balanced", classes=np.arange(classes), y=targets)
     return weights
 

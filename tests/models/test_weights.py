@@ -55,6 +55,7 @@ def params(mirror: str | None = None, if_unreachable: str = "stop") -> WeightsPa
 def documented(backbone, monkeypatch) -> tuple[keras.Model, str]:
     """Return Keras's own network for `weights="imagenet"` with lively weights, and the file it asked for."""
     asked = []
+    keras.utils.set_random_seed(1)
     with monkeypatch.context() as patch, weights._transport(lambda fname, *_, **__: asked.append(fname) or fname):
         patch.setattr(keras.Model, "load_weights", lambda *_, **__: None)
         side = backbone.input_size
