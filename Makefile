@@ -14,6 +14,7 @@ help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST)
 
 repro: .venv/.synced  ## set up what is missing and run the whole comparison
+	python -m stages.check
 	dvc repro
 	@echo "The report: data/report/comparison.html"
 

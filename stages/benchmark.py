@@ -7,7 +7,6 @@ differ from run to run.
 
 import logging
 import platform
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,14 +65,20 @@ def processor() -> str:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process has held so far, in MB. Linux counts in KiB (getrusage(2))."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    """Return the most memory this process has held so far, in MB: `VmHWM`, in KiB, of proc_pid_status(5).
+
+    getrusage(2) keeps what the parent held, before this program was started.
+    """
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def _cpu_choice(params: EngineParams) -> Choice:
     """Return how the features were computed, or how OpenVINO would choose to where TensorFlow computed them."""
-    precision = params.precision if params.engine == "openvino" else "auto"
-    return choose(params.model_copy(update={"engine": "openvino", "precision": precision}), threads())
+    choice = choose(params, threads())
+    if choice.engine == "openvino":
+        return choice
+    return choose(params.model_copy(update={"engine": "openvino", "precision": "auto"}), threads())
 
 
 def main() -> None:

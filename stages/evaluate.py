@@ -3,8 +3,8 @@
     python -m stages.evaluate vgg16
 
 Reads the predictions of one backbone and writes data/evaluations/BACKBONE: metrics.json,
-confusion.csv (one row for each test picture) and calibration.csv. The test pictures are read
-here and nowhere before.
+confusion.csv (one row for each test picture) and calibration.csv. Labels and predictions
+of the test pictures are compared here and nowhere before.
 """
 
 import logging

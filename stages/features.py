@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stages.errors import run
+from stages.errors import EngineError, run
 from stages.files import read_json, replacing_folder, write_json
 from stages.images.prepared import SPLITS, ArrayWriter, array_path, batches, count_rows, read_rows
 from stages.models.engine import Choice, EngineParams, choose
@@ -28,6 +29,7 @@ def extract(pictures: Path, prefix: Path, network: Forward, batch_size: int) -> 
     """Write the outputs of `network` for every row of the array file `pictures`.
 
     "features" goes to `prefix`.npy, any other output to a file with its name in front.
+    Raises EngineError when the network overflows in the precision it is computed in.
     """
     count = count_rows(pictures)
     first = network(read_rows(pictures, 0, 1))
@@ -37,8 +39,16 @@ def extract(pictures: Path, prefix: Path, network: Forward, batch_size: int) -> 
         }
         for batch in batches(pictures, batch_size):
             for name, found in network(batch).items():
+                _require_finite(found, name)
                 writers[name].append(found)
             bar.update(len(batch))
+
+
+def _require_finite(found: NDArray[np.float32], name: str) -> None:
+    if not np.isfinite(found).all():
+        raise EngineError(
+            f"{name} that are not finite numbers", "numbers", "set features.precision to float32 or bfloat16"
+        )
 
 
 def _writer(prefix: Path, name: str, count: int, shape: tuple[int, ...]) -> ArrayWriter:
@@ -59,6 +69,10 @@ def main() -> None:
         params = load(EngineParams, "features")
         choice: Choice = choose(params, threads())
         log.info("%s: %s in %s on %d threads", name, choice.engine, choice.precision, choice.threads)
+        if choice.engine == "tensorflow":
+            from stages.models.keras_engine import repeatable
+
+            repeatable(0, choice.threads)
         network = forward(weights, choice)
         for split in SPLITS:
             extract(array_path(PREPARED, facts["input_size"], split), folder / split, network, params.batch_size)

@@ -5,11 +5,11 @@ others read. Equal content gives equal bytes: keys are sorted, floats have one f
 carry no dates; DVC would otherwise rerun all that reads them.
 """
 
+import glob
 import json
 import os
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,7 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes `path` when the block succeeds."""
+    """Give an empty temporary folder that becomes `path` when the block succeeds.
+
+    Clears what killed processes left half-written: `path` is one stage's output, and DVC runs a stage once at a time.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        _remove(left)
     with replacing(path) as temporary:
         temporary.mkdir(parents=True)
         yield temporary
@@ -92,10 +97,11 @@ def strip_dates(archive: Path) -> None:
 
 
 def scratch_folder(name: str) -> Path:
-    """Make a new folder for files that no other stage reads, inside the project and out of git."""
-    parent = Path(".cache")
-    parent.mkdir(exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
+    """Make an empty folder for files that no other stage reads, inside the project and out of git."""
+    folder = Path(".cache") / name
+    _remove(folder)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _remove(path: Path) -> None:

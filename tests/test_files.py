@@ -21,6 +21,8 @@ from stages.files import (
     write_text,
 )
 
+ROOT = Path(__file__).parents[1]
+
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
@@ -186,11 +188,17 @@ def test_shared_objects_are_numbered_in_order_whatever_their_addresses(tmp_path:
     assert {found["text"] for found in layers} == {'"shared_object_id": 7'}
 
 
-def test_scratch_folders_are_new_each_time_and_out_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scratch_folder_is_empty_each_time_and_out_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    one, two = scratch_folder("checkpoints"), scratch_folder("checkpoints")
-    assert one != two
-    assert one.is_dir()
-    assert one.parent == two.parent == Path(".cache")
-    ignored = (Path(__file__).parents[1] / ".gitignore").read_text().splitlines()
-    assert ".cache/" in ignored
+    folder = scratch_folder("checkpoints")
+    (folder / "left by a killed process").touch()
+    assert list(scratch_folder("checkpoints").iterdir()) == []
+    assert f"{folder.parts[0]}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_a_folder_clears_what_killed_processes_left(tmp_path: Path) -> None:
+    (tmp_path / ".raw.12345.partial").mkdir()
+    (tmp_path / ".rawer.12345.partial").mkdir()
+    with replacing_folder(tmp_path / "raw") as folder:
+        (folder / "file").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".rawer.12345.partial", "raw"]

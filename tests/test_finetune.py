@@ -145,7 +145,7 @@ def test_a_network_without_a_frozen_part_has_no_features(finished: Path) -> None
 
 def test_the_provenance_says_what_was_trained_from_what(finished: Path) -> None:
     found = read_json(finished / "data/models/frozen/provenance.json")
-    assert found["weights"] == {"source": "random", "reason": "weights.source says random", "file": "", "checksum": ""}
+    assert found["weights"] == {"source": "random", "reason": "params.yaml says random", "file": "", "checksum": ""}
     assert (found["builder"], found["input_size"], found["classes"]) == ("MobileNetV3Small", SIDE, list(CLASSES))
     assert (found["engine"], found["precision"], found["train_pictures"]) == ("openvino", "float32", 24)
     assert found["trainable_parameters"] == 576 * 8 + 8 + 8 * 2 + 2

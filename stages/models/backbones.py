@@ -75,6 +75,14 @@ FAMILIES = (
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
+def known_source(value: str) -> str:
+    """Return `value` if it can be a source of weights. Raise ValueError, for pydantic, with the nearest otherwise."""
+    if value in {"imagenet", "random"} or value.endswith(".keras"):
+        return value
+    hint = nearest(value, ["imagenet", "random"])
+    raise ValueError(f"imagenet, random, or a file model.keras{f' ({hint})' if hint else ''}")
+
+
 class Line(Recipe):
     """A line of `backbones`, laid over section `finetune`."""
 
@@ -90,6 +98,11 @@ class Line(Recipe):
         if value < FAMILY_OF[builder].smallest:
             raise ValueError(f"at least {FAMILY_OF[builder].smallest} pixels for {builder}")
         return value
+
+    @field_validator("weights")
+    @classmethod
+    def _a_known_source(cls, value: str) -> str:
+        return known_source(value)
 
     @field_validator("arguments")
     @classmethod

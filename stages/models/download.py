@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from stages.errors import WeightsError
 from stages.files import replacing
+from stages.models.backbones import known_source
 from stages.params import Section
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class WeightsParams(Section):
     mirror: str | None = Field(min_length=1)
     if_unreachable: Literal["stop", "random"]
     connect_timeout: float = Field(gt=0, le=600)
+
+    @field_validator("source")
+    @classmethod
+    def _a_known_source(cls, value: str) -> str:
+        return known_source(value)
 
 
 class UnreachableError(WeightsError):
@@ -70,8 +76,11 @@ def fetch(file: Published, params: WeightsParams) -> Path:
             return cached
         log.warning("%s in Keras's cache is damaged: fetching it again", file.name)
     if params.mirror and "://" not in params.mirror:
-        return _from_folder(file, Path(params.mirror))
+        return _from_folder(file, Path(params.mirror).expanduser())
     url = f"{params.mirror.rstrip('/')}/{file.name}" if params.mirror else file.url
+    host = urlsplit(url).netloc
+    if params.if_unreachable == "random" and host in _unreachable():
+        raise _no_answer(host)
     with replacing(cached) as temporary:
         _download(url, temporary, params.connect_timeout)
         _verify(temporary, file, url)
@@ -115,10 +124,9 @@ def _download(url: str, target: Path, connect_timeout: float) -> None:
     import httpx
 
     host = urlsplit(url).netloc
-    if host in _unreachable():
-        raise _no_answer(host)
     log.info("downloading %s", url)
     timeout = httpx.Timeout(30.0, connect=connect_timeout)
+    response: httpx.Response | None = None
     try:
         with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
             _refuse(response, url)
@@ -127,12 +135,14 @@ def _download(url: str, target: Path, connect_timeout: float) -> None:
                 for chunk in response.iter_bytes(_CHUNK):
                     file.write(chunk)
                     bar.update(len(chunk))
-    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout) as error:
-        received = target.stat().st_size if target.exists() else 0
-        raise WeightsError(
-            f"{url} broke off after {received} bytes", "the whole file", "run again; nothing was kept"
-        ) from error
-    except (httpx.TransportError, httpx.InvalidURL) as error:
+    except (httpx.RequestError, httpx.InvalidURL, ImportError, ValueError) as error:
+        # ImportError and ValueError come from proxies that the environment names and httpx cannot use.
+        if response and response.num_bytes_downloaded:
+            raise WeightsError(
+                f"{url} broke off after {response.num_bytes_downloaded} bytes",
+                "the whole file",
+                "run again; nothing was kept",
+            ) from error
         _remember(host)
         raise _no_answer(host) from error
 

@@ -44,6 +44,7 @@ def choose(params: EngineParams, threads: int) -> Choice:
     """Resolve `auto` for this machine. Raise EngineError when it does not offer what is asked for."""
     automatic: Engine = "tensorflow" if has_gpu() else "openvino"
     engine = automatic if params.engine == "auto" else params.engine
+    # float16 overflows in networks trained without it, so never by itself: bfloat16 keeps float32's range.
     offered = _offered(engine)
     if params.precision == "auto":
         return Choice(engine, offered[-1], threads)
@@ -64,11 +65,10 @@ def has_gpu() -> bool:
 def _offered(engine: Engine) -> list[Precision]:
     """Return the precisions this machine offers, the one that `auto` takes last."""
     if engine == "tensorflow":
-        return ["float32", "bfloat16", "float16"] if has_gpu() else ["bfloat16", "float32"]
+        return ["float32", "float16", "bfloat16"] if has_gpu() else ["bfloat16", "float32"]
     import openvino
 
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    # bfloat16 keeps float32's range; float16 overflows in networks trained without it, so never by itself.
     order: tuple[Precision, ...] = ("float16", "float32", "bfloat16")
     return [precision for precision in order if _OPENVINO_CAPABILITY[precision] in capabilities]
 

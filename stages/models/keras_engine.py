@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.errors import EngineError
 from stages.files import read_json, replacing, strip_dates
 from stages.models.engine import has_gpu
 
@@ -84,8 +85,15 @@ def load(path: Path) -> keras.Model:
 def forward(folder: Path, precision: str) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
     """Return a function from raw pictures (n, size, size, 3) to the frozen part's outputs, by TensorFlow.
 
-    The reduced precisions are Keras's mixed ones: variables stay float32.
+    The reduced precisions are Keras's mixed ones: variables stay float32. Raises EngineError when a GPU is
+    there that TensorFlow cannot use: computing on the CPU without a word would take hours.
     """
+    if has_gpu() and not tf.config.list_physical_devices("GPU"):
+        raise EngineError(
+            "an NVIDIA GPU that TensorFlow cannot use",
+            "its driver and CUDA libraries",
+            "install them (https://www.tensorflow.org/install/pip), or set features.engine: openvino",
+        )
     model = load(folder / BACKBONE)
     bottom = read_json(folder / "backbone.json")["cut"]
     if precision != "float32":

@@ -29,7 +29,7 @@ def build(backbone: Backbone, weights: str | None) -> keras.Model:
     """
     picture = keras.Input((backbone.input_size, backbone.input_size, 3), name="picture")
     if backbone.builder == SCRATCH:
-        output = _small_cnn(picture, **backbone.arguments)
+        output = _scratch(backbone, picture)
     else:
         output = _application(backbone, weights, preprocess(picture, backbone.family.inputs))
     if backbone.head.pooling == "flatten":
@@ -80,10 +80,21 @@ def _application(backbone: Backbone, weights: str | None, tensor: keras.KerasTen
     return network.output
 
 
+def _scratch(backbone: Backbone, picture: keras.KerasTensor) -> keras.KerasTensor:
+    try:
+        return _small_cnn(picture, **backbone.arguments)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({str(error).splitlines()[0]})",
+            "filters, a list of widths, each halving the picture's side",
+            "for instance {filters: [32, 64, 128]}",
+        ) from error
+
+
 def _small_cnn(picture: keras.KerasTensor, filters: list[int] | None = None) -> keras.KerasTensor:
-    """Convolution, ReLU and max pooling, once for each number of `filters`: the course's small CNN."""
+    """Convolution, ReLU and max pooling, once for each number of `filters`."""
     tensor = keras.layers.Rescaling(1 / 255, name="preprocess")(picture)
-    for number, width in enumerate(filters or (32, 64, 128), 1):
+    for number, width in enumerate((32, 64, 128) if filters is None else filters, 1):
         tensor = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=f"convolution_{number}")(tensor)
         tensor = keras.layers.MaxPooling2D(name=f"pooling_{number}")(tensor)
     return tensor

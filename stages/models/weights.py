@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from stages.errors import WeightsError
+from stages.files import read_json
 from stages.models.backbones import SCRATCH, Backbone
 from stages.models.download import Published, UnreachableError, WeightsParams, algorithm, checksum, fetch
 from stages.models.keras_engine import load
@@ -39,12 +40,12 @@ def obtain(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Orig
     Raises WeightsError when a file is damaged or does not fit, and, with `if_unreachable: stop`, when
     it cannot be had.
     """
+    if backbone.weights not in {"imagenet", "random"}:
+        return _from_model(backbone)
     if backbone.builder == SCRATCH:
         return build(backbone, None), Origin("none", "trained from nothing")
     if backbone.weights == "random":
-        return random(backbone), Origin("random", "weights.source says random")
-    if backbone.weights != "imagenet":
-        return _from_model(backbone)
+        return random(backbone), Origin("random", "params.yaml says random")
     try:
         return _from_keras(backbone, params)
     except UnreachableError as error:
@@ -76,10 +77,9 @@ def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
             "imagenet, random, or a model.keras",
             "correct weights.source or the line of the backbone",
         )
-    network = build(backbone, None)
     try:
         inner = load(path).get_layer("backbone")
-        network.set_weights(inner.get_weights())
+        network = _same_graph(build(backbone, None), inner)
     except Exception as error:
         # Keras raises many kinds here: for a damaged archive, another architecture, another builder.
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -88,7 +88,37 @@ def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
             f"a model.keras of this program with a {backbone.builder} inside",
             "choose the file of the same backbone",
         ) from error
-    return network, Origin(str(path), "an earlier run", path.name, f"sha256:{checksum(path, 'sha256')}")
+    return network, _descent(path)
+
+
+def _same_graph(network: keras.Model, inner: keras.Model) -> keras.Model:
+    """Return `network` with the weights of `inner`, or `inner` itself where its graph is another.
+
+    EfficientNet v1 builds one more Rescaling for published weights: it holds no weights, so that those fit
+    either graph and mean something else in each. Raises ValueError when `inner` cannot stand in.
+    """
+    network.set_weights(inner.get_weights())
+    if _kinds(network) == _kinds(inner):
+        return network
+    if (network.input.shape, _kinds(network)[-1]) != (inner.input.shape, _kinds(inner)[-1]):
+        raise ValueError("its graph is another; the same input_size and pooling are needed")
+    inner.trainable = True
+    return inner
+
+
+def _kinds(network: keras.Model) -> list[str]:
+    return [type(layer).__name__ for layer in network.layers]
+
+
+def _descent(path: Path) -> Origin:
+    """Say where the weights in a `model.keras` come from: random ones stay random through fine-tuning a head."""
+    known, digest = path.with_name("provenance.json"), f"sha256:{checksum(path, 'sha256')}"
+    if not known.is_file():
+        return Origin(str(path), "an earlier run; what that began with is not known", path.name, digest)
+    before = read_json(known)["weights"]["source"]
+    if before == "random":
+        return Origin("random", f"{path} began with random weights", path.name, digest)
+    return Origin(str(path), f"an earlier run that began with: {before}", path.name, digest)
 
 
 def _from_keras(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Origin]:

@@ -91,6 +91,20 @@ def test_a_truncated_download_says_how_much_came_and_keeps_nothing(origin: Origi
     assert list(cache_folder().iterdir()) == []
 
 
+def test_a_connection_that_ends_before_a_byte_is_no_answer(origin: Origin) -> None:
+    origin.cut_after["net.h5"] = 0
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        fetch(published(origin), params())
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "no-scheme"])
+def test_a_proxy_that_cannot_be_used_is_no_answer(origin: Origin, monkeypatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        fetch(published(origin), params())
+
+
 def test_a_404_says_so(origin: Origin) -> None:
     with pytest.raises(
         UnreachableError, match=r"none.h5 answered 404; expected 200 and the file; check weights.mirror"
@@ -112,7 +126,7 @@ def test_an_address_that_does_not_answer_is_asked_once_for_all_backbones(monkeyp
     monkeypatch.setattr(httpx, "stream", lambda *a, **k: asked.append(a[1]) or stream(*a, **k))
     for name in ("one.h5", "two.h5", "three.h5"):
         with pytest.raises(UnreachableError, match=f"'{host}' cannot be reached; expected a network"):
-            fetch(Published(name, f"http://{host}/{name}", "0" * 32), params())
+            fetch(Published(name, f"http://{host}/{name}", "0" * 32), params(if_unreachable="random"))
     assert asked == [f"http://{host}/one.h5"]
 
 
@@ -135,8 +149,14 @@ def test_an_unreachable_address_is_tried_again_after_a_while(origin: Origin) -> 
     download._UNREACHABLE.parent.mkdir()
     download._UNREACHABLE.write_text(json.dumps({host: time.time() - 10}))
     with pytest.raises(UnreachableError):
-        fetch(published(origin), params())
+        fetch(published(origin), params(if_unreachable="random"))
     download._UNREACHABLE.write_text(json.dumps({host: time.time() - 3600}))
+    assert fetch(published(origin), params(if_unreachable="random")).read_bytes() == CONTENT
+
+
+def test_with_stop_an_address_is_always_asked(origin: Origin) -> None:
+    download._UNREACHABLE.parent.mkdir()
+    download._UNREACHABLE.write_text(json.dumps({origin.url.split("/")[2]: time.time()}))
     assert fetch(published(origin), params()).read_bytes() == CONTENT
 
 

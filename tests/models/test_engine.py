@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from stages.errors import EngineError
+from stages.features import extract
 from stages.models import engine, keras_engine
 from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join
 from stages.models.extraction import forward
@@ -37,7 +38,7 @@ def test_without_a_gpu_openvino_computes_in_what_the_processor_has(monkeypatch) 
 
 def test_with_a_gpu_tensorflow_computes_in_mixed_precision(monkeypatch) -> None:
     monkeypatch.setattr(engine, "has_gpu", lambda: True)
-    assert choose(params(), 1) == Choice("tensorflow", "float16", 1)
+    assert choose(params(), 1) == Choice("tensorflow", "bfloat16", 1)
 
 
 def test_a_precision_that_the_processor_lacks_is_one_line(monkeypatch) -> None:
@@ -94,3 +95,11 @@ def test_no_activation_becomes_an_output_of_its_own(declare) -> None:
     network = build(declare("efficientnet_b0", sizes=(32,)), None)
     converted = keras_engine.convert(network.input, {"features": network.output})
     assert [output.get_any_name() for output in converted.outputs] == ["features"]
+
+
+def test_features_that_overflow_are_one_line(tmp_path) -> None:
+    np.save(tmp_path / "pictures.npy", np.zeros((2, 4, 4, 3), dtype=np.uint8))
+    with pytest.raises(EngineError, match=r"features that are not finite numbers.*set features.precision"):
+        extract(
+            tmp_path / "pictures.npy", tmp_path / "out", lambda batch: {"features": np.full((len(batch), 2), np.inf)}, 2
+        )

@@ -76,6 +76,12 @@ def test_arguments_that_the_builder_does_not_know_are_one_line(declare) -> None:
         build(declare("vgg16", arguments={"depht": 3}), None)
 
 
+@pytest.mark.parametrize("arguments", [{"depth": 3}, {"filters": 32}, {"filters": [4] * 9}])
+def test_arguments_that_the_small_cnn_cannot_use_are_one_line(declare, arguments) -> None:
+    with pytest.raises(ParameterError, match=r"scratch.arguments = .*expected filters, a list of widths"):
+        build(declare("scratch", arguments=arguments), None)
+
+
 def test_preprocessing_can_be_loaded_by_any_keras(declare, pictures, tmp_path) -> None:
     network = build(declare("vgg16"), None)
     network.save(tmp_path / "network.keras")

@@ -104,10 +104,10 @@ def test_early_stopping_stops_when_validation_does_not_improve(declare, file, tm
 
 def test_the_rate_is_reduced_on_a_plateau_down_to_its_minimum(declare, file, tmp_path) -> None:
     # A rate of nothing learns nothing: every epoch after the first is a plateau.
-    plateau = {"monitor": "val_loss", "patience": 1, "factor": 0.1, "min_learning_rate": 2e-10}
+    plateau = {"monitor": "val_loss", "patience": 1, "factor": 0.1, "min_learning_rate": 2e-32}
     recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}, reduce_on_plateau=plateau)
-    _, run = trained(recipe, file, tmp_path, epochs=4, rate=1e-8)
-    assert [row["learning_rate"] for row in run.rows] == pytest.approx([1e-8, 1e-8, 1e-9, 2e-10], rel=0.01)
+    _, run = trained(recipe, file, tmp_path, epochs=4, rate=1e-30)
+    assert [row["learning_rate"] for row in run.rows] == pytest.approx([1e-30, 1e-30, 1e-31, 2e-32], rel=0.01, abs=0)
 
 
 def forget(head: keras.Model) -> np.ndarray:

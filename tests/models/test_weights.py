@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from stages.errors import WeightsError
+from stages.files import write_json
 from stages.models import keras_engine, weights
 from stages.models.backbones import FAMILIES, SCRATCH
 from stages.models.download import UnreachableError, WeightsParams
@@ -153,7 +154,7 @@ def test_a_damaged_file_stops_whatever_the_policy(declare, origin) -> None:
 
 def test_random_weights_and_the_small_cnn_need_no_origin(declare) -> None:
     _, source = weights.obtain(declare("mobilenet_v3_small", weights="random"), params())
-    assert (source.source, source.reason) == ("random", "weights.source says random")
+    assert (source.source, source.reason) == ("random", "params.yaml says random")
     assert weights.obtain(declare("scratch"), params())[1].source == "none"
 
 
@@ -182,7 +183,34 @@ def test_the_backbone_of_an_earlier_run_is_the_start_of_the_next(declare, tmp_pa
     for ours, theirs in zip(network.get_weights(), earlier.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert source.source == "mobilenet_v3_small.keras"
+    assert source.reason == "an earlier run; what that began with is not known"
     assert source.checksum.startswith("sha256:")
+
+
+def test_random_weights_stay_random_through_an_earlier_run(declare, tmp_path) -> None:
+    backbone = declare("mobilenet_v3_small", weights="model.keras")
+    saved_run(backbone, tmp_path / "model.keras")
+    for before, expected in (("random", "random"), ("imagenet", "model.keras")):
+        write_json(tmp_path / "provenance.json", {"weights": {"source": before}})
+        _, source = weights.obtain(backbone, params())
+        assert source.source == expected
+        assert "began with" in source.reason
+
+
+def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
+    declare, pictures, origin, monkeypatch, tmp_path
+) -> None:
+    backbone = declare("efficientnet_b0", sizes=(32, 64))
+    reference, file = documented(backbone, monkeypatch)
+    publish(origin, reference, file, monkeypatch)
+    first, _ = weights.obtain(backbone, params(origin.url))
+    outputs = keras.layers.Dense(2, activation="softmax")(first(first.input))
+    keras_engine.save(keras.Model(first.input, outputs), tmp_path / "model.keras")
+    again, _ = weights.obtain(declare("efficientnet_b0", sizes=(32, 64), weights="model.keras"), params())
+    batch = pictures(2, 64).astype("float32")
+    assert relative(again.predict(batch, verbose=0), first.predict(batch, verbose=0)) < 1e-5
+    with pytest.raises(WeightsError, match=r"its graph is another; the same input_size and pooling are needed"):
+        weights.obtain(declare("efficientnet_b0", sizes=(32,), weights="model.keras"), params())
 
 
 def test_a_model_of_another_backbone_is_refused(declare, tmp_path) -> None:
