@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -350,3 +351,16 @@ def test_every_dependency_has_an_upper_bound() -> None:
         if not {specifier.operator for specifier in requirement.specifier} & {"<", "<=", "==", "~="}
     ]
     assert not unbounded
+
+
+def test_the_committed_lock_is_that_of_the_shipped_parameters() -> None:
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    assert lock["stages"]["check"]["params"]["params.yaml"] == PARAMS
+    assert set(json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))) == {*PARAMS["backbones"], "best"}
+
+
+def test_the_readme_shows_the_committed_metrics() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, found in json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8")).items():
+        if name != "best":
+            assert f"| `{name}` | {found['accuracy']:.1%}".replace("%", " %") in readme
