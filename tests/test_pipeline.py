@@ -354,7 +354,7 @@ def test_every_dependency_has_an_upper_bound() -> None:
 
 
 def test_the_committed_lock_is_that_of_the_shipped_parameters() -> None:
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    lock = read(ROOT / "dvc.lock")
     assert lock["stages"]["check"]["params"]["params.yaml"] == PARAMS
     assert set(json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))) == {*PARAMS["backbones"], "best"}
 
