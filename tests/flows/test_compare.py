@@ -94,11 +94,13 @@ def marked(mark: str) -> list[str]:
 
 
 @pytest.fixture
-def sigterm() -> Iterator[None]:
-    """Give the handler of SIGTERM back that `main` replaces."""
-    before = signal.getsignal(signal.SIGTERM)
+def signals() -> Iterator[None]:
+    """Take SIGINT as Python does, and give the handlers back; shells start background jobs with SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
@@ -124,7 +126,7 @@ def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
 
 
 def test_a_failed_stage_fails_the_flow_after_the_others_have_finished(
-    project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str], sigterm: None
+    project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str], signals: None
 ) -> None:
     (project / "fail-a").touch()
     assert main([]) == 1
@@ -142,7 +144,7 @@ def test_a_failed_stage_fails_the_flow_after_the_others_have_finished(
 
 
 def test_an_unknown_target_costs_one_line_and_no_run(
-    project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str], sigterm: None
+    project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str], signals: None
 ) -> None:
     assert main(["trian@a"]) == 1
     printed = capsys.readouterr().err
@@ -170,7 +172,7 @@ def test_the_flow_fails_when_dvc_still_finds_work(project: Path) -> None:
     assert state.message == "every stage has run, but DVC still finds changes in restless"
 
 
-def test_ctrl_c_ends_the_running_stage(project: Path, capsys: pytest.CaptureFixture[str], sigterm: None) -> None:
+def test_ctrl_c_ends_the_running_stage(project: Path, capsys: pytest.CaptureFixture[str], signals: None) -> None:
     program = "import os,time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
     (project / "long.py").write_text(program)
     (project / "dvc.yaml").write_text("stages: {long: {cmd: python long.py, outs: [x]}}")
