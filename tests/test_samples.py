@@ -3,43 +3,30 @@
 import io
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+
+import draw_yoga_figures as program
 
 PROGRAM = Path(__file__).parents[1] / "data" / "samples" / "draw_yoga_figures.py"
 PICTURES = PROGRAM.parent / "yoga_figures"
 LABELS = ["downdog", "goddess", "plank", "tree", "warrior2"]
 
 
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    spec = spec_from_file_location("draw_yoga_figures", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(("label", "number"), [(label, 1 + 19 * index) for index, label in enumerate(LABELS)])
-def test_a_committed_picture_is_drawn_again_byte_for_byte(
-    program: ModuleType, tmp_path: Path, label: str, number: int
-) -> None:
+def test_a_committed_picture_is_drawn_again_byte_for_byte(tmp_path: Path, label: str, number: int) -> None:
     program.save(program.draw_picture(label, number), tmp_path / "again.jpg")
     assert (tmp_path / "again.jpg").read_bytes() == (PICTURES / label / f"{number:03d}.jpg").read_bytes()
 
 
-def test_the_classes_are_the_five_poses(program: ModuleType) -> None:
+def test_the_classes_are_the_five_poses() -> None:
     assert sorted(folder.name for folder in PICTURES.iterdir()) == LABELS == list(program.POSES)
 
 
-def test_each_class_holds_the_same_number_of_pictures_and_nothing_else(program: ModuleType) -> None:
+def test_each_class_holds_the_same_number_of_pictures_and_nothing_else() -> None:
     expected = [f"{number:03d}.jpg" for number in range(1, program.COUNT + 1)]
     assert 60 <= program.COUNT <= 100
     for label in LABELS:
@@ -50,7 +37,7 @@ def test_the_pictures_take_at_most_four_megabytes() -> None:
     assert sum(file.stat().st_size for file in PICTURES.rglob("*.jpg")) <= 4_000_000
 
 
-def test_all_pictures_decode_and_none_is_there_twice(program: ModuleType) -> None:
+def test_all_pictures_decode_and_none_is_there_twice() -> None:
     seen = set()
     for file in PICTURES.rglob("*.jpg"):
         with Image.open(io.BytesIO(file.read_bytes())) as image:
@@ -59,14 +46,14 @@ def test_all_pictures_decode_and_none_is_there_twice(program: ModuleType) -> Non
     assert len(seen) == len(LABELS) * program.COUNT
 
 
-def test_another_seed_or_number_draws_another_picture(program: ModuleType) -> None:
+def test_another_seed_or_number_draws_another_picture() -> None:
     draws = [(1, 7), (2, 7), (1, 8)]
     drawn = [np.asarray(program.draw_picture("tree", number, seed, size=48)) for number, seed in draws]
     assert not np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def test_the_supports_of_a_figure_are_level_and_it_stands_on_the_floor(program: ModuleType) -> None:
+def test_the_supports_of_a_figure_are_level_and_it_stands_on_the_floor() -> None:
     for label, pose in program.POSES.items():
         rng = np.random.default_rng(list(map(ord, label)))
         build = program.draw_build(rng)

@@ -1,0 +1,1 @@
+"""What a picture of `draw_yoga_figures.py` is made of."""
