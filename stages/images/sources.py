@@ -18,11 +18,17 @@ _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 @dataclass(frozen=True)
 class Found:
-    """A file that may be a picture: where it is, its name relative to the source, its label."""
+    """A file that may be a picture: where it is, its name relative to the source, its label.
+
+    `split` is the part that the source itself puts it into (one of `train`, `validation`, `test`) and
+    `group` what the source says it belongs with (a person, a session); both are empty where it says nothing.
+    """
 
     location: Path
     path: str
     label: str
+    split: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
