@@ -1,33 +1,41 @@
 """Stage ingest: take in the source's pictures, each once checked to its last byte.
 
 Accepted pictures are kept as they are, under data/raw/<label>/<first 16 hex digits of the file's
-SHA-256>; all that is left out stands in data/rejects.csv with its reason.
+SHA-256>; all that is left out stands in data/rejects.csv with its reason. Pictures under two labels go to
+data/quarantine, where the audit shows them.
 """
 
 import hashlib
 import logging
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError, one_line, run
-from stages.files import replacing_folder, write_csv, write_json
+from stages.files import replacing_folder, write_csv
 from stages.images.decoding import SUFFIXES, Limits, UnusableError, decode, strict_pillow
-from stages.images.duplicates import duplicates, with_groups, without_conflicts
+from stages.images.duplicates import HASH_BITS, conflicting, conflicts, perceptual_hash, with_groups
 from stages.images.parallel import in_order
 from stages.images.sources import Found, Reject, read_source
-from stages.params import Section, load
+from stages.params import Section, Tuple, load
 
 RAW = Path("data/raw")
+QUARANTINE = Path("data/quarantine")
 MANIFEST = Path("data/manifest.csv")
 REJECTS = Path("data/rejects.csv")
-AUDIT = Path("data/audit.json")
+
+# A file's or a picture's SHA-256, or as much of it as names a file in data/raw.
+_DIGEST = re.compile(r"[0-9a-f]{16,64}")
+# A group of copies with more than this share of all pictures is more likely a mistake.
+_LARGEST_SHARE = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +44,8 @@ class DataParams(Section):
     """Section `data`: where the pictures are, and which are too small or too large."""
 
     source: str = Field(min_length=1)
+    exclude: Tuple[Annotated[str, Field(min_length=1)]]
+    near_duplicates: int | None = Field(ge=0, le=HASH_BITS // 4)
     min_pixels: int = Field(ge=1, le=4096)
     max_megapixels: float = Field(gt=0, le=1000, allow_inf_nan=False)
     max_megabytes: float = Field(gt=0, le=10_000, allow_inf_nan=False)
@@ -53,9 +63,9 @@ class DataParams(Section):
         return Limits(self.min_pixels, self.max_megapixels * 1e6)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Accepted:
-    """A picture that can be used: a row of the manifest before it has a file and a group."""
+    """A picture that can be used: a row of the manifest before it has a file, a group and scores."""
 
     path: str
     label: str
@@ -66,56 +76,102 @@ class Accepted:
     format: str
     mode: str
     bytes: int
+    source_split: str
+    source_group: str
+    phash: str
+    measures: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Intake:
-    """What came in: the manifest, and what was left out."""
+    """What came in: the manifest, the pictures under two labels, and the reasons of all that was left out."""
 
     manifest: pd.DataFrame
+    quarantine: pd.DataFrame
     rejects: list[Reject]
 
 
+class Exclusion:
+    """What the user leaves out, by path or by digest, and which of these entries was never met."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self._entries = set(entries)
+        self._prefixes = tuple(entry.lower() for entry in self._entries if _DIGEST.fullmatch(entry.lower()))
+        self.unmet = set(self._entries)
+
+    def check(self, *names: str) -> None:
+        """Raise UnusableError when one of a picture's `names`, paths or digests, is left out."""
+        for name in names:
+            met = {entry for entry in self._entries if entry == name or self._begins(name, entry.lower())}
+            if met:
+                self.unmet -= met
+                raise UnusableError(f"excluded: data.exclude names '{min(met)}'")
+
+    def _begins(self, name: str, entry: str) -> bool:
+        return entry in self._prefixes and name.startswith(entry)
+
+
 def ingest(
-    found: Sequence[Found], left_out: Sequence[Reject], params: DataParams, folder: Path, workers: int | None = None
+    found: Sequence[Found],
+    left_out: Sequence[Reject],
+    params: DataParams,
+    folders: tuple[Path, Path],
+    workers: int | None = None,
 ) -> Intake:
-    """Check every file found, put the accepted ones into `folder`, and return the manifest and the rejects.
+    """Check every file found; put the accepted ones into the first of `folders`, those under two labels into the other.
 
-    The bytes that were checked wait under `folder` until all names are known: a file that changes
-    meanwhile cannot slip in, and nothing is read twice.
+    The bytes that were checked wait there until all names are known: a file that changes meanwhile cannot
+    slip in, and nothing is read twice.
     """
-    waiting = folder / ".waiting"
+    raw, quarantine = folders
+    waiting = raw / ".waiting"
     waiting.mkdir()
-    jobs = [(item, waiting / str(number)) for number, item in enumerate(found)]
+    exclusion = Exclusion(params.exclude)
+    check = partial(_checked, waiting=waiting, params=params, exclusion=exclusion)
     with strict_pillow():
-        results = list(in_order(partial(_checked, params=params), jobs, "ingest", workers))
-    table, conflicts = without_conflicts(with_groups(_table(results)))
-    named = _with_files(table)
-    _place(named, waiting, folder)
-    broken = [result for result in results if isinstance(result, Reject)]
-    rejects = sorted([*left_out, *broken, *conflicts], key=lambda reject: (reject.path, reject.reason))
-    return Intake(named.sort_values("file", ignore_index=True), rejects)
+        table, rejects = _table(in_order(check, list(enumerate(found)), "ingest", workers))
+    for entry in sorted(exclusion.unmet):
+        log.warning("data.exclude: no picture has the path or the digest '%s'", entry)
+    grouped = with_groups(table, params.near_duplicates)
+    double = conflicting(grouped)
+    named, kept = _with_files(grouped[~double]), _quarantined(grouped[double])
+    _place(named, waiting, raw)
+    _place(kept, waiting, quarantine)
+    shutil.rmtree(waiting)
+    rejects = sorted([*left_out, *rejects, *conflicts(kept)], key=lambda reject: (reject.path, reject.reason))
+    columns = ["file", "path", "label", "group"]
+    return Intake(_sorted(_with_scores(named)), _sorted(kept)[columns], rejects)
 
 
-def _checked(job: tuple[Found, Path], params: DataParams) -> Accepted | Reject:
-    """Return the row of one file, its bytes written to the place given, or why there is none."""
-    found, place = job
+def _checked(job: tuple[int, Found], waiting: Path, params: DataParams, exclusion: Exclusion) -> Accepted | Reject:
+    """Return the row of one file, its bytes waiting under its number, or why there is none."""
+    from stages.images.quality import measure
+
+    number, found = job
     try:
+        exclusion.check(found.path)
         data = _read(found.location, params)
+        sha256 = hashlib.sha256(data).hexdigest()
         picture = decode(data, params.limits())
+        pixels_sha256 = picture.digest()
+        exclusion.check(sha256, pixels_sha256)
     except UnusableError as error:
-        return Reject(found.path, one_line(str(error)))
-    place.write_bytes(data)
+        return Reject(found.path, one_line(str(error)), found.label)
+    (waiting / str(number)).write_bytes(data)
     return Accepted(
         path=found.path,
         label=found.label,
-        sha256=hashlib.sha256(data).hexdigest(),
-        pixels_sha256=picture.digest(),
+        sha256=sha256,
+        pixels_sha256=pixels_sha256,
         width=picture.image.width,
         height=picture.image.height,
         format=picture.format,
         mode=picture.mode,
         bytes=len(data),
+        source_split=found.split,
+        source_group=found.group,
+        phash=perceptual_hash(picture.image),
+        measures=measure(picture.image),
     )
 
 
@@ -132,16 +188,32 @@ def _read(location: Path, params: DataParams) -> bytes:
     return data
 
 
-def _table(results: Sequence[Accepted | Reject]) -> pd.DataFrame:
-    """Return the accepted rows; the index is the number of the file among all that were found."""
-    rows = {number: asdict(result) for number, result in enumerate(results) if isinstance(result, Accepted)}
-    return pd.DataFrame(list(rows.values()), index=list(rows), columns=[field.name for field in fields(Accepted)])
+def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Reject]]:
+    """Return the accepted rows, by the number of the file among all that were found, and the rejects."""
+    rows: dict[int, Accepted] = {}
+    rejects: list[Reject] = []
+    for number, result in enumerate(results):
+        if isinstance(result, Reject):
+            rejects.append(result)
+        else:
+            rows[number] = result
+    # Column by column: a mapping for each row would take several times the memory.
+    columns = {field.name: [getattr(row, field.name) for row in rows.values()] for field in fields(Accepted)}
+    return pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64)), rejects
 
 
 def _with_files(table: pd.DataFrame) -> pd.DataFrame:
     """Name each picture by its content; copies of one file in one class get -2, -3 in the order of their paths."""
-    stem = table["label"] + "/" + table["sha256"].str[:16]
-    suffix = "." + table["format"].map(SUFFIXES)
+    return _numbered(table, table["label"] + "/" + table["sha256"].str[:16])
+
+
+def _quarantined(table: pd.DataFrame) -> pd.DataFrame:
+    """Name each picture by its content alone: its class is what is in doubt."""
+    return _numbered(table, table["sha256"].str[:16])
+
+
+def _numbered(table: pd.DataFrame, stem: "pd.Series[str]") -> pd.DataFrame:
+    suffix = "." + table["format"].map(SUFFIXES).astype(str)
     number = (stem + suffix).groupby(stem + suffix).cumcount() + 1
     copy = ("-" + number.astype(str)).where(number > 1, "")
     named = table.copy()
@@ -149,27 +221,21 @@ def _with_files(table: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
+def _with_scores(table: pd.DataFrame) -> pd.DataFrame:
+    from stages.images.quality import scores
+
+    return table.drop(columns="measures").join(scores(table["measures"].tolist()).set_index(table.index))
+
+
 def _place(table: pd.DataFrame, waiting: Path, folder: Path) -> None:
-    for label in table["label"].unique():
-        (folder / label).mkdir()
+    for inside in sorted({str(Path(file).parent) for file in table["file"]}):
+        (folder / inside).mkdir(exist_ok=True)
     for number, file in table["file"].items():
         (waiting / str(number)).rename(folder / file)
-    shutil.rmtree(waiting)
 
 
-def audit(labels: Sequence[str], intake: Intake) -> dict[str, Any]:
-    """Return the counts. `labels` are those of all files found: a class that lost every picture shows as 0."""
-    manifest = intake.manifest
-    counts = manifest["label"].value_counts()
-    reasons = pd.Series([reject.reason.split(":")[0] for reject in intake.rejects], dtype=str).value_counts()
-    return {
-        "accepted": len(manifest),
-        "rejected": len(intake.rejects),
-        "classes": int(manifest["label"].nunique()),
-        "pictures": {label: counts.get(label, 0) for label in sorted(set(labels))},
-        "reasons": reasons.to_dict(),
-        "copies": duplicates(manifest),
-    }
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values("file", ignore_index=True)
 
 
 def require_classes(manifest: pd.DataFrame, source: str, rejects: Sequence[Reject]) -> None:
@@ -201,29 +267,38 @@ def require_apart(source: str) -> None:
         )
 
 
-def _report(counts: dict[str, Any]) -> None:
-    log.info("%d pictures of %d classes accepted", counts["accepted"], counts["classes"])
-    if counts["rejected"]:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in counts["reasons"].items())
-        log.warning("%d left out (%s); each with its reason in %s", counts["rejected"], reasons, REJECTS)
-    for label in [label for label, count in counts["pictures"].items() if not count]:
+def _report(labels: Iterable[str], intake: Intake) -> None:
+    """Log what came in. `labels` are those of all files found: a class may have lost every picture."""
+    classes = set(intake.manifest["label"])
+    log.info("%d pictures of %d classes accepted", len(intake.manifest), len(classes))
+    if intake.rejects:
+        kinds = pd.Series([reject.reason.split(":")[0] for reject in intake.rejects], dtype=str).value_counts()
+        counted = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
+        log.warning("%d left out (%s); each with its reason in %s", len(intake.rejects), counted, REJECTS)
+    for label in sorted(set(labels) - classes):
         log.warning("class '%s' has no picture left and is no class of this comparison", label)
+    largest = int(intake.manifest["group"].value_counts().max())
+    if largest > _LARGEST_SHARE * len(intake.manifest):
+        log.warning(
+            "%d pictures count as copies of one another, which one side of the split gets: if they are none, "
+            "lower data.near_duplicates",
+            largest,
+        )
 
 
 def main() -> None:
-    """Read the source, write data/raw and its lists."""
+    """Read the source, write data/raw, data/quarantine and their lists."""
     params = load(DataParams, "data")
     found, left_out = read_source(params.source)
     require_apart(params.source)
-    with replacing_folder(RAW) as folder:
-        intake = ingest(found, left_out, params, folder)
-        rejects = pd.DataFrame([asdict(reject) for reject in intake.rejects], columns=["path", "reason"])
+    with replacing_folder(RAW) as raw, replacing_folder(QUARANTINE) as quarantine:
+        intake = ingest(found, left_out, params, (raw, quarantine))
+        rejects = pd.DataFrame([asdict(reject) for reject in intake.rejects], columns=["path", "label", "reason"])
         write_csv(REJECTS, rejects)
         require_classes(intake.manifest, params.source, intake.rejects)
+        write_csv(quarantine / "index.csv", intake.quarantine)
         write_csv(MANIFEST, intake.manifest)
-        counts = audit([item.label for item in found], intake)
-        write_json(AUDIT, counts)
-    _report(counts)
+    _report((item.label for item in found), intake)
 
 
 if __name__ == "__main__":

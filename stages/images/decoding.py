@@ -14,10 +14,22 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
+import pillow_heif
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 # Formats by Pillow's name, and the suffix of each. MPO is a JPEG with further pictures behind it.
-SUFFIXES = {"BMP": "bmp", "GIF": "gif", "JPEG": "jpg", "PNG": "png", "TIFF": "tif", "WEBP": "webp"}
+SUFFIXES = {
+    "AVIF": "avif",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "HEIF": "heic",
+    "JPEG": "jpg",
+    "PNG": "png",
+    "TIFF": "tif",
+    "WEBP": "webp",
+}
+# Pillow reads AVIF by itself and HEIC, what phones store, through libheif.
+pillow_heif.register_heif_opener()
 
 # Exif's orientation: what brings the stored picture upright (Exif 2.32, 4.6.4, tag 0x0112).
 _UPRIGHT = {

@@ -21,6 +21,8 @@ from stages.files import read_csv, read_json
 
 # Trained on, chosen by, read once.
 SPLITS = ("train", "validation", "test")
+# In the column `split` of a picture that is in none of them: left out because of a leak in the source's split.
+DROPPED = "dropped"
 
 
 class ArrayWriter:

@@ -33,10 +33,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Reject:
-    """What is left out, by its path relative to the source, and why: 'kind: detail'."""
+    """What is left out, by its path relative to the source, and why: 'kind: detail'; its label where it has one."""
 
     path: str
     reason: str
+    label: str = ""
 
 
 def read_source(source: str) -> tuple[list[Found], list[Reject]]:
