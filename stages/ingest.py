@@ -34,8 +34,8 @@ REJECTS = Path("data/rejects.csv")
 
 # A file's or a picture's SHA-256, or as much of it as names a file in data/raw.
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")
-# A group of copies with more than this share of all pictures is more likely a mistake.
-_LARGEST_SHARE = 0.1
+# A group of copies with more than so many pictures, and this share of all, is more likely a mistake.
+_LARGEST_GROUP, _LARGEST_SHARE = 10, 0.1
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,9 @@ def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Rej
             rows[number] = result
     # Column by column: a mapping for each row would take several times the memory.
     columns = {field.name: [getattr(row, field.name) for row in rows.values()] for field in fields(Accepted)}
-    return pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64)), rejects
+    table = pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64))
+    # Without rows there is nothing to tell the types from.
+    return table.astype({field.name: str for field in fields(Accepted) if field.type is str}), rejects
 
 
 def _with_files(table: pd.DataFrame) -> pd.DataFrame:
@@ -278,7 +280,7 @@ def _report(labels: Iterable[str], intake: Intake) -> None:
     for label in sorted(set(labels) - classes):
         log.warning("class '%s' has no picture left and is no class of this comparison", label)
     largest = int(intake.manifest["group"].value_counts().max())
-    if largest > _LARGEST_SHARE * len(intake.manifest):
+    if largest > max(_LARGEST_GROUP, _LARGEST_SHARE * len(intake.manifest)):
         log.warning(
             "%d pictures count as copies of one another, which one side of the split gets: if they are none, "
             "lower data.near_duplicates",

@@ -15,13 +15,21 @@ from PIL import Image
 
 from stages import params as parameters
 from stages.errors import DataError, GroupedUserError
-from stages.files import read_csv, read_json
-from stages.images.sources import read_folder
-from stages.ingest import DataParams, Intake, audit, ingest, main
+from stages.files import read_csv
+from stages.images.duplicates import perceptual_hash
+from stages.images.quality import SCORES, measure, scores
+from stages.images.sources import Found, read_folder
+from stages.ingest import DataParams, Intake, ingest, main
 from stages.params import parse
 
-VALUES: dict[str, Any] = {"source": "source", "min_pixels": 32, "max_megapixels": 0.1, "max_megabytes": 0.05}
-PARAMS = DataParams(**VALUES)
+VALUES: dict[str, Any] = {
+    "source": "source",
+    "exclude": [],
+    "near_duplicates": 16,
+    "min_pixels": 32,
+    "max_megapixels": 0.1,
+    "max_megabytes": 0.05,
+}
 
 
 def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (48, 40), **options: Any) -> bytes:
@@ -38,12 +46,14 @@ def lay_out(root: Path, files: dict[str, bytes]) -> None:
         path.write_bytes(data)
 
 
-def take_in(tmp_path: Path, files: dict[str, bytes], workers: int | None = None) -> tuple[Intake, Path]:
-    source, folder = tmp_path / "source", tmp_path / "raw"
+def take_in(tmp_path: Path, files: dict[str, bytes], workers: int | None = None, **changes: Any) -> tuple[Intake, Path]:
+    source, folder, quarantine = tmp_path / "source", tmp_path / "raw", tmp_path / "quarantine"
     lay_out(source, files)
     folder.mkdir()
+    quarantine.mkdir()
     found, left_out = read_folder(source)
-    return ingest(found, left_out, PARAMS, folder, workers), folder
+    params = parse(DataParams, VALUES | changes, "data")
+    return ingest(found, left_out, params, (folder, quarantine), workers), folder
 
 
 def reasons(intake: Intake) -> dict[str, str]:
@@ -70,19 +80,27 @@ def test_the_manifest_describes_each_picture(tmp_path: Path) -> None:
     decoded = Image.open(BytesIO(data)).convert("RGB")
     digest = hashlib.sha256(b"48 x 40 " + decoded.tobytes()).hexdigest()
     checksum = hashlib.sha256(data).hexdigest()
-    assert row == {
-        "file": f"tree/{checksum[:16]}.jpg",
-        "path": "train/tree/a b.jpg",
-        "label": "tree",
-        "sha256": checksum,
-        "pixels_sha256": digest,
-        "width": 48,
-        "height": 40,
-        "format": "JPEG",
-        "mode": "RGB",
-        "bytes": len(data),
-        "group": digest[:32],
-    }
+    assert (
+        row
+        == {
+            "file": f"tree/{checksum[:16]}.jpg",
+            "path": "train/tree/a b.jpg",
+            "label": "tree",
+            "sha256": checksum,
+            "pixels_sha256": digest,
+            "width": 48,
+            "height": 40,
+            "format": "JPEG",
+            "mode": "RGB",
+            "bytes": len(data),
+            "source_split": "",
+            "source_group": "",
+            "phash": perceptual_hash(decoded),
+            "group": digest[:32],
+        }
+        | scores([measure(decoded)]).to_dict("records")[0]
+    )
+    assert list(row)[-len(SCORES) - 1 :] == ["group", *SCORES]
 
 
 def test_width_and_height_are_those_of_the_upright_picture(tmp_path: Path) -> None:
@@ -106,7 +124,7 @@ def test_the_suffix_is_that_of_the_content(tmp_path: Path) -> None:
         (picture(1, size=(100, 31)), "too small: 100 x 31 pixels, the shorter side has to be 32"),
         (picture(1, "PNG", (60, 60)) + bytes(50_000), "too large: 0.1 MB, at most 0.05"),
         (picture(1, "JPEG", (400, 300), quality=1), "too many pixels: 400 x 300, at most 0.1 million"),
-        (picture(1, "PPM"), "unsupported format: PPM is not one of BMP, GIF, JPEG, PNG, TIFF, WEBP"),
+        (picture(1, "PPM"), "unsupported format: PPM is not one of AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF, WEBP"),
     ],
 )
 def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -146,7 +164,14 @@ def test_the_same_pixels_in_two_formats_are_one_group(tmp_path: Path) -> None:
     assert intake.manifest["group"].value_counts().tolist() == [2, 1]
 
 
-def test_a_picture_under_two_labels_is_left_out_of_both(tmp_path: Path) -> None:
+def test_near_copies_are_one_group_and_both_stay(tmp_path: Path) -> None:
+    files = {f"tree/{quality}.jpg": picture(1, quality=quality) for quality in (98, 85)}
+    for limit, groups in ((16, 1), (None, 2)):
+        intake, _ = take_in(tmp_path / str(limit), files, near_duplicates=limit)
+        assert (len(intake.manifest), intake.manifest["group"].nunique()) == (2, groups)
+
+
+def test_a_picture_under_two_labels_is_left_out_of_both_and_kept_apart(tmp_path: Path) -> None:
     same, other = picture(1), picture(2)
     intake, folder = take_in(tmp_path, {"tree/1.jpg": same, "plank/2.jpg": same, "plank/3.jpg": other})
     assert intake.manifest["path"].tolist() == ["plank/3.jpg"]
@@ -155,6 +180,46 @@ def test_a_picture_under_two_labels_is_left_out_of_both(tmp_path: Path) -> None:
         "plank/2.jpg": "two labels: the same picture as 'tree/1.jpg'",
         "tree/1.jpg": "two labels: the same picture as 'plank/2.jpg'",
     }
+    stem = hashlib.sha256(same).hexdigest()[:16]
+    assert contents(tmp_path / "quarantine") == {f"{stem}.jpg": same, f"{stem}-2.jpg": same}
+    assert sorted(intake.quarantine["file"]) == [f"{stem}-2.jpg", f"{stem}.jpg"]
+    assert intake.quarantine.columns.tolist() == ["file", "path", "label", "group"]
+    assert sorted(intake.quarantine["label"]) == ["plank", "tree"]
+
+
+@pytest.mark.parametrize("name", ["path", "sha256", "start of sha256", "pixels_sha256"])
+def test_what_the_user_excludes_is_left_out_by_path_or_digest(tmp_path: Path, name: str) -> None:
+    data = picture(1)
+    sha256 = hashlib.sha256(data).hexdigest()
+    pixels = hashlib.sha256(b"48 x 40 " + Image.open(BytesIO(data)).convert("RGB").tobytes()).hexdigest()
+    entry = {"path": "tree/1.jpg", "sha256": sha256, "start of sha256": sha256[:16].upper(), "pixels_sha256": pixels}[
+        name
+    ]
+    intake, _ = take_in(tmp_path, {"tree/1.jpg": data, "tree/2.jpg": picture(2)}, exclude=[entry])
+    assert reasons(intake) == {"tree/1.jpg": f"excluded: data.exclude names '{entry}'"}
+    assert intake.manifest["path"].tolist() == ["tree/2.jpg"]
+
+
+def test_an_exclusion_that_meets_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Too short for a digest, and no path.
+    short = hashlib.sha256(picture(1)).hexdigest()[:15]
+    intake, _ = take_in(tmp_path, {"tree/1.jpg": picture(1)}, exclude=["tree/01.jpg", short])
+    assert len(intake.manifest) == 1
+    assert sorted(caplog.messages) == [
+        f"data.exclude: no picture has the path or the digest '{entry}'" for entry in sorted([short, "tree/01.jpg"])
+    ]
+
+
+def test_what_the_source_says_of_a_picture_stands_in_the_manifest(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"1.jpg": picture(1), "2.jpg": picture(2)})
+    folders = (tmp_path / "raw", tmp_path / "quarantine")
+    for folder in folders:
+        folder.mkdir()
+    found = [Found(tmp_path / f"{n}.jpg", f"{n}.jpg", "tree", "test", "anna") for n in (1, 2)]
+    manifest = ingest(found, [], parse(DataParams, VALUES, "data"), folders).manifest
+    assert manifest["source_split"].tolist() == ["test", "test"]
+    assert manifest["source_group"].tolist() == ["anna", "anna"]
+    assert len(set(manifest["group"])) == 1
 
 
 def test_odd_names_do_no_harm(tmp_path: Path) -> None:
@@ -178,20 +243,6 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
         intake, folder = take_in(tmp_path / str(workers), files, workers)
         results.append((intake.manifest.to_csv(), reasons(intake), contents(folder)))
     assert results[0] == results[1] == results[2]
-
-
-def test_the_audit_counts_what_came_in_and_what_did_not(tmp_path: Path) -> None:
-    same = picture(1)
-    files = {"tree/1.jpg": same, "tree/2.jpg": same, "tree/3.jpg": b"", "plank/4.jpg": picture(2), "goddess/5.jpg": b""}
-    intake, _ = take_in(tmp_path, files)
-    assert audit(["tree", "tree", "tree", "plank", "goddess"], intake) == {
-        "accepted": 3,
-        "rejected": 2,
-        "classes": 2,
-        "pictures": {"goddess": 0, "plank": 1, "tree": 2},
-        "reasons": {"empty file": 2},
-        "copies": {"groups": 1, "pictures": 2},
-    }
 
 
 # --- the stage as a whole ---
@@ -219,8 +270,11 @@ def test_the_stage_writes_pictures_tables_and_counts(project: Path, caplog: pyte
     main()
     manifest = read_csv(Path("data/manifest.csv"), text=("file", "label", "group"))
     assert sorted(contents(Path("data/raw"))) == manifest["file"].tolist()
-    assert read_csv(Path("data/rejects.csv"))["path"].tolist() == ["goddess/4.jpg", "plank/3.jpg"]
-    assert read_json(Path("data/audit.json"))["pictures"] == {"goddess": 0, "plank": 1, "tree": 1}
+    assert read_csv(Path("data/rejects.csv"))[["path", "label"]].to_numpy().tolist() == [
+        ["goddess/4.jpg", "goddess"],
+        ["plank/3.jpg", "plank"],
+    ]
+    assert contents(Path("data/quarantine")) == {"index.csv": b"file,path,label,group\n"}
     assert caplog.messages == [
         "2 pictures of 2 classes accepted",
         "2 left out (not a picture: 1, empty file: 1); each with its reason in data/rejects.csv",
@@ -243,7 +297,15 @@ def test_without_left_out_files_there_is_no_warning(project: Path, caplog: pytes
     lay_out(project / "source", {"tree/1.jpg": picture(1), "plank/2.jpg": picture(2)})
     main()
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == []
-    assert read_csv(Path("data/rejects.csv")).columns.tolist() == ["path", "reason"]
+    assert read_csv(Path("data/rejects.csv")).columns.tolist() == ["path", "label", "reason"]
+
+
+def test_one_group_of_most_pictures_is_a_warning(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    configure(project)
+    lay_out(project / "source", {f"tree/{n}.jpg": picture(7) for n in range(11)} | {"plank/0.jpg": picture(8)})
+    main()
+    (message,) = caplog.messages
+    assert message.startswith("11 pictures count as copies of one another")
 
 
 def test_a_source_without_any_picture_is_an_error_that_shows_a_reason(project: Path) -> None:
@@ -287,7 +349,9 @@ def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) 
         ({"max_megabytes": 0}, "data.max_megabytes = 0"),
         ({"max_megapixels": float("inf")}, "data.max_megapixels = inf"),
         ({"min_pixels": 2000}, "data.max_megapixels = 0.1; expected at least 4, a square of min_pixels"),
-        ({"min_pixel": 3}, "unknown key 'data.min_pixel'; expected one of source, min_pixels"),
+        ({"min_pixel": 3}, "unknown key 'data.min_pixel'; expected one of source, "),
+        ({"exclude": "tree/1.jpg"}, "data.exclude = 'tree/1.jpg'; expected a list"),
+        ({"near_duplicates": 65}, "data.near_duplicates = 65; expected at most 64"),
     ],
 )
 def test_bad_parameters_are_named(changes: dict[str, Any], message: str) -> None:

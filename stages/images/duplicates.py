@@ -68,7 +68,7 @@ def _near(hashes: "pd.Series[str]", limit: int) -> NDArray[np.int64]:
     distinct, first, number = np.unique(
         hashes.to_numpy(dtype=f"U{HASH_BITS // 4}"), return_index=True, return_inverse=True
     )
-    words = np.array([np.frombuffer(bytes.fromhex(text), np.uint8) for text in distinct]).reshape(-1, HASH_BITS // 8)
+    words = np.frombuffer(bytes.fromhex("".join(distinct)), np.uint8).reshape(-1, HASH_BITS // 8)
     bits = np.unpackbits(words, axis=1)
     found = [np.stack([np.arange(len(hashes)), first[number]])]
     edges = np.linspace(0, HASH_BITS, limit + 2).astype(int)
