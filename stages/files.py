@@ -73,7 +73,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write `table` as CSV without its index. Floats keep nine digits."""
-    write_text(path, table.to_csv(index=False, float_format=FLOAT_FORMAT, lineterminator="\n"))
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=FLOAT_FORMAT, lineterminator="\n", encoding="utf-8")
 
 
 def read_csv(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:

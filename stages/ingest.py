@@ -82,6 +82,12 @@ class Accepted:
     measures: tuple[float, ...]
 
 
+# Text is kept as Arrow has it, in a fraction of the memory of Python's strings, so many rows packed at a time.
+_ARROW = "string[pyarrow]"
+_TEXT = [field.name for field in fields(Accepted) if field.type is str]
+_CHUNK = 1024
+
+
 @dataclass(frozen=True)
 class Intake:
     """What came in: the manifest, the pictures under two labels, and the reasons of all that was left out."""
@@ -127,9 +133,9 @@ def ingest(
     waiting = raw / ".waiting"
     waiting.mkdir()
     exclusion = Exclusion(params.exclude)
-    check = partial(_checked, waiting=waiting, params=params, exclusion=exclusion)
+    check = partial(_checked, found=found, waiting=waiting, params=params, exclusion=exclusion)
     with strict_pillow():
-        table, rejects = _table(in_order(check, list(enumerate(found)), "ingest", workers))
+        table, rejects = _table(in_order(check, range(len(found)), "ingest", workers))
     for entry in sorted(exclusion.unmet):
         log.warning("data.exclude: no picture has the path or the digest '%s'", entry)
     grouped = with_groups(table, params.near_duplicates)
@@ -143,24 +149,26 @@ def ingest(
     return Intake(_sorted(_with_scores(named)), _sorted(kept)[columns], rejects)
 
 
-def _checked(job: tuple[int, Found], waiting: Path, params: DataParams, exclusion: Exclusion) -> Accepted | Reject:
-    """Return the row of one file, its bytes waiting under its number, or why there is none."""
+def _checked(
+    number: int, found: Sequence[Found], waiting: Path, params: DataParams, exclusion: Exclusion
+) -> Accepted | Reject:
+    """Return the row of the file with this `number`, its bytes waiting under it, or why there is none."""
     from stages.images.quality import measure
 
-    number, found = job
+    item = found[number]
     try:
-        exclusion.check(found.path)
-        data = _read(found.location, params)
+        exclusion.check(item.path)
+        data = _read(item.location, params)
         sha256 = hashlib.sha256(data).hexdigest()
         picture = decode(data, params.limits())
         pixels_sha256 = picture.digest()
         exclusion.check(sha256, pixels_sha256)
     except UnusableError as error:
-        return Reject(found.path, one_line(str(error)), found.label)
+        return Reject(item.path, one_line(str(error)), item.label)
     (waiting / str(number)).write_bytes(data)
     return Accepted(
-        path=found.path,
-        label=found.label,
+        path=item.path,
+        label=item.label,
         sha256=sha256,
         pixels_sha256=pixels_sha256,
         width=picture.image.width,
@@ -168,8 +176,8 @@ def _checked(job: tuple[int, Found], waiting: Path, params: DataParams, exclusio
         format=picture.format,
         mode=picture.mode,
         bytes=len(data),
-        source_split=found.split,
-        source_group=found.group,
+        source_split=item.split,
+        source_group=item.group,
         phash=perceptual_hash(picture.image),
         measures=measure(picture.image),
     )
@@ -190,6 +198,7 @@ def _read(location: Path, params: DataParams) -> bytes:
 
 def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Reject]]:
     """Return the accepted rows, by the number of the file among all that were found, and the rejects."""
+    chunks: list[pd.DataFrame] = []
     rows: dict[int, Accepted] = {}
     rejects: list[Reject] = []
     for number, result in enumerate(results):
@@ -197,11 +206,20 @@ def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Rej
             rejects.append(result)
         else:
             rows[number] = result
-    # Column by column: a mapping for each row would take several times the memory.
+        if len(rows) == _CHUNK:
+            chunks.append(_packed(rows))
+            rows = {}
+    return pd.concat([*chunks, _packed(rows)]), rejects
+
+
+def _packed(rows: dict[int, Accepted]) -> pd.DataFrame:
+    from stages.images.quality import MEASURES
+
     columns = {field.name: [getattr(row, field.name) for row in rows.values()] for field in fields(Accepted)}
+    measures = np.array(columns.pop("measures"), dtype=float).reshape(-1, len(MEASURES))
     table = pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64))
-    # Without rows there is nothing to tell the types from.
-    return table.astype({field.name: str for field in fields(Accepted) if field.type is str}), rejects
+    table[list(MEASURES)] = measures
+    return table.astype(dict.fromkeys(_TEXT, _ARROW))
 
 
 def _with_files(table: pd.DataFrame) -> pd.DataFrame:
@@ -215,18 +233,18 @@ def _quarantined(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _numbered(table: pd.DataFrame, stem: "pd.Series[str]") -> pd.DataFrame:
-    suffix = "." + table["format"].map(SUFFIXES).astype(str)
-    number = (stem + suffix).groupby(stem + suffix).cumcount() + 1
-    copy = ("-" + number.astype(str)).where(number > 1, "")
+    suffix = "." + table["format"].map(SUFFIXES).astype(_ARROW)
+    number = table.groupby([stem, suffix]).cumcount() + 1
+    copy = ("-" + number.astype(_ARROW)).where(number > 1, "")
     named = table.copy()
     named.insert(0, "file", stem + copy + suffix)
     return named
 
 
 def _with_scores(table: pd.DataFrame) -> pd.DataFrame:
-    from stages.images.quality import scores
+    from stages.images.quality import MEASURES, scores
 
-    return table.drop(columns="measures").join(scores(table["measures"].tolist()).set_index(table.index))
+    return table.drop(columns=list(MEASURES)).join(scores(table[list(MEASURES)]))
 
 
 def _place(table: pd.DataFrame, waiting: Path, folder: Path) -> None:

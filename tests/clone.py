@@ -108,8 +108,8 @@ class Clone:
         }
 
 
-def _run(command: list[str], folder: Path) -> Done:
-    """Run `command` as a user with no settings of git, no weights of Keras and an environment not activated would."""
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a user with no settings of git, no weights of Keras and no environment activated."""
     apart = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "GIT_CONFIG_GLOBAL": os.devnull,
@@ -120,10 +120,15 @@ def _run(command: list[str], folder: Path) -> Done:
     }
     # Measuring coverage through dozens of starts of TensorFlow would take minutes.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return inherited | apart
+
+
+def _run(command: list[str], folder: Path) -> Done:
+    """Run `command` in `folder`."""
     done = subprocess.run(
         command,
         cwd=folder,
-        env=inherited | apart,
+        env=environment(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -17,7 +17,7 @@ from stages import params as parameters
 from stages.errors import DataError, GroupedUserError
 from stages.files import read_csv
 from stages.images.duplicates import perceptual_hash
-from stages.images.quality import SCORES, measure, scores
+from stages.images.quality import MEASURES, SCORES, measure, scores
 from stages.images.sources import Found, read_folder
 from stages.ingest import DataParams, Intake, ingest, main
 from stages.params import parse
@@ -98,7 +98,7 @@ def test_the_manifest_describes_each_picture(tmp_path: Path) -> None:
             "phash": perceptual_hash(decoded),
             "group": digest[:32],
         }
-        | scores([measure(decoded)]).to_dict("records")[0]
+        | scores(pd.DataFrame([measure(decoded)], columns=MEASURES)).to_dict("records")[0]
     )
     assert list(row)[-len(SCORES) - 1 :] == ["group", *SCORES]
 

@@ -11,14 +11,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image, ImageDraw
 
 from tests.clone import Clone, Done
+from tests.pictures import draw
 
 SMALL: dict[str, Any] = {
     "data": {"source": "pictures"},
@@ -48,23 +46,6 @@ SAME = (
     "data/weights", "data/features", "data/models", "data/evaluations", "data/metrics.json", "data/plots",
 )  # fmt: skip
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
-
-
-def draw(folder: Path) -> None:
-    """Write 16 JPEGs of each of three coloured shapes, noisy; one is a copy of another, one is broken."""
-    random = np.random.default_rng(3)
-    for shape, colour in {"disc": (200, 60, 50), "square": (60, 180, 70), "stripe": (60, 80, 200)}.items():
-        (folder / shape).mkdir(parents=True)
-        for number in range(16):
-            ground = random.integers(90, 160, (40, 48, 3)).astype(np.uint8)
-            picture = Image.fromarray(ground)
-            left, top = (int(offset) for offset in random.integers(2, 18, 2))
-            box = (left, top, left + 18, top + (6 if shape == "stripe" else 18))
-            pen = ImageDraw.Draw(picture)
-            (pen.ellipse if shape == "disc" else pen.rectangle)(box, fill=colour)
-            picture.save(folder / shape / f"{number:02}.jpg", quality=90)
-    (folder / "disc/copy.jpg").write_bytes((folder / "disc/00.jpg").read_bytes())
-    (folder / "disc/broken.jpg").write_bytes((folder / "disc/01.jpg").read_bytes()[:400])
 
 
 def stages(backbone: str, *left_out: str) -> set[str]:

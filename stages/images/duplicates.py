@@ -65,10 +65,9 @@ def _near(hashes: "pd.Series[str]", limit: int) -> NDArray[np.int64]:
     Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling"), so only hashes that
     share a band are compared: time grows with the pictures, not with their square.
     """
-    distinct, first, number = np.unique(
-        hashes.to_numpy(dtype=f"U{HASH_BITS // 4}"), return_index=True, return_inverse=True
-    )
-    words = np.frombuffer(bytes.fromhex("".join(distinct)), np.uint8).reshape(-1, HASH_BITS // 8)
+    rows = np.frombuffer(bytes.fromhex("".join(hashes)), f"S{HASH_BITS // 8}")
+    distinct, first, number = np.unique(rows, return_index=True, return_inverse=True)
+    words = distinct.view(np.uint8).reshape(-1, HASH_BITS // 8)
     bits = np.unpackbits(words, axis=1)
     found = [np.stack([np.arange(len(hashes)), first[number]])]
     edges = np.linspace(0, HASH_BITS, limit + 2).astype(int)

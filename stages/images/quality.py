@@ -5,7 +5,6 @@ brightness, `light` 1 minus its 5th percentile, `low_information` the entropy, `
 edges together with that of the grey levels, `odd_aspect_ratio` the shorter side by the longer.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -30,24 +29,23 @@ _SCORES: dict[str, tuple[ImageProperty, dict[str, float]]] = {
     "odd_aspect_ratio": (AspectRatioProperty(), {}),
 }
 SCORES = tuple(_SCORES)
-_MEASURES = tuple(column for measure, _ in _SCORES.values() for column in measure.score_columns)
+MEASURES = tuple(column for measure, _ in _SCORES.values() for column in measure.score_columns)
 
 
 def measure(image: Image.Image) -> tuple[float, ...]:
-    """Return what `scores` needs to know of an RGB picture."""
+    """Return the values of `MEASURES` for an RGB picture."""
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     # The shape is that of the picture itself: a thumbnail has at least one pixel on the shorter side.
     found: dict[str, Any] = {"aspect_ratio": min(image.size) / max(image.size)}
     for name in ("dark", "blurry", "low_information"):
         found |= _SCORES[name][0].calculate(small)
-    return tuple(float(found[column]) for column in _MEASURES)
+    return tuple(float(found[column]) for column in MEASURES)
 
 
-def scores(measures: Sequence[tuple[float, ...]]) -> pd.DataFrame:
-    """Return the columns `SCORES`, a row for what `measure` returned of each picture."""
-    raw = pd.DataFrame(measures, columns=list(_MEASURES), dtype=float)
+def scores(measures: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns `SCORES` for the columns `MEASURES` of each picture."""
     columns = {
-        name: score.get_scores(raw, name, **options)[f"{name}_score"] for name, (score, options) in _SCORES.items()
+        name: score.get_scores(measures, name, **options)[f"{name}_score"] for name, (score, options) in _SCORES.items()
     }
     return pd.DataFrame(columns)

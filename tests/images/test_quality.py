@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from cleanvision import Imagelab
 from PIL import Image
 
-from stages.images.quality import SCORES, measure, scores
+from stages.images.quality import MEASURES, SCORES, measure, scores
 
 # Below these cleanvision itself calls a picture dark, light and so on.
 THRESHOLDS = {"dark": 0.32, "light": 0.05, "blurry": 0.29, "low_information": 0.3, "odd_aspect_ratio": 0.35}
@@ -30,7 +31,7 @@ PICTURES = {
 
 
 def scored(*images: Image.Image) -> dict[str, list[float]]:
-    return scores([measure(image) for image in images]).to_dict("list")
+    return scores(pd.DataFrame([measure(image) for image in images], columns=MEASURES)).to_dict("list")
 
 
 @pytest.mark.parametrize("fault", list(THRESHOLDS))
@@ -63,4 +64,4 @@ def test_the_shape_is_that_of_the_picture_and_not_of_what_is_measured() -> None:
 
 
 def test_no_pictures_have_no_scores() -> None:
-    assert list(scores([]).columns) == list(SCORES)
+    assert list(scores(pd.DataFrame(columns=MEASURES, dtype=float)).columns) == list(SCORES)

@@ -1,0 +1,102 @@
+"""How ingest, split and preprocess grow: time and peak memory for 1,000, 10,000 and 100,000 small pictures.
+
+    python benchmarks/intake.py [--counts 1000 10000 100000] [--folder DIR]
+
+Prints one table, measured in one run on one machine: seconds, pictures a second, peak memory of the stage's
+process, and for ingest the time on one core by that on all.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CLASSES = 5
+PARAMS = """\
+seed: 1
+threads: 2
+data:
+  {{source: pictures, exclude: [], near_duplicates: 16,
+   min_pixels: 32, max_megapixels: 100, max_megabytes: 50}}
+split: {{validation: 0.2, test: 0.25, use_folders: false, on_leak: regroup, folds: 0}}
+preprocess:
+  sizes: [32]
+  fit: pad
+  views: 1
+  augmentation:
+    {{rotation: 12, flip_horizontal: true, flip_vertical: false, zoom: 0.15, translation: 0.08, contrast: 0.2,
+     fill: reflect}}
+"""
+
+
+def draw(number: int, folder: Path, side: int) -> None:
+    """Write one JPEG with the spectrum of photographs; like no other of another number."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(number)
+    picture = np.full((side, side, 3), 128.0)
+    for octave in range(2, 6):
+        noise = Image.fromarray(random.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8))
+        picture += (np.asarray(noise.resize((side, side)), dtype=float) - 128) * 2 / 2**octave
+    place = folder / f"class_{number % CLASSES}" / f"{number:06}.jpg"
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(place, quality=85)
+
+
+def lay_out(folder: Path, count: int, side: int) -> None:
+    """Write `count` pictures of `side` pixels, and params.yaml, into a project of their own."""
+    for number in range(CLASSES):
+        (folder / "pictures" / f"class_{number}").mkdir(parents=True)
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(draw, folder=folder / "pictures", side=side), range(count), chunksize=256))
+    (folder / "params.yaml").write_text(PARAMS.format(), encoding="utf-8")
+
+
+def run(stage: str, folder: Path, *, one_core: bool = False) -> tuple[float, float]:
+    """Run a stage in `folder`, on all cores or on one; return its seconds and its peak memory in MB."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    begin = time.perf_counter()
+    with (folder / "log").open("wb") as log:
+        chosen = ["taskset", "--cpu-list", "0"] if one_core else []
+        command = [*chosen, sys.executable, "-m", f"stages.{stage}"]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    if status:
+        sys.exit(f"{stage} failed: {(folder / 'log').read_text(encoding='utf-8')}")
+    return seconds, usage.ru_maxrss * 1024 / 1e6
+
+
+def rows(place: Path, counts: list[int], side: int) -> Iterator[tuple[int, str, float, float]]:
+    """Yield number of pictures, stage, seconds and MB, as they are measured."""
+    for count in counts:
+        with tempfile.TemporaryDirectory(dir=place) as name:
+            folder = Path(name)
+            lay_out(folder, count, side)
+            for stage in ("ingest", "split", "preprocess"):
+                yield count, stage, *run(stage, folder)
+            if count == min(counts):
+                yield count, "ingest, one core", *run("ingest", folder, one_core=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--side", type=int, default=96, help="of each picture, pixels")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
+    options = parser.parse_args()
+    print(f"{'pictures':>9}  {'stage':<17} {'seconds':>8} {'pictures/s':>11} {'peak, MB':>9}")
+    for count, stage, seconds, memory in rows(options.folder, options.counts, options.side):
+        print(f"{count:>9}  {stage:<17} {seconds:>8.1f} {count / seconds:>11.0f} {memory:>9.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
