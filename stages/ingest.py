@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import numpy as np
 import pandas as pd
@@ -83,7 +83,7 @@ class Accepted:
 
 
 # Text is kept as Arrow has it, in a fraction of the memory of Python's strings, so many rows packed at a time.
-_ARROW = "string[pyarrow]"
+_ARROW: Final = "string[pyarrow]"
 _TEXT = [field.name for field in fields(Accepted) if field.type is str]
 _CHUNK = 1024
 

@@ -6,13 +6,10 @@ retouched pictures, found by the distance of their perceptual hashes.
 
 from itertools import pairwise
 
-import imagehash
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from stages.images.sources import Reject
 
@@ -30,6 +27,8 @@ def perceptual_hash(image: Image.Image) -> str:
 
     Source: https://github.com/JohannesBuchner/imagehash, `phash`.
     """
+    import imagehash
+
     return str(imagehash.phash(image, hash_size=_HASH_SIDE))
 
 
@@ -40,6 +39,9 @@ def with_groups(table: pd.DataFrame, limit: int | None) -> pd.DataFrame:
     what the source says belongs together, joined transitively. A group is named after the smallest
     `pixels_sha256` in it.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     links = [_same(table["pixels_sha256"]), _same(table["source_group"].where(table["source_group"] != ""))]
     if limit is not None:
         links.append(_near(table["phash"], limit))
