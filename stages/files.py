@@ -77,9 +77,13 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, float_format=FLOAT_FORMAT, lineterminator="\n", encoding="utf-8")
 
 
-def read_csv(path: Path, text: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Return a table that `write_csv` wrote; the columns named in `text` stay text ('NA', '001')."""
-    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False)
+def read_csv(path: Path, text: tuple[str, ...] = (), *, only: bool = False) -> pd.DataFrame:
+    """Return a table that `write_csv` wrote; the columns named in `text` stay text ('NA', '001').
+
+    With `only` there are no other columns: of a long table that is read for a few.
+    """
+    columns = list(text) if only else None
+    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, usecols=columns)
 
 
 def strip_dates(archive: Path) -> None:

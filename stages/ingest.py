@@ -22,7 +22,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from stages.errors import DataError, one_line, run
 from stages.files import replacing_folder, write_csv
 from stages.images.decoding import SUFFIXES, Limits, UnusableError, decode, strict_pillow
-from stages.images.duplicates import HASH_BITS, conflicting, conflicts, perceptual_hash, with_groups
+from stages.images.duplicates import HASH_BITS, conflicting, conflicts, groups, perceptual_hash
 from stages.images.parallel import in_order
 from stages.images.sources import Found, Reject, read_source
 from stages.params import Section, Tuple, load
@@ -138,15 +138,19 @@ def ingest(
         table, rejects = _table(in_order(check, range(len(found)), "ingest", workers))
     for entry in sorted(exclusion.unmet):
         log.warning("data.exclude: no picture has the path or the digest '%s'", entry)
-    grouped = with_groups(table, params.near_duplicates)
-    double = conflicting(grouped)
-    named, kept = _with_files(grouped[~double]), _quarantined(grouped[double])
-    _place(named, waiting, raw)
-    _place(kept, waiting, quarantine)
+    # In place and one step after the other: each copy of a long table costs as much as all of it.
+    table.insert(list(table).index("phash") + 1, "group", groups(table, params.near_duplicates))
+    double = conflicting(table)
+    contradicting, table = table[double], table[~double]
+    contradicting.insert(0, "file", _numbered(contradicting, contradicting["sha256"].str[:16]))
+    table.insert(0, "file", _numbered(table, table["label"] + "/" + table["sha256"].str[:16]))
+    _place(contradicting, waiting, quarantine)
+    _place(table, waiting, raw)
     shutil.rmtree(waiting)
-    rejects = sorted([*left_out, *rejects, *conflicts(kept)], key=lambda reject: (reject.path, reject.reason))
-    columns = ["file", "path", "label", "group"]
-    return Intake(_sorted(_with_scores(named)), _sorted(kept)[columns], rejects)
+    rejects = sorted([*left_out, *rejects, *conflicts(contradicting)], key=lambda reject: (reject.path, reject.reason))
+    table = table.sort_values("file", ignore_index=True)
+    contradicting = contradicting.sort_values("file", ignore_index=True)
+    return Intake(table, contradicting[["file", "path", "label", "group"]], rejects)
 
 
 def _checked(
@@ -213,38 +217,21 @@ def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Rej
 
 
 def _packed(rows: dict[int, Accepted]) -> pd.DataFrame:
-    from stages.images.quality import MEASURES
+    from stages.images.quality import MEASURES, scores
 
     columns = {field.name: [getattr(row, field.name) for row in rows.values()] for field in fields(Accepted)}
     measures = np.array(columns.pop("measures"), dtype=float).reshape(-1, len(MEASURES))
-    table = pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64))
-    table[list(MEASURES)] = measures
-    return table.astype(dict.fromkeys(_TEXT, _ARROW))
+    table = pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64)).astype(dict.fromkeys(_TEXT, _ARROW))
+    found = scores(pd.DataFrame(measures, index=table.index, columns=list(MEASURES)))
+    return table.join(found)
 
 
-def _with_files(table: pd.DataFrame) -> pd.DataFrame:
-    """Name each picture by its content; copies of one file in one class get -2, -3 in the order of their paths."""
-    return _numbered(table, table["label"] + "/" + table["sha256"].str[:16])
-
-
-def _quarantined(table: pd.DataFrame) -> pd.DataFrame:
-    """Name each picture by its content alone: its class is what is in doubt."""
-    return _numbered(table, table["sha256"].str[:16])
-
-
-def _numbered(table: pd.DataFrame, stem: "pd.Series[str]") -> pd.DataFrame:
+def _numbered(table: pd.DataFrame, stem: "pd.Series[str]") -> "pd.Series[str]":
+    """Name each picture by its `stem`; copies of one file get -2, -3 in the order of their paths."""
     suffix = "." + table["format"].map(SUFFIXES).astype(_ARROW)
     number = table.groupby([stem, suffix]).cumcount() + 1
     copy = ("-" + number.astype(_ARROW)).where(number > 1, "")
-    named = table.copy()
-    named.insert(0, "file", stem + copy + suffix)
-    return named
-
-
-def _with_scores(table: pd.DataFrame) -> pd.DataFrame:
-    from stages.images.quality import MEASURES, scores
-
-    return table.drop(columns=list(MEASURES)).join(scores(table[list(MEASURES)]))
+    return stem + copy + suffix
 
 
 def _place(table: pd.DataFrame, waiting: Path, folder: Path) -> None:
@@ -252,10 +239,6 @@ def _place(table: pd.DataFrame, waiting: Path, folder: Path) -> None:
         (folder / inside).mkdir(exist_ok=True)
     for number, file in table["file"].items():
         (waiting / str(number)).rename(folder / file)
-
-
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values("file", ignore_index=True)
 
 
 def require_classes(manifest: pd.DataFrame, source: str, rejects: Sequence[Reject]) -> None:

@@ -245,7 +245,7 @@ def main() -> None:
     """Read the manifest, write data/splits.csv and data/leaks.csv."""
     params = load(SplitParams, "split")
     text = ("file", "path", "label", "group", "pixels_sha256", "source_split", "source_group")
-    manifest = read_csv(MANIFEST, text=text)
+    manifest = read_csv(MANIFEST, text=text, only=True)
     leaking = leaks(manifest, params)
     table = split(manifest, params, seed())
     write_csv(SPLIT_TABLE, table)

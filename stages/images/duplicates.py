@@ -32,8 +32,8 @@ def perceptual_hash(image: Image.Image) -> str:
     return str(imagehash.phash(image, hash_size=_HASH_SIDE))
 
 
-def with_groups(table: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    """Return `table` with the column `group`: equal for pictures that must not lie on two sides of a split.
+def groups(table: pd.DataFrame, limit: int | None) -> "pd.Series[str]":
+    """Return the group of each picture in `table`: equal for those that must not lie on two sides of a split.
 
     These are copies, near copies (hashes that differ in at most `limit` bits; None: copies alone) and
     what the source says belongs together, joined transitively. A group is named after the smallest
@@ -48,8 +48,7 @@ def with_groups(table: pd.DataFrame, limit: int | None) -> pd.DataFrame:
     ends = np.concatenate(links, axis=1)
     graph = coo_array((np.ones(ends.shape[1], dtype=bool), ends), shape=(len(table), len(table)))
     _, component = connected_components(graph, directed=False)
-    names = table["pixels_sha256"].str[:GROUP_DIGITS].groupby(component).transform("min")
-    return table.assign(group=names)
+    return table["pixels_sha256"].str[:GROUP_DIGITS].groupby(component).transform("min")
 
 
 def _same(values: "pd.Series[str]") -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance
 
-from stages.images.duplicates import HASH_BITS, conflicting, conflicts, perceptual_hash, with_groups
+from stages.images.duplicates import HASH_BITS, conflicting, conflicts, groups, perceptual_hash
 
 LIMIT = 16
 
@@ -34,8 +34,8 @@ def table(*rows: tuple[str, str], groups: tuple[str, ...] = ()) -> pd.DataFrame:
     return found.assign(pixels_sha256=found["pixels_sha256"] * 64, source_group=groups or "")
 
 
-def together(found: pd.DataFrame) -> set[frozenset[int]]:
-    return {frozenset(rows.index) for _, rows in found.groupby("group")}
+def together(rows: pd.DataFrame, limit: int | None = LIMIT) -> set[frozenset[int]]:
+    return {frozenset(members.index) for _, members in rows.groupby(groups(rows, limit))}
 
 
 def labelled(*triples: tuple[str, str, str]) -> pd.DataFrame:
@@ -82,35 +82,35 @@ def test_other_pictures_and_mirrored_ones_are_no_near_copies() -> None:
 
 
 def test_a_group_is_named_by_the_smallest_digest_in_it() -> None:
-    found = with_groups(table(("b", hashed(1)), ("a", hashed(2)), ("c", hashed(*range(99)))), LIMIT)
-    assert found["group"].tolist() == ["a" * 32, "a" * 32, "c" * 32]
+    found = groups(table(("b", hashed(1)), ("a", hashed(2)), ("c", hashed(*range(99)))), LIMIT)
+    assert found.tolist() == ["a" * 32, "a" * 32, "c" * 32]
 
 
 def test_equal_pixels_are_together_whatever_the_limit() -> None:
     rows = table(("a", hashed(1)), ("b", hashed(1)), ("a", hashed(1)))
-    assert together(with_groups(rows, None)) == {frozenset({0, 2}), frozenset({1})}
+    assert together(rows, None) == {frozenset({0, 2}), frozenset({1})}
 
 
-@pytest.mark.parametrize(("different", "groups"), [(0, 1), (15, 1), (16, 1), (17, 2), (40, 2)])
-def test_hashes_within_the_limit_are_together(different: int, groups: int) -> None:
+@pytest.mark.parametrize(("different", "count"), [(0, 1), (15, 1), (16, 1), (17, 2), (40, 2)])
+def test_hashes_within_the_limit_are_together(different: int, count: int) -> None:
     rows = table(("a", hashed()), ("b", hashed(*range(0, 3 * different, 3))))
-    assert len(together(with_groups(rows, LIMIT))) == groups
+    assert len(together(rows)) == count
 
 
 def test_a_limit_of_nothing_joins_equal_hashes_only() -> None:
     rows = table(("a", hashed(5)), ("b", hashed(5)), ("c", hashed(5, 6)))
-    assert together(with_groups(rows, 0)) == {frozenset({0, 1}), frozenset({2})}
+    assert together(rows, 0) == {frozenset({0, 1}), frozenset({2})}
 
 
 def test_groups_are_transitive() -> None:
     rows = table(("a", hashed()), ("b", hashed(*range(12))), ("c", hashed(*range(24))), ("d", hashed(*range(99))))
-    assert together(with_groups(rows, LIMIT)) == {frozenset({0, 1, 2}), frozenset({3})}
+    assert together(rows) == {frozenset({0, 1, 2}), frozenset({3})}
 
 
 def test_what_the_source_puts_together_is_together() -> None:
     far = [hashed(*range(start, start + 60)) for start in (0, 60, 120, 180)]
     rows = table(*zip("abcd", far, strict=True), groups=("anna", "", "anna", ""))
-    assert together(with_groups(rows, LIMIT)) == {frozenset({0, 2}), frozenset({1}), frozenset({3})}
+    assert together(rows) == {frozenset({0, 2}), frozenset({1}), frozenset({3})}
 
 
 def test_all_near_pairs_of_many_are_found() -> None:
@@ -124,12 +124,12 @@ def test_all_near_pairs_of_many_are_found() -> None:
     rows = pd.DataFrame({"phash": [f"{int(row, 2):064x}" for row in hashes]})
     rows = rows.assign(pixels_sha256=[f"{number:032x}" * 2 for number in range(300)], source_group="")
     pairs = (bits[:, None] != bits[None]).sum(axis=2) <= LIMIT
-    found = with_groups(rows, LIMIT)["group"].to_numpy()
+    found = groups(rows, LIMIT).to_numpy()
     np.testing.assert_array_equal(found[:, None] == found[None], pairs)
 
 
 def test_no_pictures_have_no_groups() -> None:
-    assert with_groups(table(), LIMIT)["group"].tolist() == []
+    assert groups(table(), LIMIT).tolist() == []
 
 
 # --- contradictions ---
