@@ -23,9 +23,10 @@ from stages.errors import DataError, one_line, run
 from stages.files import replacing_folder, write_csv
 from stages.images.decoding import SUFFIXES, Limits, UnusableError, decode, strict_pillow
 from stages.images.duplicates import HASH_BITS, conflicting, conflicts, groups, perceptual_hash
+from stages.images.listing import Found, Reject
+from stages.images.members import Budget
 from stages.images.parallel import in_order
-from stages.images.sources import Found, Reject, read_source
-from stages.params import Section, Tuple, load
+from stages.images.sources import SCRATCH, local_path, opened
 
 RAW = Path("data/raw")
 QUARANTINE = Path("data/quarantine")
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class DataParams(Section):
-    """Section `data`: where the pictures are, and which are too small or too large."""
+    """Section `data`: where the pictures are, and what is too small or too large."""
 
     source: str = Field(min_length=1)
     exclude: Tuple[Annotated[str, Field(min_length=1)]]
@@ -49,6 +50,8 @@ class DataParams(Section):
     min_pixels: int = Field(ge=1, le=4096)
     max_megapixels: float = Field(gt=0, le=1000, allow_inf_nan=False)
     max_megabytes: float = Field(gt=0, le=10_000, allow_inf_nan=False)
+    max_unpacked_gigabytes: float = Field(gt=0, le=100_000, allow_inf_nan=False)
+    checksum: str | None
 
     @field_validator("max_megapixels")
     @classmethod
@@ -57,6 +60,17 @@ class DataParams(Section):
         if value < smallest:
             raise ValueError(f"at least {smallest:g}, a square of min_pixels")
         return value
+
+    @field_validator("checksum")
+    @classmethod
+    def _of_a_known_kind(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}|md5:[0-9a-fA-F]{32}", value):
+            raise ValueError("null, sha256: and 64 hexadecimal digits, or md5: and 32")
+        return value
+
+    def budget(self) -> Budget:
+        """Return what may be taken from an archive or an address."""
+        return Budget(self.max_megabytes * 1e6, self.max_unpacked_gigabytes * 1e9)
 
     def limits(self) -> Limits:
         """Return the limits that a picture's header is held against."""
@@ -260,14 +274,18 @@ def require_classes(manifest: pd.DataFrame, source: str, rejects: Sequence[Rejec
 
 
 def require_apart(source: str) -> None:
-    """Raise DataError when source and output lie in each other: output would become input."""
-    place, raw = Path(source).resolve(), RAW.resolve()
-    if raw.is_relative_to(place) or place.is_relative_to(raw):
-        raise DataError(
-            f"data.source = '{source}' and the output {RAW} lie in each other",
-            "a source apart from it",
-            "move the pictures into a folder of their own",
-        )
+    """Raise DataError when a source on this machine lies in what is written, or the other way round."""
+    path = local_path(source)
+    if path is None:
+        return
+    place = path.resolve()
+    for output in (RAW, SCRATCH):
+        if output.resolve().is_relative_to(place) or place.is_relative_to(output.resolve()):
+            raise DataError(
+                f"data.source = '{source}' and the output {output} lie in each other",
+                "a source apart from it",
+                "move the pictures into a folder of their own",
+            )
 
 
 def _report(labels: Iterable[str], intake: Intake) -> None:
@@ -292,9 +310,12 @@ def _report(labels: Iterable[str], intake: Intake) -> None:
 def main() -> None:
     """Read the source, write data/raw, data/quarantine and their lists."""
     params = load(DataParams, "data")
-    found, left_out = read_source(params.source)
     require_apart(params.source)
-    with replacing_folder(RAW) as raw, replacing_folder(QUARANTINE) as quarantine:
+    with (
+        opened(params.source, params.checksum, params.budget()) as (found, left_out),
+        replacing_folder(RAW) as raw,
+        replacing_folder(QUARANTINE) as quarantine,
+    ):
         intake = ingest(found, left_out, params, (raw, quarantine))
         rejects = pd.DataFrame([asdict(reject) for reject in intake.rejects], columns=["path", "label", "reason"])
         write_csv(REJECTS, rejects)

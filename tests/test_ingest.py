@@ -17,15 +17,18 @@ from stages import params as parameters
 from stages.errors import DataError, GroupedUserError
 from stages.files import read_csv
 from stages.images.duplicates import perceptual_hash
+from stages.images.folders import read_folder
+from stages.images.listing import Found
 from stages.images.quality import MEASURES, SCORES, measure, scores
-from stages.images.sources import Found, read_folder
 from stages.ingest import DataParams, Intake, ingest, main
 from stages.params import parse
 
 VALUES: dict[str, Any] = {
     "source": "source",
+    "checksum": None,
     "exclude": [],
     "near_duplicates": 16,
+    "max_unpacked_gigabytes": 1,
     "min_pixels": 32,
     "max_megapixels": 0.1,
     "max_megabytes": 0.05,
@@ -349,6 +352,8 @@ def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) 
         ({"max_megabytes": 0}, "data.max_megabytes = 0"),
         ({"max_megapixels": float("inf")}, "data.max_megapixels = inf"),
         ({"min_pixels": 2000}, "data.max_megapixels = 0.1; expected at least 4, a square of min_pixels"),
+        ({"max_unpacked_gigabytes": 0}, "data.max_unpacked_gigabytes = 0"),
+        ({"checksum": "sha256:12"}, "data.checksum = 'sha256:12'; expected null, sha256: and 64 hexadecimal digits"),
         ({"min_pixel": 3}, "unknown key 'data.min_pixel'; expected one of source, "),
         ({"exclude": "tree/1.jpg"}, "data.exclude = 'tree/1.jpg'; expected a list"),
         ({"near_duplicates": 65}, "data.near_duplicates = 65; expected at most 64"),

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.images.sources import Reject
+from stages.images.listing import Reject
 
 # Side of the square of frequencies that a perceptual hash keeps: 16 * 16 bits set 100,000 pictures apart.
 _HASH_SIDE = 16

@@ -1,108 +1,212 @@
-"""Where pictures come from: one function for each kind of source, each with the same result.
+"""Where pictures come from: whatever `data.source` may name, one function for each kind, each with the same result.
 
 A source lists files and gives each a label. What it leaves out it lists too, with the reason.
 """
 
+import hashlib
+import logging
+import os
+import shutil
 import stat
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from stages.errors import DataError, one_line
+from stages.errors import DataError
+from stages.files import scratch_folder
+from stages.images.archives import is_archive, unpacked
+from stages.images.folders import files_below, labelled, read_folder
+from stages.images.listing import File, Found, Listing, Reject
+from stages.images.members import TABLES, Budget
+from stages.images.remote import fetched
+from stages.images.tables import Locate, is_table, locate_below, read_table
 
-# Control characters, lone surrogates (a name that is not UTF-8), and separators of lines and paragraphs
-# (general categories of Unicode): they would break tables, pages and plots.
-_UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
+# Where a source is fetched and unpacked.
+SCRATCH = Path(".cache/source")
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Found:
-    """A file that may be a picture: where it is, its name relative to the source, its label.
+@contextmanager
+def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listing]:
+    """Give what lies in the source that the user named, sorted by path; what was fetched or unpacked goes at the end.
 
-    `split` is the part that the source itself puts it into (one of `train`, `validation`, `test`) and
-    `group` what the source says it belongs with (a person, a session); both are empty where it says nothing.
+    Raises DataError when it cannot be read, or is not what `checksum` ('sha256:...' or 'md5:...') says.
     """
-
-    location: Path
-    path: str
-    label: str
-    split: str = ""
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Reject:
-    """What is left out, by its path relative to the source, and why: 'kind: detail'; its label where it has one."""
-
-    path: str
-    reason: str
-    label: str = ""
-
-
-def read_source(source: str) -> tuple[list[Found], list[Reject]]:
-    """Return what lies in the source that the user named. Raise DataError when it cannot be read."""
-    location = Path(source)
-    if not location.exists():
-        raise DataError(f"data.source = '{source}' does not exist", "a folder of pictures", "correct the path")
-    if not location.is_dir():
-        raise DataError(f"data.source = '{source}' is a file", "a folder of pictures", "name the folder that holds it")
-    return read_folder(location)
-
-
-def read_folder(root: Path) -> tuple[list[Found], list[Reject]]:
-    """Return the files below `root`, sorted by path; the label is the folder that holds the file.
-
-    Hidden names are left out, and links to folders, which may lead in circles.
-    """
-    found: list[Found] = []
-    rejects: list[Reject] = []
-    folders = [""]
-    while folders:
-        for item in _entries(root, folders.pop()):
-            if isinstance(item, str):
-                folders.append(item)
-            elif isinstance(item, Found):
-                found.append(item)
-            else:
-                rejects.append(item)
-    return sorted(found, key=lambda item: item.path), sorted(rejects, key=lambda item: item.path)
-
-
-def _entries(root: Path, inside: str) -> Iterator[str | Found | Reject]:
-    """Yield what is directly in the folder `inside`: folders to read as names, files, what is left out."""
+    scratch = scratch_folder(SCRATCH.name)
     try:
-        names = sorted(entry.name for entry in (root / inside).iterdir())
-    except OSError as error:
-        yield Reject(one_line(f"{inside}/"), f"unreadable: {error.strerror}")
+        found, rejects = read_source(source, checksum, budget, scratch)
+        _require_distinct(found)
+        yield sorted(found, key=lambda item: item.path), sorted(rejects, key=lambda item: item.path)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def local_path(source: str) -> Path | None:
+    """Return the path that `source` names on this machine, None for an address elsewhere."""
+    path = source.removeprefix("file://")
+    return None if "://" in path else Path(path)
+
+
+def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path) -> Listing:
+    """Return what lies in the source; what has to be fetched or unpacked for it lies in `scratch` then."""
+    path = local_path(source)
+    place = _existing(path, source) if path else fetched(source, scratch, budget)
+    if isinstance(place, Path) and place.is_file():
+        _verify(place, checksum, source)
+        return _read_file(place, source, budget, scratch)
+    if checksum:
+        raise DataError(
+            f"data.checksum is given, and data.source = '{source}' is no single file", "data.checksum: null", "empty it"
+        )
+    return _read_local_folder(place, source) if isinstance(place, Path) else _read_files(*place, source)
+
+
+def _existing(path: Path, source: str) -> Path:
+    """Return `path`. Raise DataError unless it is a file or folder that can be read."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        # A NUL in the path is a ValueError.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        is_missing = isinstance(error, FileNotFoundError)
+        raise DataError(
+            f"data.source = '{source}' " + ("does not exist" if is_missing else f"cannot be read ({reason})"),
+            "a folder, an archive or a table of pictures",
+            "correct the path" if is_missing else "correct the path, or its rights",
+        ) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(
+            f"data.source = '{source}' is a pipe, socket or device",
+            "a folder, an archive or a table of pictures",
+            "correct the path",
+        )
+    return path
+
+
+def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listing:
+    """Read a single file: an archive, or a table that lies on this machine beside its pictures."""
+    if is_archive(file):
+        members = scratch / "members"
+        members.mkdir()
+        return _read_files(*unpacked(file, source, members, budget), source)
+    if local_path(source) is None:
+        raise DataError(
+            f"data.source = '{source}' is no archive ({file.stat().st_size} bytes came)",
+            "a zip or tar archive of class folders, or of a table labels.csv and its pictures",
+            "pack them together: a table alone, or a page that lists files, has no pictures",
+        )
+    if not is_table(file):
+        raise DataError(
+            f"data.source = '{source}' is a file of no known kind",
+            "a folder, a zip or tar archive, or a table named *.csv or *.parquet",
+            "name the folder that holds the pictures",
+        )
+    log.warning(
+        "DVC watches the table '%s' alone: name the folder with the table in it as %s to have its pictures watched too",
+        source,
+        " or ".join(TABLES),
+    )
+    return _read_beside(file, source)
+
+
+def _read_local_folder(folder: Path, source: str) -> Listing:
+    table = _table_among([name for name in TABLES if _is_file(folder / name)], source)
+    return _read_beside(folder / table, source) if table else read_folder(folder)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        # A folder that may not be entered is reported when it is read.
+        return False
+
+
+def _read_beside(table: Path, source: str) -> Listing:
+    """Read a table whose pictures lie below its folder, or have absolute paths."""
+    return _read_table(table, source, locate_below(table.parent), files_below(table.parent)[0])
+
+
+def _read_files(files: list[File], left_out: list[Reject], source: str) -> Listing:
+    """Read what was unpacked or fetched: by the table at its top, or by its folders."""
+    top = _top(files)
+    inside = {file.path: file.location for file in files}
+    table = _table_among([name for name in TABLES if top + name in inside], source)
+    if table:
+        found, rejects = _read_table(inside[top + table], source, partial(_located, inside, top), files)
+    else:
+        found, rejects = labelled(files, top)
+    return found, left_out + rejects
+
+
+def _located(inside: Mapping[str, Path], top: str, path: str) -> Path | str:
+    """Return where the picture of a row lies, its path counted from the folder `top` of the table."""
+    return inside.get(os.path.normpath(top + path)) or "missing file: not in the archive, or left out of it"
+
+
+def _read_table(table: Path, source: str, locate: Locate, beside: list[File]) -> Listing:
+    """Read `table`; say how many of the files `beside` it (itself among them) it does not list."""
+    listed = {os.path.normpath(table)}
+
+    def noted(path: str) -> Path | str:
+        location = locate(path)
+        if isinstance(location, Path):
+            listed.add(os.path.normpath(location))
+        return location
+
+    listing = read_table(table, source, noted)
+    if others := sum(os.path.normpath(file.location) not in listed for file in beside):
+        log.info("%d files beside the table of '%s' are not listed in it, and are no part of the data", others, source)
+    return listing
+
+
+def _table_among(names: list[str], source: str) -> str:
+    """Return the table at the top of a source, nothing where there is none."""
+    if len(names) > 1:
+        raise DataError(f"data.source = '{source}' holds {' and '.join(names)}", "one of them", "remove the other")
+    return names[0] if names else ""
+
+
+def _top(files: list[File]) -> str:
+    """Return the folder, with a slash, that all files lie in, if classes, splits or a table lie below it."""
+    top = ""
+    while True:
+        below = [file.path.removeprefix(top).split("/") for file in files]
+        (first, *others) = {parts[0] for parts in below} or {""}
+        deeper = any(len(parts) > 2 for parts in below)  # noqa: PLR2004
+        holds_table = any(parts[1:] in ([name] for name in TABLES) for parts in below)
+        if others or not (deeper or holds_table) or any(len(parts) == 1 for parts in below):
+            return top
+        top += f"{first}/"
+
+
+def _verify(file: Path, checksum: str | None, source: str) -> None:
+    """Raise DataError unless a file has the check sum that the user expects, if any."""
+    if not checksum:
         return
-    if not names:
-        yield Reject(one_line(f"{inside}/"), "empty folder: nothing in it")
-    for name in names:
-        yield _entry(root, inside, f"{inside}/{name}" if inside else name)
+    kind, _, expected = checksum.lower().partition(":")
+    with file.open("rb") as opened_file:
+        found = hashlib.file_digest(opened_file, kind).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"data.source = '{source}' has {kind} {found}",
+            f"{kind} {expected}, as data.checksum says",
+            "the file is damaged or another one: fetch it anew, or correct data.checksum",
+        )
 
 
-def _entry(root: Path, inside: str, path: str) -> str | Found | Reject:
-    try:
-        mode = (root / path).stat().st_mode
-    except OSError as error:
-        return Reject(one_line(path), f"unreadable: {error.strerror}")
-    is_folder = stat.S_ISDIR(mode)
-    shown = one_line(f"{path}/" if is_folder else path)
-    if Path(path).name.startswith("."):
-        return Reject(shown, "hidden: the name begins with a dot")
-    if is_folder:
-        return Reject(shown, "link to a folder: not followed") if (root / path).is_symlink() else path
-    if not stat.S_ISREG(mode):
-        return Reject(shown, "not a file: a pipe, socket or device")
-    return _labelled(root, inside, path)
-
-
-def _labelled(root: Path, inside: str, path: str) -> Found | Reject:
-    if not inside:
-        return Reject(one_line(path), "no class: lies in no class folder")
-    # One class whether the name was typed on a Mac (decomposed) or elsewhere (composed).
-    label = unicodedata.normalize("NFC", Path(inside).name)
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in label):
-        return Reject(one_line(path), "class name: the folder's name holds characters that cannot be printed")
-    return Found(root / path, one_line(path), label)
+def _require_distinct(found: list[Found]) -> None:
+    """Raise DataError for two classes that one folder would hold where file systems take Tree for tree."""
+    labels: dict[str, str] = {}
+    for label in sorted({item.label for item in found}):
+        other = labels.setdefault(label.lower().strip(), label)
+        if other != label:
+            raise DataError(
+                f"the classes '{other}' and '{label}' differ only in case or in blanks around them",
+                "names that differ otherwise",
+                "give both the same name, or another one",
+            )

@@ -1,0 +1,119 @@
+"""Folders of class folders: the label is the folder that holds the file, and splits may lie above the classes."""
+
+import stat
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from stages.errors import one_line
+from stages.images.listing import SPLITS, File, Files, Found, Listing, Reject, label_fault, one_form
+
+
+def read_folder(root: Path) -> Listing:
+    """Return the files below `root` with the folder that holds them as their label."""
+    files, left_out = files_below(root)
+    found, unlabelled = labelled(files)
+    return found, left_out + unlabelled
+
+
+def files_below(root: Path) -> Files:
+    """Return all files below `root`, sorted by path.
+
+    Hidden names are left out, and links to folders, which may lead in circles.
+    """
+    files: list[File] = []
+    rejects: list[Reject] = []
+    folders = [""]
+    while folders:
+        for item in _entries(root, folders.pop()):
+            if isinstance(item, str):
+                folders.append(item)
+            elif isinstance(item, File):
+                files.append(item)
+            else:
+                rejects.append(item)
+    return sorted(files, key=lambda file: file.path), rejects
+
+
+def labelled(files: Sequence[File], top: str = "") -> Listing:
+    """Give each file the label of the folder that holds it, and the split that lies first below `top`."""
+    splits = _splits(files, top)
+    found: list[Found] = []
+    rejects: list[Reject] = []
+    for file in files:
+        item = _labelled(file, file.path.removeprefix(top).split("/")[:-1], splits)
+        if isinstance(item, Found):
+            found.append(item)
+        else:
+            rejects.append(item)
+    return found, rejects
+
+
+def _entries(root: Path, inside: str) -> Iterator[str | File | Reject]:
+    """Yield what is directly in the folder `inside`: folders to read as names, files, what is left out."""
+    try:
+        names = sorted(entry.name for entry in (root / inside).iterdir())
+    except OSError as error:
+        yield Reject(one_line(f"{inside}/"), f"unreadable: {error.strerror}")
+        return
+    if not names:
+        yield Reject(one_line(f"{inside}/"), "empty folder: nothing in it")
+    for name in names:
+        yield _entry(root, f"{inside}/{name}" if inside else name)
+
+
+def _entry(root: Path, path: str) -> str | File | Reject:
+    try:
+        mode = (root / path).stat().st_mode
+    except OSError as error:
+        return Reject(one_line(path), f"unreadable: {error.strerror}")
+    is_folder = stat.S_ISDIR(mode)
+    shown = one_line(f"{path}/" if is_folder else path)
+    if Path(path).name.startswith("."):
+        return Reject(shown, "hidden: the name begins with a dot")
+    if is_folder:
+        return Reject(shown, "link to a folder: not followed") if (root / path).is_symlink() else path
+    if not stat.S_ISREG(mode):
+        return Reject(shown, "not a file: a pipe, socket or device")
+    return File(root / path, path)
+
+
+def _labelled(file: File, folders: list[str], splits: dict[str, str]) -> Found | Reject:
+    """Return a file in `folders` with its label and split, or why it can have no label."""
+    shown = one_line(file.path)
+    if not folders:
+        return Reject(shown, "no class: lies in no class folder")
+    split = splits.get(folders[0], "")
+    if split and len(folders) == 1:
+        return Reject(shown, "no class: lies in the folder of a split, but in no class folder")
+    label = one_form(folders[-1])
+    fault = label_fault(label)
+    return Reject(shown, fault) if fault else Found(file.location, shown, label, split)
+
+
+def _splits(files: Iterable[File], top: str) -> dict[str, str]:
+    """Return the split of each folder below `top`, none unless two splits or more share all pictures.
+
+    A class may be called `test` just as well: beside other classes, or alone, such a name says nothing.
+    """
+    inside: dict[str, list[File]] = {}
+    for file in files:
+        folder, slash, _ = file.path.removeprefix(top).partition("/")
+        if slash:
+            inside.setdefault(folder, []).append(file)
+    splits = {folder: SPLITS[folder.lower()] for folder in inside if folder.lower() in SPLITS}
+    if len(set(splits.values())) < 2:  # noqa: PLR2004
+        return {}
+    others = (file for folder, held in inside.items() if folder not in splits for file in held)
+    return {} if any(_is_picture(file.location) for file in others) else splits
+
+
+def _is_picture(location: Path) -> bool:
+    """Say whether a file begins as a picture does; ingest decodes it to its end later."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(location):
+            return True
+    except Exception:  # noqa: BLE001 (broken files make Pillow raise nearly anything)
+        return False
