@@ -44,27 +44,14 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
 
 
 def local_path(source: str) -> Path | None:
-    """Return the path that `source` names on this machine, None for an address elsewhere."""
-    path = source.removeprefix("file://")
-    return None if "://" in path else Path(path)
+    """Return the path that `source` names on this machine, None for an address elsewhere.
 
-
-def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path) -> Listing:
-    """Return what lies in the source; what has to be fetched or unpacked for it lies in `scratch` then."""
-    path = local_path(source)
-    place = _existing(path, source) if path else fetched(source, scratch, budget)
-    if isinstance(place, Path) and place.is_file():
-        _verify(place, checksum, source)
-        return _read_file(place, source, budget, scratch)
-    if checksum:
-        raise DataError(
-            f"data.checksum is given, and data.source = '{source}' is no single file", "data.checksum: null", "empty it"
-        )
-    return _read_local_folder(place, source) if isinstance(place, Path) else _read_files(*place, source)
-
-
-def _existing(path: Path, source: str) -> Path:
-    """Return `path`. Raise DataError unless it is a file or folder that can be read."""
+    Raises DataError unless it is a file or folder that can be read.
+    """
+    name = source.removeprefix("file://")
+    if "://" in name:
+        return None
+    path = Path(name)
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -87,13 +74,26 @@ def _existing(path: Path, source: str) -> Path:
     return path
 
 
+def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path) -> Listing:
+    """Return what lies in the source; what has to be fetched or unpacked for it lies in `scratch` then."""
+    place = local_path(source) or fetched(source, scratch, budget)
+    if isinstance(place, Path) and place.is_file():
+        _verify(place, checksum, source)
+        return _read_file(place, source, budget, scratch)
+    if checksum:
+        raise DataError(
+            f"data.checksum is given, and data.source = '{source}' is no single file", "data.checksum: null", "empty it"
+        )
+    return _read_local_folder(place, source) if isinstance(place, Path) else _read_files(*place, source)
+
+
 def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listing:
     """Read a single file: an archive, or a table that lies on this machine beside its pictures."""
     if is_archive(file):
         members = scratch / "members"
         members.mkdir()
         return _read_files(*unpacked(file, source, members, budget), source)
-    if local_path(source) is None:
+    if file.is_relative_to(scratch):
         raise DataError(
             f"data.source = '{source}' is no archive ({file.stat().st_size} bytes came)",
             "a zip or tar archive of class folders, or of a table labels.csv and its pictures",
