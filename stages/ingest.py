@@ -27,6 +27,7 @@ from stages.images.listing import Found, Reject
 from stages.images.members import Budget
 from stages.images.parallel import in_order
 from stages.images.sources import SCRATCH, local_path, opened
+from stages.params import Section, Tuple, load
 
 RAW = Path("data/raw")
 QUARANTINE = Path("data/quarantine")
