@@ -26,6 +26,7 @@ from stages.images.duplicates import HASH_BITS, conflicting, conflicts, groups, 
 from stages.images.listing import Found, Reject
 from stages.images.members import Budget
 from stages.images.parallel import in_order
+from stages.images.quality import SCORES, score
 from stages.images.sources import SCRATCH, local_path, opened
 from stages.params import Section, Tuple, load
 
@@ -94,7 +95,7 @@ class Accepted:
     source_split: str
     source_group: str
     phash: str
-    measures: tuple[float, ...]
+    scores: tuple[float, ...]
 
 
 # Text is kept as Arrow has it, in a fraction of the memory of Python's strings, so many rows packed at a time.
@@ -172,8 +173,6 @@ def _checked(
     number: int, found: Sequence[Found], waiting: Path, params: DataParams, exclusion: Exclusion
 ) -> Accepted | Reject:
     """Return the row of the file with this `number`, its bytes waiting under it, or why there is none."""
-    from stages.images.quality import measure
-
     item = found[number]
     try:
         exclusion.check(item.path)
@@ -198,7 +197,7 @@ def _checked(
         source_split=item.split,
         source_group=item.group,
         phash=perceptual_hash(picture.image),
-        measures=measure(picture.image),
+        scores=score(picture.image),
     )
 
 
@@ -232,13 +231,10 @@ def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Rej
 
 
 def _packed(rows: dict[int, Accepted]) -> pd.DataFrame:
-    from stages.images.quality import MEASURES, scores
-
     columns = {field.name: [getattr(row, field.name) for row in rows.values()] for field in fields(Accepted)}
-    measures = np.array(columns.pop("measures"), dtype=float).reshape(-1, len(MEASURES))
+    scores = np.array(columns.pop("scores"), dtype=float).reshape(-1, len(SCORES))
     table = pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64)).astype(dict.fromkeys(_TEXT, _ARROW))
-    found = scores(pd.DataFrame(measures, index=table.index, columns=list(MEASURES)))
-    return table.join(found)
+    return table.assign(**dict(zip(SCORES, scores.T, strict=True)))
 
 
 def _numbered(table: pd.DataFrame, stem: "pd.Series[str]") -> "pd.Series[str]":

@@ -34,9 +34,12 @@ from tests.archives import tar_info, tarred, zip_info, zipped
 from tests.test_ingest import lay_out, picture
 
 ROOT = Path(__file__).parents[1]
+SPLIT = {"validation": 0.2, "test": 0.2, "use_folders": False, "on_leak": "regroup", "folds": 0}
 DATA: dict[str, Any] = {
     "source": "../source",
     "checksum": None,
+    "exclude": [],
+    "near_duplicates": 16,
     "min_pixels": 32,
     "max_megapixels": 1,
     "max_megabytes": 1,
@@ -396,7 +399,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure(source: str) -> None:
-    settings = {"seed": 1, "threads": 1, "data": DATA | {"source": source}, "split": {"validation": 0.2, "test": 0.2}}
+    settings = {"seed": 1, "threads": 1, "data": DATA | {"source": source}, "split": SPLIT}
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     params.read.cache_clear()
 
@@ -491,7 +494,9 @@ def test_one_picture_per_class_is_refused_by_the_split(project: Path, capsys: py
     assert exit_code(ingest.main) == 0
     assert exit_code(split.main) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("data: class 'plank' has 1 different picture; expected at least 3, for training, validation")
+    assert line.startswith(
+        "data: class 'plank' has 1 different picture; expected at least 3, for training, test, validation"
+    )
 
 
 def bound_by_rights() -> None:

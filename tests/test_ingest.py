@@ -19,7 +19,7 @@ from stages.files import read_csv
 from stages.images.duplicates import perceptual_hash
 from stages.images.folders import read_folder
 from stages.images.listing import Found
-from stages.images.quality import MEASURES, SCORES, measure, scores
+from stages.images.quality import SCORES, score
 from stages.ingest import DataParams, Intake, ingest, main
 from stages.params import parse
 
@@ -83,26 +83,22 @@ def test_the_manifest_describes_each_picture(tmp_path: Path) -> None:
     decoded = Image.open(BytesIO(data)).convert("RGB")
     digest = hashlib.sha256(b"48 x 40 " + decoded.tobytes()).hexdigest()
     checksum = hashlib.sha256(data).hexdigest()
-    assert (
-        row
-        == {
-            "file": f"tree/{checksum[:16]}.jpg",
-            "path": "train/tree/a b.jpg",
-            "label": "tree",
-            "sha256": checksum,
-            "pixels_sha256": digest,
-            "width": 48,
-            "height": 40,
-            "format": "JPEG",
-            "mode": "RGB",
-            "bytes": len(data),
-            "source_split": "",
-            "source_group": "",
-            "phash": perceptual_hash(decoded),
-            "group": digest[:32],
-        }
-        | scores(pd.DataFrame([measure(decoded)], columns=MEASURES)).to_dict("records")[0]
-    )
+    assert row == {
+        "file": f"tree/{checksum[:16]}.jpg",
+        "path": "train/tree/a b.jpg",
+        "label": "tree",
+        "sha256": checksum,
+        "pixels_sha256": digest,
+        "width": 48,
+        "height": 40,
+        "format": "JPEG",
+        "mode": "RGB",
+        "bytes": len(data),
+        "source_split": "",
+        "source_group": "",
+        "phash": perceptual_hash(decoded),
+        "group": digest[:32],
+    } | dict(zip(SCORES, score(decoded), strict=True))
     assert list(row)[-len(SCORES) - 1 :] == ["group", *SCORES]
 
 

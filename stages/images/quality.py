@@ -1,51 +1,50 @@
-"""How fit for use a picture looks: cleanvision's scores, 0 to 1, low where something is wrong.
+"""How fit for use a picture looks: scores from 0 to 1, low where something is wrong.
 
-The definitions are those of https://github.com/cleanlab/cleanvision: `dark` is the 99th percentile of the
-brightness, `light` 1 minus its 5th percentile, `low_information` the entropy, `blurry` the spread of the
-edges together with that of the grey levels, `odd_aspect_ratio` the shorter side by the longer.
+The definitions are cleanvision's (https://github.com/cleanlab/cleanvision, 0.3.7, `image_property.py`), and
+`tests/images/test_quality.py` compares the scores with its own. Importing it here would bring Matplotlib,
+which writes a cache into the user's home and takes longer to start than a thousand pictures to score.
 """
 
+import math
 from typing import Any
 
-import pandas as pd
-from cleanvision.issue_managers.image_property import (
-    AspectRatioProperty,
-    BlurrinessProperty,
-    BrightnessProperty,
-    EntropyProperty,
-    ImageProperty,
-)
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageStat
 
-# Longer side at which a picture is measured, pixels: its look does not depend on more, the time does.
-_SIDE = 128
-# Each score's property, and the options with which cleanvision itself turns the measure into the score
-# (`ImagePropertyIssueManager.get_default_params`).
-_SCORES: dict[str, tuple[ImageProperty, dict[str, float]]] = {
-    "dark": (BrightnessProperty("dark"), {}),
-    "light": (BrightnessProperty("light"), {}),
-    "blurry": (BlurrinessProperty(), {"normalizing_factor": 0.01, "color_threshold": 0.18}),
-    "low_information": (EntropyProperty(), {"normalizing_factor": 0.1}),
-    "odd_aspect_ratio": (AspectRatioProperty(), {}),
-}
-SCORES = tuple(_SCORES)
-MEASURES = tuple(column for measure, _ in _SCORES.values() for column in measure.score_columns)
+SCORES = ("dark", "light", "blurry", "low_information", "odd_aspect_ratio")
+
+# Longer side at which a picture is measured, and at which its edges are, pixels.
+_SIDE, _EDGE_SIDE = 128, 64
+# Weights of red, green and blue in the perceived brightness (http://alienryderflex.com/hsp.html).
+_BRIGHTNESS = np.array([0.241, 0.691, 0.068])
+# A histogram of grey levels less even than this is that of a graphic, whose few edges are no blur.
+_LEAST_SPREAD = 0.18
 
 
-def measure(image: Image.Image) -> tuple[float, ...]:
-    """Return the values of `MEASURES` for an RGB picture."""
+def score(image: Image.Image) -> tuple[float, ...]:
+    """Return the `SCORES` of an RGB picture."""
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    dark, light = _brightness(np.asarray(small))
     # The shape is that of the picture itself: a thumbnail has at least one pixel on the shorter side.
-    found: dict[str, Any] = {"aspect_ratio": min(image.size) / max(image.size)}
-    for name in ("dark", "blurry", "low_information"):
-        found |= _SCORES[name][0].calculate(small)
-    return tuple(float(found[column]) for column in MEASURES)
+    shape = min(image.size) / max(image.size)
+    return dark, light, _sharpness(small), min(small.entropy() / 10, 1.0), shape
 
 
-def scores(measures: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns `SCORES` for the columns `MEASURES` of each picture."""
-    columns = {
-        name: score.get_scores(measures, name, **options)[f"{name}_score"] for name, (score, options) in _SCORES.items()
-    }
-    return pd.DataFrame(columns)
+def _brightness(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Return how bright the brightest hundredth is, and how dark the darkest twentieth."""
+    brightness = np.sqrt(np.square(pixels, dtype=np.float64) @ _BRIGHTNESS) / 255
+    darkest, brightest = np.percentile(brightness, [5, 99])
+    return float(brightest), 1 - float(darkest)
+
+
+def _sharpness(image: Image.Image) -> float:
+    """Return the spread of the edges, raised where the grey levels are those of a graphic."""
+    ratio = max(image.size) / _EDGE_SIDE
+    if ratio > 1:
+        image = image.resize((max(int(image.width // ratio), 1), max(int(image.height // ratio), 1)))
+    grey = image.convert("L")
+    edges = math.sqrt(ImageStat.Stat(grey.filter(ImageFilter.FIND_EDGES)).var[0])
+    spread = 1 - math.exp(-float(np.std(grey.histogram())) / 100)
+    return min(1 - math.exp(-edges / 100) + (spread if spread > _LEAST_SPREAD else 0.0), 1.0)
