@@ -2,16 +2,17 @@
 
 Writes `data/models/B/`: `model.keras` (raw RGB pictures, 0 to 255, in; probabilities out), `trained.xml`
 and `.bin` (the part that was trained, for OpenVINO: with the frozen part of `data/weights/B/` it is the
-whole network), `history.csv`, `predictions.csv` for validation and test, `provenance.json`.
+whole network), `history.csv`, `predictions.csv` for validation and test, `provenance.json`, and `folds.csv`.
 
-Validation chooses the epoch; the test part is predicted once, by what was chosen.
+Validation chooses the epoch; the test part is predicted once, by what was chosen. With folds the same is done
+anew for each: `folds.csv` holds the predictions for the pictures of each fold by a network that never saw them.
 """
 
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,16 @@ import pandas as pd
 
 from stages.errors import run
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.prepared import array_path, batches, read_classes, read_index, read_rows
+from stages.images.prepared import (
+    Rows,
+    array_path,
+    count_folds,
+    count_rows,
+    read_classes,
+    read_index,
+    read_rows,
+    selected,
+)
 from stages.models.backbones import Backbone, resolve
 from stages.params import named_backbone, read, seed, threads
 
@@ -38,7 +48,10 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Inputs:
-    """What `finetune` reads: the backbone's folders, the index of the views, the classes, the seed."""
+    """What `finetune` reads: the backbone's folders, the index of the views, the classes, the seed.
+
+    `fold` names the run: the main one, or the one that tests this fold.
+    """
 
     backbone: Backbone
     weights: Path
@@ -46,6 +59,7 @@ class Inputs:
     index: pd.DataFrame
     classes: list[str]
     seed: int
+    fold: int | None = None
 
     def file(self, split: str, *, frozen: bool) -> Path:
         """Return the array file that a phase reads: features, activations at the cut, or the pictures."""
@@ -55,25 +69,34 @@ class Inputs:
             return array_path(PREPARED, self.backbone.input_size, split)
         return self.features / f"cut_{split}.npy"
 
-    def targets(self, split: str) -> "NDArray[np.int64]":
-        """Return the class numbers of a split's rows, (rows,)."""
-        rows = self.index[self.index["split"] == split].sort_values("row")
-        return np.array([self.classes.index(label) for label in rows["label"]], dtype=np.int64)
+    def selected(self, split: str) -> pd.DataFrame:
+        """Return the rows of the index that train, choose or test in this run, as `split` says."""
+        return selected(self.index, split, self.fold)
+
+    def rows(self, split: str, *, frozen: bool) -> Rows:
+        """Return the arrays' rows for `selected`. Raise ValueError when a file has other rows than the index."""
+        chosen, counts = self.selected(split), self.index["split"].value_counts()
+        files = {name: self.file(name, frozen=frozen) for name in chosen["split"].unique()}
+        for name, file in files.items():
+            if count_rows(file) != counts[name]:
+                raise ValueError(f"{file} has {count_rows(file)} rows, its index {counts[name]}")
+        return Rows(chosen, files)
 
     def views(self, split: str, *, frozen: bool) -> "Views":
         """Return the batches of a split; those of `train` are shuffled and weighted."""
         from stages.models.training import Views, class_weights
 
-        targets, count, size = self.targets(split), len(self.classes), self.backbone.batch_size
+        rows, count, size = self.rows(split, frozen=frozen), len(self.classes), self.backbone.batch_size
+        targets = np.array([self.classes.index(label) for label in self.selected(split)["label"]], dtype=np.int64)
         if split != "train":
-            return Views(self.file(split, frozen=frozen), targets, count, size)
+            return Views(rows, targets, count, size)
         weights = class_weights(targets, count, self.backbone.class_weight)
-        return Views(self.file(split, frozen=frozen), targets, count, size, seed=self.seed, class_weights=weights)
+        return Views(rows, targets, count, size, seed=self.seed, class_weights=weights)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What `finetune` makes: the whole network, its trained part, the history, probabilities per split."""
+    """What the main run makes: the whole network, its trained part, the history, probabilities per split."""
 
     model: "keras.Model"
     part: "keras.Model"
@@ -88,11 +111,43 @@ def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
     """
     import keras
 
-    from stages.models import keras_engine, networks
+    from stages.models import keras_engine
+
+    backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
+    head, part, history = _fit(inputs, backbone, checkpoints)
+    model = keras.Model(backbone.input, head(backbone(backbone.input)), name="classifier")
+    probabilities = {split: _predict(part, inputs, split) for split in ("validation", "test")}
+    return Trained(model, part, history, probabilities)
+
+
+def fold_predictions(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+    """Train anew for the fold of `inputs`; return its pictures' predictions: fold, file, label, predicted, p:CLASS.
+
+    Begins as if the process had just started, so that no fold depends on what was trained before it.
+    """
+    import keras
+
+    from stages.models import keras_engine
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(inputs.seed)
+    _, part, history = _fit(inputs, keras_engine.load(inputs.weights / keras_engine.BACKBONE), checkpoints)
+    tested = inputs.selected("test")
+    log.info(
+        "fold %s: best epoch %d of %d, %d pictures to train on, %d predicted",
+        inputs.fold, history.best_epoch, len(history.rows), inputs.selected("train")["file"].nunique(), len(tested),
+    )  # fmt: skip
+    return _table(tested, "fold", inputs.classes, _predict(part, inputs, "test"))
+
+
+def _fit(inputs: Inputs, backbone: "keras.Model", checkpoints: Path) -> "tuple[keras.Model, keras.Model, Run]":
+    """Train a new head and, where blocks are unfrozen, the top of `backbone`; return head, trained part, history."""
+    import keras
+
+    from stages.models import networks
     from stages.models.training import Run
 
     history, unfrozen = Run(), inputs.backbone.unfreeze.blocks
-    backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
     head = _build_head(inputs, backbone.output.shape[-1])
     if inputs.backbone.frozen_epochs:
         _train(head, inputs, "head", history, checkpoints)
@@ -101,11 +156,15 @@ def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
         top = networks.unfreeze(backbone, networks.cut(backbone, unfrozen, inputs.backbone.name))
         part = keras.Model(top.input, head(top.output), name="trained")
         _train(part, inputs, "finetune", history, checkpoints)
-    model = keras.Model(backbone.input, head(backbone(backbone.input)), name="classifier")
-    probabilities = {
-        split: part.predict(inputs.views(split, frozen=not unfrozen), verbose=0) for split in ("validation", "test")
-    }
-    return Trained(model, part, history, probabilities)
+    return head, part, history
+
+
+def _predict(part: "keras.Model", inputs: Inputs, split: str) -> "NDArray[np.float32]":
+    """Return the probabilities of the split's pictures, (pictures, classes)."""
+    found: NDArray[np.float32] = part.predict(
+        inputs.views(split, frozen=not inputs.backbone.unfreeze.blocks), verbose=0
+    )
+    return found
 
 
 def _build_head(inputs: Inputs, width: int) -> "keras.Model":
@@ -114,7 +173,7 @@ def _build_head(inputs: Inputs, width: int) -> "keras.Model":
 
     recipe, known = inputs.backbone, None
     if recipe.frozen_epochs and recipe.head.standardise:
-        known = moments(batches(inputs.file("train", frozen=True), recipe.batch_size))
+        known = moments(inputs.rows("train", frozen=True).batches(recipe.batch_size))
     return build(recipe.head, width, len(inputs.classes), known)
 
 
@@ -133,7 +192,7 @@ def _train(model: "keras.Model", inputs: Inputs, name: str, history: "Run", chec
 
 
 def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
-    """Write all of `data/models/B/` into `folder`."""
+    """Write what the main run made into `folder`."""
     from stages.models import keras_engine
     from stages.models.training import HISTORY
 
@@ -147,19 +206,31 @@ def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
 
 def predictions(inputs: Inputs, probabilities: "dict[str, NDArray[np.float32]]") -> pd.DataFrame:
     """Return one row per picture: split, file, label, predicted, and the probability of each class."""
-    tables = []
-    for split, found in probabilities.items():
-        rows = inputs.index[inputs.index["split"] == split].sort_values("row")
-        table = rows[["split", "file", "label"]].reset_index(drop=True)
-        table["predicted"] = [inputs.classes[number] for number in found.argmax(axis=1)]
-        columns = pd.DataFrame(found, columns=[f"p:{label}" for label in inputs.classes])
-        tables.append(pd.concat([table, columns], axis=1))
+    tables = [_table(inputs.selected(split), "split", inputs.classes, found) for split, found in probabilities.items()]
     return pd.concat(tables, ignore_index=True)
+
+
+def folds(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+    """Return the table of `fold_predictions` for all folds: every picture once, or no row where there are no folds."""
+    tables = []
+    for fold in range(count_folds(inputs.index)):
+        # Of its own: a phase that never improves reads no checkpoint, and must not find an earlier fold's.
+        (own := checkpoints / f"fold_{fold}").mkdir()
+        tables.append(fold_predictions(replace(inputs, fold=fold), own))
+    nothing = np.zeros((0, len(inputs.classes)), np.float32)
+    return pd.concat(tables or [_table(inputs.index[:0], "fold", inputs.classes, nothing)], ignore_index=True)
+
+
+def _table(rows: pd.DataFrame, key: str, classes: list[str], found: "NDArray[np.float32]") -> pd.DataFrame:
+    """Return a row for each of the index's `rows`: its `key`, file, label, predicted, and the probabilities found."""
+    table = rows[[key, "file", "label"]].reset_index(drop=True)
+    table["predicted"] = [classes[number] for number in found.argmax(axis=1)]
+    return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in classes])], axis=1)
 
 
 def _provenance(trained: Trained, inputs: Inputs) -> dict[str, Any]:
     facts, computed = read_json(inputs.weights / "backbone.json"), read_json(inputs.features / "features.json")
-    train = inputs.index[inputs.index["split"] == "train"]
+    train = inputs.selected("train")
     copied = ("backbone", "builder", "input_size", "pooling", "unfrozen_blocks", "weights")
     return {key: facts[key] for key in copied} | {
         "classes": inputs.classes,
@@ -221,11 +292,16 @@ def main() -> None:
         read_classes(PREPARED),
         seed(),
     )
-    with _checkpoints(backbone.name) as checkpoints:
-        trained = finetune(inputs, checkpoints)
-    with replacing_folder(Path("data/models") / backbone.name) as folder:
-        write(folder, trained, inputs)
-        compare_saved(folder / "model.keras", trained.part, inputs)
+    with _checkpoints(backbone.name) as checkpoints, replacing_folder(Path("data/models") / backbone.name) as folder:
+        _main_run(folder, inputs, checkpoints)
+        write_csv(folder / "folds.csv", folds(inputs, checkpoints))
+
+
+def _main_run(folder: Path, inputs: Inputs, checkpoints: Path) -> None:
+    """Train, write and check what the split of the pictures asks for; its networks are let go at the end."""
+    trained = finetune(inputs, checkpoints)
+    write(folder, trained, inputs)
+    compare_saved(folder / "model.keras", trained.part, inputs)
 
 
 if __name__ == "__main__":

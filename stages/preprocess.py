@@ -1,6 +1,10 @@
-"""Stage preprocess: decode each picture once, make it square, and add the augmented views for training."""
+"""Stage preprocess: decode each picture once, make it square, and add the augmented views for training.
+
+Without folds the training pictures have views; with folds all pictures, for each trains in some fold's run.
+"""
 
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +21,7 @@ from stages.files import read_csv, replacing_folder, write_csv, write_json
 from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
 from stages.images.decoding import Picture, UnusableError, decode, strict_pillow
 from stages.images.parallel import in_order
-from stages.images.prepared import SPLITS, ArrayWriter, read_rows
+from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles, read_rows
 from stages.params import Section, Tuple, load, seed
 
 RAW = Path("data/raw")
@@ -56,19 +60,22 @@ def preprocess(
 ) -> None:
     """Write the arrays of every size and split into `folder`, with index, classes and preview.
 
-    `table` has file, label and split of each picture below `raw`; `number` is the seed. One picture
-    a worker is decoded at a time, and rows are appended as they come.
+    `table` has file, label, group, split and fold of each picture below `raw`; pictures that lie in
+    none of the splits are left out. `number` is the seed. One picture a worker is decoded at a time,
+    and rows are appended as they come. Raises DataError for folds that cannot be used.
     """
     import cv2
 
     # The pictures are worked on side by side already.
     cv2.setNumThreads(1)
-    index = _index(table, params.views)
+    table = table[table["split"].isin(SPLITS)]
+    views = _views(table, params.views)
+    index = _index(table, views)
     prepare = partial(_prepared, raw=raw, params=params, number=number)
     with strict_pillow():
         for split in SPLITS:
             files = index.loc[(index["split"] == split) & (index["view"] == 0), "file"]
-            jobs = [Job(file, _views(split, params.views)) for file in files]
+            jobs = [Job(file, views[split]) for file in files]
             with ExitStack() as stack:
                 writers = [stack.enter_context(_writer(folder, side, split, jobs)) for side in params.sizes]
                 for arrays in in_order(prepare, jobs, f"preprocess {split}", workers):
@@ -79,20 +86,50 @@ def preprocess(
     _preview(index, folder, min(params.sizes)).save(folder / "preview.png")
 
 
-def _views(split: str, views: int) -> int:
-    """Return how many augmented views the pictures of `split` get: validation and test stay as they are."""
-    return views if split == "train" else 0
+def _views(table: pd.DataFrame, views: int) -> dict[str, int]:
+    """Return how many augmented views the pictures of each split get: without folds only those for training."""
+    folds = count_folds(table)
+    if folds:
+        _require_whole_groups(table)
+        _require_all_classes(table, folds)
+    return {split: views if split == "train" or folds else 0 for split in SPLITS}
 
 
-def _index(table: pd.DataFrame, views: int) -> pd.DataFrame:
+def _require_whole_groups(table: pd.DataFrame) -> None:
+    """Raise DataError where pictures of one group lie in different folds."""
+    first = table.groupby("group")[["file", "fold"]].transform("first")
+    apart = table["fold"] != first["fold"]
+    if apart.any():
+        raise DataError(
+            f"'{first.loc[apart, 'file'].iloc[0]}' and '{table.loc[apart, 'file'].iloc[0]}' in different folds",
+            "pictures of one group in one fold",
+            "run: dvc repro -f split",
+        )
+
+
+def _require_all_classes(table: pd.DataFrame, folds: int) -> None:
+    """Raise DataError where the run of a fold would have no picture of a class to train on."""
+    classes = set(table["label"])
+    for fold in range(folds):
+        trained = set(table.loc[fold_roles(table["fold"], fold) == "train", "label"])
+        if trained != classes:
+            raise DataError(
+                f"class '{min(classes - trained)}' with no picture to train on when fold {fold} tests",
+                "each class in at least three folds",
+                "lower split.folds, or add pictures to the class",
+            )
+
+
+def _index(table: pd.DataFrame, views: Mapping[str, int]) -> pd.DataFrame:
     """Return one row for each view of each picture, the rows counted anew in each split."""
+    columns = ["file", "label", "fold"]
     records = [
-        (split, file, label, view)
+        (split, file, label, view, fold)
         for split in SPLITS
-        for file, label in table.loc[table["split"] == split, ["file", "label"]].sort_values("file").to_numpy()
-        for view in range(_views(split, views) + 1)
+        for file, label, fold in table.loc[table["split"] == split, columns].sort_values("file").to_numpy()
+        for view in range(views[split] + 1)
     ]
-    index = pd.DataFrame(records, columns=["split", "file", "label", "view"])
+    index = pd.DataFrame(records, columns=["split", "file", "label", "view", "fold"])
     index.insert(1, "row", index.groupby("split").cumcount())
     return index
 
@@ -157,7 +194,7 @@ def main() -> None:
     table = read_csv(SPLIT_TABLE, text=("file", "label", "group", "split"))
     with replacing_folder(PREPARED) as folder:
         preprocess(table, RAW, params, seed(), folder)
-    log.info("%d pictures prepared at %s pixels", len(table), ", ".join(map(str, params.sizes)))
+    log.info("%d pictures prepared at %s pixels", table["split"].isin(SPLITS).sum(), ", ".join(map(str, params.sizes)))
 
 
 if __name__ == "__main__":

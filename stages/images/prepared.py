@@ -1,13 +1,16 @@
 """Prepared pictures: arrays of equally large pictures on disk, and the index that says what each row is.
 
     data/prepared/classes.json   the classes, sorted: the order of every probability
-    data/prepared/index.csv      split, row, file, label, view; view 0 is the picture itself
+    data/prepared/index.csv      split, row, file, label, view, fold; view 0 is the picture itself
     data/prepared/<side>/<split>.npy   uint8 (rows, side, side, 3), RGB 0 to 255, rows as in the index
 
 Arrays are written by appending and read in slices, so that memory never holds a whole one.
+
+With K folds (0 to K - 1; -1 where there are none) every picture is tested once: run k tests fold k, chooses
+by fold (k + 1) mod K, and trains on the others. Each picture trains in some run, so all have views then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +26,8 @@ from stages.files import read_csv, read_json
 SPLITS = ("train", "validation", "test")
 # In the column `split` of a picture that is in none of them: left out because of a leak in the source's split.
 DROPPED = "dropped"
+# One fold tests, one chooses, and one at least must be left to train on.
+_LEAST_FOLDS = 3
 
 
 class ArrayWriter:
@@ -69,6 +74,71 @@ def read_classes(root: Path) -> list[str]:
     """Return the classes in the order of every probability."""
     classes: list[str] = read_json(root / "classes.json")["classes"]
     return classes
+
+
+def count_folds(table: pd.DataFrame) -> int:
+    """Return the number of folds in column fold, 0 for none.
+
+    Raises DataError unless it holds -1 alone, or 0 to K - 1 with K at least 3.
+    """
+    found = sorted(table["fold"].unique(), key=str) if "fold" in table else []
+    if found == [-1]:
+        return 0
+    if len(found) < _LEAST_FOLDS or set(found) != set(range(len(found))):
+        raise DataError(
+            f"folds {', '.join(map(str, found[:5])) or 'nowhere'}",
+            f"-1 for every picture, or 0 to K - 1 with K at least {_LEAST_FOLDS}",
+            "run: dvc repro -f split",
+        )
+    return len(found)
+
+
+def selected(index: pd.DataFrame, split: str, fold: int | None = None) -> pd.DataFrame:
+    """Return the rows of the index that train, choose or test, as `split` says, in the main run or in that of `fold`.
+
+    Augmented views are for training alone. The rows of a fold's run stand in an order that the main split
+    has no part in.
+    """
+    if fold is None:
+        own, order = index["split"] == split, ["row"]
+    else:
+        own, order = fold_roles(index["fold"], fold) == split, ["file", "view"]
+    return index[own & ((index["view"] == 0) | (split == "train"))].sort_values(order)
+
+
+def fold_roles(folds: pd.Series, fold: int) -> pd.Series:
+    """Return what each of `folds`, 0 to K - 1, is in the run of `fold`: train, validation or test."""
+    others = dict.fromkeys(range(int(folds.max()) + 1), "train")
+    return folds.map(others | {(fold + 1) % len(others): "validation", fold: "test"})
+
+
+class Rows:
+    """Rows of one or more array files as if they were one array, read from disk as they are asked for.
+
+    `chosen` has columns split and row, in the order wanted; `files` names the array file of each split.
+    """
+
+    def __init__(self, chosen: pd.DataFrame, files: Mapping[str, Path]) -> None:
+        self._arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files.values()]
+        numbers = {split: number for number, split in enumerate(files)}
+        self._array = chosen["split"].map(numbers).to_numpy(dtype=np.int64)
+        self._row = chosen["row"].to_numpy(dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
+        which, row = self._array[positions], self._row[positions]
+        first = self._arrays[0]
+        found = np.empty((len(row), *first.shape[1:]), first.dtype)
+        for number, array in enumerate(self._arrays):
+            found[which == number] = array[row[which == number]]
+        return found
+
+    def batches(self, size: int) -> Iterator[NDArray[Any]]:
+        """Yield the rows in order, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
 
 
 def array_path(root: Path, side: int, split: str) -> Path:

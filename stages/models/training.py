@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import ParameterError
+from stages.images.prepared import Rows
 from stages.models.heads import compile_for
 from stages.models.recipe import Recipe
 
@@ -19,7 +20,7 @@ HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "le
 
 
 class Views(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of one split, read from an array file as they are needed.
+    """Batches of rows of array files, read as they are needed.
 
     Each item is inputs (n, ...) float32, targets (n, classes) one-hot float32 and sample weights (n,)
     float32. With `seed` the order is drawn anew for every epoch, from the seed and the epoch alone.
@@ -27,7 +28,7 @@ class Views(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        file: Path,
+        inputs: Rows,
         targets: NDArray[np.int64],
         classes: int,
         batch_size: int,
@@ -36,9 +37,9 @@ class Views(keras.utils.PyDataset):  # type: ignore[misc]
         class_weights: NDArray[np.float64] | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self.inputs = np.load(file, mmap_mode="r", allow_pickle=False)
-        if len(self.inputs) != len(targets):
-            raise ValueError(f"{file} has {len(self.inputs)} rows, its index {len(targets)}")
+        if len(inputs) != len(targets):
+            raise ValueError(f"{len(inputs)} rows with {len(targets)} targets")
+        self.inputs = inputs
         self.targets, self.classes, self.batch_size, self.seed = targets, classes, batch_size, seed
         weights = np.ones(classes) if class_weights is None else class_weights
         self.weights = weights[targets].astype(np.float32)
