@@ -74,6 +74,17 @@ def read_run(backbone: str) -> "Run":
     )
 
 
+def _write_folds(found: "list[Run]") -> None:
+    """Write the accuracies in each fold, or remove those of an earlier comparison where there are no folds."""
+    from stages.results import runs
+
+    path = PLOTS / "folds.csv"
+    if found[0].folds:
+        files.write_csv(path, runs.fold_accuracies(found))
+    else:
+        path.unlink(missing_ok=True)
+
+
 def main() -> None:
     """Compare all declared backbones."""
     from stages.results import report, runs
@@ -90,6 +101,7 @@ def main() -> None:
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))
     files.write_csv(PLOTS / "confusion.csv", runs.confusion(found))
     files.write_csv(PLOTS / "accuracy.csv", runs.accuracies(found))
+    _write_folds(found)
     files.write_text(REPORT / "comparison.html", page)
     files.write_text(REPORT / "comparison.md", markdown)
     _log.info("best of %d backbones: %s; %s", len(found), summary[runs.BEST], REPORT / "comparison.html")

@@ -4,10 +4,13 @@
 
 Reads the predictions of one backbone and writes data/evaluations/BACKBONE: metrics.json,
 confusion.csv (one row for each test picture) and calibration.csv. Labels and predictions
-of the test pictures are compared here and nowhere before.
+of the test pictures are compared here and nowhere before. With folds, metrics.json has the mean over
+them and its spread under `folds`.
 """
 
+import hashlib
 import logging
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +80,38 @@ def evaluate(test: "Predictions", validation: "Predictions", weights: str, setti
     return Evaluation(values, confusion, bins)
 
 
+def over_folds(folds: "list[Predictions]", confidence: float) -> dict[str, Any]:
+    """Return the metrics of each of K folds with mean, sample standard deviation and the interval of the mean accuracy.
+
+    Every picture is tested in one run and trained on in K - 2: pictures tested are 1 / (K - 2) of those trained on.
+    """
+    from stages.results import intervals, metrics
+
+    found = {
+        "accuracy": [metrics.accuracy(fold.actual, fold.predicted) for fold in folds],
+        "macro_f1": [metrics.macro_f1(fold.actual, fold.predicted) for fold in folds],
+        "log_loss": [metrics.log_loss(fold.actual, fold.probabilities) for fold in folds],
+    }
+    interval = intervals.mean_over_folds(found["accuracy"], 1 / (len(folds) - 2), confidence)
+    means = {f"{name}_mean": statistics.fmean(values) for name, values in found.items()}
+    spread = {f"{name}_sd": statistics.stdev(values) for name, values in found.items()}
+    return {
+        "count": len(folds),
+        "pictures": [len(fold.actual) for fold in folds],
+        **found,
+        **means,
+        **spread,
+        "accuracy_mean_low": interval.low,
+        "accuracy_mean_high": interval.high,
+    }
+
+
+def digest(table: "pd.DataFrame") -> str:
+    """Return 16 hexadecimal digits that say which picture lies in which fold."""
+    lines = sorted(f"{fold} {file}" for fold, file in zip(table["fold"], table["file"], strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
 def main() -> None:
     """Evaluate the backbone named on the command line."""
     from stages.results import predictions
@@ -87,6 +122,7 @@ def main() -> None:
     try:
         provenance = files.read_json(folder / "provenance.json")
         table = files.read_csv(folder / "predictions.csv", text=("split", "file", "label", "predicted"))
+        by_fold = files.read_csv(folder / "folds.csv", text=("file", "label", "predicted"))
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", f"the predictions of '{backbone}'", f"run 'dvc repro finetune@{backbone}'"
@@ -94,14 +130,17 @@ def main() -> None:
     classes = tuple(provenance["classes"])
     test, validation = (predictions.of_split(table, split, classes) for split in ("test", "validation"))
     result = evaluate(test, validation, provenance["weights"]["source"], settings)
+    metrics = result.metrics
+    if folds := predictions.of_folds(by_fold, classes):
+        metrics = metrics | {"folds": over_folds(folds, settings.confidence) | {"digest": digest(by_fold)}}
     with files.replacing_folder(EVALUATIONS / backbone) as target:
-        files.write_json(target / "metrics.json", result.metrics)
+        files.write_json(target / "metrics.json", metrics)
         files.write_csv(target / "confusion.csv", result.confusion)
         files.write_csv(target / "calibration.csv", result.calibration)
     _log.info(
         "%s: accuracy %.3f (%.3f to %.3f) on %d test pictures, weights: %s",
         backbone,
-        *(result.metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "test_pictures", "weights")),
+        *(metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "test_pictures", "weights")),
     )
 
 

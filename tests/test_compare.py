@@ -73,6 +73,39 @@ def test_plots_hold_every_backbone_in_the_order_of_the_parameters(project: Path)
         assert table["backbone"].unique().tolist() == ["vgg16", "resnet50", "scratch"]
 
 
+def fold(root: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Evaluate all three backbones again with the pictures in so many folds."""
+    for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
+        table = artefacts.predictions(artefacts.POSES, artefacts.NINE[name][0], seed)
+        artefacts.write_model(root, name, artefacts.POSES, table, artefacts.NINE[name][3], count)
+        monkeypatch.setattr(sys, "argv", ["evaluate", name])
+        evaluate.main()
+
+
+def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compare.main()
+    without = contents(project)
+    assert not (project / "data/plots/folds.csv").exists()
+    fold(project, monkeypatch, 5)
+    compare.main()
+    metrics = files.read_json(project / "data/metrics.json")
+    table = pd.read_csv(project / "data/plots/folds.csv")
+    for name in ("vgg16", "resnet50", "scratch"):
+        accuracies = table.loc[table["backbone"] == name, "accuracy"]
+        assert len(accuracies) == 5
+        assert metrics[name]["folds_accuracy_mean"] == pytest.approx(accuracies.mean())
+        assert metrics[name]["folds_accuracy_sd"] == pytest.approx(accuracies.std())
+    assert b"Over 5 folds" in contents(project)[4]
+    assert b"Over 5 folds" in contents(project)[5]
+    assert contents(project)[1:4] == without[1:4]
+    fold(project, monkeypatch, 0)
+    compare.main()
+    assert contents(project) == without
+    assert not (project / "data/plots/folds.csv").exists()
+
+
 def test_a_backbone_that_is_no_longer_declared_disappears_everywhere(project: Path) -> None:
     declare(project, ["vgg16", "scratch"])
     compare.main()

@@ -96,6 +96,55 @@ def test_the_stage_writes_one_row_for_each_test_picture_and_its_metrics(project:
     assert set(metrics["validation"]) == {"accuracy", "log_loss"}
 
 
+def test_folds_give_means_and_spread_that_agree_with_an_example_worked_by_hand() -> None:
+    # Right: 3 of 4, 2 of 4, 4 of 4. F1 of (cat, dog): (4/5, 2/3), (1/2, 1/2), (1, 1).
+    actual = [0, 0, 1, 1]
+    answers = ([0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1])
+    found = evaluate.over_folds([certain(actual, predicted, ("cat", "dog")) for predicted in answers], 0.95)
+    assert (found["count"], found["pictures"], found["accuracy"]) == (3, [4, 4, 4], [0.75, 0.5, 1.0])
+    assert found["accuracy_mean"] == 0.75
+    assert found["accuracy_sd"] == pytest.approx(0.25)
+    f1 = [(4 / 5 + 2 / 3) / 2, 0.5, 1.0]
+    assert found["macro_f1"] == pytest.approx(f1)
+    assert found["macro_f1_mean"] == pytest.approx(sum(f1) / 3)
+    assert found["macro_f1_sd"] == pytest.approx(np.std(f1, ddof=1))
+    # What was ruled out and is true counts 36.04 nats.
+    assert found["log_loss"] == pytest.approx([36.04 / 4, 36.04 / 2, 0], abs=0.01)
+    # Three folds test as many pictures as they train on: 0.75 ± t(0.975; 2) √((1/3 + 1) 0.0625) leaves 0 to 1.
+    assert (found["accuracy_mean_low"], found["accuracy_mean_high"]) == (0.0, 1.0)
+
+
+def test_the_interval_over_folds_counts_what_each_was_trained_on() -> None:
+    # Five folds of 100 with 78, 80, 80, 81, 81 right: see the same example in tests/results/test_intervals.py.
+    folds = [certain([0] * 100, [0] * right + [1] * (100 - right), ("cat", "dog")) for right in (78, 80, 80, 81, 81)]
+    found = evaluate.over_folds(folds, 0.95)
+    assert found["accuracy_mean_low"] == pytest.approx(0.775167, abs=1e-6)
+    assert found["accuracy_mean_high"] == pytest.approx(0.824833, abs=1e-6)
+
+
+def test_the_digest_says_which_picture_lies_in_which_fold() -> None:
+    table = pd.DataFrame({"fold": [0, 1, 2], "file": ["a", "b", "c"]})
+    assert evaluate.digest(table) == evaluate.digest(table[::-1])
+    assert evaluate.digest(table) != evaluate.digest(table.assign(fold=[1, 0, 2]))
+    assert len(evaluate.digest(table)) == 16
+
+
+def test_the_stage_writes_the_metrics_over_folds_where_there_are_folds(project: Path) -> None:
+    table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
+    artefacts.write_model(project, "vgg16", artefacts.POSES, table, "none")
+    evaluate.main()
+    without = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    assert "folds" not in without
+    artefacts.write_model(project, "vgg16", artefacts.POSES, table, "none", count=4)
+    evaluate.main()
+    found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    folds = found.pop("folds")
+    assert found == without
+    assert (folds["count"], folds["pictures"]) == (4, [55] * 4)
+    assert folds["accuracy_mean"] == pytest.approx((table["label"] == table["predicted"]).mean())
+    assert folds["accuracy_mean_low"] < folds["accuracy_mean"] < folds["accuracy_mean_high"]
+
+
 def test_the_same_predictions_give_the_same_bytes(project: Path) -> None:
     artefacts.write_model(project, "vgg16", artefacts.POSES, artefacts.predictions(artefacts.POSES, 0.8, 1), "none")
     written = []

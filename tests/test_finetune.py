@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,12 +15,13 @@ from stages import benchmark, features, finetune, weights
 from stages import params as params_module
 from stages.errors import ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
-from stages.images.prepared import SPLITS
+from stages.images.prepared import SPLITS, read_index
 from stages.models import keras_engine
 
 ROOT = Path(__file__).parents[1]
 SIDE, CLASSES = 32, ("cold", "warm")
 COUNTS = {"train": 24, "validation": 8, "test": 8}
+FOLDS = 3
 # The top block of MobileNetV3Small, small enough to train in a test and with BatchNormalization in it.
 LINES = {
     "frozen": {"builder": "mobilenet_v3_small", "head": {"units": [8]}},
@@ -29,18 +31,35 @@ LINES = {
 }  # fmt: skip
 
 
-def prepare(root: Path) -> None:
-    """Write data/prepared: pictures that are blue or red, with noise."""
+def prepare(root: Path, *, folds: bool = False) -> None:
+    """Write data/prepared: pictures that are blue or red, with noise.
+
+    With `folds` those of validation and test have a view each, black, which the main run must not look at.
+    """
     draw, rows = np.random.default_rng(0), []
     for split in SPLITS:
         numbers = np.arange(COUNTS[split]) % 2
         pictures = draw.integers(0, 90, (len(numbers), SIDE, SIDE, 3))
         pictures[numbers == 0, :, :, 2] += 120
         pictures[numbers == 1, :, :, 0] += 120
+        views = 1 + (folds and split != "train")
+        shown = np.zeros((len(numbers) * views, SIDE, SIDE, 3), np.uint8)
+        shown[::views] = pictures
         (root / str(SIDE)).mkdir(parents=True, exist_ok=True)
-        np.save(root / str(SIDE) / f"{split}.npy", pictures.astype(np.uint8))
-        rows += [(split, row, f"{CLASSES[n]}/{split}{row}.png", CLASSES[n], 0) for row, n in enumerate(numbers)]
-    write_csv(root / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "view"]))
+        np.save(root / str(SIDE) / f"{split}.npy", shown)
+        rows += [
+            (
+                split,
+                row * views + view,
+                f"{CLASSES[n]}/{split}{row:02}.png",
+                CLASSES[n],
+                view,
+                row // 2 % FOLDS if folds else -1,
+            )
+            for row, n in enumerate(numbers)
+            for view in range(views)
+        ]
+    write_csv(root / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "view", "fold"]))
     write_json(root / "classes.json", {"classes": list(CLASSES)})
 
 
@@ -54,6 +73,15 @@ def configure(root: Path, lines: dict) -> None:
     params["backbones"] = lines
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     params_module.read.cache_clear()
+
+
+def inputs_of(name: str) -> finetune.Inputs:
+    """Return what finetune reads for a line of LINES in the working folder."""
+    params_module.read.cache_clear()
+    return finetune.Inputs(
+        finetune.resolve(name, params_module.read()), Path("data/weights") / name, Path("data/features") / name,
+        read_index(Path("data/prepared")), list(CLASSES), params_module.seed(),
+    )  # fmt: skip
 
 
 def stage(module, name: str, monkeypatch) -> None:
@@ -73,6 +101,23 @@ def finished(tmp_path_factory):
         patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
         for name in LINES:
             for module in (weights, features, finetune, benchmark):
+                stage(module, name, patch)
+    yield root
+    params_module.read.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def folded(finished: Path, tmp_path_factory):
+    """Run features and finetune again, with the same pictures in folds."""
+    root = tmp_path_factory.mktemp("folds")
+    shutil.copytree(finished / "data/weights", root / "data/weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        prepare(root / "data/prepared", folds=True)
+        configure(root, LINES)
+        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+        for name in LINES:
+            for module in (features, finetune):
                 stage(module, name, patch)
     yield root
     params_module.read.cache_clear()
@@ -109,6 +154,64 @@ def test_the_history_shows_the_phases(finished: Path, name: str, phases: list[st
     history = read_csv(finished / f"data/models/{name}/history.csv", text=("phase",))
     assert history["phase"].tolist() == phases
     assert history["epoch"].tolist() == list(range(1, len(phases) + 1))
+
+
+def folds_of(root: Path, name: str) -> pd.DataFrame:
+    return read_csv(root / f"data/models/{name}/folds.csv", text=("file", "label", "predicted"))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_over_the_folds_every_picture_is_predicted_once_in_its_own(folded: Path, name: str) -> None:
+    table, index = folds_of(folded, name), read_csv(folded / "data/prepared/index.csv", text=("file",))
+    assert list(table) == ["fold", "file", "label", "predicted", "p:cold", "p:warm"]
+    expected = index[index["view"] == 0].sort_values(["fold", "file"])
+    assert (
+        table[["fold", "file", "label"]].to_numpy().tolist() == expected[["fold", "file", "label"]].to_numpy().tolist()
+    )
+    probabilities = table[["p:cold", "p:warm"]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities.argmax(axis=1)]
+
+
+def test_something_is_learnt_in_every_fold(folded: Path) -> None:
+    table = folds_of(folded, "scratch")
+    assert ((table["label"] == table["predicted"]).groupby(table["fold"]).mean() > 0.8).all()
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_folds_change_nothing_of_the_main_run(finished: Path, folded: Path, name: str) -> None:
+    models = [root / f"data/models/{name}" for root in (finished, folded)]
+    for file in ("history.csv", "predictions.csv", "provenance.json"):
+        assert models[0].joinpath(file).read_bytes() == models[1].joinpath(file).read_bytes()
+    without, within = (keras.models.load_model(model / "model.keras").get_weights() for model in models)
+    for found, expected in zip(within, without, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("name", "fold"), [("frozen", 0), ("partly", FOLDS - 1), ("scratch", 1)])
+def test_a_fold_does_not_depend_on_what_was_trained_before(
+    folded: Path, name: str, fold: int, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(folded)
+    inputs = replace(inputs_of(name), fold=fold)
+    write_csv(tmp_path / "alone.csv", finetune.fold_predictions(inputs, tmp_path))
+    alone, table = read_csv(tmp_path / "alone.csv"), folds_of(folded, name)
+    pd.testing.assert_frame_equal(
+        alone, table[table["fold"] == fold].reset_index(drop=True), check_dtype=False, rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_without_folds_the_table_of_folds_is_empty(finished: Path, name: str) -> None:
+    assert (finished / f"data/models/{name}/folds.csv").read_text() == "fold,file,label,predicted,p:cold,p:warm\n"
+
+
+def test_an_array_that_does_not_fit_the_index_is_an_error(finished: Path, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    inputs = inputs_of("frozen")
+    shorter = replace(inputs, index=inputs.index[inputs.index["file"] != "warm/train01.png"])
+    with pytest.raises(ValueError, match=r"features/frozen/train.npy has 24 rows, its index 23"):
+        shorter.rows("train", frozen=True)
 
 
 def changed(finished: Path, name: str) -> set[str]:
@@ -164,15 +267,10 @@ def test_the_benchmark_measures_the_whole_network(finished: Path, name: str) -> 
 
 def test_a_model_that_is_not_what_was_trained_is_noticed(finished: Path, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(finished)
-    params_module.read.cache_clear()
     other = keras.Sequential([keras.Input((576,)), keras.layers.Dense(2, activation="softmax")])
     other.set_weights([np.zeros((576, 2)), np.array([9.0, -9.0])])
-    inputs = finetune.Inputs(
-        finetune.resolve("frozen", params_module.read()), Path("data/weights/frozen"), Path("data/features/frozen"),
-        pd.DataFrame(), list(CLASSES), 1,
-    )  # fmt: skip
     with pytest.raises(RuntimeError, match=r"probabilities differ by .* from those of its parts"):
-        finetune.compare_saved(Path("data/models/frozen/model.keras"), other, inputs)
+        finetune.compare_saved(Path("data/models/frozen/model.keras"), other, inputs_of("frozen"))
 
 
 def test_a_failed_stage_leaves_what_was_there_and_no_checkpoints(finished: Path, tmp_path, monkeypatch) -> None:

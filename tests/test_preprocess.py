@@ -1,4 +1,4 @@
-"""Pictures are prepared once for all sizes; only training pictures get views."""
+"""Pictures are prepared once for all sizes; only training pictures get views, or with folds all pictures."""
 
 import logging
 from io import BytesIO
@@ -53,7 +53,14 @@ def table(tmp_path: Path) -> pd.DataFrame:
         path.parent.mkdir(parents=True, exist_ok=True)
         picture(0 if number == 1 else number).save(path, compress_level=number)
         rows.append((file, label, str(number), part))
-    return pd.DataFrame(rows, columns=["file", "label", "group", "split"]).sort_values("file", ignore_index=True)
+    columns = ["file", "label", "group", "split"]
+    return pd.DataFrame(rows, columns=columns).assign(fold=-1).sort_values("file", ignore_index=True)
+
+
+@pytest.fixture
+def folded(table: pd.DataFrame) -> pd.DataFrame:
+    """The same pictures in four folds, one of each class in each."""
+    return table.assign(fold=table.groupby("label").cumcount())
 
 
 def prepare(
@@ -103,6 +110,54 @@ def test_validation_and_test_are_not_augmented(table: pd.DataFrame, tmp_path: Pa
     folder = prepare(table, tmp_path)
     for split, numbers in {"validation": (5, 2), "test": (6, 3)}.items():
         assert np.array_equal(rows(folder, 32, split), [squared(picture(number), 32, "pad") for number in numbers])
+
+
+def test_without_folds_no_row_belongs_to_one(table: pd.DataFrame, tmp_path: Path) -> None:
+    index = read_index(prepare(table, tmp_path))
+    assert list(index) == ["split", "row", "file", "label", "view", "fold"]
+    assert set(index["fold"]) == {-1}
+
+
+def test_with_folds_every_picture_has_views_and_the_fold_of_its_row(folded: pd.DataFrame, tmp_path: Path) -> None:
+    folder = prepare(folded, tmp_path)
+    index = read_index(folder)
+    assert index.groupby("file")["view"].agg(list).tolist() == [[0, 1, 2]] * 8
+    assert index.groupby("file")["fold"].unique().map(list).to_dict() == {
+        file: [fold] for file, fold in folded[["file", "fold"]].to_numpy()
+    }
+    for split, numbers in {"validation": (5, 2), "test": (6, 3)}.items():
+        assert len(np.load(array_path(folder, 32, split))) == 6
+        assert np.array_equal(rows(folder, 32, split, 0), [squared(picture(number), 32, "pad") for number in numbers])
+        assert not np.array_equal(rows(folder, 32, split, 0), rows(folder, 32, split, 1))
+
+
+def test_with_folds_the_training_pictures_are_prepared_as_without(
+    table: pd.DataFrame, folded: pd.DataFrame, tmp_path: Path
+) -> None:
+    without, within = contents(prepare(table, tmp_path, "one")), contents(prepare(folded, tmp_path, "two"))
+    for name in ("32/train.npy", "48/train.npy", "classes.json", "preview.png"):
+        assert without[name] == within[name]
+
+
+def test_what_was_dropped_is_prepared_nowhere(table: pd.DataFrame, folded: pd.DataFrame, tmp_path: Path) -> None:
+    left_out = table.iloc[:1].assign(file="fox/1.png", label="fox", split="dropped")
+    for name, kept in {"one": table, "two": folded}.items():
+        folder = prepare(pd.concat([left_out, kept]), tmp_path, name)
+        assert set(read_index(folder)["file"]) == set(table["file"])
+        assert read_classes(folder) == ["plank", "tree"]
+
+
+def test_a_group_in_two_folds_is_one_line(folded: pd.DataFrame, tmp_path: Path) -> None:
+    folded.loc[folded["file"] == "tree/3.png", "group"] = "0"
+    with pytest.raises(DataError, match=r"^'tree/0.png' and 'tree/3.png' in different folds; expected pictures of one"):
+        prepare(folded, tmp_path)
+
+
+def test_a_class_with_nothing_to_train_on_in_a_folds_run_is_one_line(folded: pd.DataFrame, tmp_path: Path) -> None:
+    folded.loc[folded["label"] == "plank", "fold"] = [1, 2, 1, 2]
+    expected = r"class 'plank' with no picture to train on when fold 1 tests; expected .* lower split.folds"
+    with pytest.raises(DataError, match=expected):
+        prepare(folded, tmp_path)
 
 
 def test_views_differ_from_the_picture_and_from_each_other(table: pd.DataFrame, tmp_path: Path) -> None:

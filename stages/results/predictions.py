@@ -16,7 +16,7 @@ _SUM_TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a backbone said about the pictures of one split, row by row.
+    """What a backbone said about the pictures of one split or fold, row by row.
 
     `actual` and `predicted` are positions in `classes`; `probabilities` has a row for each picture,
     a column for each class, and rows that sum to 1.
@@ -30,17 +30,28 @@ class Predictions:
 
 def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
     """Return the rows of `split`; raise DataError when they cannot be scored."""
+    return _scorable(table, table["split"] == split, split, classes)
+
+
+def of_folds(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
+    """Return the rows of each fold, from 0 on, none for an empty table; raise DataError as `of_split` does."""
+    count = 0 if table.empty else int(table["fold"].max()) + 1
+    return [_scorable(table, table["fold"] == fold, f"fold {fold}", classes) for fold in range(count)]
+
+
+def _scorable(table: pd.DataFrame, wanted: pd.Series, name: str, classes: tuple[str, ...]) -> Predictions:
+    """Return the rows that are `wanted`, called `name` in errors."""
     columns = [column for column in table.columns if column.startswith(PREFIX)]
     if columns != [PREFIX + name for name in classes]:
         raise _fault(f"probabilities for {len(columns)} classes", f"one column for each of {', '.join(classes)}")
-    rows = table[table["split"] == split]
+    rows = table[wanted]
     if rows.empty:
-        raise _fault(f"no {split} pictures", f"at least one {split} picture")
+        raise _fault(f"no {name} pictures", f"at least one {name} picture")
     return Predictions(
         classes,
         _positions(rows["label"], classes),
         _positions(rows["predicted"], classes),
-        _probabilities(rows[columns], split),
+        _probabilities(rows[columns], name),
     )
 
 
@@ -53,14 +64,14 @@ def _positions(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
     return np.asarray(positions, dtype=np.int64)
 
 
-def _probabilities(columns: pd.DataFrame, split: str) -> NDArray[np.float64]:
+def _probabilities(columns: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """Return the probabilities with each row's sum exactly 1: the file rounds them to nine digits."""
     # A number that is not finite is written as an empty cell.
     found = columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     sums = found.sum(axis=1)
     if not (np.isfinite(found).all() and (found >= 0).all() and (np.abs(sums - 1) < _SUM_TOLERANCE).all()):
         raise _fault(
-            f"{split} probabilities that are missing, negative or do not sum to 1",
+            f"{name} probabilities that are missing, negative or do not sum to 1",
             "probabilities",
             "training may have diverged: lower finetune.optimizer.learning_rate",
         )

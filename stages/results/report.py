@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from stages.errors import one_line
 from stages.results import figures
-from stages.results.runs import Run, counts, ranked, rivals, shares
+from stages.results.runs import Run, counts, ranked, ranked_over_folds, rivals, rivals_over_folds, shares
 
 # From here on a grid of all classes is too large to read, and the most frequent confusions are listed instead.
 _LARGEST_GRID = 20
@@ -29,12 +29,13 @@ _SPLITS = ("train", "validation", "test")
 
 def page(runs: list[Run], splits: pd.DataFrame, audit: Mapping[str, Any]) -> str:
     """Return comparison.html. `splits` has columns label and split; `audit` is what ingest counted."""
-    ranking = ranked(runs)
+    ranking, by_folds = ranked(runs), ranked_over_folds(runs)
     top_loss = figures.top_of_losses(runs)
     return _render(
         "comparison.html.j2",
         ranking,
         accuracy_figure=Markup(figures.accuracy(ranking, _largest_class(ranking[0]))),  # noqa: S704 (escaped there)
+        folds_figure=Markup(figures.folds(by_folds)) if by_folds else None,  # noqa: S704
         cost_figure=Markup(figures.cost(ranking)),  # noqa: S704
         curves=[(run, Markup(figures.curves(run, top_loss))) for run in ranking],  # noqa: S704
         classes=ranking[0].classes,
@@ -62,8 +63,15 @@ def _render(template: str, ranking: list[Run], **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(percent=_percent, figures=_figures, millions=_millions, code=_code, share=_share)
+    by_folds = ranked_over_folds(ranking)
     return environment.get_template(template).render(
-        ranking=ranking, rivals=rivals(ranking), random=_reasons(run for run in ranking if run.random), **values
+        ranking=ranking,
+        rivals=rivals(ranking),
+        places={run.backbone: place for place, run in enumerate(ranking, start=1)},
+        by_folds=by_folds,
+        fold_rivals=rivals_over_folds(by_folds),
+        random=_reasons(run for run in ranking if run.random),
+        **values,
     )
 
 

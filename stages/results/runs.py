@@ -12,6 +12,8 @@ from stages.results.intervals import Interval, overlap
 
 # Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
+# Metrics over folds that stand there too, with folds_ in front, where there are folds.
+FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
 # Key of data/metrics.json beside the backbones' names.
 BEST = "best"
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
@@ -39,13 +41,23 @@ class Run:
         return Interval(self.metrics["accuracy_low"], self.metrics["accuracy_high"])
 
     @property
+    def folds(self) -> dict[str, Any]:
+        """The metrics over folds; empty where there are no folds."""
+        return dict(self.metrics.get("folds", {}))
+
+    @property
+    def fold_interval(self) -> Interval:
+        """The interval of the mean accuracy over folds."""
+        return Interval(self.folds["accuracy_mean_low"], self.folds["accuracy_mean_high"])
+
+    @property
     def random(self) -> bool:
         """Whether the backbone carries random weights in place of published ones."""
         return bool(self.provenance["weights"]["source"] == "random")
 
 
 def check(runs: list[Run]) -> None:
-    """Raise DataError unless all backbones were scored on the same pictures of the same classes."""
+    """Raise DataError unless all backbones were scored on the same pictures of the same classes, in the same folds."""
     supports = {run.backbone: {name: row["support"] for name, row in run.metrics["per_class"].items()} for run in runs}
     first = runs[0].backbone
     for backbone, support in supports.items():
@@ -55,6 +67,9 @@ def check(runs: list[Run]) -> None:
                 "the same pictures for all",
                 "run 'dvc repro'",
             )
+    for run in runs:
+        if run.folds.get("digest") != runs[0].folds.get("digest"):
+            raise DataError(f"'{run.backbone}' has other folds than '{first}'", "the same for all", "run 'dvc repro'")
 
 
 def ranked(runs: list[Run]) -> list[Run]:
@@ -62,17 +77,36 @@ def ranked(runs: list[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.metrics["accuracy"], run.metrics["log_loss"], run.backbone))
 
 
+def ranked_over_folds(runs: list[Run]) -> list[Run]:
+    """Return the best over folds first: by mean accuracy, then the lower mean log loss, then the name.
+
+    Empty where there are no folds.
+    """
+    if not runs[0].folds:
+        return []
+    return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
+
+
 def rivals(ranking: list[Run]) -> list[Run]:
     """Return the others whose interval overlaps the first one's: this test set does not set them apart."""
     return [run for run in ranking[1:] if overlap(run.interval, ranking[0].interval)]
+
+
+def rivals_over_folds(ranking: list[Run]) -> list[Run]:
+    """Return the others whose interval over folds overlaps the first one's, of a ranking over folds."""
+    return [run for run in ranking[1:] if overlap(run.fold_interval, ranking[0].fold_interval)]
 
 
 def summary(runs: list[Run]) -> dict[str, Any]:
     """Return data/metrics.json: the main metrics of each backbone, and the name of the best."""
     if any(run.backbone == BEST for run in runs):
         raise ParameterError(f"a backbone named '{BEST}'", f"another name ('{BEST}' holds the winner's)", "rename it")
-    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} for run in runs}
+    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} | _folds(run) for run in runs}
     return values | {BEST: ranked(runs)[0].backbone}
+
+
+def _folds(run: Run) -> dict[str, float]:
+    return {f"folds_{key}": run.folds[key] for key in FOLDS_SUMMARY} if run.folds else {}
 
 
 def learning_curves(runs: list[Run]) -> pd.DataFrame:
@@ -87,6 +121,12 @@ def accuracies(runs: list[Run]) -> pd.DataFrame:
     columns = ["accuracy", "accuracy_low", "accuracy_high"]
     rows = [[run.backbone, *(run.metrics[key] for key in columns)] for run in runs]
     return pd.DataFrame(rows, columns=["backbone", *columns])
+
+
+def fold_accuracies(runs: list[Run]) -> pd.DataFrame:
+    """Return the accuracy of each backbone in each fold in long form."""
+    rows = [(run.backbone, fold, found) for run in runs for fold, found in enumerate(run.folds["accuracy"])]
+    return pd.DataFrame(rows, columns=["backbone", "fold", "accuracy"])
 
 
 def counts(run: Run) -> NDArray[np.int64]:

@@ -8,7 +8,19 @@ import pytest
 
 from stages.errors import DataError
 from stages.files import write_csv, write_json
-from stages.images.prepared import ArrayWriter, array_path, batches, count_rows, read_classes, read_index, read_rows
+from stages.images.prepared import (
+    SPLITS,
+    ArrayWriter,
+    Rows,
+    array_path,
+    batches,
+    count_folds,
+    count_rows,
+    read_classes,
+    read_index,
+    read_rows,
+    selected,
+)
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((4, 4, 3), np.uint8), ((7,), np.float32), ((), np.int64)])
@@ -74,7 +86,8 @@ def test_rows_are_read_in_slices(tmp_path: Path) -> None:
 
 
 def test_index_and_classes_are_read_as_written(tmp_path: Path) -> None:
-    index = pd.DataFrame({"split": ["train"], "row": [0], "file": ["NA/1.jpg"], "label": ["NA"], "view": [0]})
+    row = {"split": "train", "row": 0, "file": "NA/1.jpg", "label": "NA", "view": 0, "fold": -1}
+    index = pd.DataFrame([row])
     write_csv(tmp_path / "index.csv", index)
     write_json(tmp_path / "classes.json", {"classes": ["001", "NA"]})
     assert read_index(tmp_path).to_dict("records") == index.to_dict("records")
@@ -88,3 +101,94 @@ def test_a_size_that_was_not_prepared_is_an_error_that_names_those_that_were(tmp
     assert array_path(tmp_path, 96, "test") == tmp_path / "96" / "test.npy"
     with pytest.raises(DataError, match=r"128 pixels are not prepared; expected one of 96, 224; add 128 to preproc"):
         array_path(tmp_path, 128, "test")
+
+
+def folded(folds: int) -> pd.DataFrame:
+    """Return the index of ten pictures of two views each, dealt to so many folds across the splits."""
+    splits = ["train"] * 5 + ["validation"] * 2 + ["test"] * 3
+    rows = [(split, f"{9 - n}.png", view, n % folds) for n, split in enumerate(splits) for view in range(2)]
+    index = pd.DataFrame(rows, columns=["split", "file", "view", "fold"])
+    index.insert(1, "row", index.groupby("split").cumcount())
+    return index
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_over_the_folds_every_picture_tests_once_chooses_once_and_trains_otherwise(count: int) -> None:
+    index = folded(count)
+    files: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for fold in range(count):
+        parts = {split: selected(index, split, fold) for split in SPLITS}
+        named = {split: set(part["file"]) for split, part in parts.items()}
+        assert set().union(*named.values()) == set(index["file"])
+        assert sum(map(len, named.values())) == 10
+        for split, part in parts.items():
+            files[split] += sorted(named[split])
+            assert part["view"].unique().tolist() == ([0, 1] if split == "train" else [0])
+        assert set(parts["test"]["fold"]) == {fold}
+        assert set(parts["validation"]["fold"]) == {(fold + 1) % count}
+    assert sorted(files["test"]) == sorted(files["validation"]) == sorted(set(index["file"]))
+    assert len(files["train"]) == (count - 2) * 10
+
+
+def test_the_main_run_has_its_splits_and_no_view_but_in_training() -> None:
+    index = folded(3)
+    chosen = {split: selected(index, split)[["row", "view"]].to_numpy().tolist() for split in SPLITS}
+    assert chosen["train"] == [[row, row % 2] for row in range(10)]
+    assert chosen["validation"] == [[0, 0], [2, 0]]
+    assert chosen["test"] == [[0, 0], [2, 0], [4, 0]]
+
+
+def test_a_folds_rows_stand_in_an_order_that_the_main_split_has_no_part_in() -> None:
+    index = folded(3)
+    other = index.assign(split=index["split"].to_numpy()[::-1])
+    for split in SPLITS:
+        files = [selected(table, split, 1)[["file", "view"]].to_numpy().tolist() for table in (index, other)]
+        assert files[0] == files[1] == sorted(files[0])
+
+
+@pytest.mark.parametrize(("folds", "count"), [([-1, -1], 0), ([0, 1, 2, 0], 3), ([4, 3, 2, 1, 0], 5)])
+def test_folds_are_counted(folds: list[int], count: int) -> None:
+    assert count_folds(pd.DataFrame({"fold": folds})) == count
+
+
+@pytest.mark.parametrize(
+    ("folds", "named"),
+    [
+        ([-1, 0, 1, 2], "-1, 0, 1, 2"),
+        ([0, 1], "0, 1"),
+        ([0, 2, 3], "0, 2, 3"),
+        (["0", "", "1"], ", 0, 1"),
+        ([], "nowhere"),
+    ],
+)
+def test_folds_that_are_not_all_there_are_one_line(folds: list[object], named: str) -> None:
+    expected = f"folds {named}; expected -1 for every picture, or 0 to K - 1 with K at least 3; run: dvc repro -f split"
+    with pytest.raises(DataError) as caught:
+        count_folds(pd.DataFrame({"fold": folds}))
+    assert str(caught.value) == expected
+
+
+def test_a_table_without_folds_is_one_line() -> None:
+    with pytest.raises(DataError, match=r"folds nowhere; expected -1 for every picture"):
+        count_folds(pd.DataFrame({"file": ["a"]}))
+
+
+def test_rows_of_several_files_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    arrays = {"train": np.arange(12).reshape(4, 3), "test": -np.arange(9).reshape(3, 3)}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    chosen = pd.DataFrame({"split": ["test", "train", "train", "test", "train"], "row": [2, 0, 3, 0, 1]})
+    rows = Rows(chosen, {name: tmp_path / f"{name}.npy" for name in arrays})
+    expected = np.stack([arrays[split][row] for split, row in chosen.to_numpy()])
+    assert len(rows) == 5
+    assert np.array_equal(rows[np.array([4, 0, 3])], expected[[4, 0, 3]])
+    assert np.array_equal(rows[1:3], expected[1:3])
+    assert [len(batch) for batch in rows.batches(2)] == [2, 2, 1]
+    assert np.array_equal(np.concatenate(list(rows.batches(2))), expected)
+
+
+def test_a_row_that_a_file_does_not_have_is_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    rows = Rows(pd.DataFrame({"split": ["test"], "row": [2]}), {"test": tmp_path / "a.npy"})
+    with pytest.raises(IndexError):
+        rows[:1]

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages.errors import ParameterError
+from stages.images.prepared import Rows
 from stages.models import heads
 from stages.models.training import HISTORY, Phase, Run, Views, callbacks, class_weights, mode, train
 
@@ -19,9 +23,14 @@ def file(tmp_path):
     return tmp_path / "features.npy", targets
 
 
+def rows(path: Path, count: int = ROWS) -> Rows:
+    return Rows(pd.DataFrame({"split": "train", "row": range(count)}), {"train": path})
+
+
 def data(file, **changes) -> tuple[Views, Views]:
     path, targets = file
-    return Views(path, targets, CLASSES, 16, seed=1, **changes), Views(path, targets, CLASSES, 16)
+    rows_of = rows(path, len(targets))
+    return Views(rows_of, targets, CLASSES, 16, seed=1, **changes), Views(rows_of, targets, CLASSES, 16)
 
 
 def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01, run: Run | None = None):
@@ -45,13 +54,25 @@ def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file) -> None:
 
 
 def test_the_last_batch_may_be_smaller(file) -> None:
-    views = Views(file[0], file[1], CLASSES, 20)
+    views = Views(rows(file[0]), file[1], CLASSES, 20)
     assert [len(views[index][0]) for index in range(len(views))] == [20, 20, 8]
 
 
-def test_rows_that_do_not_fit_their_index_are_an_error(file) -> None:
-    with pytest.raises(ValueError, match="has 48 rows, its index 47"):
-        Views(file[0], file[1][:-1], CLASSES, 16)
+def test_rows_that_do_not_fit_their_targets_are_an_error(file) -> None:
+    with pytest.raises(ValueError, match="48 rows with 47 targets"):
+        Views(rows(file[0]), file[1][:-1], CLASSES, 16)
+
+
+def test_rows_of_several_files_are_shown_as_those_of_one_would_be(file, tmp_path) -> None:
+    features = np.load(file[0])
+    np.save(tmp_path / "first.npy", features[:20])
+    np.save(tmp_path / "second.npy", features[20:])
+    places = pd.DataFrame({"split": ["test"] * 20 + ["train"] * 28, "row": [*range(20), *range(28)]})
+    apart = Views(Rows(places, {"train": tmp_path / "second.npy", "test": tmp_path / "first.npy"}),
+                  file[1], CLASSES, 16, seed=1)  # fmt: skip
+    for batch, expected in zip(apart, data(file)[0], strict=True):
+        for found, other in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(found, other)
 
 
 def test_balanced_weights_make_each_class_count_the_same() -> None:
@@ -126,7 +147,7 @@ def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path
     )
     path, targets = file
     # Validation says the opposite of training: the more is learnt, the worse it gets, on every processor.
-    opposite = Views(path, 1 - targets, CLASSES, 16)
+    opposite = Views(rows(path), 1 - targets, CLASSES, 16)
     keras.utils.set_random_seed(3)
     head, run = heads.build(recipe.head, WIDTH, CLASSES, None), Run()
     train(head, (data(file)[0], opposite), Phase("head", 4, 0.1), recipe, run, tmp_path)

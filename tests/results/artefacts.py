@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from stages import files
-from stages.evaluate import EvaluateParams, evaluate
-from stages.results.predictions import of_split
+from stages.evaluate import EvaluateParams, digest, evaluate, over_folds
+from stages.results.predictions import of_folds, of_split
 from stages.results.runs import Run
 
 POSES = ("downdog", "goddess", "plank", "tree", "warrior2")
@@ -47,6 +47,13 @@ def predictions(classes: tuple[str, ...], right: float, seed: int, per_class: in
         }
     )
     return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p:{name}" for name in classes])], axis=1)
+
+
+def folds(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Return predictions as those of so many folds: the files are dealt out in turn."""
+    dealt = table.drop(columns="split").drop_duplicates("file", ignore_index=True)
+    dealt.insert(0, "fold", np.arange(len(dealt)) % max(count, 1))
+    return dealt.sort_values(["fold", "file"], ignore_index=True)
 
 
 def history(seed: int, head: int = 14, finetune: int = 5) -> pd.DataFrame:
@@ -119,9 +126,13 @@ def splits(classes: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["file", "label", "group", "split"])
 
 
-def write_model(root: Path, backbone: str, classes: tuple[str, ...], table: pd.DataFrame, weights: str) -> None:
+def write_model(
+    root: Path, backbone: str, classes: tuple[str, ...], table: pd.DataFrame, weights: str, count: int = 0
+) -> None:
+    """Write what finetune writes; `count` folds hold the pictures of `table`, or no folds none."""
     folder = root / "data/models" / backbone
     files.write_csv(folder / "predictions.csv", table)
+    files.write_csv(folder / "folds.csv", folds(table if count else table[:0], count))
     files.write_csv(folder / "history.csv", history(zlib.crc32(backbone.encode())))
     files.write_json(folder / "provenance.json", provenance(backbone, classes, 4_700_000, weights))
 
@@ -148,13 +159,18 @@ def write_params(root: Path, backbones: list[str]) -> None:
     )
 
 
-def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, **changes: Any) -> Run:
-    """Return what compare reads about one backbone; `changes` replace what else a Run holds."""
+def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, count: int = 0, **changes: Any) -> Run:
+    """Return what compare reads about one backbone; `changes` replace what else a Run holds.
+
+    With `count` the pictures of `table` are those of so many folds, too.
+    """
     settings = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10)
     test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
     result = evaluate(test, validation, "imagenet", settings)
+    dealt = folds(table, count)
+    by_fold = over_folds(of_folds(dealt, classes), 0.95) | {"digest": digest(dealt)} if count else {}
     # As read back from a file: what is not a number is nothing.
-    metrics = json.loads(json.dumps(files._plain(result.metrics)))
+    metrics = json.loads(json.dumps(files._plain(result.metrics | ({"folds": by_fold} if count else {}))))
     values = {
         "metrics": metrics,
         "confusion": result.confusion,

@@ -18,8 +18,15 @@ def run(backbone: str = "vgg16", latency: float = 10.0, **changes: object) -> Ru
     return artefacts.run(backbone, table, TWO, **({"benchmark": artefacts.benchmark(latency, 1000)} | changes))
 
 
+def folded(backbone: str = "vgg16") -> Run:
+    table = artefacts.answers(["cat", "dog", "dog"] * 4, ["cat", "cat", "dog"] * 4, TWO)
+    return artefacts.run(backbone, table, TWO, count=4)
+
+
 def drawings(found: Run) -> list[str]:
-    return [figures.accuracy([found], 0.5), figures.cost([found]), figures.curves(found, 2.0)]
+    return [
+        figures.accuracy([found], 0.5), figures.cost([found]), figures.curves(found, 2.0), figures.folds([folded()]),
+    ]  # fmt: skip
 
 
 def texts(drawing: str) -> list[str]:
@@ -52,6 +59,17 @@ def test_two_figures_on_a_page_share_no_identifier() -> None:
     assert all(identifiers)
     assert not identifiers[0] & identifiers[1]
     assert not identifiers[0] & identifiers[2]
+
+
+def test_every_fold_is_a_dot() -> None:
+    # Each marker is drawn by one `use` of its shape; the tick of the mean is one more, and so are those of the axis.
+    def marks(count: int) -> int:
+        found = folded()
+        found.metrics["folds"]["accuracy"] = [0.5 + place / 100 for place in range(count)]
+        return sum(1 for element in ET.fromstring(figures.folds([found])).iter() if element.tag.endswith("}use"))
+
+    assert marks(7) - marks(4) == 3
+    assert {"vgg16", "scratch"} <= set(texts(figures.folds([folded("vgg16"), folded("scratch")])))
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_1$ and $", 'a"b&c', "שלום", "猫🐈", "a\x00\nb"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.results.intervals import Interval, overlap, proportion
+from stages.results.intervals import Interval, mean_over_folds, overlap, proportion
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,27 @@ def test_a_perfect_score_keeps_a_width_and_ends_at_one() -> None:
 def test_more_confidence_is_a_wider_interval() -> None:
     narrow, wide = proportion(80, 100, 0.8), proportion(80, 100, 0.99)
     assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
+
+
+def test_the_interval_over_folds_agrees_with_an_example_worked_by_hand() -> None:
+    # Mean 0.80, deviations -2, 0, 0, +1, +1 points: s² = 6e-4 / 4 = 1.5e-4. Five folds that test a third of what
+    # they train on: (1/5 + 1/3) 1.5e-4 = 8e-5, root 0.0089443. t(0.975; 4) = 2.776445 (any table of Student's t).
+    found = mean_over_folds([0.78, 0.80, 0.80, 0.81, 0.81], 1 / 3, 0.95)
+    assert found.low == pytest.approx(0.80 - 2.776445 * 0.0089443, abs=1e-6)
+    assert found.high == pytest.approx(0.80 + 2.776445 * 0.0089443, abs=1e-6)
+
+
+def test_the_interval_over_folds_is_wider_than_that_of_independent_numbers() -> None:
+    shares = [0.78, 0.80, 0.80, 0.81, 0.81]
+    plain = mean_over_folds(shares, 0.0, 0.95)
+    corrected = mean_over_folds(shares, 1 / 3, 0.95)
+    ratio = (corrected.high - corrected.low) / (plain.high - plain.low)
+    assert ratio == pytest.approx((1 + 5 / 3) ** 0.5)
+
+
+def test_equal_folds_have_no_width_and_no_end_lies_beyond_a_share() -> None:
+    assert mean_over_folds([0.75, 0.75, 0.75], 1.0, 0.95) == Interval(0.75, 0.75)
+    assert mean_over_folds([0.0, 0.5, 1.0], 1.0, 0.95) == Interval(0.0, 1.0)
 
 
 @pytest.mark.parametrize(

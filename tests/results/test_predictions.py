@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.errors import DataError
-from stages.results.predictions import of_split
+from stages.results.predictions import of_folds, of_split
 
 
 def table(**changes: object) -> pd.DataFrame:
@@ -47,3 +47,20 @@ def test_rounded_probabilities_sum_to_one_again() -> None:
 def test_a_table_that_cannot_be_scored_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         of_split(table(**changes), "test", ("cat", "dog"))
+
+
+def test_each_fold_holds_its_rows_from_fold_0_on() -> None:
+    found = of_folds(table(fold=[2, 0, 1]), ("cat", "dog"))
+    assert [fold.actual.tolist() for fold in found] == [[1], [0], [0]]
+    assert [fold.predicted.tolist() for fold in found] == [[1], [1], [0]]
+
+
+def test_an_empty_table_has_no_folds() -> None:
+    assert of_folds(table(fold=[0, 1, 2])[:0], ("cat", "dog")) == []
+
+
+def test_a_fold_without_pictures_or_with_what_cannot_be_scored_is_refused() -> None:
+    with pytest.raises(DataError, match="predictions hold no fold 1 pictures; expected at least one fold 1 picture"):
+        of_folds(table(fold=[0, 2, 2]), ("cat", "dog"))
+    with pytest.raises(DataError, match="predictions hold fold 2 probabilities that are missing, negative"):
+        of_folds(table(fold=[0, 1, 2], **{"p:cat": [0.9, 0.3, np.nan]}), ("cat", "dog"))

@@ -15,13 +15,16 @@ NOTHING_REJECTED = artefacts.audit({})
 EVIL = ("<script>alert(1)</script>", "\"quo'ted", "שלום", "👩‍🚀 猫", "x" * 200, "$x$", "a|b`c`\nd")
 
 
-def run(backbone: str, right: int = 15, wrong: int = 5, weights: str = "imagenet", reason: str = "") -> Run:
+def run(
+    backbone: str, right: int = 15, wrong: int = 5, weights: str = "imagenet", reason: str = "", folds: int = 0
+) -> Run:
     """Return a backbone with `right` and `wrong` answers about cats and dogs."""
     actual = ["cat", "dog"] * ((right + wrong) // 2)
     predicted = [name if i < right else "cat" if name == "dog" else "dog" for i, name in enumerate(actual)]
     provenance = artefacts.provenance(backbone, TWO, 1000, weights)
     provenance["weights"]["reason"] = reason
-    return artefacts.run(backbone, artefacts.answers(actual, predicted, TWO), TWO, provenance=provenance)
+    table = artefacts.answers(actual, predicted, TWO)
+    return artefacts.run(backbone, table, TWO, count=folds, provenance=provenance)
 
 
 def page(*runs: Run, classes: tuple[str, ...] = TWO, audit: dict[str, object] = NOTHING_REJECTED) -> str:
@@ -162,6 +165,54 @@ def test_a_class_without_test_pictures_has_no_recall() -> None:
     classes = ("cat", "dog", "fox")
     found = artefacts.run("a", artefacts.answers(["cat", "dog"], ["cat", "fox"], classes), classes)
     assert f"fox 0 {DASH}" in text(page(found, classes=classes))
+
+
+def over_folds(backbone: str, accuracy: float, mean: float) -> Run:
+    """Return a backbone right so often in the main run and, give or take a point, in each of four folds."""
+    found = run(backbone, round(100 * accuracy), 100 - round(100 * accuracy), folds=4)
+    found.metrics["folds"] |= {
+        "accuracy": [mean - 0.01, mean, mean, mean + 0.01],
+        "accuracy_mean": mean,
+        "accuracy_sd": 0.008,
+        "accuracy_mean_low": mean - 0.022,
+        "accuracy_mean_high": mean + 0.022,
+        "macro_f1_mean": 0.75,
+        "log_loss_mean": 0.5,
+    }
+    return found
+
+
+def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_pictures() -> None:
+    found = text(page(over_folds("a", 0.9, 0.80), over_folds("b", 0.86, 0.83), over_folds("c", 0.4, 0.42)))
+    assert "Over 4 folds b has the highest mean accuracy of all: 83.0 % (95 % interval 80.8 % to 85.2 %)." in found
+    assert "On the test pictures of the ranking above a is right most often." in found
+    assert "The folds do not set it apart from a: the intervals overlap." in found
+    assert f"1 b 2 83.0 % 80.8{DASH}85.2 % 0.8 % 0.750 0.500 2 a 1 80.0 % 77.8{DASH}82.2 % 0.8 %" in found
+    assert "Each of 100 pictures is tested once" in found
+
+
+def test_a_first_place_in_both_rankings_and_a_clear_one_have_their_own_words() -> None:
+    both = text(page(over_folds("a", 0.9, 0.9), over_folds("b", 0.8, 0.8)))
+    assert "On the test pictures of the ranking above" not in both
+    assert "No other backbone\N{RIGHT SINGLE QUOTATION MARK}s interval over the folds overlaps its own." in both
+    three = [over_folds(name, 0.9, 0.9) for name in "abc"]
+    assert "The folds do not set it apart from any of the other 2 backbones" in text(page(*three))
+    alone = text(page(over_folds("a", 0.9, 0.9)))
+    assert "a has a mean accuracy: 90.0 %" in alone
+
+
+def test_folds_stand_in_the_markdown_too() -> None:
+    markdown = report.markdown([over_folds("a", 0.9, 0.80), over_folds("b", 0.86, 0.83)])
+    assert "### Over 4 folds" in markdown
+    assert "| 1 | `b` | 2 | 83.0 % | 80.8 % to 85.2 % | 0.8 % | 0.750 | 0.500 |\n| 2 | `a` | 1 | 80.0 %" in markdown
+    assert "The folds do not set `b` apart from `a`: the intervals overlap." in markdown
+    clear = report.markdown([over_folds("a", 0.9, 0.5), over_folds("b", 0.86, 0.83)])
+    assert "No other backbone's interval over the folds overlaps that of `b`." in clear
+
+
+def test_without_folds_nothing_is_said_of_them() -> None:
+    assert "fold" not in text(page(run("a"), run("b")))
+    assert "fold" not in report.markdown([run("a"), run("b")])
 
 
 def test_the_pictures_are_counted_by_class_and_split() -> None:

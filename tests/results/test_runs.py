@@ -48,6 +48,62 @@ def test_backbones_scored_on_other_pictures_are_not_compared() -> None:
         runs.check([one, other])
 
 
+def folded(backbone: str, accuracies: list[float], log_loss: float = 1.0) -> runs.Run:
+    """Return a backbone that is right in three folds as often as `accuracies` say."""
+    table = artefacts.answers(["cat", "dog", "dog"], ["cat", "dog", "dog"], TWO)
+    found = artefacts.run(backbone, table, TWO, count=3)
+    mean = sum(accuracies) / 3
+    folds = found.folds | {"accuracy": accuracies, "accuracy_mean": mean, "log_loss_mean": log_loss}
+    folds |= {"accuracy_mean_low": mean - 0.05, "accuracy_mean_high": mean + 0.05}
+    return artefacts.run(backbone, table, TWO, metrics=found.metrics | {"folds": folds})
+
+
+def test_the_ranking_over_folds_is_by_mean_accuracy_then_log_loss_then_name() -> None:
+    found = [
+        folded("d", [0.4, 0.5, 0.6]),
+        folded("c", [0.8] * 3, 0.9),
+        folded("b", [0.8] * 3, 0.4),
+        folded("a", [0.8] * 3, 0.9),
+    ]
+    assert [run.backbone for run in runs.ranked_over_folds(found)] == ["b", "a", "c", "d"]
+    assert runs.ranked_over_folds([scored("a", 0.7)]) == []
+
+
+def test_rivals_over_folds_are_those_whose_interval_overlaps_the_best_ones() -> None:
+    ranking = runs.ranked_over_folds([folded("a", [0.8] * 3), folded("b", [0.72] * 3), folded("c", [0.69] * 3)])
+    assert [run.backbone for run in runs.rivals_over_folds(ranking)] == ["b"]
+
+
+def test_the_summary_holds_mean_and_spread_only_where_there_are_folds() -> None:
+    found = runs.summary([folded("a", [0.5, 0.6, 0.7])])["a"]
+    assert tuple(found) == (*runs.SUMMARY, "folds_accuracy_mean", "folds_accuracy_sd")
+    assert found["folds_accuracy_mean"] == pytest.approx(0.6)
+
+
+def test_backbones_with_other_folds_are_not_compared() -> None:
+    table = artefacts.answers(["cat", "dog", "dog"], ["cat", "cat", "dog"], TWO)
+    three, same, none = (artefacts.run(name, table, TWO, count=count) for name, count in (("a", 3), ("b", 3), ("c", 0)))
+    moved = artefacts.run(
+        "d", table.assign(file=table["file"].map({"0.jpg": "1.jpg", "1.jpg": "0.jpg", "2.jpg": "2.jpg"})), TWO, count=3
+    )
+    runs.check([three, same])
+    for other in (none, moved):
+        with pytest.raises(DataError, match=f"'{other.backbone}' has other folds than 'a'; expected the same for all"):
+            runs.check([three, other])
+
+
+def test_accuracies_in_each_fold_are_long() -> None:
+    found = runs.fold_accuracies([folded("a", [0.5, 0.6, 0.7]), folded("b", [0.1, 0.2, 0.3])])
+    assert found.to_numpy().tolist() == [
+        ["a", 0, 0.5],
+        ["a", 1, 0.6],
+        ["a", 2, 0.7],
+        ["b", 0, 0.1],
+        ["b", 1, 0.2],
+        ["b", 2, 0.3],
+    ]
+
+
 def test_learning_curves_are_long_with_the_backbone_first() -> None:
     found = runs.learning_curves([scored("a", 0.7), scored("b", 0.8)])
     assert list(found) == ["backbone", "phase", "epoch", "accuracy", "val_accuracy", "loss", "val_loss"]
