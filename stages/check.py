@@ -22,6 +22,7 @@ from stages.models.engine import EngineParams
 from stages.models.recipe import Recipe
 from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
+from stages.results.audit import AuditParams
 from stages.split import SplitParams
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "weights": WeightsParams,
     "features": EngineParams,
     "finetune": Recipe,
+    "audit": AuditParams,
     "evaluate": EvaluateParams,
     "benchmark": BenchmarkParams,
 }

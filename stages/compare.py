@@ -3,7 +3,7 @@
     python -m stages.compare
 
 Reads what evaluate, benchmark and finetune wrote for each backbone of params.yaml, and for no other,
-and writes data/metrics.json, data/plots and data/report.
+and writes data/metrics.json, data/plots and the report.
 """
 
 import logging
@@ -38,7 +38,7 @@ def declared() -> list[str]:
 
 def require(backbones: list[str]) -> None:
     """Raise DataError that names every missing artefact and the command that makes them."""
-    needed = {AUDIT: "ingest", SPLITS: "split"}
+    needed = {AUDIT: "audit", SPLITS: "split"}
     for backbone in backbones:
         for name in ("metrics.json", "confusion.csv"):
             needed[EVALUATIONS / backbone / name] = f"evaluate@{backbone}"
@@ -95,7 +95,8 @@ def main() -> None:
     runs.check(found)
     summary = runs.summary(found)
     splits = files.read_csv(SPLITS, text=("label", "split"))
-    page, markdown = report.page(found, splits, files.read_json(AUDIT)), report.markdown(found)
+    audit = files.read_json(AUDIT)
+    page, markdown = report.page(found, splits, audit), report.markdown(found, audit)
 
     files.write_json(METRICS, summary)
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))

@@ -16,10 +16,10 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator
 
-from stages.errors import DataError, run
+from stages.errors import run
 from stages.files import read_csv, replacing_folder, write_csv, write_json
 from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
-from stages.images.decoding import Picture, UnusableError, decode, strict_pillow
+from stages.images.decoding import decode_accepted, strict_pillow
 from stages.images.parallel import in_order
 from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles, read_rows
 from stages.params import Section, Tuple, load, seed
@@ -141,7 +141,7 @@ def _writer(folder: Path, side: int, split: str, jobs: list[Job]) -> ArrayWriter
 
 def _prepared(job: Job, raw: Path, params: PreprocessParams, number: int) -> list[Pixels]:
     """Return for each size the picture and its views, shape (views + 1, side, side, 3)."""
-    picture = _decoded(raw, job.file)
+    picture = decode_accepted(raw / job.file)
     digest = picture.digest() if job.views else ""
     views = [draw(params.augmentation, number, digest, view) for view in range(1, job.views + 1)]
     arrays = []
@@ -149,16 +149,6 @@ def _prepared(job: Job, raw: Path, params: PreprocessParams, number: int) -> lis
         square = squared(picture.image, side, params.fit)
         arrays.append(np.stack([square, *(apply(view, square, params.augmentation.fill) for view in views)]))
     return arrays
-
-
-def _decoded(raw: Path, file: str) -> Picture:
-    try:
-        return decode((raw / file).read_bytes())
-    except (OSError, UnusableError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(
-            f"'{raw / file}' cannot be read ({reason})", "the picture that ingest accepted", "run: dvc repro -f ingest"
-        ) from error
 
 
 def squared(image: Image.Image, side: int, fit: str) -> Pixels:

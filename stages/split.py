@@ -18,15 +18,13 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError, run
 from stages.files import read_csv, write_csv
-from stages.images.prepared import DROPPED, SPLITS
+from stages.images.prepared import DROPPED, FEW, SPLITS
 from stages.params import Section, load, seed
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT_TABLE = Path("data/splits.csv")
 LEAKS = Path("data/leaks.csv")
 
-# A class with fewer training pictures than this is hardly learnt, and its recall says little.
-FEW = 10
 # From the side that must stay clean to the one that loses a picture least.
 _STRICTEST = ("test", "validation", "train")
 

@@ -40,17 +40,19 @@ FAULTS: dict[str, dict[str, Any]] = {
     "missing": {"data": {"source": "nowhere"}},
     "single class": {"data": {"source": "one_class"}},
 }
+AUDIT = "data/report/audit.html"
 # What two clones must agree on to the last byte.
 SAME = (
-    "data/manifest.csv", "data/rejects.csv", "data/audit.json", "data/raw", "data/splits.csv", "data/prepared",
-    "data/weights", "data/features", "data/models", "data/evaluations", "data/metrics.json", "data/plots",
+    "data/manifest.csv", "data/rejects.csv", "data/raw", "data/quarantine", "data/splits.csv", "data/leaks.csv",
+    "data/prepared", "data/weights", "data/features", "data/probes", "data/audit.json", "data/suspects.csv", AUDIT,
+    "data/models", "data/evaluations", "data/metrics.json", "data/plots",
 )  # fmt: skip
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 
 
 def stages(backbone: str, *left_out: str) -> set[str]:
     """Return the stages of a backbone, without those `left_out`."""
-    own = {"weights", "features", "finetune", "evaluate", "benchmark"}
+    own = {"weights", "features", "probe", "finetune", "evaluate", "benchmark"}
     return {f"{stage}@{backbone}" for stage in own.difference(left_out)}
 
 
@@ -64,6 +66,7 @@ class Changes:
     metrics: dict[str, Any]
     html: str
     markdown: str
+    audit: str
     again: Done
     tracked: list[str]
     dropout: Done
@@ -98,7 +101,7 @@ class Sharing:
 def live_through_changes(clone: Clone) -> Changes:
     start = clone.dvc("repro")
     files, metrics = clone.digests(*SAME), json.loads(clone.text("data/metrics.json"))
-    html, markdown = clone.text(HTML), clone.text(MARKDOWN)
+    html, markdown, audit = clone.text(HTML), clone.text(MARKDOWN), clone.text(AUDIT)
     clone.commit("first run")
     tracked = clone.git("ls-files", "data").split()
     again = clone.dvc("repro")
@@ -123,7 +126,7 @@ def live_through_changes(clone: Clone) -> Changes:
     clone.set({"preprocess": {"augmentation": {"rotation": 30}}})
     augmentation = clone.dvc("repro")
     return Changes(
-        clone, start, files, metrics, html, markdown, again, tracked, dropout, experiments, workspace, history,
+        clone, start, files, metrics, html, markdown, audit, again, tracked, dropout, experiments, workspace, history,
         line, removed, removed_metrics, removed_html, augmentation,
     )  # fmt: skip
 
@@ -186,7 +189,7 @@ def sharing(stories: tuple[Changes, Sharing]) -> Sharing:
 
 def test_the_first_run_runs_every_stage_and_makes_every_artefact(changes: Changes) -> None:
     assert changes.start.code == 0, changes.start.errors
-    assert changes.start.ran == {"check", "ingest", "split", "preprocess", "compare"}.union(*map(stages, BOTH))
+    assert changes.start.ran == {"check", "ingest", "split", "preprocess", "audit", "compare"}.union(*map(stages, BOTH))
     for name in BOTH:
         assert f"data/models/{name}/model.keras" in changes.files
         assert {"metrics.json", "confusion.csv", "calibration.csv"} == {
@@ -216,8 +219,9 @@ def test_random_weights_are_said_wherever_a_number_stands(changes: Changes) -> N
 
 
 def test_the_page_asks_no_network_for_anything(changes: Changes) -> None:
-    # References within the page, as figures have them, begin with #.
-    assert not re.findall(r"""(?:src|srcset|href|action|poster)\s*=\s*["']?(?!["']?#)|url\((?!#)""", changes.html)
+    # References within the page, as figures have them, begin with #; the audit lies beside it.
+    fetched = r"""(?:src|srcset|href|action|poster)\s*=\s*["']?(?!["']?#|audit\.html"|data:image/)|url\((?!#)"""
+    assert not re.findall(fetched, changes.html + changes.audit)
     assert not re.findall(r"<(?:script|link|iframe|object|embed)|@import", changes.html)
 
 
@@ -243,17 +247,17 @@ def test_a_second_run_runs_nothing(changes: Changes) -> None:
 
 def test_another_dropout_computes_no_features(changes: Changes) -> None:
     assert changes.dropout.code == 0, changes.dropout.errors
-    trained = (stages(name, "weights", "features") for name in BOTH)
+    trained = (stages(name, "weights", "features", "probe") for name in BOTH)
     assert changes.dropout.ran == {"check", "compare"}.union(*trained)
 
 
 def test_another_line_of_one_backbone_leaves_the_others_alone(changes: Changes) -> None:
     assert changes.line.code == 0, changes.line.errors
-    assert {"finetune@scratch", "compare"} <= changes.line.ran <= {"check", "compare"} | stages("scratch")
+    assert {"finetune@scratch", "compare"} <= changes.line.ran <= {"check", "audit", "compare"} | stages("scratch")
 
 
 def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(changes: Changes) -> None:
-    assert changes.removed.ran == {"check", "compare"}, changes.removed.errors
+    assert changes.removed.ran == {"check", "audit", "compare"}, changes.removed.errors
     assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best"}
     assert "scratch" not in changes.removed_html
     assert (changes.clone.folder / "data/models/scratch/model.keras").exists()
@@ -262,6 +266,7 @@ def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(chan
 def test_another_augmentation_prepares_and_trains_anew_from_the_same_pictures(changes: Changes) -> None:
     assert changes.augmentation.code == 0, changes.augmentation.errors
     anew = stages("mobilenet_v3_small", "weights")
+    # The features of the pictures themselves stay as they are, so the probe finds the same: no audit.
     assert changes.augmentation.ran == {"check", "preprocess", "compare"} | anew
 
 
@@ -274,7 +279,7 @@ def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing, name: str
 
 
 def test_a_new_backbone_leaves_the_others_alone(sharing: Sharing) -> None:
-    assert sharing.added.ran == {"check", "compare"}.union(*map(stages, OTHERS))
+    assert sharing.added.ran == {"check", "audit", "compare"}.union(*map(stages, OTHERS))
     assert set(sharing.added_metrics) == {*BOTH, *OTHERS, "best"}
 
 

@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from stages.errors import DataError
 
 # Formats by Pillow's name, and the suffix of each. MPO is a JPEG with further pictures behind it.
 SUFFIXES = {
@@ -113,6 +116,17 @@ def decode(data: bytes, limits: Limits | None = None) -> Picture:
     with _open(data) as image:
         mode = image.mode
         return Picture(_decoded(image), name, mode)
+
+
+def decode_accepted(file: Path) -> Picture:
+    """Return a picture that ingest kept. Raise DataError when it is no longer there, or no longer whole."""
+    try:
+        return decode(file.read_bytes())
+    except (OSError, UnusableError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DataError(
+            f"'{file}' cannot be read ({reason})", "the picture that ingest accepted", "run: dvc repro -f ingest"
+        ) from error
 
 
 def _open(data: bytes) -> Image.Image:

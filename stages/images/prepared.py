@@ -26,6 +26,8 @@ from stages.files import read_csv, read_json
 SPLITS = ("train", "validation", "test")
 # In the column `split` of a picture that is in none of them: left out because of a leak in the source's split.
 DROPPED = "dropped"
+# A class with fewer training pictures than this is hardly learnt, and its recall says little.
+FEW = 10
 # One fold tests, one chooses, and one at least must be left to train on.
 _LEAST_FOLDS = 3
 

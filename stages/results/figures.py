@@ -1,31 +1,16 @@
-"""Figures of the report as inline SVG: the same bytes for the same numbers, readable in light and dark.
+"""Figures of the comparison."""
 
-Text and axes take the colour of the page (`currentColor`) and its font. Text stays text, which keeps
-the figures small and lets the browser show any script.
-"""
-
-import io
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from stages.errors import one_line
+from stages.results.drawing import BLUE, INK, ORANGE, PURPLE, new_figure, percent, short, style, svg
 from stages.results.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Stands for `currentColor`, which Matplotlib does not know.
-_INK = "#010203"
-_TRAINING, _VALIDATION, _CHOSEN = "#9a8fb8", "#2f7fc1", "#d9822b"
-_SVG = "{http://www.w3.org/2000/svg}"
-_LONGEST_NAME = 24
+_TRAINING, _VALIDATION, _CHOSEN = PURPLE, BLUE, ORANGE
 # Costs that differ by more than this factor are drawn on a logarithmic axis.
 _WIDE = 8
 
@@ -35,21 +20,21 @@ def accuracy(ranking: list[Run], largest_class: float) -> str:
 
     `largest_class` is the accuracy of always answering the class with the most test pictures.
     """
-    with _style():
-        figure = _figure(5.4, 0.7 + 0.3 * len(ranking))
+    with style():
+        figure = new_figure(5.4, 0.7 + 0.3 * len(ranking))
         axes = figure.subplots()
         for place, run in enumerate(ranking):
             colour = _CHOSEN if place == 0 else _VALIDATION
             axes.plot(run.interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot(run.metrics["accuracy"], place, "o", color=colour, markersize=6)
-        axes.axvline(largest_class, color=_INK, linewidth=1, linestyle=(0, (2, 3)), alpha=0.6)
-        axes.set_yticks(range(len(ranking)), [_short(run.backbone) for run in ranking], parse_math=False)
+        axes.axvline(largest_class, color=INK, linewidth=1, linestyle=(0, (2, 3)), alpha=0.6)
+        axes.set_yticks(range(len(ranking)), [short(run.backbone) for run in ranking], parse_math=False)
         axes.set_ylim(len(ranking) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        _percent(axes.xaxis)
+        percent(axes.xaxis)
         axes.set_xlabel("test accuracy (dotted: always the largest class)")
-        return _svg(figure, "accuracy", "Accuracy of each backbone with its interval; the table above has the numbers.")
+        return svg(figure, "accuracy", "Accuracy of each backbone with its interval; the table above has the numbers.")
 
 
 def folds(ranking: list[Run]) -> str:
@@ -82,8 +67,8 @@ def cost(ranking: list[Run]) -> str:
     from matplotlib.ticker import LogLocator, NullLocator
 
     latencies = [run.benchmark["latency_ms_median"] for run in ranking]
-    with _style():
-        figure = _figure(5.4, 3.4)
+    with style():
+        figure = new_figure(5.4, 3.4)
         axes = figure.subplots()
         for place, (run, latency) in enumerate(zip(ranking, latencies, strict=True), start=1):
             colour = _CHOSEN if place == 1 else _VALIDATION
@@ -100,18 +85,18 @@ def cost(ranking: list[Run]) -> str:
         else:
             axes.set_xlim(0, 1.1 * max(latencies))
         axes.grid()
-        _percent(axes.yaxis)
+        percent(axes.yaxis)
         axes.set_xlabel("latency of one picture, ms")
         axes.set_ylabel("test accuracy")
-        return _svg(
+        return svg(
             figure, "cost", "Accuracy against latency; each point carries its rank, the table above the numbers."
         )
 
 
 def curves(run: Run, top_loss: float) -> str:
     """Draw the accuracy and loss of one backbone over its epochs; a line marks where fine-tuning begins."""
-    with _style():
-        figure = _figure(3.6, 3.0, layout=None)
+    with style():
+        figure = new_figure(3.6, 3.0, layout=None)
         # Fixed margins, so that the panels of all backbones line up.
         upper, lower = figure.subplots(
             2, sharex=True, gridspec_kw={"left": 0.19, "right": 0.99, "bottom": 0.14, "top": 0.98, "hspace": 0.16}
@@ -119,13 +104,13 @@ def curves(run: Run, top_loss: float) -> str:
         _pair(upper, run.history, "accuracy")
         _pair(lower, run.history, "loss")
         upper.set_ylim(0, 1.02)
-        _percent(upper.yaxis)
+        percent(upper.yaxis)
         lower.set_ylim(0, top_loss)
         lower.set_xlabel("epoch")
         figure.align_ylabels()
         lower.xaxis.get_major_locator().set_params(integer=True)
         _mark_phases((upper, lower), run.history)
-        return _svg(figure, f"curves {run.backbone}", f"Learning curves of {run.backbone}: accuracy above, loss below.")
+        return svg(figure, f"curves {run.backbone}", f"Learning curves of {run.backbone}: accuracy above, loss below.")
 
 
 def top_of_losses(runs: list[Run]) -> float:
@@ -155,87 +140,3 @@ def _mark_phases(panels: tuple["Axes", ...], history: pd.DataFrame) -> None:
     panels[0].annotate(
         "fine-tuning", (start, 0.03), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points"
     )
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw with Matplotlib's own defaults, whatever the user's are, and ours over them."""
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(
-            {
-                "svg.fonttype": "none",
-                "font.family": "DejaVu Sans",
-                "font.size": 9,
-                "text.color": _INK,
-                "axes.labelcolor": _INK,
-                "axes.edgecolor": _INK,
-                "axes.linewidth": 0.6,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.axisbelow": True,
-                "xtick.color": _INK,
-                "ytick.color": _INK,
-                "grid.color": _INK,
-                "grid.alpha": 0.13,
-                "grid.linewidth": 0.7,
-                "lines.linewidth": 1.5,
-                "text.parse_math": False,
-                "axes.formatter.use_mathtext": False,
-                "axes.unicode_minus": False,
-            }
-        )
-        yield
-
-
-def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
-    """Return an empty figure; `width` and `height` in inches of 72 points."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout=layout)
-
-
-def _percent(axis: Any) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-
-
-def _short(name: str) -> str:
-    """Return a name that leaves room for the figure; the tables hold it in full."""
-    name = one_line(name)
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-
-
-def _svg(figure: "Figure", salt: str, label: str) -> str:
-    """Return the figure as an `<svg>` element for HTML, with `label` for those who cannot see it."""
-    import matplotlib as mpl
-
-    mpl.rcParams["svg.hashsalt"] = salt
-    target = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings():
-        # The browser has fonts for scripts that Matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(target, format="svg", transparent=True, metadata=nothing)
-    return _inline(target.getvalue(), one_line(label))
-
-
-def _inline(document: str, label: str) -> str:
-    """Return Matplotlib's document without prologue, sizes and names that nothing refers to."""
-    ET.register_namespace("", _SVG.strip("{}"))
-    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ET.fromstring(document)  # noqa: S314 (written by Matplotlib a line ago)
-    used = set(re.findall(r"#([\w-]+)", document))
-    for parent in list(root.iter()):
-        if parent.attrib.get("id") not in used:
-            parent.attrib.pop("id", None)
-        for child in [child for child in parent if child.tag in (f"{_SVG}metadata", f"{_SVG}style")]:
-            parent.remove(child)
-    width = float(root.attrib.pop("width").removesuffix("pt"))
-    root.attrib.pop("height")
-    root.attrib.update({"role": "img", "aria-label": label, "style": f"width: {width / 72 * 96:.0f}px"})
-    text = ET.tostring(root, encoding="unicode")
-    return re.sub(r"\n\s*", "\n", text).replace(_INK, "currentColor")

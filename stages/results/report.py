@@ -1,34 +1,25 @@
-"""The report: one HTML page that needs no network, and a short Markdown text for a pull request.
+"""The report: one HTML page that needs no network, and a short Markdown text for a pull request."""
 
-Names of classes, backbones and files are other people's text. The page shows them escaped
-(Jinja's autoescape) and isolated from the direction of the text around them (`<bdi>`); the Markdown
-shows them as code.
-"""
-
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from stages.errors import one_line
 from stages.results import figures
+from stages.results.findings import Finding, findings
+from stages.results.pages import render
 from stages.results.runs import Run, counts, ranked, ranked_over_folds, rivals, rivals_over_folds, shares
 
 # From here on a grid of all classes is too large to read, and the most frequent confusions are listed instead.
 _LARGEST_GRID = 20
 _LONGEST_LIST = 15
-# Stands where nothing is known.
-_UNKNOWN = "\N{EN DASH}"
 _SPLITS = ("train", "validation", "test")
 
 
 def page(runs: list[Run], splits: pd.DataFrame, audit: Mapping[str, Any]) -> str:
-    """Return comparison.html. `splits` has columns label and split; `audit` is what ingest counted."""
+    """Return comparison.html. `splits` has columns label and split; `audit` is data/audit.json."""
     ranking, by_folds = ranked(runs), ranked_over_folds(runs)
     top_loss = figures.top_of_losses(runs)
     return _render(
@@ -44,27 +35,25 @@ def page(runs: list[Run], splits: pd.DataFrame, audit: Mapping[str, Any]) -> str
         pictures=_pictures(splits, ranking[0].classes),
         splits=_SPLITS,
         audit=audit,
+        findings=misleading(audit),
     )
 
 
-def markdown(runs: list[Run]) -> str:
+def markdown(runs: list[Run], audit: Mapping[str, Any]) -> str:
     """Return comparison.md."""
-    return _render("comparison.md.j2", ranked(runs))
+    return _render("comparison.md.j2", ranked(runs), findings=misleading(audit))
+
+
+def misleading(audit: Mapping[str, Any]) -> list[Finding]:
+    """Return what the audit found that changes how the comparison is to be read."""
+    return [finding for finding in findings(audit) if finding.misleads]
 
 
 def _render(template: str, ranking: list[Run], **values: Any) -> str:
     """Fill a template with the ranking, the verdict on it, and `values`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(percent=_percent, figures=_figures, millions=_millions, code=_code, share=_share)
     by_folds = ranked_over_folds(ranking)
-    return environment.get_template(template).render(
+    return render(
+        template,
         ranking=ranking,
         rivals=rivals(ranking),
         places={run.backbone: place for place, run in enumerate(ranking, start=1)},
@@ -117,37 +106,3 @@ def _pictures(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:
     """Return the number of pictures of each class in each split."""
     table = pd.crosstab(splits["label"], splits["split"]).reindex(index=classes, columns=_SPLITS, fill_value=0)
     return {name: [int(number) for number in row] for name, row in zip(classes, table.to_numpy(), strict=True)}
-
-
-def _percent(value: float | None) -> str:
-    """Return a share as a percentage with one decimal; nothing known is a dash."""
-    return _UNKNOWN if value is None else f"{100 * value:.1f} %"
-
-
-def _share(value: float) -> str:
-    """Return a share as a percentage for a confidence: 0.95 is 95 %."""
-    return f"{100 * value:g} %"
-
-
-def _figures(value: float | None) -> str:
-    """Return a measured number with three significant digits and no exponent."""
-    if value is None:
-        return _UNKNOWN
-    digits = 2 - int(np.floor(np.log10(abs(value)))) if value else 2
-    return f"{value:,.{min(max(digits, 0), 6)}f}"
-
-
-def _millions(value: float | None) -> str:
-    """Return a count in millions."""
-    return _UNKNOWN if value is None else f"{_figures(value / 1e6)} M"
-
-
-def _code(name: object) -> str:
-    """Return a name as a Markdown code span that stays one cell of a table, whatever it holds.
-
-    https://github.github.com/gfm/#code-spans: the fence is longer than any run of backticks inside.
-    """
-    text = one_line(str(name)).replace("|", "\\|")
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    padding = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{padding}{text}{padding}{fence}"

@@ -137,13 +137,28 @@ def write_model(
     files.write_json(folder / "provenance.json", provenance(backbone, classes, 4_700_000, weights))
 
 
-def audit(reasons: dict[str, int], copies: int = 0) -> dict[str, Any]:
-    return {
+def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return data/audit.json of pictures with which nothing is wrong, but for `reasons` and `changes`."""
+    reasons = reasons or {}
+    pairs = {"groups": 0, "pictures": 0}
+    values = {
         "accepted": 440,
         "rejected": sum(reasons.values()),
         "reasons": reasons,
-        "copies": {"groups": copies, "pictures": 2 * copies},
+        "classes": 5,
+        "pictures": dict.fromkeys(POSES, 88),
+        "splits": {"train": 220, "validation": 110, "test": 110, "dropped": 0},
+        "smallest_class_training_pictures": 44,
+        "small_classes": {},
+        "imbalance": 1.0,
+        "exact_copies": pairs,
+        "near_copies": pairs | {"under_two_labels": 0},
+        "conflicts": pairs,
+        "leaks": pairs,
+        "outliers": dict.fromkeys(("dark", "light", "blurry", "low_information", "odd_aspect_ratio"), 0),
+        "suspects": {"pictures": 0, "share": 0.0, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
     }
+    return values | changes
 
 
 def write_data(root: Path, classes: tuple[str, ...], reasons: dict[str, int]) -> None:

@@ -5,13 +5,13 @@ from html.parser import HTMLParser
 
 import pytest
 
-from stages.results import report
+from stages.results import pages, report
 from stages.results.runs import Run
 from tests.results import artefacts
 
 TWO = ("cat", "dog")
 DASH = "\N{EN DASH}"
-NOTHING_REJECTED = artefacts.audit({})
+NOTHING_WRONG = artefacts.audit()
 EVIL = ("<script>alert(1)</script>", "\"quo'ted", "שלום", "👩‍🚀 猫", "x" * 200, "$x$", "a|b`c`\nd")
 
 
@@ -27,7 +27,7 @@ def run(
     return artefacts.run(backbone, table, TWO, count=folds, provenance=provenance)
 
 
-def page(*runs: Run, classes: tuple[str, ...] = TWO, audit: dict[str, object] = NOTHING_REJECTED) -> str:
+def page(*runs: Run, classes: tuple[str, ...] = TWO, audit: dict[str, object] = NOTHING_WRONG) -> str:
     return report.page(list(runs), artefacts.splits(classes), audit)
 
 
@@ -71,18 +71,19 @@ def test_several_rivals_are_listed_and_all_of_them_counted() -> None:
     a, b, c, d = run("a", 90, 10), run("b", 88, 12), run("c", 86, 14), run("d", 20, 80)
     assert "apart from b and c: the intervals overlap." in text(page(a, b, c, d))
     assert "apart from any of the other 2 backbones: the intervals overlap." in text(page(a, b, c))
-    assert "apart from `b` and `c`: the intervals overlap." in report.markdown([a, b, c, d])
+    assert "apart from `b` and `c`: the intervals overlap." in report.markdown([a, b, c, d], NOTHING_WRONG)
 
 
 def test_a_clear_winner_and_a_single_backbone_have_their_own_words() -> None:
     assert "No other backbone\N{RIGHT SINGLE QUOTATION MARK}s interval overlaps its own." in text(
         page(run("a", 95, 5), run("b", 40, 60))
     )
-    assert "No other backbone's interval overlaps its own." in report.markdown([run("a", 95, 5), run("b", 40, 60)])
+    markdown = report.markdown([run("a", 95, 5), run("b", 40, 60)], NOTHING_WRONG)
+    assert "No other backbone's interval overlaps its own." in markdown
     alone = text(page(run("a")))
     assert "a is right on 75.0 % of 20 test pictures" in alone
     assert "overlap" not in alone
-    assert "**`a`** is right on 75.0 %" in report.markdown([run("a")])
+    assert "**`a`** is right on 75.0 %" in report.markdown([run("a")], NOTHING_WRONG)
 
 
 def test_random_weights_are_said_first_with_how_many_and_why() -> None:
@@ -93,14 +94,14 @@ def test_random_weights_are_said_first_with_how_many_and_why() -> None:
     assert "1 of 3 backbones carry random weights because: no network (a)." in found
     assert "1 of 3 backbones carry random weights because: params.yaml asks for them (b)." in found
     assert html.index("must not be used") < html.index("is right most often")
-    markdown = report.markdown(runs)
+    markdown = report.markdown(runs, NOTHING_WRONG)
     assert markdown.index("must not be used to choose") < markdown.index("is right most often")
     assert "1 of 3 backbones carry random weights: `no network`." in markdown
 
 
 def test_published_weights_need_no_banner() -> None:
     assert "must not be used" not in page(run("a"))
-    assert "must not be used" not in report.markdown([run("a")])
+    assert "must not be used" not in report.markdown([run("a")], NOTHING_WRONG)
 
 
 def test_the_page_fetches_nothing_and_runs_nothing() -> None:
@@ -108,7 +109,7 @@ def test_the_page_fetches_nothing_and_runs_nothing() -> None:
     reader = Reader()
     reader.feed(html)
     assert not {"script", "link", "img", "iframe", "object"} & reader.tags
-    assert all(reference.startswith("#") for reference in reader.fetched)
+    assert {reference for reference in reader.fetched if not reference.startswith("#")} == {"audit.html"}
     assert not re.search(r"url\((?!#)|@import", html)
     assert "default-src 'none'" in html
 
@@ -131,7 +132,7 @@ def test_every_name_is_shown_as_text_whatever_it_holds() -> None:
 
 def test_names_in_markdown_stay_in_their_cell() -> None:
     table = artefacts.answers(list(EVIL), list(EVIL), EVIL)
-    lines = report.markdown([artefacts.run(name, table, EVIL) for name in EVIL]).splitlines()
+    lines = report.markdown([artefacts.run(name, table, EVIL) for name in EVIL], NOTHING_WRONG).splitlines()
     rows = [line for line in lines if re.match(r"\| \d", line)]
     assert len(rows) == len(EVIL)
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {12}
@@ -222,8 +223,10 @@ def test_the_pictures_are_counted_by_class_and_split() -> None:
 
 
 def test_what_was_left_out_is_counted_with_its_reason_the_most_frequent_first() -> None:
-    found = text(page(run("a"), audit=artefacts.audit({"cannot be read": 2, "too small": 5}, copies=3)))
-    assert "6 of them are copies of one another (groups: 3)" in found
+    copies = {"groups": 3, "pictures": 6}
+    audit = artefacts.audit({"cannot be read": 2, "too small": 5}, exact_copies=copies)
+    found = text(page(run("a"), audit=audit))
+    assert "Groups of exact copies: 3, of near copies: 0; a group lies on one side of the split." in found
     assert "Files rejected: 7; data/rejects.csv names them." in found
     assert found.index("too small") < found.index("cannot be read")
 
@@ -235,9 +238,29 @@ def test_what_was_not_measured_is_a_dash() -> None:
     assert html.count(f"<td>{DASH}</td>") == 3
 
 
+def test_what_the_audit_found_is_repeated_where_it_changes_the_reading() -> None:
+    audit = artefacts.audit(
+        {"broken": 3},
+        leaks={"groups": 1, "pictures": 2},
+        small_classes={"<b>cat": 4},
+        exact_copies={"groups": 3, "pictures": 6},
+        suspects={"pictures": 40, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
+    )
+    html = page(run("a"), audit=audit)
+    found, markdown = text(html), report.markdown([run("a")], audit)
+    assert "1 class has too few training pictures to be learnt: <b>cat (4); add pictures" in found
+    assert "1 class has too few training pictures to be learnt: `<b>cat (4)`; add pictures" in markdown
+    for said in (found, markdown):
+        assert "2 pictures with a copy on another side of the split that the source brought" in said
+        assert "40 labels (10.0 %) that networks doubt" in said
+        assert "3 files left out" not in said
+    assert html.index("Read the numbers with this in mind") < html.index("is right on")
+    assert "in mind" not in page(run("a"))
+
+
 def test_the_same_input_gives_the_same_bytes() -> None:
     assert page(run("a")) == page(run("a"))
-    assert report.markdown([run("a")]) == report.markdown([run("a")])
+    assert report.markdown([run("a")], NOTHING_WRONG) == report.markdown([run("a")], NOTHING_WRONG)
 
 
 @pytest.mark.parametrize(
@@ -245,4 +268,4 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     [(None, DASH), (0, "0.00"), (0.01234, "0.0123"), (3.2149, "3.21"), (22.04, "22.0"), (1234.5, "1,234")],
 )
 def test_measured_numbers_have_three_significant_digits(value: float | None, expected: str) -> None:
-    assert report._figures(value) == expected
+    assert pages.figures(value) == expected

@@ -1,0 +1,113 @@
+"""Stage audit: what is wrong with the pictures, for people, for `dvc metrics diff`, and as a list of doubtful labels.
+
+Writes data/report/audit.html, data/audit.json and data/suspects.csv. Removes nothing: what is to be left
+out stands in data.exclude.
+"""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages import files, params
+from stages.errors import DataError, run
+from stages.results.audit import NO_SUSPECTS, AuditParams, Probes, Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST = Path("data/manifest.csv")
+REJECTS = Path("data/rejects.csv")
+QUARANTINE = Path("data/quarantine")
+SPLIT_TABLE = Path("data/splits.csv")
+LEAKS = Path("data/leaks.csv")
+RAW = Path("data/raw")
+PROBES = Path("data/probes")
+AUDIT = Path("data/audit.json")
+SUSPECTS = Path("data/suspects.csv")
+PAGE = Path("data/report/audit.html")
+
+_TEXT = (
+    "file", "path", "label", "reason", "group", "split", "sha256", "pixels_sha256", "source_split", "source_group",
+    "phash", "format", "mode", "action",
+)  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+def read_tables(near_duplicates: int | None) -> Tables:
+    """Return what ingest and split wrote."""
+    from stages.results.audit import with_copies
+
+    manifest = files.read_csv(MANIFEST, text=_TEXT)
+    splits = files.read_csv(SPLIT_TABLE, text=_TEXT)
+    return Tables(
+        with_copies(manifest.merge(splits[["file", "split"]], on="file", validate="one_to_one"), near_duplicates),
+        files.read_csv(REJECTS, text=_TEXT),
+        files.read_csv(QUARANTINE / "index.csv", text=_TEXT),
+        files.read_csv(LEAKS, text=_TEXT),
+    )
+
+
+def read_probes(backbones: list[str]) -> Probes:
+    """Return the averaged predictions of those of `backbones` that are to judge the labels.
+
+    One table at a time is in memory beside the sum.
+    """
+    import pandas as pd
+
+    from stages.results.audit import taking_part
+
+    facts = {backbone: files.read_json(PROBES / backbone / "probe.json") for backbone in backbones}
+    chosen, weights = taking_part(facts)
+    if not chosen:
+        return Probes({}, weights, pd.DataFrame(columns=["file", "label"]))
+    names = _probabilities(chosen[0])
+    total = names.drop(columns=["file", "label"])
+    for backbone in chosen[1:]:
+        other = _probabilities(backbone)
+        if list(other.columns) != list(names.columns) or not other["file"].equals(names["file"]):
+            raise DataError(
+                f"the probe of '{backbone}' predicts other pictures or classes than that of '{chosen[0]}'",
+                "the same for all",
+                "run 'dvc repro'",
+            )
+        total += other.drop(columns=["file", "label"])
+    averaged = names[["file", "label"]].join(total / len(chosen))
+    return Probes({backbone: facts[backbone]["accuracy"] for backbone in chosen}, weights, averaged)
+
+
+def _probabilities(backbone: str) -> "pd.DataFrame":
+    return files.read_csv(PROBES / backbone / "probabilities.csv", text=("file", "label"))
+
+
+def declared() -> list[str]:
+    """Return the backbones of params.yaml, in its order."""
+    return [str(backbone) for backbone in params.lookup(params.read(), "backbones")]
+
+
+def main() -> None:
+    """Audit the pictures."""
+    from stages.results import audit, audit_page, findings
+
+    settings = params.load(AuditParams, "audit")
+    near_duplicates: Any = params.lookup(params.read(), "data.near_duplicates")
+    try:
+        tables, probes = read_tables(near_duplicates), read_probes(declared())
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no {error.filename}", "the tables of ingest and split, and a probe of every backbone", "run 'dvc repro'"
+        ) from error
+    suspects = audit.suspects(tables.manifest, probes) if len(probes.table) else NO_SUSPECTS
+    numbers = audit.numbers(tables, suspects, probes, settings)
+    page = audit_page.page(tables, numbers, suspects, settings, audit_page.Folders(RAW, QUARANTINE))
+
+    files.write_csv(SUSPECTS, suspects)
+    files.write_json(AUDIT, numbers)
+    files.write_text(PAGE, page)
+    for finding in findings.findings(numbers):
+        _log.warning("%s", finding)
+    _log.info("%d pictures audited; %s", numbers["accepted"], PAGE)
+
+
+if __name__ == "__main__":
+    run(main)

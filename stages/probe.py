@@ -1,0 +1,135 @@
+"""Stage `probe@B`: predict each picture from the backbone's frozen features, by fits that never saw it.
+
+Writes `data/probes/B/`: probabilities.csv (file, label, a column p:<class> for each class; sorted by
+file) and probe.json (accuracy of these predictions, and what they rest on). Costs seconds, trains no
+network: stage audit finds doubtful labels with it.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages import files, params
+from stages.errors import DataError, run
+from stages.images.prepared import read_index
+from stages.results.linear_probe import ProbeParams
+from stages.results.predictions import PREFIX
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+PREPARED = Path("data/prepared")
+SPLIT_TABLE = Path("data/splits.csv")
+WEIGHTS = Path("data/weights")
+FEATURES = Path("data/features")
+PROBES = Path("data/probes")
+
+# Features in memory at a time, beside the reduced ones.
+_BATCH_BYTES = 32 << 20
+
+_log = logging.getLogger(__name__)
+
+
+def pictures(index: "pd.DataFrame", splits: "pd.DataFrame") -> "pd.DataFrame":
+    """Return split, row, file, label and group of each picture itself (view 0), sorted by file."""
+    own = index.loc[index["view"] == 0, ["split", "row", "file", "label"]]
+    return own.merge(splits[["file", "group"]], on="file", validate="one_to_one").sort_values("file", ignore_index=True)
+
+
+def read_features(folder: Path, table: "pd.DataFrame") -> "Iterator[NDArray[np.float32]]":
+    """Yield the features of the pictures of `table`, (n, width), in its order, some megabytes at a time.
+
+    Each batch opens the files anew: what stays mapped counts as this process's memory.
+    """
+    import numpy as np
+
+    width = np.load(folder / f"{table['split'].iloc[0]}.npy", mmap_mode="r", allow_pickle=False).shape[1]
+    size = max(1, _BATCH_BYTES // (4 * width))
+    for start in range(0, len(table), size):
+        part = table.iloc[start : start + size]
+        batch = np.empty((len(part), width), np.float32)
+        for split in part["split"].unique():
+            here = (part["split"] == split).to_numpy()
+            array = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+            batch[here] = array[part["row"].to_numpy()[here]]
+        yield batch
+
+
+def probe(
+    table: "pd.DataFrame", folder: Path, wanted: int, seed: int, threads: int
+) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Return the predictions for the pictures of `table` from the features in `folder`, and numbers about them."""
+    import numpy as np
+    import pandas as pd
+    from threadpoolctl import threadpool_limits
+
+    from stages.results import linear_probe
+
+    labels, classes = pd.factorize(table["label"], sort=True)
+    groups, _ = pd.factorize(table["group"])
+    folds = linear_probe.usable_folds(labels, groups, wanted)
+    with threadpool_limits(threads):
+        features = linear_probe.reduced(lambda: read_features(folder, table), seed)
+        found = linear_probe.out_of_fold(features, labels, groups, folds, seed)
+    known = ~np.isnan(found).any(axis=1)
+    predictions = _with_probabilities(table.iloc[np.flatnonzero(known)], found[known], list(classes))
+    right = found[known].argmax(axis=1) == labels[known]
+    return predictions, {
+        "accuracy": float(right.mean()) if len(right) else None,
+        "pictures": len(right),
+        "left_out": int((~known).sum()),
+        "folds": folds,
+    }
+
+
+def _with_probabilities(table: "pd.DataFrame", found: "NDArray[np.float64]", classes: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+
+    columns = pd.DataFrame(found, columns=[PREFIX + name for name in classes], index=table.index)
+    return table[["file", "label"]].join(columns).reset_index(drop=True)
+
+
+def _nothing(table: "pd.DataFrame") -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Return what stands for the predictions of a backbone that has no frozen features."""
+    import numpy as np
+
+    classes = sorted(table["label"].unique())
+    empty = _with_probabilities(table.iloc[:0], np.empty((0, len(classes))), classes)
+    return empty, {"accuracy": None, "pictures": 0, "left_out": len(table), "folds": 0}
+
+
+def main() -> None:
+    """Probe the backbone named on the command line."""
+    settings = params.parse(ProbeParams, {"folds": params.lookup(params.read(), "audit.folds")}, "audit")
+    seed, threads = params.seed(), params.threads()
+    backbone = params.named_backbone()
+    try:
+        facts = files.read_json(WEIGHTS / backbone / "backbone.json")
+        table = pictures(read_index(PREPARED), files.read_csv(SPLIT_TABLE, text=("file", "label", "group")))
+        if facts["frozen"]:
+            predictions, numbers = probe(table, FEATURES / backbone, settings.folds, seed, threads)
+        else:
+            _log.info("%s: nothing is frozen, so there is nothing to probe", backbone)
+            predictions, numbers = _nothing(table)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no {error.filename}", f"the features of '{backbone}'", f"run 'dvc repro features@{backbone}'"
+        ) from error
+    source = facts["weights"]["source"]
+    with files.replacing_folder(PROBES / backbone) as folder:
+        files.write_csv(folder / "probabilities.csv", predictions)
+        files.write_json(folder / "probe.json", numbers | {"frozen": facts["frozen"], "weights": source})
+    if numbers["accuracy"] is not None:
+        _log.info(
+            "%s: a linear probe is right on %.3f of %d pictures, weights: %s",
+            backbone, numbers["accuracy"], numbers["pictures"], source,
+        )  # fmt: skip
+    if facts["frozen"] and numbers["left_out"]:
+        _log.warning("%s: %d pictures are of classes too small to be held out", backbone, numbers["left_out"])
+
+
+if __name__ == "__main__":
+    run(main)
