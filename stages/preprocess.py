@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 from pydantic import Field, field_validator
 
-from stages.errors import run
+from stages.errors import DataError, run
 from stages.files import read_csv, replacing_folder, write_csv, write_json
 from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
 from stages.images.decoding import decode_accepted, strict_pillow

@@ -79,9 +79,9 @@ def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
     Unlike `group` it leaves out what only the source puts together. `limit` is data.near_duplicates.
     """
-    from stages.images.duplicates import with_groups
+    from stages.images.duplicates import groups
 
-    return manifest.assign(near=with_groups(manifest.assign(source_group=""), limit)["group"])
+    return manifest.assign(near=groups(manifest.assign(source_group=""), limit))
 
 
 def exact_copies(manifest: pd.DataFrame) -> pd.DataFrame:

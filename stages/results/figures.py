@@ -42,22 +42,22 @@ def folds(ranking: list[Run]) -> str:
 
     `ranking` is by the mean over folds, the best on top.
     """
-    with _style():
-        figure = _figure(5.4, 0.7 + 0.3 * len(ranking))
+    with style():
+        figure = new_figure(5.4, 0.7 + 0.3 * len(ranking))
         axes = figure.subplots()
         for place, run in enumerate(ranking):
             colour = _CHOSEN if place == 0 else _VALIDATION
             found = run.folds["accuracy"]
             axes.plot(run.fold_interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt", alpha=0.45)
             axes.plot(found, [place] * len(found), "o", color=colour, markersize=5, markeredgewidth=0, alpha=0.7)
-            axes.plot(run.folds["accuracy_mean"], place, "|", color=_INK, markersize=12, markeredgewidth=1.5)
-        axes.set_yticks(range(len(ranking)), [_short(run.backbone) for run in ranking], parse_math=False)
+            axes.plot(run.folds["accuracy_mean"], place, "|", color=INK, markersize=12, markeredgewidth=1.5)
+        axes.set_yticks(range(len(ranking)), [short(run.backbone) for run in ranking], parse_math=False)
         axes.set_ylim(len(ranking) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-        _percent(axes.xaxis)
+        percent(axes.xaxis)
         axes.set_xlabel("accuracy (dot: one fold; tick: mean)")
-        return _svg(
+        return svg(
             figure, "folds", "Accuracy of each backbone in each fold, with the mean; the table above has the numbers."
         )
 

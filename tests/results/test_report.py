@@ -203,17 +203,17 @@ def test_a_first_place_in_both_rankings_and_a_clear_one_have_their_own_words() -
 
 
 def test_folds_stand_in_the_markdown_too() -> None:
-    markdown = report.markdown([over_folds("a", 0.9, 0.80), over_folds("b", 0.86, 0.83)])
+    markdown = report.markdown([over_folds("a", 0.9, 0.80), over_folds("b", 0.86, 0.83)], NOTHING_WRONG)
     assert "### Over 4 folds" in markdown
     assert "| 1 | `b` | 2 | 83.0 % | 80.8 % to 85.2 % | 0.8 % | 0.750 | 0.500 |\n| 2 | `a` | 1 | 80.0 %" in markdown
     assert "The folds do not set `b` apart from `a`: the intervals overlap." in markdown
-    clear = report.markdown([over_folds("a", 0.9, 0.5), over_folds("b", 0.86, 0.83)])
+    clear = report.markdown([over_folds("a", 0.9, 0.5), over_folds("b", 0.86, 0.83)], NOTHING_WRONG)
     assert "No other backbone's interval over the folds overlaps that of `b`." in clear
 
 
 def test_without_folds_nothing_is_said_of_them() -> None:
     assert "fold" not in text(page(run("a"), run("b")))
-    assert "fold" not in report.markdown([run("a"), run("b")])
+    assert "fold" not in report.markdown([run("a"), run("b")], NOTHING_WRONG)
 
 
 def test_the_pictures_are_counted_by_class_and_split() -> None:
