@@ -99,7 +99,7 @@ def _folds(
 
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if np.bincount(labels).max() < folds:
+    if min(np.bincount(labels).max(), len(np.unique(groups))) < folds:
         return
     dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():

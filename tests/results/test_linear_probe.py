@@ -1,0 +1,93 @@
+"""The linear probe predicts each picture without having seen it, whatever the scale and width of its features."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stages.results.linear_probe import out_of_fold, reduced, usable_folds
+
+LABELS = np.repeat([0, 1, 2], 20)
+ALONE = np.arange(60)
+
+
+def separable(width: int = 8, scale: float = 1.0) -> NDArray[np.float32]:
+    """Return features of 60 pictures whose three classes lie apart."""
+    random = np.random.default_rng(1)
+    features = random.standard_normal((60, width)) + 4 * random.standard_normal((3, width))[LABELS]
+    return (scale * features).astype(np.float32)
+
+
+def standard(features: NDArray[np.float32], size: int = 60) -> NDArray[np.float32]:
+    def read() -> Iterator[NDArray[np.float32]]:
+        return (features[start : start + size] for start in range(0, len(features), size))
+
+    return reduced(read, seed=3)
+
+
+def accuracy(found: NDArray[np.float64], labels: NDArray[np.int64] = LABELS) -> float:
+    return float((found.argmax(axis=1) == labels).mean())
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e6])
+@pytest.mark.parametrize("width", [8, 3000])
+def test_classes_that_lie_apart_are_told_apart_whatever_the_scale_and_the_width(scale: float, width: int) -> None:
+    features = standard(separable(width, scale))
+    assert features.shape == (60, min(width, 2048))
+    assert float((features**2).sum(axis=1).mean()) == pytest.approx(1, rel=0.1)
+    found = out_of_fold(features, LABELS, ALONE, 5, seed=3)
+    assert accuracy(found) == 1
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_features_may_come_in_batches_of_any_size() -> None:
+    whole = standard(separable(3000))
+    np.testing.assert_allclose(standard(separable(3000), 7), whole, atol=1e-6)
+
+
+def test_a_feature_that_never_varies_and_one_that_hardly_does_do_no_harm() -> None:
+    features = separable()
+    features[:, 0] = 5
+    features[:, 1] = 1 + 1e-6 * np.arange(60)
+    found = standard(features)
+    assert np.isfinite(found).all()
+    assert np.abs(found[:, :2]).max() < 0.01
+    assert np.isfinite(standard(np.ones((60, 4), np.float32))).all()
+
+
+def test_nothing_is_learnt_from_a_copy_of_the_same_group() -> None:
+    random = np.random.default_rng(0)
+    # Ten groups of six copies; which class a group has is chance, so a copy alone would give it away.
+    labels = np.repeat(np.tile([0, 1], 5), 6)
+    features = standard(np.repeat(random.standard_normal((10, 50)), 6, axis=0).astype(np.float32), 60)
+    together = out_of_fold(features, labels, np.repeat(np.arange(10), 6), 5, seed=3)
+    apart = out_of_fold(features, labels, ALONE, 5, seed=3)
+    assert accuracy(apart, labels) == 1
+    assert accuracy(together, labels) < 0.8
+
+
+def test_pictures_of_a_class_that_is_one_group_are_not_predicted() -> None:
+    groups = ALONE.copy()
+    groups[LABELS == 2] = 99
+    found = out_of_fold(standard(separable()), LABELS, groups, usable_folds(LABELS, groups, 5), seed=3)
+    assert np.isnan(found[LABELS == 2]).all()
+    assert np.isfinite(found[LABELS != 2]).all()
+
+
+def test_nothing_is_predicted_where_nothing_can_be_held_out() -> None:
+    labels, features = np.array([0, 1]), np.eye(2, dtype=np.float32)
+    assert np.isnan(out_of_fold(features, labels, np.array([0, 1]), 2, seed=3)).all()
+    assert np.isnan(out_of_fold(separable(), LABELS, np.zeros(60, np.int64), 2, seed=3)).all()
+
+
+def test_there_are_never_more_folds_than_the_smallest_class_has_groups() -> None:
+    assert usable_folds(LABELS, ALONE, 5) == 5
+    assert usable_folds(LABELS, ALONE // 7, 5) == 3
+    assert usable_folds(LABELS, ALONE // 20, 5) == 2
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    first = out_of_fold(standard(separable(3000)), LABELS, ALONE, 5, seed=3)
+    assert (out_of_fold(standard(separable(3000)), LABELS, ALONE, 5, seed=3) == first).all()
+    assert (out_of_fold(standard(separable(3000)), LABELS, ALONE, 5, seed=4) != first).any()
