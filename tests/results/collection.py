@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from stages import files
-from stages.images.duplicates import perceptual_hash, with_groups
+from stages.images.duplicates import groups, perceptual_hash
 
 FINE = {"dark": 0.9, "light": 0.9, "blurry": 0.9, "low_information": 0.9, "odd_aspect_ratio": 0.9}
 
@@ -98,7 +98,8 @@ class Collection:
 
     def write(self, near_duplicates: int | None = 16) -> None:
         """Write the tables of ingest and split."""
-        manifest = with_groups(pd.DataFrame(self.rows), near_duplicates)
+        manifest = pd.DataFrame(self.rows)
+        manifest["group"] = groups(manifest, near_duplicates)
         leaking = manifest[manifest["path"].isin(self.actions)]
         splits = manifest[["file", "label", "group"]].assign(split=self.parts, fold=-1)
         (self.data / "quarantine").mkdir(parents=True, exist_ok=True)
