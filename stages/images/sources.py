@@ -40,7 +40,8 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
         _require_distinct(found)
         yield sorted(found, key=lambda item: item.path), sorted(rejects, key=lambda item: item.path)
     finally:
-        shutil.rmtree(scratch)
+        # What cannot be removed now is cleared by the next run, and must not hide why this one failed.
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def local_path(source: str) -> Path | None:
