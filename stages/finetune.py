@@ -131,13 +131,17 @@ def fold_predictions(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(inputs.seed)
-    _, part, history = _fit(inputs, keras_engine.load(inputs.weights / keras_engine.BACKBONE), checkpoints)
+    head, part, history = _fit(inputs, keras_engine.load(inputs.weights / keras_engine.BACKBONE), checkpoints)
     tested = inputs.selected("test")
     log.info(
         "fold %s: best epoch %d of %d, %d pictures to train on, %d predicted",
         inputs.fold, history.best_epoch, len(history.rows), inputs.selected("train")["file"].nunique(), len(tested),
     )  # fmt: skip
-    return _table(tested, "fold", inputs.classes, _predict(part, inputs, "test"))
+    table = _table(tested, "fold", inputs.classes, _predict(part, inputs, "test"))
+    for model in (head, part):
+        if model.compiled:
+            keras_engine.release(model)
+    return table
 
 
 def _fit(inputs: Inputs, backbone: "keras.Model", checkpoints: Path) -> "tuple[keras.Model, keras.Model, Run]":

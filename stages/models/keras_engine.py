@@ -82,6 +82,16 @@ def load(path: Path) -> keras.Model:
     return keras.models.load_model(path, compile=False)
 
 
+def release(model: keras.Model) -> None:
+    """Free the memory of a trained network that is not used again.
+
+    TensorFlow keeps the graph of a training step for as long as the process lives, and by its handles the
+    variables: an empty value in each is what lets go of them.
+    """
+    for variable in [*model.variables, *model.optimizer.variables]:
+        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=tf.zeros((), variable.dtype))
+
+
 def forward(folder: Path, precision: str) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
     """Return a function from raw pictures (n, size, size, 3) to the frozen part's outputs, by TensorFlow.
 

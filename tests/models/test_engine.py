@@ -103,3 +103,13 @@ def test_features_that_overflow_are_one_line(tmp_path) -> None:
         extract(
             tmp_path / "pictures.npy", tmp_path / "out", lambda batch: {"features": np.full((len(batch), 2), np.inf)}, 2
         )
+
+
+def test_a_released_network_holds_no_memory_even_where_something_holds_its_variables() -> None:
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5)])
+    network.compile("adam", "mse")
+    network.fit(np.zeros((2, 4)), np.zeros((2, 3)), verbose=0)
+    variables = [*network.variables, *network.optimizer.variables]
+    assert sum(int(np.size(variable.value.numpy())) for variable in variables) > 3 * 15
+    keras_engine.release(network)
+    assert {np.shape(variable.value.numpy()) for variable in variables} == {()}
