@@ -120,9 +120,32 @@ def _holds(line: object, path: list[str]) -> bool:
     return True
 
 
+def missing_source(params: Mapping[str, Any]) -> list[UserError]:
+    """Return the fault of a `data.source` that is not there: DVC would stop at it with a message of its own.
+
+    What DVC itself brings (`dvc add`, `dvc import-url`) may come yet.
+    """
+    data = params.get("data")
+    source = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(source, str) or not source or "://" in source:
+        return []
+    path = Path(source)
+    if path.exists() or path.with_name(f"{path.name}.dvc").exists():
+        return []
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return [
+        ParameterError(
+            f"data.source = {shown(source)} does not exist",
+            "a folder, an archive or a table of pictures",
+            nearest(path.name, beside) or "correct the path",
+            "data.source",
+        )
+    ]
+
+
 def main() -> None:
     """Check params.yaml; write `data/checked.txt` when it is valid."""
-    found = faults(read())
+    found = faults(read()) + missing_source(read())
     if found:
         raise GroupedUserError(found)
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")

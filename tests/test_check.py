@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.check import SECTIONS, TOP, faults, main
+from stages.check import SECTIONS, TOP, faults, main, missing_source
 from stages.errors import ParameterError
 from stages.models.backbones import resolve
 from stages.params import read
@@ -323,6 +323,7 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_command_writes_the_same_bytes_for_any_valid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / SHIPPED["data"]["source"]).mkdir(parents=True)
     done = check(tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     written = (tmp_path / "data" / "checked.txt").read_bytes()
@@ -335,7 +336,8 @@ def test_the_command_writes_the_same_bytes_for_any_valid_file(tmp_path: Path, mo
 
 
 def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Path) -> None:
-    text = yaml.safe_dump(edited({"seed": -1, "finetune.epochs": "x", "backbones.vgg16": {"hed": {}}}))
+    faulty = {"seed": -1, "finetune.epochs": "x", "backbones.vgg16": {"hed": {}}, "data.source": "pictuers"}
+    text = yaml.safe_dump(edited(faulty))
     (tmp_path / "params.yaml").write_text(text)
     done = check(tmp_path)
     assert done.returncode == 1
@@ -344,8 +346,24 @@ def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Pat
         "params.yaml: seed = -1",
         "params.yaml: finetune.epochs = 'x'",
         "params.yaml: unknown key 'backbones.vgg16.hed'",
+        "params.yaml: data.source = 'pictuers' does not exist",
     ]
     assert not (tmp_path / "data").exists()
+
+
+def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (fault,) = missing_source({"data": {"source": f"{tmp_path}/pictuers"}})
+    assert fault.received == f"data.source = '{tmp_path}/pictuers' does not exist"
+    assert fault.remedy == "did you mean 'pictures'?"
+
+
+@pytest.mark.parametrize("source", ["{0}/pictures", "{0}/imported", "https://example.org/pictures.zip", "", 7, ABSENT])
+def test_a_source_that_is_there_or_may_come_or_is_at_fault_otherwise_is_not(tmp_path: Path, source: object) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "imported.dvc").touch()
+    data = {} if source is ABSENT else {"source": source.format(tmp_path) if isinstance(source, str) else source}
+    assert missing_source({"data": data}) == []
 
 
 def test_check_and_results_load_no_network_library() -> None:

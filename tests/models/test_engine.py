@@ -36,6 +36,19 @@ def test_without_a_gpu_openvino_computes_in_what_the_processor_has(monkeypatch) 
     assert chosen.precision in {"float32", "bfloat16"}
 
 
+@pytest.mark.parametrize(("tiles", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_bfloat16_is_chosen_where_the_processor_multiplies_tiles_in_it(monkeypatch, tiles, precision) -> None:
+    class Core:
+        def get_property(self, *_: str) -> list[str]:
+            return ["FP32", "BF16", "FP16"]
+
+    monkeypatch.setattr(engine, "has_gpu", lambda: False)
+    monkeypatch.setattr(engine, "multiplies_in_bfloat16", lambda: tiles)
+    monkeypatch.setattr("openvino.Core", Core)
+    assert choose(params(), 1).precision == precision
+    assert choose(params("openvino", "bfloat16"), 1).precision == "bfloat16"
+
+
 def test_with_a_gpu_tensorflow_computes_in_mixed_precision(monkeypatch) -> None:
     monkeypatch.setattr(engine, "has_gpu", lambda: True)
     assert choose(params(), 1) == Choice("tensorflow", "bfloat16", 1)
