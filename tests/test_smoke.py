@@ -235,9 +235,9 @@ def test_a_broken_picture_is_left_out_by_name_and_copies_stay_together(changes: 
     assert len({row["split"] for row in copies}) == 1
 
 
-def test_git_keeps_what_compare_writes_and_dvc_the_rest(changes: Changes) -> None:
+def test_git_keeps_metrics_plots_and_report_and_dvc_the_rest(changes: Changes) -> None:
     kept = {name for name in changes.tracked if not name.endswith(".gitignore")}
-    assert {name.split("/")[1] for name in kept} == {"metrics.json", "plots", "report"}
+    assert {name.split("/")[1] for name in kept} == {"audit.json", "metrics.json", "plots", "report"}
 
 
 def test_a_second_run_runs_nothing(changes: Changes) -> None:
