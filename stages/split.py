@@ -227,7 +227,7 @@ def _report(table: pd.DataFrame, leaking: pd.DataFrame) -> None:
     if len(leaking):
         groups = leaking["group"].nunique()
         log.warning(
-            "%d pictures in %d groups of copies lie on two sides of the source's own split: see %s",
+            "%d pictures, copies of one another in %d groups, lie on two sides of the source's own split: see %s",
             len(leaking), groups, LEAKS,
         )  # fmt: skip
     for label, count in table.loc[table["split"] == "train", "label"].value_counts().sort_index().items():

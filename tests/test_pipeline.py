@@ -99,7 +99,7 @@ def test_git_keeps_metrics_plots_and_report() -> None:
         if isinstance(out, dict)
         for path, settings in out.items()
     }
-    assert options == dict.fromkeys(["data/audit.json", *ARTEFACTS["compare"]], {"cache": False})
+    assert options == {path: {"cache": False} for path in ("data/audit.json", *ARTEFACTS["compare"])}
 
 
 @each_stage
