@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.results.linear_probe import out_of_fold, reduced, usable_folds
 
@@ -39,6 +41,14 @@ def test_classes_that_lie_apart_are_told_apart_whatever_the_scale_and_the_width(
     found = out_of_fold(features, LABELS, ALONE, 5, seed=3)
     assert accuracy(found) == 1
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_wide_features_of_few_pictures_predict_as_fits_on_all_their_columns_do() -> None:
+    features = standard(np.random.default_rng(5).standard_normal((60, 300)).astype(np.float32))
+    training, held_out = next(iter(StratifiedGroupKFold(5, shuffle=True, random_state=3).split(LABELS, LABELS, ALONE)))
+    model = LogisticRegression(C=30.0, max_iter=1000).fit(features[training], LABELS[training])
+    expected = model.predict_proba(features[held_out])
+    np.testing.assert_allclose(out_of_fold(features, LABELS, ALONE, 5, seed=3)[held_out], expected, atol=2e-3)
 
 
 def test_features_may_come_in_batches_of_any_size() -> None:
