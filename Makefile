@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: help repro test lint figures clean
+.PHONY: help repro test bench lint figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -20,6 +20,9 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests with coverage
 	pytest --cov --cov-report=term
+
+bench: .venv/.synced  ## measure how the first stages grow with the number of pictures (minutes, 2 GB of disk)
+	python benchmarks/intake.py
 
 lint: .venv/.synced  ## Ruff, mypy, import-linter
 	ruff check .
