@@ -37,7 +37,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = Clone.of_project(tmp_path_factory.mktemp("interrupted") / "project")
     draw(clone.folder / "pictures")
-    clone.set({"data": {"source": "pictures"}, "preprocess": {"sizes": [96], "views": 2}})
+    clone.set({"data": {"source": "pictures"}, "preprocess": {"sizes": [96], "views": 20}})
     clone.backbones("scratch: {input_size: 96}")
     clone.commit("start")
     return clone

@@ -55,7 +55,7 @@ def test_a_table_in_the_folder_is_watched_with_its_pictures(clone: Clone) -> Non
     ingested(clone)
     lay_out(clone.folder / "pictures", {"labels.csv": f"{rows}gone.jpg,tree\n".encode()})
     assert ingested(clone).ran == {"ingest"}
-    assert clone.text("data/rejects.csv") == "path,reason\ngone.jpg,missing file: No such file or directory\n"
+    assert clone.text("data/rejects.csv") == "path,label,reason\ngone.jpg,,missing file: No such file or directory\n"
     lay_out(clone.folder / "pictures", {"plank/1.jpg": picture(98)})
     assert "pictures" in changed(clone)
 
