@@ -1,5 +1,6 @@
 """The stages weights, features, finetune and benchmark on a small prepared data set, each by its own code."""
 
+import random
 import shutil
 import sys
 from dataclasses import replace
@@ -87,6 +88,16 @@ def inputs_of(name: str) -> finetune.Inputs:
 def stage(module, name: str, monkeypatch) -> None:
     monkeypatch.setattr(sys, "argv", [module.__name__, name])
     module.main()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _generator_of_its_own():
+    """Give Keras a generator of seeds that no thread of another test, such as those of Prefect, draws from."""
+    own = random.Random()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras.src.utils.rng_utils.random", own)
+        patch.setattr("keras.src.random.seed_generator.python_random", own)
+        yield
 
 
 @pytest.fixture(scope="module")
