@@ -80,11 +80,6 @@ def _probabilities(backbone: str) -> "pd.DataFrame":
     return files.read_csv(PROBES / backbone / "probabilities.csv", text=("file", "label"))
 
 
-def declared() -> list[str]:
-    """Return the backbones of params.yaml, in its order."""
-    return [str(backbone) for backbone in params.lookup(params.read(), "backbones")]
-
-
 def main() -> None:
     """Audit the pictures."""
     from stages.results import audit, audit_page, findings
@@ -92,7 +87,7 @@ def main() -> None:
     settings = params.load(AuditParams, "audit")
     near_duplicates: Any = params.lookup(params.read(), "data.near_duplicates")
     try:
-        tables, probes = read_tables(near_duplicates), read_probes(declared())
+        tables, probes = read_tables(near_duplicates), read_probes(params.declared_backbones())
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", "the tables of ingest and split, and a probe of every backbone", "run 'dvc repro'"

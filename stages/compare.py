@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages import files, params
-from stages.errors import DataError, ParameterError, run
+from stages.errors import DataError, run
 
 if TYPE_CHECKING:
     from stages.results.runs import Run
@@ -26,14 +26,6 @@ PLOTS = Path("data/plots")
 REPORT = Path("data/report")
 
 _log = logging.getLogger(__name__)
-
-
-def declared() -> list[str]:
-    """Return the backbones of params.yaml, in its order."""
-    backbones = params.lookup(params.read(), "backbones")
-    if not isinstance(backbones, dict) or not backbones:
-        raise ParameterError(f"backbones = {backbones!r}", "a mapping with at least one backbone", "add one")
-    return [str(backbone) for backbone in backbones]
 
 
 def require(backbones: list[str]) -> None:
@@ -89,7 +81,7 @@ def main() -> None:
     """Compare all declared backbones."""
     from stages.results import report, runs
 
-    backbones = declared()
+    backbones = params.declared_backbones()
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)

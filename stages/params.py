@@ -146,6 +146,14 @@ def threads(path: Path = FILE) -> int:
     return common(read(path)).threads
 
 
+def declared_backbones(path: Path = FILE) -> list[str]:
+    """Return the backbones of params.yaml, in its order. Raise ParameterError unless there is one at least."""
+    backbones = lookup(read(path), "backbones")
+    if not isinstance(backbones, Mapping) or not backbones:
+        raise ParameterError(f"backbones = {shown(backbones)}", "a mapping with at least one backbone", "add one")
+    return [str(backbone) for backbone in backbones]
+
+
 def named_backbone(path: Path = FILE) -> str:
     """Return the backbone named on the command line. Raise ParameterError unless it is one that is declared."""
     declared = list(map(str, read(path).get("backbones") or {}))

@@ -28,7 +28,7 @@ def begun(pattern: str, file: str = "*") -> Callable[[Path], bool]:
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "pictures wait": begun("raw", ".waiting/7"),
     "the manifest is there": lambda folder: (folder / "data/manifest.csv").exists(),
-    "DVC keeps what ingest made": lambda folder: any((folder / ".dvc/cache/files/md5").glob("*/*")),
+    "DVC keeps what ingest made": lambda folder: any((folder / ".dvc/cache/files/md5").glob("*/*.dir")),
     "views are being drawn": begun("prepared", "*/train.npy"),
 }
 

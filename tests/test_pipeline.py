@@ -205,6 +205,8 @@ def needed(stage: str) -> set[str]:
             found.add(second.value)
         if name in {"seed", "threads"} and not arguments:
             found.add(name)
+        if name == "declared_backbones":
+            found.add("backbones")
         if name == "resolve" and second is not None:
             found.add("backbones.${key}")
     return found

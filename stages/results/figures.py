@@ -9,6 +9,7 @@ from stages.results.runs import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _TRAINING, _VALIDATION, _CHOSEN = PURPLE, BLUE, ORANGE
 # Costs that differ by more than this factor are drawn on a logarithmic axis.
@@ -21,18 +22,12 @@ def accuracy(ranking: list[Run], largest_class: float) -> str:
     `largest_class` is the accuracy of always answering the class with the most test pictures.
     """
     with style():
-        figure = new_figure(5.4, 0.7 + 0.3 * len(ranking))
-        axes = figure.subplots()
+        figure, axes = _rows(ranking)
         for place, run in enumerate(ranking):
             colour = _CHOSEN if place == 0 else _VALIDATION
             axes.plot(run.interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt")
             axes.plot(run.metrics["accuracy"], place, "o", color=colour, markersize=6)
         axes.axvline(largest_class, color=INK, linewidth=1, linestyle=(0, (2, 3)), alpha=0.6)
-        axes.set_yticks(range(len(ranking)), [short(run.backbone) for run in ranking], parse_math=False)
-        axes.set_ylim(len(ranking) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        percent(axes.xaxis)
         axes.set_xlabel("test accuracy (dotted: always the largest class)")
         return svg(figure, "accuracy", "Accuracy of each backbone with its interval; the table above has the numbers.")
 
@@ -43,23 +38,29 @@ def folds(ranking: list[Run]) -> str:
     `ranking` is by the mean over folds, the best on top.
     """
     with style():
-        figure = new_figure(5.4, 0.7 + 0.3 * len(ranking))
-        axes = figure.subplots()
+        figure, axes = _rows(ranking)
         for place, run in enumerate(ranking):
             colour = _CHOSEN if place == 0 else _VALIDATION
             found = run.folds["accuracy"]
             axes.plot(run.fold_interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt", alpha=0.45)
             axes.plot(found, [place] * len(found), "o", color=colour, markersize=5, markeredgewidth=0, alpha=0.7)
             axes.plot(run.folds["accuracy_mean"], place, "|", color=INK, markersize=12, markeredgewidth=1.5)
-        axes.set_yticks(range(len(ranking)), [short(run.backbone) for run in ranking], parse_math=False)
-        axes.set_ylim(len(ranking) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-        percent(axes.xaxis)
         axes.set_xlabel("accuracy (dot: one fold; tick: mean)")
         return svg(
             figure, "folds", "Accuracy of each backbone in each fold, with the mean; the table above has the numbers."
         )
+
+
+def _rows(ranking: list[Run]) -> "tuple[Figure, Axes]":
+    """Return a figure of shares with a row for each backbone, the best on top."""
+    figure = new_figure(5.4, 0.7 + 0.3 * len(ranking))
+    axes = figure.subplots()
+    axes.set_yticks(range(len(ranking)), [short(run.backbone) for run in ranking], parse_math=False)
+    axes.set_ylim(len(ranking) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    percent(axes.xaxis)
+    return figure, axes
 
 
 def cost(ranking: list[Run]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from stages.errors import WeightsError
 from stages.models import download
 from stages.models.download import Published, UnreachableError, WeightsParams, cache_folder, fetch
-from tests.models.origin import Origin, serve
+from tests.web import Web, serve
 
 CONTENT = b"published weights " * 1000
 
@@ -31,7 +31,7 @@ def params(mirror: str | None = None, if_unreachable: str = "stop") -> WeightsPa
     return WeightsParams(source="imagenet", mirror=mirror, if_unreachable=if_unreachable, connect_timeout=2.0)
 
 
-def published(origin: Origin, content: bytes = CONTENT, kind: str = "md5") -> Published:
+def published(origin: Web, content: bytes = CONTENT, kind: str = "md5") -> Published:
     return Published("net.h5", f"{origin.url}/net.h5", hashlib.new(kind, content).hexdigest())
 
 
@@ -42,15 +42,15 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
-def test_a_served_file_is_verified_and_kept_in_keras_s_cache(origin: Origin, kind: str) -> None:
+def test_a_served_file_is_verified_and_kept_in_keras_s_cache(origin: Web, kind: str) -> None:
     path = fetch(published(origin, kind=kind), params())
     assert path == cache_folder() / "net.h5"
     assert path.read_bytes() == CONTENT
     fetch(published(origin, kind=kind), params())
-    assert origin.requests == ["net.h5"]
+    assert origin.requests == ["GET /net.h5"]
 
 
-def test_a_mirror_by_url_is_asked_instead_of_keras_s_address(origin: Origin) -> None:
+def test_a_mirror_by_url_is_asked_instead_of_keras_s_address(origin: Web) -> None:
     file = Published("net.h5", "http://keras.invalid/net.h5", hashlib.md5(CONTENT).hexdigest())
     assert fetch(file, params(mirror=origin.url + "/")).read_bytes() == CONTENT
 
@@ -68,7 +68,7 @@ def test_a_folder_without_the_file_cannot_serve_it(tmp_path) -> None:
         fetch(Published("net.h5", "http://keras.invalid/", "0" * 32), params(mirror="mirror"))
 
 
-def test_a_wrong_hash_is_refused_and_nothing_is_kept(origin: Origin) -> None:
+def test_a_wrong_hash_is_refused_and_nothing_is_kept(origin: Web) -> None:
     origin.files["net.h5"] = b"not the weights"
     with pytest.raises(WeightsError, match=r"has md5 .* \(15 bytes\); expected .*as Keras publishes it") as caught:
         fetch(published(origin), params())
@@ -84,35 +84,35 @@ def test_a_wrong_file_in_a_mirror_folder_is_refused_and_left_alone(tmp_path) -> 
     assert (tmp_path / "mirror" / "net.h5").read_bytes() == b"old"
 
 
-def test_a_truncated_download_says_how_much_came_and_keeps_nothing(origin: Origin) -> None:
+def test_a_truncated_download_says_how_much_came_and_keeps_nothing(origin: Web) -> None:
     origin.cut_after["net.h5"] = 5000
     with pytest.raises(WeightsError, match=r"net.h5 broke off after \d+ bytes; expected the whole file"):
         fetch(published(origin), params())
     assert list(cache_folder().iterdir()) == []
 
 
-def test_a_connection_that_ends_before_a_byte_is_no_answer(origin: Origin) -> None:
+def test_a_connection_that_ends_before_a_byte_is_no_answer(origin: Web) -> None:
     origin.cut_after["net.h5"] = 0
     with pytest.raises(UnreachableError, match="cannot be reached"):
         fetch(published(origin), params())
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "no-scheme"])
-def test_a_proxy_that_cannot_be_used_is_no_answer(origin: Origin, monkeypatch, proxy: str) -> None:
+def test_a_proxy_that_cannot_be_used_is_no_answer(origin: Web, monkeypatch, proxy: str) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     monkeypatch.setenv("NO_PROXY", "")
     with pytest.raises(UnreachableError, match="cannot be reached"):
         fetch(published(origin), params())
 
 
-def test_a_404_says_so(origin: Origin) -> None:
+def test_a_404_says_so(origin: Web) -> None:
     with pytest.raises(
         UnreachableError, match=r"none.h5 answered 404; expected 200 and the file; check weights.mirror"
     ):
         fetch(Published("none.h5", f"{origin.url}/none.h5", "0" * 32), params())
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(origin: Origin, caplog) -> None:
+def test_a_damaged_file_in_the_cache_is_fetched_again(origin: Web, caplog) -> None:
     cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "net.h5").write_bytes(b"half a file")
     assert fetch(published(origin), params()).read_bytes() == CONTENT
@@ -144,7 +144,7 @@ def test_a_silent_address_is_given_up_after_the_connect_timeout() -> None:
             fetch(Published("net.h5", f"http://127.0.0.1:{port}/net.h5", "0" * 32), short)
 
 
-def test_an_unreachable_address_is_tried_again_after_a_while(origin: Origin) -> None:
+def test_an_unreachable_address_is_tried_again_after_a_while(origin: Web) -> None:
     host = origin.url.split("/")[2]
     download._UNREACHABLE.parent.mkdir()
     download._UNREACHABLE.write_text(json.dumps({host: time.time() - 10}))
@@ -154,19 +154,19 @@ def test_an_unreachable_address_is_tried_again_after_a_while(origin: Origin) -> 
     assert fetch(published(origin), params(if_unreachable="random")).read_bytes() == CONTENT
 
 
-def test_with_stop_an_address_is_always_asked(origin: Origin) -> None:
+def test_with_stop_an_address_is_always_asked(origin: Web) -> None:
     download._UNREACHABLE.parent.mkdir()
     download._UNREACHABLE.write_text(json.dumps({origin.url.split("/")[2]: time.time()}))
     assert fetch(published(origin), params()).read_bytes() == CONTENT
 
 
-def test_a_cache_that_cannot_be_made_is_replaced_by_one_in_the_project(origin: Origin, tmp_path, monkeypatch) -> None:
+def test_a_cache_that_cannot_be_made_is_replaced_by_one_in_the_project(origin: Web, tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("a file where the folder would be")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
     assert fetch(published(origin), params()).is_relative_to(".cache")
 
 
-def test_a_file_without_a_published_hash_is_used_with_a_warning(origin: Origin, caplog) -> None:
+def test_a_file_without_a_published_hash_is_used_with_a_warning(origin: Web, caplog) -> None:
     origin.files["net.h5"] = b"\x89HDF\r\n\x1a\n" + CONTENT
     file = Published("net.h5", f"{origin.url}/net.h5", None)
     assert fetch(file, params()).read_bytes() == origin.files["net.h5"]
@@ -175,7 +175,7 @@ def test_a_file_without_a_published_hash_is_used_with_a_warning(origin: Origin, 
     assert fetch(file, params()).exists()
 
 
-def test_a_file_without_a_published_hash_that_is_no_hdf5_is_refused(origin: Origin) -> None:
+def test_a_file_without_a_published_hash_that_is_no_hdf5_is_refused(origin: Web) -> None:
     origin.files["net.h5"] = b"<html>Please log in</html>"
     with pytest.raises(WeightsError, match=r"net.h5 is no HDF5 file \(26 bytes\); expected an HDF5 file"):
         fetch(Published("net.h5", f"{origin.url}/net.h5", None), params())

@@ -21,7 +21,7 @@ from stages.models.backbones import FAMILIES, SCRATCH
 from stages.models.download import UnreachableError, WeightsParams
 from stages.models.engine import Choice, compile_openvino
 from stages.models.networks import build, preprocess
-from tests.models.origin import Origin, serve
+from tests.web import Web, serve
 
 # What Keras says of MobileNets at the small sizes here: they get the weights for 224 pixels.
 pytestmark = pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")
@@ -71,7 +71,7 @@ def documented(backbone, monkeypatch) -> tuple[keras.Model, str]:
     return network, asked[0]
 
 
-def publish(served: Origin, network: keras.Model, name: str, monkeypatch) -> None:
+def publish(served: Web, network: keras.Model, name: str, monkeypatch) -> None:
     """Serve the network's weights in the format of the published files, with the hash that goes with them."""
     legacy = importlib.import_module("keras.src.legacy.saving.legacy_h5_format")
     with h5py.File("made.h5", "w") as file:
