@@ -10,9 +10,10 @@ anew for each: `folds.csv` holds the predictions for the pictures of each fold b
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ import pandas as pd
 from stages.errors import run
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.images.prepared import (
+    Mapped,
     Rows,
     array_path,
     count_folds,
@@ -32,6 +34,7 @@ from stages.images.prepared import (
     selected,
 )
 from stages.models.backbones import Backbone, resolve
+from stages.models.engine import Choice
 from stages.params import named_backbone, read, seed, threads
 
 if TYPE_CHECKING:
@@ -42,8 +45,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
-# Probabilities of the saved network by Keras and by the engine, both in float32, may differ by this much.
+# Probabilities of the whole network by Keras and by the engine, both in float32, may differ by this much.
 _TOLERANCE = 0.01
+# Pictures to compare them by.
+_COMPARED = 2
 
 
 @dataclass(frozen=True)
@@ -61,25 +66,48 @@ class Inputs:
     seed: int
     fold: int | None = None
 
-    def file(self, split: str, *, frozen: bool) -> Path:
-        """Return the array file that a phase reads: features, activations at the cut, or the pictures."""
-        if frozen:
-            return self.features / f"{split}.npy"
-        if self.backbone.unfreeze.blocks == "all":
-            return array_path(PREPARED, self.backbone.input_size, split)
-        return self.features / f"cut_{split}.npy"
+    @cached_property
+    def computed(self) -> dict[str, Any]:
+        """Return what `features.json` says: engine, precision, threads, and what became of the cut's activations."""
+        return read_json(self.features / "features.json")
 
     def selected(self, split: str) -> pd.DataFrame:
         """Return the rows of the index that train, choose or test in this run, as `split` says."""
         return selected(self.index, split, self.fold)
 
-    def rows(self, split: str, *, frozen: bool) -> Rows:
-        """Return the arrays' rows for `selected`. Raise ValueError when a file has other rows than the index."""
+    def rows(self, split: str, *, frozen: bool) -> Rows | Mapped:
+        """Return what a phase reads for `selected`: features, activations at the cut, or the pictures."""
+        if frozen:
+            return self.feature_rows(split)
+        if self.backbone.unfreeze.blocks != "all" and self.computed["cut"] == "kept":
+            kept = self._arrays(split, lambda name: self.features / f"cut_{name}.npy")
+            return Mapped(kept, lambda batch: batch.astype(np.float32) / self.computed["cut_scale"])
+        pictures = self._arrays(split, lambda name: array_path(PREPARED, self.backbone.input_size, name))
+        return pictures if self.backbone.unfreeze.blocks == "all" else Mapped(pictures, self._below_the_cut)
+
+    def feature_rows(self, split: str) -> Rows:
+        """Return the frozen features for `selected`."""
+        return self._arrays(split, lambda name: self.features / f"{name}.npy")
+
+    @cached_property
+    def _below_the_cut(self) -> "Callable[[NDArray[np.uint8]], NDArray[np.float32]]":
+        """Compute activations at the cut from pictures as stage `features` would have, were there room for them."""
+        from stages.models.extraction import forward
+
+        choice = Choice(*(self.computed[key] for key in ("engine", "precision", "threads")))
+        network = forward(self.weights, choice, "cut")
+        return lambda pictures: network(pictures)["cut"]
+
+    def _arrays(self, split: str, file: Callable[[str], Path]) -> Rows:
+        """Return the rows of `selected` in the arrays that `file` names for each of the prepared splits.
+
+        Raises ValueError when one has other rows than the index.
+        """
         chosen, counts = self.selected(split), self.index["split"].value_counts()
-        files = {name: self.file(name, frozen=frozen) for name in chosen["split"].unique()}
-        for name, file in files.items():
-            if count_rows(file) != counts[name]:
-                raise ValueError(f"{file} has {count_rows(file)} rows, its index {counts[name]}")
+        files = {name: file(name) for name in chosen["split"].unique()}
+        for name, path in files.items():
+            if count_rows(path) != counts[name]:
+                raise ValueError(f"{path} has {count_rows(path)} rows, its index {counts[name]}")
         return Rows(chosen, files)
 
     def views(self, split: str, *, frozen: bool) -> "Views":
@@ -177,7 +205,7 @@ def _build_head(inputs: Inputs, width: int) -> "keras.Model":
 
     recipe, known = inputs.backbone, None
     if recipe.frozen_epochs and recipe.head.standardise:
-        known = moments(inputs.rows("train", frozen=True).batches(recipe.batch_size))
+        known = moments(inputs.feature_rows("train").batches(recipe.batch_size))
     return build(recipe.head, width, len(inputs.classes), known)
 
 
@@ -233,7 +261,7 @@ def _table(rows: pd.DataFrame, key: str, classes: list[str], found: "NDArray[np.
 
 
 def _provenance(trained: Trained, inputs: Inputs) -> dict[str, Any]:
-    facts, computed = read_json(inputs.weights / "backbone.json"), read_json(inputs.features / "features.json")
+    facts, computed = read_json(inputs.weights / "backbone.json"), inputs.computed
     train = inputs.selected("train")
     copied = ("backbone", "builder", "input_size", "pooling", "unfrozen_blocks", "weights")
     return {key: facts[key] for key in copied} | {
@@ -250,27 +278,31 @@ def _provenance(trained: Trained, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def compare_saved(path: Path, part: "keras.Model", inputs: Inputs) -> None:
-    """Check that the saved network gives, from raw pictures, what frozen and trained part give in turn.
+def compare_parts(model: "keras.Model", part: "keras.Model", inputs: Inputs) -> None:
+    """Check that the whole network gives, from raw pictures, what frozen and trained part give in turn.
 
     Both in float32: in a reduced precision random networks, whose features hardly vary, differ visibly.
-    Raises RuntimeError when they differ: some part of what was saved would not be what was trained.
+    Raises RuntimeError when they differ: some part of what is saved would not be what was trained.
     """
-    from stages.models import keras_engine
-    from stages.models.engine import Choice
     from stages.models.extraction import forward
 
-    pictures = read_rows(array_path(PREPARED, inputs.backbone.input_size, "validation"), 0, 4)
+    blocks = inputs.backbone.unfreeze.blocks
+    pictures = read_rows(array_path(PREPARED, inputs.backbone.input_size, "validation"), 0, _COMPARED)
     below = pictures
-    if inputs.backbone.unfreeze.blocks != "all":
-        outputs = forward(inputs.weights, Choice("openvino", "float32", threads()))(pictures)
-        below = outputs["cut" if inputs.backbone.unfreeze.blocks else "features"]
-    expected = part.predict(below.astype(np.float32), verbose=0)
-    found = keras_engine.load(path).predict(pictures.astype(np.float32), verbose=0)
+    if blocks != "all":
+        joint = "cut" if blocks else "features"
+        below = forward(inputs.weights, Choice("openvino", "float32", threads()), joint)(pictures)[joint]
+    # Called, not predicted: to trace a network for a few pictures takes longer than to run it.
+    expected, found = (
+        np.asarray(network(values.astype(np.float32), training=False))
+        for network, values in ((part, below), (model, pictures))
+    )
     difference = float(np.abs(found - expected).max())
     # Written so that a difference which is no number is noticed too.
     if not difference <= _TOLERANCE:
-        raise RuntimeError(f"{path}: probabilities differ by {difference:.3g} from those of its parts")
+        raise RuntimeError(
+            f"{inputs.backbone.name}: probabilities differ by {difference:.3g} from those of the network's parts"
+        )
 
 
 @contextmanager
@@ -304,8 +336,8 @@ def main() -> None:
 def _main_run(folder: Path, inputs: Inputs, checkpoints: Path) -> None:
     """Train, write and check what the split of the pictures asks for; its networks are let go at the end."""
     trained = finetune(inputs, checkpoints)
+    compare_parts(trained.model, trained.part, inputs)
     write(folder, trained, inputs)
-    compare_saved(folder / "model.keras", trained.part, inputs)
 
 
 if __name__ == "__main__":

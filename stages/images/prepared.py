@@ -10,7 +10,7 @@ With K folds (0 to K - 1; -1 where there are none) every picture is tested once:
 by fold (k + 1) mod K, and trains on the others. Each picture trains in some run, so all have views then.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -141,6 +141,19 @@ class Rows:
         """Yield the rows in order, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+
+
+class Mapped:
+    """Rows of an array as `function` makes them, a batch at a time, when they are asked for."""
+
+    def __init__(self, rows: Rows, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        self._rows, self._function = rows, function
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
+        return self._function(self._rows[positions])
 
 
 def array_path(root: Path, side: int, split: str) -> Path:

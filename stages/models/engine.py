@@ -29,6 +29,7 @@ class EngineParams(Section):
     engine: Literal["auto", "openvino", "tensorflow"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     batch_size: int = Field(ge=1, le=65536)
+    max_cache_gb: float = Field(ge=0, le=100_000, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

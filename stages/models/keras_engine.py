@@ -92,8 +92,8 @@ def release(model: keras.Model) -> None:
         tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=tf.zeros((), variable.dtype))
 
 
-def forward(folder: Path, precision: str) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
-    """Return a function from raw pictures (n, size, size, 3) to the frozen part's outputs, by TensorFlow.
+def forward(folder: Path, precision: str, only: str | None) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
+    """Return a function from raw pictures (n, size, size, 3) to the frozen part's outputs, or one, by TensorFlow.
 
     The reduced precisions are Keras's mixed ones: variables stay float32. Raises EngineError when a GPU is
     there that TensorFlow cannot use: computing on the CPU without a word would take hours.
@@ -112,7 +112,7 @@ def forward(folder: Path, precision: str) -> Callable[[NDArray[Any]], dict[str, 
     outputs = {"features": model.output}
     if bottom:
         outputs["cut"] = model.get_layer(bottom).output
-    network = keras.Model(model.input, outputs)
+    network = keras.Model(model.input, {only: outputs[only]} if only else outputs)
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def step(pictures: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import ParameterError
-from stages.images.prepared import Rows
+from stages.images.prepared import Mapped, Rows
 from stages.models.heads import compile_for
 from stages.models.recipe import Recipe
 
@@ -28,7 +28,7 @@ class Views(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(
         self,
-        inputs: Rows,
+        inputs: Rows | Mapped,
         targets: NDArray[np.int64],
         classes: int,
         batch_size: int,

@@ -13,7 +13,7 @@ from stages.weights import write
 
 
 def params(kind: str = "auto", precision: str = "auto") -> EngineParams:
-    return EngineParams(engine=kind, precision=precision, batch_size=8)
+    return EngineParams(engine=kind, precision=precision, batch_size=8, max_cache_gb=1.0)
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -81,6 +81,16 @@ def test_every_engine_gives_the_features_and_the_activations_below_the_cut(
     assert found["features"].dtype == found["cut"].dtype == np.float32
     assert relative(found["features"], expected[0]) < bound
     assert relative(found["cut"], expected[1]) < bound
+
+
+@pytest.mark.parametrize("kind", ["openvino", "tensorflow"])
+@pytest.mark.parametrize("name", ["features", "cut"])
+def test_one_output_alone_is_what_it_is_beside_the_other(weights_folder, pictures, kind: str, name: str) -> None:
+    folder, _ = weights_folder
+    batch, choice = pictures(3, 32), Choice(kind, "float32", 2)
+    (alone,) = forward(folder, choice, name)(batch).items()
+    assert alone[0] == name
+    np.testing.assert_allclose(alone[1], forward(folder, choice)(batch)[name], rtol=1e-5)
 
 
 def test_frozen_and_trained_part_joined_are_the_whole_network(weights_folder, pictures, tmp_path) -> None:
