@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import numpy as np
 import pandas as pd
 
 FLOAT_FORMAT = "%.9g"
+# Rows of a long table in memory at a time.
+CHUNK_ROWS = 4096
 # The first moment that a zip archive can name.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -73,8 +75,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write `table` as CSV without its index. Floats keep nine digits."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=FLOAT_FORMAT, lineterminator="\n", encoding="utf-8")
+    write_csv_chunks(path, [table])
+
+
+def write_csv_chunks(path: Path, chunks: Iterable[pd.DataFrame]) -> None:
+    """Write the rows of `chunks`, one at least, as `write_csv` would write them in one table."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for number, chunk in enumerate(chunks):
+            chunk.to_csv(file, header=not number, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
 
 
 def read_csv(path: Path, text: tuple[str, ...] = (), *, only: bool = False) -> pd.DataFrame:
@@ -84,6 +92,12 @@ def read_csv(path: Path, text: tuple[str, ...] = (), *, only: bool = False) -> p
     """
     columns = list(text) if only else None
     return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, usecols=columns)
+
+
+def read_csv_chunks(path: Path, text: tuple[str, ...]) -> Iterator[pd.DataFrame]:
+    """Yield the columns `text` of a table, as text, `CHUNK_ROWS` rows at a time; the index counts on through all."""
+    with pd.read_csv(path, dtype=str, keep_default_na=False, usecols=list(text), chunksize=CHUNK_ROWS) as chunks:
+        yield from chunks
 
 
 def strip_dates(archive: Path) -> None:
