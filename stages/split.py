@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError, run
-from stages.files import read_csv_chunks, write_csv, write_csv_chunks
+from stages.files import packed, read_csv_chunks, write_csv, write_csv_chunks
 from stages.images.prepared import DROPPED, FEW, SPLITS
 from stages.params import Section, load, seed
 
@@ -73,7 +73,7 @@ def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
         keys = chunk["pixels_sha256"].where(chunk["source_group"] == "", chunk["source_group"])
         places.extend(_place(key, number) for key in keys)
         sides.extend(ranks.get(side, np.nan) for side in chunk["source_split"])
-        groups.append(np.array([name.encode() for name in chunk["group"]]))
+        groups.append(packed(chunk["group"]))
     names = np.concatenate(groups)
     del groups
     return pd.DataFrame(
