@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write `table` as CSV without its index. Floats keep nine digits."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=FLOAT_FORMAT, lineterminator="\n", encoding="utf-8")
+    write_csv_parts(path, [table])
+
+
+def write_csv_parts(path: Path, parts: Iterable[pd.DataFrame]) -> None:
+    """Write a table that comes in parts, one at least, as `write_csv` writes the whole: memory holds one of them."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for number, part in enumerate(parts):
+            part.to_csv(file, index=False, header=number == 0, float_format=FLOAT_FORMAT, lineterminator="\n")
 
 
 def read_csv(path: Path, text: tuple[str, ...] = (), *, only: bool = False) -> pd.DataFrame:

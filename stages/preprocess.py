@@ -20,7 +20,7 @@ from stages.errors import DataError, run
 from stages.files import read_csv, replacing_folder, write_csv, write_json
 from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
 from stages.images.decoding import decode_accepted, strict_pillow
-from stages.images.parallel import in_order
+from stages.images.parallel import in_threads
 from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles, read_rows
 from stages.params import Section, Tuple, load, seed
 
@@ -78,7 +78,7 @@ def preprocess(
             jobs = [Job(file, views[split]) for file in files]
             with ExitStack() as stack:
                 writers = [stack.enter_context(_writer(folder, side, split, jobs)) for side in params.sizes]
-                for arrays in in_order(prepare, jobs, f"preprocess {split}", workers):
+                for arrays in in_threads(prepare, jobs, f"preprocess {split}", workers):
                     for writer, array in zip(writers, arrays, strict=True):
                         writer.append(array)
     write_csv(folder / "index.csv", index)

@@ -17,6 +17,7 @@ from stages.files import (
     scratch_folder,
     strip_dates,
     write_csv,
+    write_csv_parts,
     write_json,
     write_text,
 )
