@@ -17,7 +17,6 @@ from stages.files import (
     scratch_folder,
     strip_dates,
     write_csv,
-    write_csv_parts,
     write_json,
     write_text,
 )

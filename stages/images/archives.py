@@ -16,8 +16,8 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from stages.errors import DataError, UserError
-from stages.images.listing import Files
 from stages.images.members import Budget, Sieve
+from stages.images.spool import Files
 
 _CHUNK = 1 << 20
 # More members than any folder of pictures has: each costs memory, and empty ones compress to nothing.

@@ -93,7 +93,7 @@ def near(hashes: NDArray[np.bytes_], limit: int) -> NDArray[np.int64]:
 
 def _band(hashes: NDArray[np.bytes_], start: int, stop: int) -> NDArray[np.bytes_]:
     """Return the bits from `start` to `stop` of each hash, the bits around them in the same bytes set to 0."""
-    octets = hashes.view(np.uint8).reshape(len(hashes), -1)[:, start // 8 : -(-stop // 8)].copy()
+    octets = hashes.view(np.uint8).reshape(-1, HASH_BITS // 8)[:, start // 8 : -(-stop // 8)].copy()
     octets[:, 0] &= 0xFF >> start % 8
     octets[:, -1] &= 0xFF << -stop % 8 & 0xFF
     return octets.view(f"S{octets.shape[1]}")[:, 0]
@@ -101,7 +101,7 @@ def _band(hashes: NDArray[np.bytes_], start: int, stop: int) -> NDArray[np.bytes
 
 def _within(band: NDArray[np.bytes_], hashes: NDArray[np.bytes_], limit: int) -> list[NDArray[np.int64]]:
     """Return pairs, (2, n), of hashes with equal `band` that differ in at most `limit` bits."""
-    words = hashes.view(np.uint64).reshape(len(hashes), -1)
+    words = hashes.view(np.uint64).reshape(-1, HASH_BITS // 64)
     order = np.argsort(band, kind="stable")
     ordered = band[order]
     pairs = []

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from stages.errors import one_line
-from stages.images.listing import SPLITS, File, Files, Found, Listing, Reject, label_fault, one_form
-from stages.images.spool import Spool
+from stages.images.listing import SPLITS, File, Found, Reject, label_fault, one_form
+from stages.images.spool import Files, Listing, Spool
 
 
 def read_folder(root: Path) -> Listing:

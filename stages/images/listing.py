@@ -4,8 +4,6 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.images.spool import Spool
-
 # The splits that a source may bring along, by the names that people give them.
 SPLITS = {
     "train": "train",
@@ -54,11 +52,6 @@ class Reject:
     path: str
     reason: str
     label: str = ""
-
-
-# What came of a source, by path, and what did not: files without labels, and with them.
-Files = tuple[Spool[File], list[Reject]]
-Listing = tuple[Spool[Found], list[Reject]]
 
 
 def one_form(label: str) -> str:

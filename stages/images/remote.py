@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from stages.errors import DataError, UserError
 from stages.images.archives import over_budget
-from stages.images.listing import Files
 from stages.images.members import Budget, Sieve
+from stages.images.spool import Files
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

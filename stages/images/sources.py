@@ -17,10 +17,10 @@ from stages.errors import DataError
 from stages.files import scratch_folder
 from stages.images.archives import is_archive, unpacked
 from stages.images.folders import files_below, labelled, read_folder
-from stages.images.listing import File, Found, Listing, Reject
+from stages.images.listing import File, Found, Reject
 from stages.images.members import TABLES, Budget
 from stages.images.remote import fetched
-from stages.images.spool import Spool
+from stages.images.spool import Listing, Spool
 from stages.images.tables import Locate, is_table, locate_below, read_table
 
 # Where a source is fetched and unpacked.

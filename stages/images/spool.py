@@ -6,6 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from stages.images.listing import File, Found, Reject
+
 Row = TypeVar("Row")
 
 # How a value of each type comes back. A name that is not UTF-8 has lone surrogates, which no text of SQLite's may hold.
@@ -74,3 +76,8 @@ class Spool(Generic[Row]):
 def _written(value: Path | str | int) -> bytes | int:
     """Return a value as the database keeps it: bytes of UTF-8 sort as text does in Python."""
     return value if isinstance(value, int) else str(value).encode(errors="surrogatepass")
+
+
+# What a source has, and what is left out of it: before there are labels, and with them.
+Files = tuple[Spool[File], list[Reject]]
+Listing = tuple[Spool[Found], list[Reject]]

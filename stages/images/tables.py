@@ -10,8 +10,8 @@ from itertools import groupby
 from pathlib import Path
 
 from stages.errors import DataError, one_line
-from stages.images.listing import SPLITS, Found, Listing, Reject, label_fault, one_form
-from stages.images.spool import Spool
+from stages.images.listing import SPLITS, Found, Reject, label_fault, one_form
+from stages.images.spool import Listing, Spool
 from stages.params import nearest
 
 NEEDED = ("path", "label")

@@ -165,7 +165,8 @@ def end(number: int, how: signal.Signals | None) -> int:
 
 
 @pytest.mark.parametrize(
-    ("how", "said"), [(signal.SIGKILL, "killed by SIGKILL"), (signal.SIGTERM, "killed by SIGTERM"), (None, "ended with 3")]
+    ("how", "said"),
+    [(signal.SIGKILL, "killed by SIGKILL"), (signal.SIGTERM, "killed by SIGTERM"), (None, "ended with 3")],
 )
 def test_a_process_that_ends_early_is_one_line(how: signal.Signals | None, said: str) -> None:
     with (
