@@ -17,6 +17,7 @@ from stages.files import (
     scratch_folder,
     strip_dates,
     write_csv,
+    write_csv_parts,
     write_json,
     write_text,
 )
@@ -144,6 +145,13 @@ def test_labels_that_look_like_numbers_or_gaps_stay_text(tmp_path: Path) -> None
     table = pd.DataFrame({"label": ["001", "NA", "null", "", "1e5", "true"], "count": [1, 2, 3, 4, 5, 6]})
     write_csv(tmp_path / "a.csv", table)
     pd.testing.assert_frame_equal(read_csv(tmp_path / "a.csv", text=("label",)), table)
+
+
+def test_a_table_in_parts_has_the_bytes_of_the_whole(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": ["x,y", '"', "", "NA", "é"], "b": [0.1, 2.0, 1 / 3, 1e-20, 5], "c": range(5)})
+    write_csv(tmp_path / "whole.csv", table)
+    write_csv_parts(tmp_path / "parts.csv", (table[start : start + 2] for start in range(0, 5, 2)))
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 def archive(path: Path, order: list[str], year: int) -> Path:

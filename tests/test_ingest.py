@@ -3,6 +3,12 @@
 import hashlib
 import logging
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +31,9 @@ from stages.images.quality import SCORES, score
 from stages.images.spool import Spool
 from stages.ingest import DataParams, ingest, main
 from stages.params import parse
+from tests.processes import alive, await_end, children
+
+ROOT = Path(__file__).parents[1]
 
 VALUES: dict[str, Any] = {
     "source": "source",
@@ -362,6 +371,65 @@ def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) 
     with pytest.raises(DataError, match=f"data.source = '{source}' and the output data/raw lie in each other"):
         main()
     assert (project / "data" / "raw" / "inner" / "tree" / "1.jpg").exists()
+
+
+# --- its processes, on a machine of three processors ---
+
+THREE = "from stages.images import parallel; parallel.processors = lambda: 3"
+STAGE = "from stages.errors import run; from stages.ingest import main; run(main)"
+
+
+@contextmanager
+def at_work(project: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Run the stage on many pictures; give it and its processes once the first picture is through."""
+    configure(project)
+    data = {label: picture(n) for n, label in enumerate(["tree", "plank"])}
+    lay_out(project / "source", {f"{label}/{n}.jpg": data[label] for label in data for n in range(1500)})
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{THREE}; {STAGE}"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            while not any(project.glob("data/.raw.*.partial/.waiting/*")):
+                assert process.poll() is None
+                time.sleep(0.001)
+            workers = children(process.pid)
+            assert len(workers) == 3
+            yield process, workers
+        finally:
+            process.kill()
+
+
+def test_a_killed_process_is_one_line_and_leaves_nothing(project: Path) -> None:
+    with at_work(project) as (process, workers):
+        os.kill(workers[1], signal.SIGKILL)
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    (line,) = errors.splitlines()
+    assert line.startswith("error: a process of ingest was killed by SIGKILL; expected it at work until the end; if ")
+    assert not any(map(alive, workers))
+    assert not list((project / "data").iterdir())
+    assert not (project / ".cache" / "source").exists()
+
+
+def test_ctrl_c_ends_all_processes_and_leaves_nothing(project: Path) -> None:
+    with at_work(project) as (process, workers):
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "")
+    assert not any(map(alive, workers))
+    assert not list((project / "data").iterdir())
+    assert not (project / ".cache" / "source").exists()
+
+
+def test_no_process_survives_a_kill_of_the_stage(project: Path) -> None:
+    with at_work(project) as (process, workers):
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    await_end(workers)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ HASH_BITS = _HASH_SIDE**2
 # Hex digits of the pixels' SHA-256 that name a group: 128 bits.
 GROUP_DIGITS = 32
 # Pairs of hashes that are compared at a time.
-_COMPARED = 1 << 14
+_COMPARED = 1 << 12
 # Paths that a reason names before it only counts.
 _NAMED = 3
 

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info
 
 from stages.errors import UserError
 from stages.images.parallel import BATCH, WAITING, in_processes, in_threads, processors
+from tests.processes import alive, await_end
 
 ROOT = Path(__file__).parents[2]
 # Of items, for as many processes.
@@ -132,14 +133,6 @@ def pids(folder: Path, count: int) -> list[int]:
     return [int(path.name) for path in names]
 
 
-def alive(pid: int) -> bool:
-    """Say whether a process works; one that ended may be listed until its parent takes note (proc(5))."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_processes_end_at_once_when_the_caller_fails(tmp_path: Path) -> None:
     def stop() -> None:
         pids(tmp_path, 3)
@@ -190,5 +183,4 @@ with in_processes(partial(sleep, folder=Path({str(tmp_path)!r})), range(1000), 1
         workers = pids(tmp_path, 3)
         assert all(map(alive, workers))
         process.kill()
-    while any(map(alive, workers)):
-        time.sleep(0.01)
+    await_end(workers)
