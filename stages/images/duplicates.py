@@ -4,7 +4,7 @@ Copies are pictures of equal pixels. Near copies look the same: re-encoded, resi
 retouched pictures, found by the distance of their perceptual hashes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -84,11 +84,16 @@ def near(hashes: NDArray[np.bytes_], limit: int) -> NDArray[np.int64]:
     share a band are compared: time grows with the pictures, not with their square.
     """
     distinct, first = np.unique(hashes, return_index=True)
-    found = [same(hashes)]
+    links, fresh = [same(hashes)], 0
     edges = np.linspace(0, HASH_BITS, limit + 2).astype(int).tolist()
     for start, stop in pairwise(edges):
-        found += [first[pair] for pair in _within(_band(distinct, start, stop), distinct, limit)]
-    return np.concatenate(found, axis=1)
+        for pairs in _within(_band(distinct, start, stop), distinct, limit):
+            links.append(first[pairs])
+            fresh += pairs.shape[1]
+            if fresh > len(hashes):
+                # Many near copies of one picture are joined again and again.
+                links, fresh = [same(components(links, len(hashes)))], 0
+    return np.concatenate(links, axis=1)
 
 
 def _band(hashes: NDArray[np.bytes_], start: int, stop: int) -> NDArray[np.bytes_]:
@@ -99,21 +104,20 @@ def _band(hashes: NDArray[np.bytes_], start: int, stop: int) -> NDArray[np.bytes
     return octets.view(f"S{octets.shape[1]}")[:, 0]
 
 
-def _within(band: NDArray[np.bytes_], hashes: NDArray[np.bytes_], limit: int) -> list[NDArray[np.int64]]:
-    """Return pairs, (2, n), of hashes with equal `band` that differ in at most `limit` bits."""
+def _within(band: NDArray[np.bytes_], hashes: NDArray[np.bytes_], limit: int) -> Iterator[NDArray[np.int64]]:
+    """Yield pairs, (2, n), of hashes with equal `band` that differ in at most `limit` bits."""
     words = hashes.view(np.uint64).reshape(-1, HASH_BITS // 64)
     order = np.argsort(band, kind="stable")
     ordered = band[order]
-    pairs = []
     apart = 1
     while (equal := np.flatnonzero(ordered[apart:] == ordered[:-apart])).size:
         for begin in range(0, equal.size, _COMPARED):
             at = equal[begin : begin + _COMPARED]
             one, other = order[at], order[at + apart]
             close = np.bitwise_count(words[one] ^ words[other]).sum(axis=1) <= limit
-            pairs.append(np.stack([one[close], other[close]]))
+            if close.any():
+                yield np.stack([one[close], other[close]])
         apart += 1
-    return pairs
 
 
 def conflicts(table: pd.DataFrame) -> list[Reject]:

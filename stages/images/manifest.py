@@ -134,7 +134,8 @@ class Manifest:
                 SELECT place, lag(place) OVER (PARTITION BY source_group ORDER BY place) AS before
                 FROM pictures WHERE source_group <> ''
             ) WHERE before IS NOT NULL"""
-        return np.array(self._database.execute(query).fetchall(), dtype=np.int64).reshape(-1, 2).T
+        ends = (end for pair in self._database.execute(query) for end in pair)
+        return np.fromiter(ends, dtype=np.int64).reshape(-1, 2).T
 
     def _number(self, query: str) -> int:
         (number,) = self._database.execute(query).fetchone()

@@ -31,7 +31,7 @@ Crew = dict[Connection, BaseProcess]
 # Results waiting for their turn, for each worker: enough that a slow picture stops nobody, few enough for memory.
 WAITING = 4
 # Pictures that a process is sent at a time: sending costs little then, and a few pictures start no process.
-BATCH = 16
+BATCH = 8
 # prctl(2): the signal that a process gets when the one that started it ends.
 _PR_SET_PDEATHSIG = 1
 

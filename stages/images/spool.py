@@ -21,8 +21,8 @@ _READ: dict[Any, Callable[[Any], Any]] = {
 def database() -> sqlite3.Connection:
     """Open an empty database of this process alone: what its small cache cannot hold is in a temporary file.
 
-    The file has no name (https://sqlite.org/inmemorydb.html), so that it goes with the process, however
-    that ends. It lies where TMPDIR says.
+    The file has no name (https://sqlite.org/inmemorydb.html, "Temporary Databases"), so that it goes with
+    the process, however that ends. It lies where TMPDIR says, in /var/tmp otherwise.
     """
     connection = sqlite3.connect("")
     # Nobody comes back to it.

@@ -128,6 +128,12 @@ def test_all_near_pairs_of_many_are_found() -> None:
     np.testing.assert_array_equal(found[:, None] == found[None], pairs)
 
 
+def test_many_near_copies_of_one_picture_are_one_group() -> None:
+    # 61 hashes, of which any two differ in 2 bits: far more pairs than hashes, found in band after band.
+    rows = table(*((f"{number % 10}", hashed(number)) for number in range(0, 244, 4)), ("a", hashed(*range(99))))
+    assert [len(members) for members in sorted(together(rows), key=len)] == [1, 61]
+
+
 def test_no_pictures_have_no_groups() -> None:
     assert groups(table(), LIMIT).tolist() == []
 
