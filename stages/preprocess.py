@@ -20,7 +20,7 @@ from stages.errors import DataError, run
 from stages.files import packed, read_csv, read_csv_chunks, replacing_folder, write_csv_chunks, write_json
 from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
 from stages.images.decoding import decode_accepted, strict_pillow
-from stages.images.parallel import in_order
+from stages.images.parallel import in_threads
 from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles, read_rows
 from stages.params import Section, Tuple, load, seed
 
@@ -71,7 +71,7 @@ def preprocess(
             rows = len(files) * (views[split] + 1)
             with ExitStack() as stack:
                 writers = [stack.enter_context(_writer(folder, side, split, rows)) for side in params.sizes]
-                for arrays in in_order(prepare, range(len(files)), f"preprocess {split}", workers):
+                for arrays in in_threads(prepare, range(len(files)), f"preprocess {split}", workers):
                     for writer, array in zip(writers, arrays, strict=True):
                         writer.append(array)
     write_csv_chunks(folder / "index.csv", _index(splits, views))
