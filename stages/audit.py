@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages import files, params
 from stages.errors import DataError, run
-from stages.results.audit import NO_SUSPECTS, AuditParams, Probes, Tables
+from stages.results.audit import NO_SUSPECTS, AuditParams, Outliers, Probes, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +26,9 @@ AUDIT = Path("data/audit.json")
 SUSPECTS = Path("data/suspects.csv")
 PAGE = Path("data/report/audit.html")
 
-_TEXT = (
-    "file", "path", "label", "reason", "group", "split", "sha256", "pixels_sha256", "source_split", "source_group",
-    "phash", "format", "mode", "action",
-)  # fmt: skip
+_TEXT = ("file", "path", "label", "reason", "group", "split", "pixels_sha256", "source_split", "phash", "action")
+# Of the manifest, which is as long as there are pictures, what the audit speaks of.
+_FACTS = ("file", "path", "label", "pixels_sha256", "phash", "width", "height", *Outliers.model_fields)
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +37,10 @@ def read_tables(near_duplicates: int | None) -> Tables:
     """Return what ingest and split wrote."""
     from stages.results.audit import with_copies
 
-    manifest = files.read_csv(MANIFEST, text=_TEXT)
-    splits = files.read_csv(SPLIT_TABLE, text=_TEXT)
+    manifest = with_copies(files.read_csv(MANIFEST, text=_TEXT, columns=_FACTS), near_duplicates)
+    splits = files.read_csv(SPLIT_TABLE, text=_TEXT, columns=("file", "split"))
     return Tables(
-        with_copies(manifest.merge(splits[["file", "split"]], on="file", validate="one_to_one"), near_duplicates),
+        manifest.merge(splits, on="file", validate="one_to_one"),
         files.read_csv(REJECTS, text=_TEXT),
         files.read_csv(QUARANTINE / "index.csv", text=_TEXT),
         files.read_csv(LEAKS, text=_TEXT),

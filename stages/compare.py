@@ -86,7 +86,7 @@ def main() -> None:
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)
     summary = runs.summary(found)
-    splits = files.read_csv(SPLITS, text=("label", "split"))
+    splits = files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split"))
     audit = files.read_json(AUDIT)
     page, markdown = report.page(found, splits, audit), report.markdown(found, audit)
 

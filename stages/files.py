@@ -11,15 +11,18 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 FLOAT_FORMAT = "%.9g"
+# Rows of a long table in memory at a time.
+CHUNK_ROWS = 4096
 # The first moment that a zip archive can name.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -73,17 +76,37 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write `table` as CSV without its index. Floats keep nine digits."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=FLOAT_FORMAT, lineterminator="\n", encoding="utf-8")
+    write_csv_chunks(path, [table])
 
 
-def read_csv(path: Path, text: tuple[str, ...] = (), *, only: bool = False) -> pd.DataFrame:
+def write_csv_chunks(path: Path, chunks: Iterable[pd.DataFrame]) -> None:
+    """Write the rows of `chunks`, one at least, as `write_csv` would write them in one table."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for number, chunk in enumerate(chunks):
+            chunk.to_csv(file, header=not number, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+
+
+def read_csv(
+    path: Path, text: tuple[str, ...] = (), categories: tuple[str, ...] = (), columns: tuple[str, ...] | None = None
+) -> pd.DataFrame:
     """Return a table that `write_csv` wrote; the columns named in `text` stay text ('NA', '001').
 
-    With `only` there are no other columns: of a long table that is read for a few.
+    So do those in `categories`, columns of few different values: they take a byte or two a row. With `columns`
+    there are no others than these: of a long table that is read for a few.
     """
-    columns = list(text) if only else None
-    return pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, usecols=columns)
+    types: Mapping[Any, str] = dict.fromkeys(text, "str") | dict.fromkeys(categories, "category")
+    return pd.read_csv(path, dtype=types, keep_default_na=False, usecols=columns)
+
+
+def read_csv_chunks(path: Path, columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
+    """Yield `columns` of a table, all as text, `CHUNK_ROWS` rows at a time; the index counts on from chunk to chunk."""
+    with pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns, chunksize=CHUNK_ROWS) as chunks:
+        yield from chunks
+
+
+def packed(names: Iterable[str]) -> NDArray[np.bytes_]:
+    """Return `names` as UTF-8 in one array as wide as the longest: many short ones in a third of their memory."""
+    return np.array([name.encode() for name in names], dtype=np.bytes_)
 
 
 def strip_dates(archive: Path) -> None:

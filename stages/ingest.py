@@ -10,24 +10,25 @@ import logging
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError, one_line, run
-from stages.files import replacing_folder, write_csv
-from stages.images.decoding import SUFFIXES, Limits, UnusableError, decode, strict_pillow
-from stages.images.duplicates import HASH_BITS, conflicting, conflicts, groups, perceptual_hash
+from stages.files import replacing_folder, write_csv, write_csv_chunks
+from stages.images.decoding import Limits, UnusableError, decode, strict_pillow
+from stages.images.duplicates import HASH_BITS, conflicts, perceptual_hash
 from stages.images.listing import Found, Reject
+from stages.images.manifest import Accepted, Manifest
 from stages.images.members import Budget
-from stages.images.parallel import in_order
-from stages.images.quality import SCORES, score
+from stages.images.parallel import in_processes
+from stages.images.quality import score
 from stages.images.sources import SCRATCH, local_path, opened
+from stages.images.spool import Spool
 from stages.params import Section, Tuple, load
 
 RAW = Path("data/raw")
@@ -79,62 +80,50 @@ class DataParams(Section):
         return Limits(self.min_pixels, self.max_megapixels * 1e6)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A picture that can be used: a row of the manifest before it has a file, a group and scores."""
-
-    path: str
-    label: str
-    sha256: str
-    pixels_sha256: str
-    width: int
-    height: int
-    format: str
-    mode: str
-    bytes: int
-    source_split: str
-    source_group: str
-    phash: str
-    scores: tuple[float, ...]
-
-
-# Text is kept as Arrow has it, in a fraction of the memory of Python's strings, so many rows packed at a time.
-_ARROW: Final = "string[pyarrow]"
-_TEXT = [field.name for field in fields(Accepted) if field.type is str]
-_CHUNK = 1024
-
-
 @dataclass(frozen=True)
 class Intake:
     """What came in: the manifest, the pictures under two labels, and the reasons of all that was left out."""
 
-    manifest: pd.DataFrame
+    manifest: Manifest
     quarantine: pd.DataFrame
     rejects: list[Reject]
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What became of a file, and the entries of data.exclude that it met."""
+
+    outcome: Accepted | Reject
+    met: frozenset[str] = frozenset()
+
+
+class ExcludedError(UnusableError):
+    """A picture that the user leaves out, by all the entries in `met`."""
+
+    def __init__(self, met: set[str]) -> None:
+        self.met = frozenset(met)
+        super().__init__(f"excluded: data.exclude names '{min(met)}'")
+
+
 class Exclusion:
-    """What the user leaves out, by path or by digest, and which of these entries was never met."""
+    """What the user leaves out, by path or by digest."""
 
     def __init__(self, entries: Iterable[str]) -> None:
-        self._entries = set(entries)
-        self._prefixes = tuple(entry.lower() for entry in self._entries if _DIGEST.fullmatch(entry.lower()))
-        self.unmet = set(self._entries)
+        self.entries = frozenset(entries)
+        self._prefixes = tuple(entry.lower() for entry in self.entries if _DIGEST.fullmatch(entry.lower()))
 
     def check(self, *names: str) -> None:
-        """Raise UnusableError when one of a picture's `names`, paths or digests, is left out."""
+        """Raise ExcludedError when one of a picture's `names`, paths or digests, is left out."""
         for name in names:
-            met = {entry for entry in self._entries if entry == name or self._begins(name, entry.lower())}
-            if met:
-                self.unmet -= met
-                raise UnusableError(f"excluded: data.exclude names '{min(met)}'")
+            if met := {entry for entry in self.entries if entry == name or self._begins(name, entry.lower())}:
+                raise ExcludedError(met)
 
     def _begins(self, name: str, entry: str) -> bool:
         return entry in self._prefixes and name.startswith(entry)
 
 
 def ingest(
-    found: Sequence[Found],
+    found: Spool[Found],
     left_out: Sequence[Reject],
     params: DataParams,
     folders: tuple[Path, Path],
@@ -149,42 +138,44 @@ def ingest(
     waiting = raw / ".waiting"
     waiting.mkdir()
     exclusion = Exclusion(params.exclude)
-    check = partial(_checked, found=found, waiting=waiting, params=params, exclusion=exclusion)
-    with strict_pillow():
-        table, rejects = _table(in_order(check, range(len(found)), "ingest", workers))
-    for entry in sorted(exclusion.unmet):
+    check = partial(_checked, waiting=waiting, params=params, exclusion=exclusion)
+    manifest, rejects, unmet = Manifest(), list(left_out), set(exclusion.entries)
+    with in_processes(check, enumerate(found), len(found), "ingest", workers) as results:
+        for number, checked in enumerate(results):
+            unmet -= checked.met
+            if isinstance(checked.outcome, Reject):
+                rejects.append(checked.outcome)
+            else:
+                manifest.add(checked.outcome, number)
+    for entry in sorted(unmet):
         log.warning("data.exclude: no picture has the path or the digest '%s'", entry)
-    # In place and one step after the other: each copy of a long table costs as much as all of it.
-    table.insert(list(table).index("phash") + 1, "group", groups(table, params.near_duplicates))
-    double = conflicting(table)
-    contradicting, table = table[double], table[~double]
-    contradicting.insert(0, "file", _numbered(contradicting, contradicting["sha256"].str[:16]))
-    table.insert(0, "file", _numbered(table, table["label"] + "/" + table["sha256"].str[:16]))
-    _place(contradicting, waiting, quarantine)
-    _place(table, waiting, raw)
+    manifest.name(params.near_duplicates)
+    _place(manifest.places(contradicting=True), waiting, quarantine)
+    _place(manifest.places(contradicting=False), waiting, raw)
     shutil.rmtree(waiting)
-    rejects = sorted([*left_out, *rejects, *conflicts(contradicting)], key=lambda reject: (reject.path, reject.reason))
-    table = table.sort_values("file", ignore_index=True)
+    contradicting = manifest.contradicting()
+    rejects += conflicts(contradicting)
+    rejects.sort(key=lambda reject: (reject.path, reject.reason))
     contradicting = contradicting.sort_values("file", ignore_index=True)
-    return Intake(table, contradicting[["file", "path", "label", "group"]], rejects)
+    return Intake(manifest, contradicting[["file", "path", "label", "group"]], rejects)
 
 
-def _checked(
-    number: int, found: Sequence[Found], waiting: Path, params: DataParams, exclusion: Exclusion
-) -> Accepted | Reject:
-    """Return the row of the file with this `number`, its bytes waiting under it, or why there is none."""
-    item = found[number]
+def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exclusion: Exclusion) -> Checked:
+    """Return the row of a file, its bytes waiting under its number, or why there is none."""
+    number, item = numbered
     try:
         exclusion.check(item.path)
         data = _read(item.location, params)
         sha256 = hashlib.sha256(data).hexdigest()
-        picture = decode(data, params.limits())
+        with strict_pillow():
+            picture = decode(data, params.limits())
         pixels_sha256 = picture.digest()
         exclusion.check(sha256, pixels_sha256)
     except UnusableError as error:
-        return Reject(item.path, one_line(str(error)), item.label)
+        met = error.met if isinstance(error, ExcludedError) else frozenset[str]()
+        return Checked(Reject(item.path, one_line(str(error)), item.label), met)
     (waiting / str(number)).write_bytes(data)
-    return Accepted(
+    row = Accepted(
         path=item.path,
         label=item.label,
         sha256=sha256,
@@ -199,6 +190,7 @@ def _checked(
         phash=perceptual_hash(picture.image),
         scores=score(picture.image),
     )
+    return Checked(row)
 
 
 def _read(location: Path, params: DataParams) -> bytes:
@@ -214,47 +206,16 @@ def _read(location: Path, params: DataParams) -> bytes:
     return data
 
 
-def _table(results: Iterable[Accepted | Reject]) -> tuple[pd.DataFrame, list[Reject]]:
-    """Return the accepted rows, by the number of the file among all that were found, and the rejects."""
-    chunks: list[pd.DataFrame] = []
-    rows: dict[int, Accepted] = {}
-    rejects: list[Reject] = []
-    for number, result in enumerate(results):
-        if isinstance(result, Reject):
-            rejects.append(result)
-        else:
-            rows[number] = result
-        if len(rows) == _CHUNK:
-            chunks.append(_packed(rows))
-            rows = {}
-    return pd.concat([*chunks, _packed(rows)]), rejects
+def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> None:
+    """Move the pictures that wait under their numbers to their files in `folder`."""
+    for number, file in places:
+        place = folder / file
+        place.parent.mkdir(exist_ok=True)
+        (waiting / str(number)).rename(place)
 
 
-def _packed(rows: dict[int, Accepted]) -> pd.DataFrame:
-    columns = {field.name: [getattr(row, field.name) for row in rows.values()] for field in fields(Accepted)}
-    scores = np.array(columns.pop("scores"), dtype=float).reshape(-1, len(SCORES))
-    table = pd.DataFrame(columns, index=pd.Index(list(rows), dtype=np.int64)).astype(dict.fromkeys(_TEXT, _ARROW))
-    return table.assign(**dict(zip(SCORES, scores.T, strict=True)))
-
-
-def _numbered(table: pd.DataFrame, stem: "pd.Series[str]") -> "pd.Series[str]":
-    """Name each picture by its `stem`; copies of one file get -2, -3 in the order of their paths."""
-    suffix = "." + table["format"].map(SUFFIXES).astype(_ARROW)
-    number = table.groupby([stem, suffix]).cumcount() + 1
-    copy = ("-" + number.astype(_ARROW)).where(number > 1, "")
-    return stem + copy + suffix
-
-
-def _place(table: pd.DataFrame, waiting: Path, folder: Path) -> None:
-    for inside in sorted({str(Path(file).parent) for file in table["file"]}):
-        (folder / inside).mkdir(exist_ok=True)
-    for number, file in table["file"].items():
-        (waiting / str(number)).rename(folder / file)
-
-
-def require_classes(manifest: pd.DataFrame, source: str, rejects: Sequence[Reject]) -> None:
+def require_classes(classes: Sequence[str], source: str, rejects: Sequence[Reject]) -> None:
     """Raise DataError unless there are pictures of two classes at least."""
-    classes = sorted(manifest["label"].unique())
     if not classes:
         first = f", such as '{rejects[0].path}' ({rejects[0].reason})" if rejects else ""
         raise DataError(
@@ -287,15 +248,15 @@ def require_apart(source: str) -> None:
 
 def _report(labels: Iterable[str], intake: Intake) -> None:
     """Log what came in. `labels` are those of all files found: a class may have lost every picture."""
-    classes = set(intake.manifest["label"])
+    classes = intake.manifest.labels()
     log.info("%d pictures of %d classes accepted", len(intake.manifest), len(classes))
     if intake.rejects:
         kinds = pd.Series([reject.reason.split(":")[0] for reject in intake.rejects], dtype=str).value_counts()
         counted = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
         log.warning("%d left out (%s); each with its reason in %s", len(intake.rejects), counted, REJECTS)
-    for label in sorted(set(labels) - classes):
+    for label in sorted(set(labels).difference(classes)):
         log.warning("class '%s' has no picture left and is no class of this comparison", label)
-    largest = int(intake.manifest["group"].value_counts().max())
+    largest = intake.manifest.largest_group()
     if largest > max(_LARGEST_GROUP, _LARGEST_SHARE * len(intake.manifest)):
         log.warning(
             "%d pictures count as copies of one another, which one side of the split gets: if they are none, "
@@ -316,10 +277,10 @@ def main() -> None:
         intake = ingest(found, left_out, params, (raw, quarantine))
         rejects = pd.DataFrame([asdict(reject) for reject in intake.rejects], columns=["path", "label", "reason"])
         write_csv(REJECTS, rejects)
-        require_classes(intake.manifest, params.source, intake.rejects)
+        require_classes(intake.manifest.labels(), params.source, intake.rejects)
         write_csv(quarantine / "index.csv", intake.quarantine)
-        write_csv(MANIFEST, intake.manifest)
-    _report((item.label for item in found), intake)
+        write_csv_chunks(MANIFEST, intake.manifest.parts())
+    _report(found.distinct("label"), intake)
 
 
 if __name__ == "__main__":

@@ -4,23 +4,23 @@ Without folds the training pictures have views; with folds all pictures, for eac
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, field_validator
 
 from stages.errors import DataError, run
-from stages.files import read_csv, replacing_folder, write_csv, write_json
+from stages.files import packed, read_csv, read_csv_chunks, replacing_folder, write_csv_chunks, write_json
 from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
 from stages.images.decoding import decode_accepted, strict_pillow
-from stages.images.parallel import in_order
+from stages.images.parallel import in_threads
 from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles, read_rows
 from stages.params import Section, Tuple, load, seed
 
@@ -47,61 +47,64 @@ class PreprocessParams(Section):
         return value
 
 
-@dataclass(frozen=True)
-class Job:
-    """One picture to prepare, with so many augmented views beside it."""
-
-    file: str
-    views: int
-
-
 def preprocess(
-    table: pd.DataFrame, raw: Path, params: PreprocessParams, number: int, folder: Path, workers: int | None = None
-) -> None:
-    """Write the arrays of every size and split into `folder`, with index, classes and preview.
+    splits: Path, raw: Path, params: PreprocessParams, number: int, folder: Path, workers: int | None = None
+) -> int:
+    """Write the arrays of every size and split into `folder`, with index, classes and preview; count the pictures.
 
-    `table` has file, label, group, split and fold of each picture below `raw`; pictures that lie in
-    none of the splits are left out. `number` is the seed. One picture a worker is decoded at a time,
-    and rows are appended as they come. Raises DataError for folds that cannot be used.
+    The table `splits` has file, label, group, split and fold of each picture below `raw`, in the order that the rows
+    get; pictures that lie in none of the splits are left out. `number` is the seed. One picture a worker is decoded
+    at a time, rows are appended as they come, and the table is read in pieces. Raises DataError for folds that
+    cannot be used.
     """
     import cv2
 
     # The pictures are worked on side by side already.
     cv2.setNumThreads(1)
-    table = table[table["split"].isin(SPLITS)]
-    views = _views(table, params.views)
-    index = _index(table, views)
-    prepare = partial(_prepared, raw=raw, params=params, number=number)
+    table = read_csv(splits, categories=("label", "split"), columns=("label", "split", "fold"))
+    table = table[table["split"].isin(SPLITS)].reset_index(drop=True)
+    views = _views(table, splits, params.views)
     with strict_pillow():
         for split in SPLITS:
-            files = index.loc[(index["split"] == split) & (index["view"] == 0), "file"]
-            jobs = [Job(file, views[split]) for file in files]
+            files = _column(splits, "file", split)
+            prepare = partial(_prepared, files=files, views=views[split], raw=raw, params=params, number=number)
+            rows = len(files) * (views[split] + 1)
             with ExitStack() as stack:
-                writers = [stack.enter_context(_writer(folder, side, split, jobs)) for side in params.sizes]
-                for arrays in in_order(prepare, jobs, f"preprocess {split}", workers):
+                writers = [stack.enter_context(_writer(folder, side, split, rows)) for side in params.sizes]
+                for arrays in in_threads(prepare, range(len(files)), f"preprocess {split}", workers):
                     for writer, array in zip(writers, arrays, strict=True):
                         writer.append(array)
-    write_csv(folder / "index.csv", index)
+    write_csv_chunks(folder / "index.csv", _index(splits, views))
     write_json(folder / "classes.json", {"classes": sorted(table["label"].unique())})
-    _preview(index, folder, min(params.sizes)).save(folder / "preview.png")
+    training = table.loc[table["split"] == "train", "label"]
+    _preview(training, views["train"], folder, min(params.sizes)).save(folder / "preview.png")
+    return len(table)
 
 
-def _views(table: pd.DataFrame, views: int) -> dict[str, int]:
+def _column(splits: Path, name: str, *among: str) -> NDArray[np.bytes_]:
+    """Return a column of the table, packed, of the pictures in one of the splits `among`."""
+    chunks = read_csv_chunks(splits, (name, "split"))
+    return np.concatenate([packed(chunk.loc[chunk["split"].isin(among), name]) for chunk in chunks])
+
+
+def _views(table: pd.DataFrame, splits: Path, views: int) -> dict[str, int]:
     """Return how many augmented views the pictures of each split get: without folds only those for training."""
     folds = count_folds(table)
     if folds:
-        _require_whole_groups(table)
+        _require_whole_groups(table["fold"], splits)
         _require_all_classes(table, folds)
     return {split: views if split == "train" or folds else 0 for split in SPLITS}
 
 
-def _require_whole_groups(table: pd.DataFrame) -> None:
+def _require_whole_groups(folds: "pd.Series[int]", splits: Path) -> None:
     """Raise DataError where pictures of one group lie in different folds."""
-    first = table.groupby("group")[["file", "fold"]].transform("first")
-    apart = table["fold"] != first["fold"]
-    if apart.any():
+    groups = np.unique(_column(splits, "group", *SPLITS), return_inverse=True)[1]
+    apart = np.flatnonzero(folds != folds.groupby(groups).transform("first"))
+    if len(apart):
+        files = _column(splits, "file", *SPLITS)
+        first = np.flatnonzero(groups == groups[apart[0]])[0]
         raise DataError(
-            f"'{first.loc[apart, 'file'].iloc[0]}' and '{table.loc[apart, 'file'].iloc[0]}' in different folds",
+            f"'{files[first].decode()}' and '{files[apart[0]].decode()}' in different folds",
             "pictures of one group in one fold",
             "run: dvc repro -f split",
         )
@@ -109,9 +112,9 @@ def _require_whole_groups(table: pd.DataFrame) -> None:
 
 def _require_all_classes(table: pd.DataFrame, folds: int) -> None:
     """Raise DataError where the run of a fold would have no picture of a class to train on."""
-    classes = set(table["label"])
+    classes = set(table["label"].unique())
     for fold in range(folds):
-        trained = set(table.loc[fold_roles(table["fold"], fold) == "train", "label"])
+        trained = set(table.loc[fold_roles(table["fold"], fold) == "train", "label"].unique())
         if trained != classes:
             raise DataError(
                 f"class '{min(classes - trained)}' with no picture to train on when fold {fold} tests",
@@ -120,34 +123,34 @@ def _require_all_classes(table: pd.DataFrame, folds: int) -> None:
             )
 
 
-def _index(table: pd.DataFrame, views: Mapping[str, int]) -> pd.DataFrame:
-    """Return one row for each view of each picture, the rows counted anew in each split."""
-    columns = ["file", "label", "fold"]
-    records = [
-        (split, file, label, view, fold)
-        for split in SPLITS
-        for file, label, fold in table.loc[table["split"] == split, columns].sort_values("file").to_numpy()
-        for view in range(views[split] + 1)
-    ]
-    index = pd.DataFrame(records, columns=["split", "file", "label", "view", "fold"])
-    index.insert(1, "row", index.groupby("split").cumcount())
-    return index
+def _index(splits: Path, views: Mapping[str, int]) -> Iterator[pd.DataFrame]:
+    """Yield one row for each view of each picture, the rows counted anew in each split, some thousand at a time."""
+    for split in SPLITS:
+        each, start = views[split] + 1, 0
+        for chunk in read_csv_chunks(splits, ("file", "label", "split", "fold")):
+            part = chunk[chunk["split"] == split]
+            count = len(part) * each
+            rows, view = np.arange(start, start + count), np.tile(np.arange(each), len(part))
+            found = part.loc[part.index.repeat(each)].assign(row=rows, view=view)
+            yield found[["split", "row", "file", "label", "view", "fold"]]
+            start += count
 
 
-def _writer(folder: Path, side: int, split: str, jobs: list[Job]) -> ArrayWriter:
-    rows = sum(job.views + 1 for job in jobs)
+def _writer(folder: Path, side: int, split: str, rows: int) -> ArrayWriter:
     return ArrayWriter(folder / str(side) / f"{split}.npy", rows, (side, side, 3), np.uint8)
 
 
-def _prepared(job: Job, raw: Path, params: PreprocessParams, number: int) -> list[Pixels]:
-    """Return for each size the picture and its views, shape (views + 1, side, side, 3)."""
-    picture = decode_accepted(raw / job.file)
-    digest = picture.digest() if job.views else ""
-    views = [draw(params.augmentation, number, digest, view) for view in range(1, job.views + 1)]
+def _prepared(
+    position: int, files: NDArray[np.bytes_], views: int, raw: Path, params: PreprocessParams, number: int
+) -> list[Pixels]:
+    """Return for each size the picture at `position` in `files` and its views, shape (views + 1, side, side, 3)."""
+    picture = decode_accepted(raw / files[position].decode())
+    digest = picture.digest() if views else ""
+    drawn = [draw(params.augmentation, number, digest, view) for view in range(1, views + 1)]
     arrays = []
     for side in params.sizes:
         square = squared(picture.image, side, params.fit)
-        arrays.append(np.stack([square, *(apply(view, square, params.augmentation.fill) for view in views)]))
+        arrays.append(np.stack([square, *(apply(view, square, params.augmentation.fill) for view in drawn)]))
     return arrays
 
 
@@ -167,13 +170,15 @@ def squared(image: Image.Image, side: int, fit: str) -> Pixels:
     return square
 
 
-def _preview(index: pd.DataFrame, folder: Path, side: int) -> Image.Image:
-    """Return a grid: a row for each class with its first training picture, and its views beside it."""
-    training = index[index["split"] == "train"]
+def _preview(training: "pd.Series[str]", views: int, folder: Path, side: int) -> Image.Image:
+    """Return a grid: a row for each class with its first training picture, and its views beside it.
+
+    `training` are the labels of the training pictures in their order.
+    """
+    first = training.reset_index(drop=True).drop_duplicates().astype(str).sort_values()
     rows = []
-    for _, pictures in training.groupby("label"):
-        views = pictures[pictures["file"] == pictures["file"].iloc[0]]["row"]
-        array = read_rows(folder / str(side) / "train.npy", int(views.min()), int(views.max()) + 1)
+    for position in first.index:
+        array = read_rows(folder / str(side) / "train.npy", position * (views + 1), (position + 1) * (views + 1))
         rows.append(np.concatenate(list(array), axis=1))
     return Image.fromarray(np.concatenate(rows))
 
@@ -181,10 +186,9 @@ def _preview(index: pd.DataFrame, folder: Path, side: int) -> Image.Image:
 def main() -> None:
     """Read data/raw by data/splits.csv, write data/prepared."""
     params = load(PreprocessParams, "preprocess")
-    table = read_csv(SPLIT_TABLE, text=("file", "label", "group", "split"))
     with replacing_folder(PREPARED) as folder:
-        preprocess(table, RAW, params, seed(), folder)
-    log.info("%d pictures prepared at %s pixels", table["split"].isin(SPLITS).sum(), ", ".join(map(str, params.sizes)))
+        count = preprocess(SPLIT_TABLE, RAW, params, seed(), folder)
+    log.info("%d pictures prepared at %s pixels", count, ", ".join(map(str, params.sizes)))
 
 
 if __name__ == "__main__":

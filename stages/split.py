@@ -8,16 +8,18 @@ goes by the smallest number in it.
 
 import hashlib
 import logging
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError, run
-from stages.files import read_csv, write_csv
+from stages.files import packed, read_csv_chunks, write_csv, write_csv_chunks
 from stages.images.prepared import DROPPED, FEW, SPLITS
 from stages.params import Section, load, seed
 
@@ -55,104 +57,33 @@ class SplitParams(Section):
         return value
 
 
-def split(manifest: pd.DataFrame, params: SplitParams, number: int) -> pd.DataFrame:
-    """Return file, label, group, split and fold of each picture in `manifest`, for the seed `number`.
+def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
+    """Return what the split goes by, some 30 bytes a picture, from the `chunks` of the manifest; rows count from 0.
 
-    Every part holds at least one group of each class. `split` is "dropped" for what `on_leak: drop`
-    leaves out; `fold` is -1 without folds. Raises DataError for a class of too few different pictures,
-    and where the split that the source brought cannot be used.
+    Columns: label, a category; group, the rank of its name among those of all groups; place, 0 to 1, for the seed
+    `number`; side, the position in `_STRICTEST` of the part that the source puts it into, NaN where it says nothing.
     """
-    table = manifest.sort_values("file", ignore_index=True)
-    given = _given(table, params)
-    parts = _draw(table[given != DROPPED], given, params, number)
-    split = given.mask(given != DROPPED, table["group"].map(parts))
-    dealt = table[["file", "label", "group"]].assign(split=split)
-    _require_every_part(dealt)
-    return dealt.assign(fold=_folds(dealt, params.folds, number))
-
-
-def leaks(manifest: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
-    """Return the pictures of groups that lie on two sides of the split that the source brought along.
-
-    Columns file, path, source_split, group and action: what became of the picture.
-    """
-    table = manifest.sort_values("file", ignore_index=True)
-    table = table[_straddling(table)]
-    if not params.use_folders:
-        return table[_LEAK_COLUMNS].assign(action="split anew")
-    strictest = _strictest(table)
-    moved = "dropped" if params.on_leak == "drop" else "moved to " + strictest
-    return table[_LEAK_COLUMNS].assign(action=np.where(table["source_split"] == strictest, "kept", moved))
-
-
-_LEAK_COLUMNS = ["file", "path", "source_split", "group"]
-
-
-def _straddling(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Return which rows belong to a group on two sides of the source's own split."""
-    sides = table["source_split"].where(table["source_split"] != "")
-    return sides.groupby(table["group"]).transform("nunique") > 1
-
-
-def _strictest(table: pd.DataFrame) -> "pd.Series[str]":
-    """Return for each row the strictest side on which the source has its group; nothing where it has none."""
-    rank = table["source_split"].map({side: rank for rank, side in enumerate(_STRICTEST)})
-    return rank.groupby(table["group"]).transform("min").map(dict(enumerate(_STRICTEST))).fillna("")
-
-
-def _given(table: pd.DataFrame, params: SplitParams) -> "pd.Series[str]":
-    """Return the part that the source gives each picture, leaks mended; nothing where it gives none."""
-    if not params.use_folders:
-        return pd.Series("", index=table.index)
-    if not (table["source_split"] != "").any():
-        raise DataError(
-            "split.use_folders = true, and the source brings no split",
-            "folders train, validation and test, or a table with a column split",
-            "set split.use_folders to false",
-        )
-    leaking, strictest = _straddling(table), _strictest(table)
-    if params.on_leak == "stop" and leaking.any():
-        raise DataError(
-            f"{leaking.sum()} pictures with copies across the source's split, such as {_example(table[leaking])}",
-            "no copies across it",
-            "remove them, or set split.on_leak to regroup or drop",
-        )
-    outside = leaking & (table["source_split"] != strictest)
-    return strictest.mask(outside, DROPPED) if params.on_leak == "drop" else strictest
-
-
-def _example(leaking: pd.DataFrame) -> str:
-    first = leaking[leaking["group"] == leaking["group"].iloc[0]].drop_duplicates("source_split")
-    return " and ".join(f"'{path}'" for path in first["path"].iloc[:2])
-
-
-def _draw(table: pd.DataFrame, given: "pd.Series[str]", params: SplitParams, number: int) -> dict[str, str]:
-    """Return the part of each group: as given, and drawn for the parts that the source does not have."""
-    sides = given[table.index].groupby(table["group"]).first()
-    present = set(sides) - {""}
-    shares = {part: getattr(params, part) for part in ("test", "validation") if part not in present}
-    # Where the source has test pictures, validation is drawn from what is left, in the same proportion to training.
-    if "validation" in shares and "test" in present:
-        shares["validation"] /= 1 - params.test
-    fixed = {str(group): side for group, side in sides.items() if side and side != "train"}
-    # With every part given, pictures of which the source says nothing are for training.
-    drawn = table[~table["group"].isin(fixed)]
-    places = _places(drawn, number)
-    parts = {group: _part(place, shares) for group, place in places.items()}
-    for label, groups in drawn.groupby("label")["group"]:
-        parts |= _repaired(str(label), sorted(set(groups), key=places.__getitem__), parts, shares)
-    return fixed | parts
-
-
-def _places(table: pd.DataFrame, number: int) -> dict[str, float]:
-    """Return each group's place between 0 and 1: the smallest of those of what stands in it.
-
-    What the source puts together has one place, by its name; other pictures have theirs by their pixels.
-    The smallest, so that a copy that comes in later moves nothing out of test.
-    """
-    keys = table["pixels_sha256"].where(table["source_group"] == "", table["source_group"])
-    places = keys.map(lambda key: _place(key, number)).groupby(table["group"]).min()
-    return {str(group): float(place) for group, place in places.items()}
+    ranks = {side: rank for rank, side in enumerate(_STRICTEST)}
+    codes: dict[str, int] = {}
+    labels, places, sides = array("i"), array("d"), array("d")
+    groups = []
+    for chunk in chunks:
+        labels.extend(codes.setdefault(label, len(codes)) for label in chunk["label"])
+        # What the source puts together has one place, by its name; other pictures have theirs by their pixels.
+        keys = chunk["pixels_sha256"].where(chunk["source_group"] == "", chunk["source_group"])
+        places.extend(_place(key, number) for key in keys)
+        sides.extend(ranks.get(side, np.nan) for side in chunk["source_split"])
+        groups.append(packed(chunk["group"]))
+    names = np.concatenate(groups)
+    del groups
+    return pd.DataFrame(
+        {
+            "label": pd.Categorical.from_codes(labels, pd.Index(list(codes))).reorder_categories(sorted(codes)),
+            "group": _ranks(names),
+            "place": np.asarray(places),
+            "side": np.asarray(sides),
+        }
+    )
 
 
 def _place(key: str, number: int) -> float:
@@ -160,39 +91,149 @@ def _place(key: str, number: int) -> float:
     return int.from_bytes(digest[:8]) / 2**64
 
 
-def _part(place: float, shares: dict[str, float]) -> str:
-    """Return the part in whose share `place` lies; the shares follow one another from 0 on."""
-    for part, share in shares.items():
-        if place < share:
-            return part
-        place -= share
-    return "train"
+def _ranks(names: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Return for each of `names` how many different ones come before it, in less memory than `numpy.unique` takes."""
+    order = np.argsort(names)
+    ordered = names[order]
+    ranks = np.zeros(len(names), dtype=np.int64)
+    ranks[order[1:]] = np.cumsum(ordered[1:] != ordered[:-1])
+    return ranks
 
 
-def _repaired(label: str, order: list[str], parts: dict[str, str], shares: dict[str, float]) -> dict[str, str]:
-    """Return other parts for the groups of a class, in the `order` of their places, where chance left a part empty."""
-    if {parts[group] for group in order} == {*shares, "train"}:
-        return {}
-    if len(order) <= len(shares):
+def split(table: pd.DataFrame, params: SplitParams, number: int) -> pd.DataFrame:
+    """Return split and fold of each picture of the compact `table`, for the seed `number`.
+
+    Every part holds at least one group of each class. `split` is "dropped" for what `on_leak: drop`
+    leaves out; `fold` is -1 without folds. Raises DataError for a class of too few different pictures,
+    and where the split that the source brought cannot be used.
+    """
+    given = _given(table, params)
+    drop = params.use_folders and params.on_leak == "drop"
+    kept = ~_outside(table) if drop else np.ones(len(table), dtype=bool)
+    parts = _draw(table, kept, given, params)
+    split = pd.Series(parts[table["group"]]).where(kept, DROPPED)
+    _require_every_part(table, split)
+    return pd.DataFrame({"split": split, "fold": _folds(table, kept, params.folds, number)})
+
+
+def leaks(chunks: Iterable[pd.DataFrame], table: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    """Return the pictures of groups that lie on two sides of the split that the source brought along.
+
+    `table` is the compact form of the `chunks`. Columns file, path, source_split, group and action: what became
+    of the picture. Raises DataError where there are any and `on_leak` is to stop.
+    """
+    leaking = _straddling(table)
+    found = pd.concat(chunk.loc[leaking[chunk.index], list(_LEAK_COLUMNS)] for chunk in chunks)
+    if not params.use_folders:
+        return found.assign(action="split anew")
+    if params.on_leak == "stop" and len(found):
         raise DataError(
-            f"class '{label}' has {len(order)} different picture{'s' if len(order) > 1 else ''}",
+            f"{len(found)} pictures with copies across the source's split, such as {_example(found)}",
+            "no copies across it",
+            "remove them, or set split.on_leak to regroup or drop",
+        )
+    moved = "dropped" if params.on_leak == "drop" else "moved to " + _strictest(table)[table["group"][leaking]]
+    return found.assign(action=np.where(_outside(table)[leaking], moved, "kept"))
+
+
+_LEAK_COLUMNS = ("file", "path", "source_split", "group")
+
+
+def _least(values: "pd.Series[float]", groups: "pd.Series[int]") -> NDArray[np.float64]:
+    """Return the least of the `values` in each group; infinity where all are NaN."""
+    least = np.full(groups.max() + 1, np.inf)
+    np.fmin.at(least, groups, values)
+    return least
+
+
+def _straddling(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which rows belong to a group on two sides of the source's own split."""
+    side, group = table["side"], table["group"]
+    return np.asarray(_least(side, group) < -_least(-side, group))[group]
+
+
+def _outside(table: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which rows belong to such a group and do not lie on its strictest side."""
+    strictest = _least(table["side"], table["group"])[table["group"]]
+    return np.asarray(_straddling(table) & (table["side"] != strictest))
+
+
+def _strictest(table: pd.DataFrame) -> NDArray[np.object_]:
+    """Return for each group the strictest side on which the source has it; nothing where it has none."""
+    ranks = np.fmin(_least(table["side"], table["group"]), len(_STRICTEST))
+    return np.array([*_STRICTEST, ""], dtype=object)[ranks.astype(np.int64)]
+
+
+def _given(table: pd.DataFrame, params: SplitParams) -> NDArray[np.object_]:
+    """Return the part that the source gives each group, leaks mended; nothing where it gives none."""
+    if not params.use_folders:
+        return np.full(table["group"].max() + 1, "", dtype=object)
+    if table["side"].isna().all():
+        raise DataError(
+            "split.use_folders = true, and the source brings no split",
+            "folders train, validation and test, or a table with a column split",
+            "set split.use_folders to false",
+        )
+    return _strictest(table)
+
+
+def _example(leaking: pd.DataFrame) -> str:
+    first = leaking[leaking["group"] == leaking["group"].iloc[0]].drop_duplicates("source_split")
+    return " and ".join(f"'{path}'" for path in first["path"].iloc[:2])
+
+
+def _draw(
+    table: pd.DataFrame, kept: NDArray[np.bool_], given: NDArray[np.object_], params: SplitParams
+) -> NDArray[np.object_]:
+    """Return the part of each group: as given, and drawn for the parts that the source does not have."""
+    present = set(given) - {""}
+    shares = {part: getattr(params, part) for part in ("test", "validation") if part not in present}
+    # Where the source has test pictures, validation is drawn from what is left, in the same proportion to training.
+    if "validation" in shares and "test" in present:
+        shares["validation"] /= 1 - params.test
+    # With every part given, pictures of which the source says nothing are for training.
+    drawn = (given == "") | (given == "train")
+    # The smallest place in a group, so that a copy that comes in later moves nothing out of test.
+    places = _least(table["place"].where(kept), table["group"])
+    parts = np.where(drawn, _parts(places, shares), given)
+    rows = table["group"][kept & drawn[table["group"]]]
+    for label, found in rows.groupby(table["label"], observed=True):
+        groups = found.unique()
+        groups = groups[np.argsort(places[groups])]
+        parts[groups] = _repaired(str(label), parts[groups], shares)
+    return parts
+
+
+def _parts(places: NDArray[np.float64], shares: dict[str, float]) -> NDArray[np.object_]:
+    """Return the part in whose share each of `places` lies; the shares follow one another from 0 on."""
+    edges = np.cumsum(list(shares.values()))
+    return np.array([*shares, "train"], dtype=object)[np.searchsorted(edges, places, side="right")]
+
+
+def _repaired(label: str, parts: NDArray[np.object_], shares: dict[str, float]) -> NDArray[np.object_]:
+    """Return the `parts` of the groups of a class, in the order of their places; others where chance left one empty."""
+    if set(parts) == {*shares, "train"}:
+        return parts
+    if len(parts) <= len(shares):
+        raise DataError(
+            f"class '{label}' has {len(parts)} different picture{'s' if len(parts) > 1 else ''}",
             f"at least {len(shares) + 1}, for {', '.join(['training', *shares])}",
             "add pictures to the class, or leave it out",
         )
-    repaired = dict.fromkeys(order, "train")
+    repaired = np.full(len(parts), "train", dtype=object)
     position = 0
     for left, (part, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
-        count = min(max(1, round(share * len(order))), len(order) - position - left)
-        repaired |= dict.fromkeys(order[position : position + count], part)
+        count = min(max(1, round(share * len(parts))), len(parts) - position - left)
+        repaired[position : position + count] = part
         position += count
     return repaired
 
 
-def _require_every_part(table: pd.DataFrame) -> None:
-    counts = pd.crosstab(table["label"], table["split"]).reindex(columns=SPLITS, fill_value=0)
-    for label, row in counts.iterrows():
-        for part, count in row.items():
-            if not count:
+def _require_every_part(table: pd.DataFrame, split: "pd.Series[str]") -> None:
+    counts = {part: table["label"][split == part].value_counts() for part in SPLITS}
+    for label in counts["train"].index.sort_values():
+        for part in SPLITS:
+            if not counts[part][label]:
                 raise DataError(
                     f"class '{label}' has no picture for {part}",
                     "one at least in each part",
@@ -200,15 +241,15 @@ def _require_every_part(table: pd.DataFrame) -> None:
                 )
 
 
-def _folds(table: pd.DataFrame, count: int, number: int) -> "pd.Series[Any]":
-    """Return the fold of each picture, 0 to `count` - 1; -1 for dropped ones and without folds."""
-    folds = pd.Series(-1, index=table.index)
+def _folds(table: pd.DataFrame, kept: NDArray[np.bool_], count: int, number: int) -> "pd.Series[Any]":
+    """Return the fold of each picture, 0 to `count` - 1; -1 for those not `kept` and without folds."""
+    folds = pd.Series(-1, index=table.index, dtype=np.int8)
     if not count:
         return folds
     from sklearn.model_selection import StratifiedGroupKFold
 
-    kept = table[table["split"] != DROPPED]
-    for label, groups in kept.groupby("label")["group"].nunique().items():
+    table = table[kept]
+    for label, groups in table.groupby("label", observed=True)["group"].nunique().items():
         if groups < count:
             raise DataError(
                 f"class '{label}' has {groups} different pictures for split.folds = {count}",
@@ -216,13 +257,13 @@ def _folds(table: pd.DataFrame, count: int, number: int) -> "pd.Series[Any]":
                 f"set split.folds to at most {groups}, or add pictures",
             )
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=number)
-    for fold, (_, test) in enumerate(dealer.split(kept, kept["label"], kept["group"])):
-        folds[kept.index[test]] = fold
+    for fold, (_, test) in enumerate(dealer.split(table, table["label"].cat.codes, table["group"])):
+        folds[table.index[test]] = fold
     return folds
 
 
-def _report(table: pd.DataFrame, leaking: pd.DataFrame) -> None:
-    counts = table["split"].value_counts()
+def _report(labels: "pd.Series[str]", split: "pd.Series[str]", leaking: pd.DataFrame) -> None:
+    counts = split.value_counts()
     log.info("%s", ", ".join(f"{count} {part}" for part, count in _in_order(counts)))
     if len(leaking):
         groups = leaking["group"].nunique()
@@ -230,7 +271,7 @@ def _report(table: pd.DataFrame, leaking: pd.DataFrame) -> None:
             "%d pictures, copies of one another in %d groups, lie on two sides of the source's own split: see %s",
             len(leaking), groups, LEAKS,
         )  # fmt: skip
-    for label, count in table.loc[table["split"] == "train", "label"].value_counts().sort_index().items():
+    for label, count in labels[split == "train"].value_counts().sort_index().items():
         if count < FEW:
             log.warning("class '%s' has %d training pictures, fewer than %d: it is hardly learnt", label, count, FEW)
 
@@ -242,13 +283,17 @@ def _in_order(counts: "pd.Series[int]") -> Iterable[tuple[str, int]]:
 def main() -> None:
     """Read the manifest, write data/splits.csv and data/leaks.csv."""
     params = load(SplitParams, "split")
-    text = ("file", "path", "label", "group", "pixels_sha256", "source_split", "source_group")
-    manifest = read_csv(MANIFEST, text=text, only=True)
-    leaking = leaks(manifest, params)
-    table = split(manifest, params, seed())
-    write_csv(SPLIT_TABLE, table)
+    table = compact(_manifest("label", "group", "pixels_sha256", "source_split", "source_group"), seed())
+    leaking = leaks(_manifest(*_LEAK_COLUMNS), table, params)
+    dealt = split(table, params, seed())
+    chunks = _manifest("file", "label", "group")
+    write_csv_chunks(SPLIT_TABLE, (chunk.assign(split=dealt["split"], fold=dealt["fold"]) for chunk in chunks))
     write_csv(LEAKS, leaking)
-    _report(table, leaking)
+    _report(table["label"], dealt["split"], leaking)
+
+
+def _manifest(*columns: str) -> Iterable[pd.DataFrame]:
+    return read_csv_chunks(MANIFEST, columns)
 
 
 if __name__ == "__main__":

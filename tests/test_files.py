@@ -10,13 +10,17 @@ import pandas as pd
 import pytest
 
 from stages.files import (
+    CHUNK_ROWS,
+    packed,
     read_csv,
+    read_csv_chunks,
     read_json,
     replacing,
     replacing_folder,
     scratch_folder,
     strip_dates,
     write_csv,
+    write_csv_chunks,
     write_json,
     write_text,
 )
@@ -144,6 +148,26 @@ def test_labels_that_look_like_numbers_or_gaps_stay_text(tmp_path: Path) -> None
     table = pd.DataFrame({"label": ["001", "NA", "null", "", "1e5", "true"], "count": [1, 2, 3, 4, 5, 6]})
     write_csv(tmp_path / "a.csv", table)
     pd.testing.assert_frame_equal(read_csv(tmp_path / "a.csv", text=("label",)), table)
+    categories = read_csv(tmp_path / "a.csv", categories=("label",), columns=("label",))
+    assert categories["label"].dtype == "category"
+    assert categories.to_dict("list") == {"label": table["label"].tolist()}
+
+
+def test_a_table_in_pieces_is_written_and_read_as_in_one(tmp_path: Path) -> None:
+    count = 2 * CHUNK_ROWS + 1
+    table = pd.DataFrame({"label": ["NA", "001", 'b,"c'] * count, "value": 1 / 3, "row": range(3 * count)})[:count]
+    write_csv(tmp_path / "one.csv", table)
+    write_csv_chunks(tmp_path / "pieces.csv", [table[:0], table[:1], table[1:1], table[1:]])
+    assert (tmp_path / "pieces.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    pieces = list(read_csv_chunks(tmp_path / "one.csv", ("label", "row")))
+    assert [len(piece) for piece in pieces] == [CHUNK_ROWS, CHUNK_ROWS, 1]
+    pd.testing.assert_frame_equal(pd.concat(pieces), table[["label", "row"]].astype({"row": str}))
+
+
+def test_packed_names_are_what_they_were() -> None:
+    names = ["a", "", "Straße/体操.jpg"]
+    assert [name.decode() for name in packed(names)] == names
+    assert packed([]).dtype.kind == "S"
 
 
 def archive(path: Path, order: list[str], year: int) -> Path:

@@ -3,6 +3,13 @@
 import hashlib
 import logging
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,10 +25,15 @@ from stages.errors import DataError, GroupedUserError
 from stages.files import read_csv
 from stages.images.duplicates import perceptual_hash
 from stages.images.folders import read_folder
-from stages.images.listing import Found
+from stages.images.listing import Found, Reject
+from stages.images.parallel import BATCH
 from stages.images.quality import SCORES, score
-from stages.ingest import DataParams, Intake, ingest, main
+from stages.images.spool import Spool
+from stages.ingest import DataParams, ingest, main
 from stages.params import parse
+from tests.processes import alive, await_end, children
+
+ROOT = Path(__file__).parents[1]
 
 VALUES: dict[str, Any] = {
     "source": "source",
@@ -49,17 +61,32 @@ def lay_out(root: Path, files: dict[str, bytes]) -> None:
         path.write_bytes(data)
 
 
-def take_in(tmp_path: Path, files: dict[str, bytes], workers: int | None = None, **changes: Any) -> tuple[Intake, Path]:
+@dataclass
+class Taken:
+    """What came in, in memory."""
+
+    manifest: pd.DataFrame
+    quarantine: pd.DataFrame
+    rejects: list[Reject]
+
+
+def take(
+    found: Spool[Found], left_out: list[Reject], folders: tuple[Path, Path], workers: int | None = None, **changes: Any
+) -> Taken:
+    intake = ingest(found, left_out, parse(DataParams, VALUES | changes, "data"), folders, workers)
+    return Taken(pd.concat(intake.manifest.parts(), ignore_index=True), intake.quarantine, intake.rejects)
+
+
+def take_in(tmp_path: Path, files: dict[str, bytes], workers: int | None = None, **changes: Any) -> tuple[Taken, Path]:
     source, folder, quarantine = tmp_path / "source", tmp_path / "raw", tmp_path / "quarantine"
     lay_out(source, files)
     folder.mkdir()
     quarantine.mkdir()
     found, left_out = read_folder(source)
-    params = parse(DataParams, VALUES | changes, "data")
-    return ingest(found, left_out, params, (folder, quarantine), workers), folder
+    return take(found, left_out, (folder, quarantine), workers, **changes), folder
 
 
-def reasons(intake: Intake) -> dict[str, str]:
+def reasons(intake: Taken) -> dict[str, str]:
     return {reject.path: reject.reason for reject in intake.rejects}
 
 
@@ -214,8 +241,10 @@ def test_what_the_source_says_of_a_picture_stands_in_the_manifest(tmp_path: Path
     folders = (tmp_path / "raw", tmp_path / "quarantine")
     for folder in folders:
         folder.mkdir()
-    found = [Found(tmp_path / f"{n}.jpg", f"{n}.jpg", "tree", "test", "anna") for n in (1, 2)]
-    manifest = ingest(found, [], parse(DataParams, VALUES, "data"), folders).manifest
+    found = Spool(Found)
+    for n in (1, 2):
+        found.add(Found(tmp_path / f"{n}.jpg", f"{n}.jpg", "tree", "test", "anna"))
+    manifest = take(found, [], folders).manifest
     assert manifest["source_split"].tolist() == ["test", "test"]
     assert manifest["source_group"].tolist() == ["anna", "anna"]
     assert len(set(manifest["group"])) == 1
@@ -234,14 +263,19 @@ def test_names_that_no_table_can_hold_are_left_out(tmp_path: Path) -> None:
     assert intake.manifest["label"].tolist() == ["tree"]
 
 
-def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
-    files = {f"{'tree' if n % 2 else 'plank'}/{n}.jpg": picture(n % 13) for n in range(30)}
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Enough for three processes; some under two labels, some broken, some left out.
+    files = {f"{'tree' if n % 2 else 'plank'}/{n}.jpg": picture(n % 23) for n in range(3 * BATCH)}
+    files |= {f"tree/broken {n}.jpg": picture(n)[:-30] for n in range(5)}
     results = []
-    for workers in (1, 2, 4):
+    for workers in (1, 3):
         (tmp_path / str(workers)).mkdir()
-        intake, folder = take_in(tmp_path / str(workers), files, workers)
-        results.append((intake.manifest.to_csv(), reasons(intake), contents(folder)))
-    assert results[0] == results[1] == results[2]
+        intake, folder = take_in(tmp_path / str(workers), files, workers, exclude=["tree/7.jpg", "nowhere"])
+        index = intake.quarantine.to_csv()
+        results.append((intake.manifest.to_csv(), index, reasons(intake), contents(folder), caplog.messages.copy()))
+        caplog.clear()
+    assert results[0] == results[1]
+    assert results[0][-1] == ["data.exclude: no picture has the path or the digest 'nowhere'"]
 
 
 # --- the stage as a whole ---
@@ -339,6 +373,65 @@ def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) 
     assert (project / "data" / "raw" / "inner" / "tree" / "1.jpg").exists()
 
 
+# --- its processes, on a machine of three processors ---
+
+THREE = "from stages.images import parallel; parallel.processors = lambda: 3"
+STAGE = "from stages.errors import run; from stages.ingest import main; run(main)"
+
+
+@contextmanager
+def at_work(project: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """Run the stage on many pictures; give it and its processes once the first picture is through."""
+    configure(project)
+    data = {label: picture(n) for n, label in enumerate(["tree", "plank"])}
+    lay_out(project / "source", {f"{label}/{n}.jpg": data[label] for label in data for n in range(1500)})
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{THREE}; {STAGE}"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            while not any(project.glob("data/.raw.*.partial/.waiting/*")):
+                assert process.poll() is None
+                time.sleep(0.001)
+            workers = children(process.pid)
+            assert len(workers) == 3
+            yield process, workers
+        finally:
+            process.kill()
+
+
+def test_a_killed_process_is_one_line_and_leaves_nothing(project: Path) -> None:
+    with at_work(project) as (process, workers):
+        os.kill(workers[1], signal.SIGKILL)
+        _, errors = process.communicate()
+    assert process.returncode == 1
+    (line,) = errors.splitlines()
+    assert line.startswith("error: a process of ingest was killed by SIGKILL; expected it at work until the end; if ")
+    assert not any(map(alive, workers))
+    assert not list((project / "data").iterdir())
+    assert not (project / ".cache" / "source").exists()
+
+
+def test_ctrl_c_ends_all_processes_and_leaves_nothing(project: Path) -> None:
+    with at_work(project) as (process, workers):
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "")
+    assert not any(map(alive, workers))
+    assert not list((project / "data").iterdir())
+    assert not (project / ".cache" / "source").exists()
+
+
+def test_no_process_survives_a_kill_of_the_stage(project: Path) -> None:
+    with at_work(project) as (process, workers):
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    await_end(workers)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -363,6 +456,5 @@ def test_bad_parameters_are_named(changes: dict[str, Any], message: str) -> None
 
 def test_an_intake_of_nothing_has_the_columns_of_a_manifest(tmp_path: Path) -> None:
     intake, _ = take_in(tmp_path, {"tree/1.jpg": b""})
-    assert isinstance(intake.manifest, pd.DataFrame)
     assert intake.manifest.columns[:2].tolist() == ["file", "path"]
     assert intake.manifest.empty

@@ -68,7 +68,8 @@ def prepare(
 ) -> Path:
     folder = tmp_path / name
     folder.mkdir()
-    preprocess(table, tmp_path / "raw", params(**changes), seed, folder, workers)
+    write_csv(splits := tmp_path / f"{name}.csv", table)
+    preprocess(splits, tmp_path / "raw", params(**changes), seed, folder, workers)
     return folder
 
 

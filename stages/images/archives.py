@@ -16,8 +16,8 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from stages.errors import DataError, UserError
-from stages.images.listing import File, Files
 from stages.images.members import Budget, Sieve
+from stages.images.spool import Files
 
 _CHUNK = 1 << 20
 # More members than any folder of pictures has: each costs memory, and empty ones compress to nothing.
@@ -83,20 +83,19 @@ def unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
 
 def _unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
     sieve = Sieve(budget)
-    files: list[File] = []
+    number = 0
     members = _zip_members if _is_zip(archive) else _tar_members
     with tqdm(desc="unpack", unit="B", unit_scale=True, disable=None) as bar:
         for member in members(archive, source, budget):
             if member.is_folder:
                 sieve.folder(member.name)
-            elif path := sieve.path(member.name, member.size, member.fault):
-                location = folder / str(len(files))
+            elif sieve.takes(member.name, member.size, location := folder / str(number), member.fault):
+                number += 1
                 with member.open() as stream, location.open("xb") as file:
                     while chunk := stream.read(_CHUNK):
                         file.write(chunk)
                         bar.update(len(chunk))
-                files.append(File(location, path))
-    return files, sieve.rejects()
+    return sieve.files, sieve.rejects()
 
 
 def _is_zip(path: Path) -> bool:
@@ -110,14 +109,13 @@ def _head(path: Path) -> bytes:
 
 def _zip_members(archive: Path, source: str, budget: Budget) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as opened:
-        members = [
-            # The name as the archive has it: zipfile cuts `filename` off at a NUL.
-            _Member(info.orig_filename, info.file_size, info.is_dir(), _zip_fault(info), partial(opened.open, info))
-            for info in opened.infolist()
-        ]
+        members = opened.infolist()
         _require_few(len(members), source)
-        _require_small(sum(member.size for member in members if member.size <= budget.file), source, budget)
-        yield from members
+        _require_small(sum(info.file_size for info in members if info.file_size <= budget.file), source, budget)
+        for info in members:
+            # The name as the archive has it: zipfile cuts `filename` off at a NUL.
+            name, read = info.orig_filename, partial(opened.open, info)
+            yield _Member(name, info.file_size, info.is_dir(), _zip_fault(info), read)
 
 
 def _zip_fault(info: zipfile.ZipInfo) -> str:

@@ -1,14 +1,16 @@
 """Folders of class folders: the label is the folder that holds the file, and splits may lie above the classes."""
 
+import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from stages.errors import one_line
-from stages.images.listing import SPLITS, File, Files, Found, Listing, Reject, label_fault, one_form
+from stages.images.listing import SPLITS, File, Found, Reject, label_fault, one_form
+from stages.images.spool import Files, Listing, Spool
 
 
 def read_folder(root: Path) -> Listing:
@@ -19,11 +21,11 @@ def read_folder(root: Path) -> Listing:
 
 
 def files_below(root: Path) -> Files:
-    """Return all files below `root`, sorted by path.
+    """Return all files below `root`.
 
     Hidden names are left out, and links to folders, which may lead in circles.
     """
-    files: list[File] = []
+    files = Spool(File)
     rejects: list[Reject] = []
     folders = [""]
     while folders:
@@ -31,21 +33,21 @@ def files_below(root: Path) -> Files:
             if isinstance(item, str):
                 folders.append(item)
             elif isinstance(item, File):
-                files.append(item)
+                files.add(item)
             else:
                 rejects.append(item)
-    return sorted(files, key=lambda file: file.path), rejects
+    return files, rejects
 
 
-def labelled(files: Sequence[File], top: str = "") -> Listing:
+def labelled(files: Spool[File], top: str = "") -> Listing:
     """Give each file the label of the folder that holds it, and the split that lies first below `top`."""
     splits = _splits(files, top)
-    found: list[Found] = []
+    found = Spool(Found)
     rejects: list[Reject] = []
     for file in files:
         item = _labelled(file, file.path.removeprefix(top).split("/")[:-1], splits)
         if isinstance(item, Found):
-            found.append(item)
+            found.add(item)
         else:
             rejects.append(item)
     return found, rejects
@@ -53,31 +55,33 @@ def labelled(files: Sequence[File], top: str = "") -> Listing:
 
 def _entries(root: Path, inside: str) -> Iterator[str | File | Reject]:
     """Yield what is directly in the folder `inside`: folders to read as names, files, what is left out."""
+    is_empty = True
     try:
-        names = sorted(entry.name for entry in (root / inside).iterdir())
+        with os.scandir(root / inside) as entries:
+            for entry in entries:
+                is_empty = False
+                yield _entry(entry, f"{inside}/{entry.name}" if inside else entry.name)
     except OSError as error:
         yield Reject(one_line(f"{inside}/"), f"unreadable: {error.strerror}")
         return
-    if not names:
+    if is_empty:
         yield Reject(one_line(f"{inside}/"), "empty folder: nothing in it")
-    for name in names:
-        yield _entry(root, f"{inside}/{name}" if inside else name)
 
 
-def _entry(root: Path, path: str) -> str | File | Reject:
+def _entry(entry: os.DirEntry[str], path: str) -> str | File | Reject:
     try:
-        mode = (root / path).stat().st_mode
+        mode = entry.stat().st_mode
     except OSError as error:
         return Reject(one_line(path), f"unreadable: {error.strerror}")
     is_folder = stat.S_ISDIR(mode)
     shown = one_line(f"{path}/" if is_folder else path)
-    if Path(path).name.startswith("."):
+    if entry.name.startswith("."):
         return Reject(shown, "hidden: the name begins with a dot")
     if is_folder:
-        return Reject(shown, "link to a folder: not followed") if (root / path).is_symlink() else path
+        return Reject(shown, "link to a folder: not followed") if entry.is_symlink() else path
     if not stat.S_ISREG(mode):
         return Reject(shown, "not a file: a pipe, socket or device")
-    return File(root / path, path)
+    return File(Path(entry.path), path)
 
 
 def _labelled(file: File, folders: list[str], splits: dict[str, str]) -> Found | Reject:
@@ -98,16 +102,18 @@ def _splits(files: Iterable[File], top: str) -> dict[str, str]:
 
     A class may be called `test` just as well: beside other classes, or alone, such a name says nothing.
     """
-    inside: dict[str, list[File]] = {}
-    for file in files:
-        folder, slash, _ = file.path.removeprefix(top).partition("/")
-        if slash:
-            inside.setdefault(folder, []).append(file)
-    splits = {folder: SPLITS[folder.lower()] for folder in inside if folder.lower() in SPLITS}
+    folders = {folder for file in files if (folder := _first_folder(file, top))}
+    splits = {folder: SPLITS[folder.lower()] for folder in folders if folder.lower() in SPLITS}
     if len(set(splits.values())) < 2:  # noqa: PLR2004
         return {}
-    others = (file for folder, held in inside.items() if folder not in splits for file in held)
+    others = (file for file in files if (folder := _first_folder(file, top)) and folder not in splits)
     return {} if any(_is_picture(file.location) for file in others) else splits
+
+
+def _first_folder(file: File, top: str) -> str:
+    """Return the folder below `top` that a file lies in, nothing for a file at the top itself."""
+    folder, slash, _ = file.path.removeprefix(top).partition("/")
+    return folder if slash else ""
 
 
 def _is_picture(location: Path) -> bool:

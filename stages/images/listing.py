@@ -54,10 +54,6 @@ class Reject:
     label: str = ""
 
 
-Files = tuple[list[File], list[Reject]]
-Listing = tuple[list[Found], list[Reject]]
-
-
 def one_form(label: str) -> str:
     """Return a label in one form, whether it was typed on a Mac (decomposed) or elsewhere (composed)."""
     return unicodedata.normalize("NFC", label)

@@ -5,9 +5,11 @@ A member's name never becomes the name of a file on this machine: what is taken 
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from stages.errors import one_line
-from stages.images.listing import NAME_BYTES, Reject
+from stages.images.listing import NAME_BYTES, File, Reject
+from stages.images.spool import Spool
 
 # A folder, an archive or a remote folder that holds one of these at its top is read as that table.
 TABLES = ("labels.csv", "labels.parquet")
@@ -24,11 +26,11 @@ class Budget:
 
 
 class Sieve:
-    """Judges the members one by one, and keeps what is left out with the reason."""
+    """Judges the members one by one, and keeps those that are taken, and what is left out with the reason."""
 
     def __init__(self, budget: Budget) -> None:
+        self.files = Spool(File)
         self._budget = budget
-        self._taken: set[str] = set()
         self._folders: set[str] = set()
         self._filled: set[str] = set()
         self._hidden: set[str] = set()
@@ -40,8 +42,8 @@ class Sieve:
         if path and not _name_fault(name) and not _hidden(path):
             self._folders.add(path)
 
-    def path(self, name: str, size: int, fault: str = "") -> str:
-        """Return the path of the member `name` of `size` bytes, or nothing when it is left out.
+    def takes(self, name: str, size: int, location: Path, fault: str = "") -> bool:
+        """Say whether the member `name` of `size` bytes is taken, to lie at `location` from now on.
 
         `fault` is what is wrong with its kind, if anything.
         """
@@ -54,9 +56,9 @@ class Sieve:
         elif fault := self._fault(path, size):
             self._rejects.append(Reject(one_line(path), fault))
         else:
-            self._taken.add(path)
-            return path
-        return ""
+            self.files.add(File(location, path))
+            return True
+        return False
 
     def rejects(self) -> list[Reject]:
         """Return what was left out, empty folders among it."""
@@ -65,7 +67,7 @@ class Sieve:
         return self._rejects + hidden + empty
 
     def _fault(self, path: str, size: int) -> str:
-        if path in self._taken:
+        if self.files.find(path):
             return "listed twice: an earlier member has the same name"
         # Ingest never decodes a table: it may be larger than any picture.
         if size > self._budget.file and path.rpartition("/")[2] not in TABLES:

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from stages.errors import DataError, UserError
 from stages.images.archives import over_budget
-from stages.images.listing import File, Files
 from stages.images.members import Budget, Sieve
+from stages.images.spool import Files
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -110,19 +110,18 @@ def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budge
 def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, budget: Budget) -> Files:
     """Fetch all files below `path`. Their names are judged as those of an archive's members are."""
     sieve = Sieve(budget)
-    wanted: list[tuple[str, str]] = []
+    wanted: list[str] = []
     total = 0
     for name, about in sorted(system.find(path, detail=True).items()):
         size = about["size"] or 0
-        if inside := sieve.path(name.removeprefix(path.rstrip("/") + "/"), size):
-            wanted.append((name, inside))
+        if sieve.takes(name.removeprefix(path.rstrip("/") + "/"), size, folder / str(len(wanted))):
+            wanted.append(name)
             total += size
     if total > budget.total:
         raise over_budget(f"data.source = '{url}' holds {total / 1e9:.3g} GB", budget)
-    files = [File(folder / str(number), inside) for number, (_, inside) in enumerate(wanted)]
-    with tqdm(total=len(files), desc="fetch", disable=None) as bar:
-        for start in range(0, len(files), _BATCH):
-            part = slice(start, start + _BATCH)
-            system.get([name for name, _ in wanted[part]], [str(file.location) for file in files[part]])
-            bar.update(len(files[part]))
-    return files, sieve.rejects()
+    with tqdm(total=len(wanted), desc="fetch", disable=None) as bar:
+        for start in range(0, len(wanted), _BATCH):
+            names = wanted[start : start + _BATCH]
+            system.get(names, [str(folder / str(number)) for number in range(start, start + len(names))])
+            bar.update(len(names))
+    return sieve.files, sieve.rejects()

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from stages.errors import DataError
 from stages.files import scratch_folder
 from stages.images.archives import is_archive, unpacked
 from stages.images.folders import files_below, labelled, read_folder
-from stages.images.listing import File, Found, Listing, Reject
+from stages.images.listing import File, Found, Reject
 from stages.images.members import TABLES, Budget
 from stages.images.remote import fetched
+from stages.images.spool import Listing, Spool
 from stages.images.tables import Locate, is_table, locate_below, read_table
 
 # Where a source is fetched and unpacked.
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listing]:
-    """Give what lies in the source that the user named, sorted by path; what was fetched or unpacked goes at the end.
+    """Give what lies in the source that the user named; what was fetched or unpacked for it goes at the end.
 
     Raises DataError when it cannot be read, or is not what `checksum` ('sha256:...' or 'md5:...') says.
     """
@@ -38,7 +39,7 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
     try:
         found, rejects = read_source(source, checksum, budget, scratch)
         _require_distinct(found)
-        yield sorted(found, key=lambda item: item.path), sorted(rejects, key=lambda item: item.path)
+        yield found, rejects
     finally:
         # What cannot be removed now is cleared by the next run, and must not hide why this one failed.
         shutil.rmtree(scratch, ignore_errors=True)
@@ -132,35 +133,39 @@ def _read_beside(table: Path, source: str) -> Listing:
     return _read_table(table, source, locate_below(table.parent), files_below(table.parent)[0])
 
 
-def _read_files(files: list[File], left_out: list[Reject], source: str) -> Listing:
+def _read_files(files: Spool[File], left_out: list[Reject], source: str) -> Listing:
     """Read what was unpacked or fetched: by the table at its top, or by its folders."""
     top = _top(files)
-    inside = {file.path: file.location for file in files}
-    table = _table_among([name for name in TABLES if top + name in inside], source)
-    if table:
-        found, rejects = _read_table(inside[top + table], source, partial(_located, inside, top), files)
+    tables = {name: file.location for name in TABLES if (file := files.find(top + name))}
+    if table := _table_among(list(tables), source):
+        found, rejects = _read_table(tables[table], source, partial(_located, files, top), files)
     else:
         found, rejects = labelled(files, top)
     return found, left_out + rejects
 
 
-def _located(inside: Mapping[str, Path], top: str, path: str) -> Path | str:
+def _located(files: Spool[File], top: str, path: str) -> Path | str:
     """Return where the picture of a row lies, its path counted from the folder `top` of the table."""
-    return inside.get(os.path.normpath(top + path)) or "missing file: not in the archive, or left out of it"
+    file = files.find(os.path.normpath(top + path))
+    return file.location if file else "missing file: not in the archive, or left out of it"
 
 
-def _read_table(table: Path, source: str, locate: Locate, beside: list[File]) -> Listing:
+def _read_table(table: Path, source: str, locate: Locate, beside: Spool[File]) -> Listing:
     """Read `table`; say how many of the files `beside` it (itself among them) it does not list."""
-    listed = {os.path.normpath(table)}
+    listed = Spool(File)
+
+    def note(location: Path) -> None:
+        listed.add(File(location, os.path.normpath(location)))
 
     def noted(path: str) -> Path | str:
         location = locate(path)
         if isinstance(location, Path):
-            listed.add(os.path.normpath(location))
+            note(location)
         return location
 
+    note(table)
     listing = read_table(table, source, noted)
-    if others := sum(os.path.normpath(file.location) not in listed for file in beside):
+    if others := sum(not listed.find(os.path.normpath(file.location)) for file in beside):
         log.info("%d files beside the table of '%s' are not listed in it, and are no part of the data", others, source)
     return listing
 
@@ -172,17 +177,24 @@ def _table_among(names: list[str], source: str) -> str:
     return names[0] if names else ""
 
 
-def _top(files: list[File]) -> str:
+def _top(files: Spool[File]) -> str:
     """Return the folder, with a slash, that all files lie in, if classes, splits or a table lie below it."""
     top = ""
-    while True:
-        below = [file.path.removeprefix(top).split("/") for file in files]
-        (first, *others) = {parts[0] for parts in below} or {""}
-        deeper = any(len(parts) > 2 for parts in below)  # noqa: PLR2004
-        holds_table = any(parts[1:] in ([name] for name in TABLES) for parts in below)
-        if others or not (deeper or holds_table) or any(len(parts) == 1 for parts in below):
-            return top
-        top += f"{first}/"
+    while only := _only_folder(files, top):
+        top += f"{only}/"
+    return top
+
+
+def _only_folder(files: Spool[File], top: str) -> str:
+    """Return the folder below `top` that all files lie in, nothing unless there are folders or a table in it."""
+    only, holds_more = "", False
+    for file in files:
+        folder, *inside = file.path.removeprefix(top).split("/")
+        if not inside or folder != (only or folder):
+            return ""
+        only = folder
+        holds_more = holds_more or len(inside) > 1 or inside[0] in TABLES
+    return only if holds_more else ""
 
 
 def _verify(file: Path, checksum: str | None, source: str) -> None:
@@ -200,10 +212,10 @@ def _verify(file: Path, checksum: str | None, source: str) -> None:
         )
 
 
-def _require_distinct(found: list[Found]) -> None:
+def _require_distinct(found: Spool[Found]) -> None:
     """Raise DataError for two classes that one folder would hold where file systems take Tree for tree."""
     labels: dict[str, str] = {}
-    for label in sorted({item.label for item in found}):
+    for label in found.distinct("label"):
         other = labels.setdefault(label.lower().strip(), label)
         if other != label:
             raise DataError(

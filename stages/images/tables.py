@@ -6,10 +6,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from stages.errors import DataError, one_line
-from stages.images.listing import SPLITS, Found, Listing, Reject, label_fault, one_form
+from stages.images.listing import SPLITS, Found, Reject, label_fault, one_form
+from stages.images.spool import Listing, Spool
 from stages.params import nearest
 
 NEEDED = ("path", "label")
@@ -17,7 +19,7 @@ OPTIONAL = ("split", "group")
 
 # The first bytes of a Parquet file (Apache Parquet, File Format).
 _PARQUET = b"PAR1"
-# More rows than any folder of pictures has files: all are held in memory.
+# More rows than any folder of pictures has files.
 _MOST_ROWS = 2_000_000
 
 log = logging.getLogger(__name__)
@@ -29,10 +31,11 @@ Texts = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row that may become a picture. `key` is equal for rows that name the same file."""
+    """A row that may become a picture, by its number. `path` is equal for rows that name the same file."""
 
+    number: int
+    path: str
     shown: str
-    key: str
     location: Path
     label: str
     split: str
@@ -49,13 +52,13 @@ def read_table(table: Path, source: str, locate: Locate) -> Listing:
 
     Raises DataError when it is no table, lacks a column or names an unknown split.
     """
-    rows: list[_Row] = []
+    rows = Spool(_Row)
     rejects: list[Reject] = []
     number = 0
     for number, texts in enumerate(_texts(table, source), start=1):
         item = _row(texts, number, source, locate)
         if isinstance(item, _Row):
-            rows.append(item)
+            rows.add(item)
         else:
             rejects.append(item)
     if not number:
@@ -97,7 +100,8 @@ def _row(texts: Texts | str, number: int, source: str, locate: Locate) -> _Row |
         return Reject(shown, location)
     if fault := label_fault(label):
         return Reject(shown, fault)
-    return _Row(shown, os.path.normpath(location), location, label, split, one_line(texts.get("group", "")))
+    group = one_line(texts.get("group", ""))
+    return _Row(number, os.path.normpath(location), shown, location, label, split, group)
 
 
 def _split(text: str, number: int, source: str) -> str:
@@ -111,25 +115,20 @@ def _split(text: str, number: int, source: str) -> str:
     return SPLITS[name] if name else ""
 
 
-def _once(rows: Sequence[_Row]) -> Listing:
+def _once(rows: Spool[_Row]) -> Listing:
     """Return each file once; one that stands under two labels is left out under both."""
-    labels: dict[str, list[str]] = {}
-    for row in rows:
-        known = labels.setdefault(row.key, [])
-        if row.label not in known:
-            known.append(row.label)
-    found: list[Found] = []
+    found = Spool(Found)
     rejects: list[Reject] = []
-    seen: set[str] = set()
-    for row in rows:
-        if len(labels[row.key]) > 1:
-            names = " and ".join(f"'{label}'" for label in labels[row.key])
-            rejects.append(Reject(row.shown, f"two labels: the table has it under {names}"))
-        elif row.key in seen:
-            rejects.append(Reject(row.shown, "listed twice: an earlier row names the same file"))
+    for _, same in groupby(rows, key=lambda row: row.path):
+        first, *others = same
+        labels = list(dict.fromkeys(row.label for row in (first, *others)))
+        if len(labels) > 1:
+            names = " and ".join(f"'{label}'" for label in labels)
+            reason = f"two labels: the table has it under {names}"
+            rejects += [Reject(row.shown, reason) for row in (first, *others)]
         else:
-            seen.add(row.key)
-            found.append(Found(row.location, row.shown, row.label, row.split, row.group))
+            found.add(Found(first.location, first.shown, first.label, first.split, first.group), first.number)
+            rejects += [Reject(row.shown, "listed twice: an earlier row names the same file") for row in others]
     return found, rejects
 
 

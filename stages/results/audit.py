@@ -75,13 +75,14 @@ def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
 
 
 def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    """Return `manifest` with the column `near`: equal for pictures that are copies, exact or near, of one another.
+    """Return `manifest` with `near` for `phash`: equal for pictures that are copies, exact or near, of one another.
 
     Unlike `group` it leaves out what only the source puts together. `limit` is data.near_duplicates.
     """
     from stages.images.duplicates import groups
 
-    return manifest.assign(near=groups(manifest.assign(source_group=""), limit))
+    near = groups(manifest.assign(source_group=""), limit)
+    return manifest.drop(columns="phash").assign(near=near)
 
 
 def exact_copies(manifest: pd.DataFrame) -> pd.DataFrame:

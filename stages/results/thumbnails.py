@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from stages.images.decoding import decode_accepted, strict_pillow
-from stages.images.parallel import in_order
+from stages.images.parallel import in_threads
 
 # Longer side, pixels.
 SIDE = 112
@@ -19,7 +19,7 @@ def data_uris(files: Iterable[Path], what: str) -> dict[Path, str]:
     """Return each picture as the address of an image that holds its own bytes; `what` names the work."""
     distinct = sorted(set(files))
     with strict_pillow():
-        return dict(zip(distinct, in_order(_data_uri, distinct, what), strict=True))
+        return dict(zip(distinct, in_threads(_data_uri, distinct, what), strict=True))
 
 
 def _data_uri(file: Path) -> str:

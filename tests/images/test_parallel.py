@@ -1,11 +1,33 @@
-"""Results come in the order of the items, a bounded number of them at a time."""
+"""Results come in the order of the items, a bounded number of them at a time, and no process is left behind."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from stages.images.parallel import WAITING, in_order, processors
+from stages.errors import UserError
+from stages.images.parallel import BATCH, WAITING, in_processes, in_threads, processors
+from tests.processes import alive, await_end
+
+ROOT = Path(__file__).parents[2]
+# Of items, for as many processes.
+MANY = 12 * BATCH
+
+
+def test_there_is_a_processor() -> None:
+    assert processors() >= 1
+
+
+# --- threads ---
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5, None])
@@ -14,7 +36,7 @@ def test_results_keep_the_order_of_the_items(workers: int | None) -> None:
         time.sleep(0.01 if number < 3 else 0)
         return number * number
 
-    assert list(in_order(slow_at_first, range(40), "squares", workers)) == [n * n for n in range(40)]
+    assert list(in_threads(slow_at_first, range(40), "squares", workers)) == [n * n for n in range(40)]
 
 
 def test_no_more_results_are_held_than_wait_for_their_turn() -> None:
@@ -26,7 +48,7 @@ def test_no_more_results_are_held_than_wait_for_their_turn() -> None:
             started.append(number)
         return number
 
-    results = in_order(note, range(100), "numbers", workers=2)
+    results = in_threads(note, range(100), "numbers", workers=2)
     assert next(results) == 0
     time.sleep(0.05)
     assert len(started) <= 2 * WAITING + 1
@@ -38,8 +60,127 @@ def test_an_exception_reaches_the_caller() -> None:
         raise ValueError(f"number {number}")
 
     with pytest.raises(ValueError, match="number 0"):
-        list(in_order(fail, range(3), "failing"))
+        list(in_threads(fail, range(3), "failing"))
 
 
-def test_there_is_a_processor() -> None:
-    assert processors() >= 1
+# --- processes ---
+
+
+def slow_at_first(number: int) -> tuple[int, int]:
+    time.sleep(0.01 if number < BATCH else 0)
+    return number * number, os.getpid()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_of_processes_keep_the_order_of_the_items(workers: int) -> None:
+    with in_processes(slow_at_first, iter(range(MANY + 1)), MANY + 1, "squares", workers) as results:
+        numbers, processes = zip(*results, strict=True)
+    assert list(numbers) == [n * n for n in range(MANY + 1)]
+    assert len(set(processes)) == workers
+    assert (os.getpid() in processes) == (workers == 1)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("total", [0, 1, BATCH])
+def test_few_items_start_no_process(total: int) -> None:
+    with in_processes(slow_at_first, range(total), total, "squares", workers=4) as results:
+        assert {process for _, process in results} <= {os.getpid()}
+
+
+def touch(number: int, folder: Path) -> None:
+    (folder / str(number)).touch()
+
+
+def test_processes_work_no_further_ahead_than_results_may_wait(tmp_path: Path) -> None:
+    with in_processes(partial(touch, folder=tmp_path), range(MANY), MANY, "files", workers=2) as results:
+        next(results)
+        time.sleep(0.05)
+        assert len(list(tmp_path.iterdir())) <= 2 * WAITING * BATCH
+
+
+def test_a_process_computes_with_one_thread() -> None:
+    def threads(_: int) -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    assert np.dot([1.0], [1.0]) == 1
+    with in_processes(threads, range(MANY), MANY, "threads", workers=2) as results:
+        assert {number for numbers in results for number in numbers} == {1}
+
+
+def fail(number: int) -> int:
+    raise ValueError(f"number {number}")
+
+
+def test_an_exception_in_a_process_reaches_the_caller_with_its_place() -> None:
+    with (
+        pytest.raises(ValueError, match=r"number \d+") as caught,
+        in_processes(fail, range(MANY), MANY, "failing", workers=2) as results,
+    ):
+        list(results)
+    assert "in fail" in caught.value.__notes__[0]
+    assert multiprocessing.active_children() == []
+
+
+def sleep(number: int, folder: Path) -> None:
+    touch(os.getpid(), folder)
+    time.sleep(600)
+
+
+def pids(folder: Path, count: int) -> list[int]:
+    """Return the processes that say in `folder` that they are at work, once there are so many."""
+    while len(names := list(folder.iterdir())) < count:
+        time.sleep(0.01)
+    return [int(path.name) for path in names]
+
+
+def test_processes_end_at_once_when_the_caller_fails(tmp_path: Path) -> None:
+    def stop() -> None:
+        pids(tmp_path, 3)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    def interrupted() -> None:
+        with in_processes(partial(sleep, folder=tmp_path), range(MANY), MANY, "sleeping", workers=3) as results:
+            threading.Thread(target=stop).start()
+            next(results)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert multiprocessing.active_children() == []
+    assert not any(map(alive, pids(tmp_path, 3)))
+
+
+def end(number: int, how: signal.Signals | None) -> int:
+    if number == BATCH:
+        if how:
+            os.kill(os.getpid(), how)
+        os._exit(3)
+    return number
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [(signal.SIGKILL, "killed by SIGKILL"), (signal.SIGTERM, "killed by SIGTERM"), (None, "ended with 3")],
+)
+def test_a_process_that_ends_early_is_one_line(how: signal.Signals | None, said: str) -> None:
+    with (
+        pytest.raises(UserError, match=rf"^a process of work was {said}; expected it at work until the end; if memory"),
+        in_processes(partial(end, how=how), range(MANY), MANY, "work", workers=2) as results,
+    ):
+        list(results)
+    assert multiprocessing.active_children() == []
+
+
+def test_no_process_survives_a_kill_of_its_parent(tmp_path: Path) -> None:
+    program = f"""
+from functools import partial
+from pathlib import Path
+from stages.images.parallel import in_processes
+from tests.images.test_parallel import sleep
+with in_processes(partial(sleep, folder=Path({str(tmp_path)!r})), range(1000), 1000, "sleeping", 3) as results:
+    list(results)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as process:
+        workers = pids(tmp_path, 3)
+        assert all(map(alive, workers))
+        process.kill()
+    await_end(workers)

@@ -24,13 +24,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, text: str | bytes | pd.DataFrame) -> tuple[list[Found], dict[str, str]]:
+    """Return what is found, by path, and the reasons of what is not."""
     table = folder / "labels.csv"
     if isinstance(text, pd.DataFrame):
         text.to_parquet(table, index=False)
     else:
         table.write_bytes(text if isinstance(text, bytes) else text.encode())
     found, rejects = read_table(table, "labels.csv", locate_below(folder))
-    return found, {reject.path: reject.reason for reject in rejects}
+    return list(found), {reject.path: reject.reason for reject in rejects}
 
 
 def rows(found: list[Found]) -> list[tuple[str, ...]]:
@@ -41,11 +42,11 @@ def test_a_row_gives_label_split_and_group(folder: Path) -> None:
     text = "split,label,path,group\nTrain,Baum,tree/1.jpg,Anna\nval,Brett,plank/2.jpg,\n,Brett,3.jpg,Bo\n"
     found, rejects = read(folder, text)
     assert rows(found) == [
-        ("tree/1.jpg", "Baum", "train", "Anna"),
-        ("plank/2.jpg", "Brett", "validation", ""),
         ("3.jpg", "Brett", "", "Bo"),
+        ("plank/2.jpg", "Brett", "validation", ""),
+        ("tree/1.jpg", "Baum", "train", "Anna"),
     ]
-    assert [item.location for item in found] == [folder / name for name in PICTURES[:3]]
+    assert [item.location for item in found] == [folder / item.path for item in found]
     assert rejects == {}
 
 
