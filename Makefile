@@ -21,8 +21,10 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests with coverage
 	pytest --cov --cov-report=term
 
-bench: .venv/.synced  ## measure how the first stages grow with the number of pictures (minutes, 2 GB of disk)
-	python benchmarks/intake.py
+bench: .venv/.synced  ## measure beside the plain Keras script, and how the stages grow (two hours, 10 GB of disk)
+	python benchmarks/pipeline.py
+	python benchmarks/growth.py
+	python benchmarks/growth.py --stages ingest split preprocess --counts 10000 100000
 
 lint: .venv/.synced  ## Ruff, mypy, import-linter
 	ruff check .

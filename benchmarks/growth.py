@@ -1,9 +1,9 @@
-"""How ingest, split and preprocess grow: time and peak memory for 1,000, 10,000 and 100,000 small pictures.
+"""How the stages grow with the number of pictures: time and peak memory of each stage's process.
 
-    python benchmarks/intake.py [--counts 1000 10000 100000] [--folder DIR]
+    python benchmarks/growth.py [--counts 500 5000 50000] [--stages ingest split preprocess] [--folder DIR]
 
-Prints one table, measured in one run on one machine: seconds, pictures a second and peak memory of each
-stage's process; and, for the smallest number of pictures, ingest on one core beside ingest on all.
+Small pictures, one small backbone: what grows here is their number. Prints one table, measured in one run on
+one machine; and, for the smallest number of pictures, ingest on one core beside ingest on all.
 """
 
 import argparse
@@ -25,8 +25,19 @@ sys.path.insert(0, str(ROOT))
 from stages.params import merge, read  # noqa: E402
 
 CLASSES = 5
-# One size and one view: what grows here is the number of pictures.
-PARAMS = {"data": {"source": "pictures"}, "preprocess": {"sizes": [32], "views": 1}}
+BACKBONE = "mobilenet_v3_small"
+PARAMS = {
+    "data": {"source": "pictures"},
+    "preprocess": {"sizes": [32], "views": 1},
+    "weights": {"source": "random"},
+    "finetune": {"epochs": 2, "unfreeze": {"blocks": 1, "epochs": 2}},
+}
+# In the order of the graph; those of a backbone take its name.
+STAGES = (
+    "ingest", "split", "preprocess",
+    "weights", "features", "probe", "audit", "finetune", "evaluate", "benchmark", "compare",
+)  # fmt: skip
+OF_A_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "benchmark")
 
 
 def draw(number: int, folder: Path, side: int) -> None:
@@ -49,7 +60,7 @@ def lay_out(folder: Path, count: int, side: int) -> None:
         (folder / "pictures" / f"class_{number}").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(draw, folder=folder / "pictures", side=side), range(count), chunksize=256))
-    params = merge(read(ROOT / "params.yaml"), PARAMS)
+    params = merge(read(ROOT / "params.yaml"), PARAMS) | {"backbones": {BACKBONE: {}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
@@ -59,7 +70,8 @@ def run(stage: str, folder: Path, *, one_core: bool = False) -> tuple[float, flo
     begin = time.perf_counter()
     with (folder / "log").open("wb") as log:
         chosen = ["taskset", "--cpu-list", "0"] if one_core else []
-        command = [*chosen, sys.executable, "-m", f"stages.{stage}"]
+        backbone = [BACKBONE] if stage in OF_A_BACKBONE else []
+        command = [*chosen, sys.executable, "-m", f"stages.{stage}", *backbone]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
@@ -68,13 +80,13 @@ def run(stage: str, folder: Path, *, one_core: bool = False) -> tuple[float, flo
     return seconds, usage.ru_maxrss * 1024 / 1e6
 
 
-def rows(place: Path, counts: list[int], side: int) -> Iterator[tuple[int, str, float, float]]:
+def rows(place: Path, counts: list[int], stages: list[str], side: int) -> Iterator[tuple[int, str, float, float]]:
     """Yield number of pictures, stage, seconds and MB, as they are measured."""
     for count in counts:
         with tempfile.TemporaryDirectory(dir=place) as name:
             folder = Path(name)
             lay_out(folder, count, side)
-            for stage in ("ingest", "split", "preprocess"):
+            for stage in stages:
                 yield count, stage, *run(stage, folder)
             if count == min(counts):
                 yield count, "ingest, one core", *run("ingest", folder, one_core=True)
@@ -83,12 +95,13 @@ def rows(place: Path, counts: list[int], side: int) -> Iterator[tuple[int, str, 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
-    parser.add_argument("--side", type=int, default=96, help="of each picture, pixels")
+    parser.add_argument("--counts", type=int, nargs="+", default=[500, 5_000, 50_000])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--side", type=int, default=64, help="of each picture, pixels")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     options = parser.parse_args()
     print(f"{'pictures':>9}  {'stage':<17} {'seconds':>8} {'pictures/s':>11} {'peak, MB':>9}")
-    for count, stage, seconds, memory in rows(options.folder, options.counts, options.side):
+    for count, stage, seconds, memory in rows(options.folder, options.counts, options.stages, options.side):
         print(f"{count:>9}  {stage:<17} {seconds:>8.1f} {count / seconds:>11.0f} {memory:>9.0f}", flush=True)
 
 
