@@ -1,6 +1,6 @@
 """The pipeline beside the plain Keras script of the course: the same pictures, size, heads and processor, in one run.
 
-    python benchmarks/pipeline.py [--count 150] [--backbones vgg16 resnet50 ...] [--folder DIR]
+    python benchmarks/pipeline.py [--count 150] [--parts frozen reruns unfrozen] [--backbones vgg16 resnet50 ...]
 
 Works in a clone of what is committed here, with pictures drawn anew: 5 * `--count`, at 224 pixels, each
 training picture with four augmented views for the pipeline and fifteen epochs for the script. Of the script
@@ -35,6 +35,8 @@ from stages.params import merge, read  # noqa: E402
 
 SIDE, VIEWS, EPOCHS = 224, 4, 15
 PRETRAINED = [name for name in read(ROOT / "params.yaml")["backbones"] if name != "scratch"]
+# The second needs the first.
+PARTS = ("frozen", "reruns", "unfrozen")
 UNFROZEN = ("vgg16", "resnet50_v2", "convnext_tiny")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -240,6 +242,7 @@ def second_phase(project: Project, blocks: int) -> None:
         unfrozen = {"blocks": blocks, "epochs": 4, "learning_rate": 0.00001}
         project.change(preprocess={"views": 0}, backbones={name: _line(name) | {"epochs": 1, "unfreeze": unfrozen}})
         project.repro(f"features@{name}")
+        project.divide()
         ends = [
             at
             for at, line in project.lines([sys.executable, "-m", "dvc", "repro", f"finetune@{name}"])
@@ -255,6 +258,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=150, help="pictures of each of the five classes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--backbones", nargs="+", default=PRETRAINED)
     parser.add_argument("--whole", nargs="*", default=["mobilenet_v3_small"], help="train all epochs of the script")
     parser.add_argument("--precision", default="auto", help="features.precision")
@@ -264,9 +268,12 @@ def main() -> None:
     print(f"{processor()}, {os.cpu_count()} cores, AMX: {multiplies_in_bfloat16()}, precision {options.precision}")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         project = Project(Path(name) / "project", options.count, options.precision)
-        cold = frozen_phase(project, options.backbones, options.whole)
-        reruns(project, cold["all"], options.backbones)
-        second_phase(project, options.blocks)
+        if "frozen" in options.parts:
+            cold = frozen_phase(project, options.backbones, options.whole)
+            if "reruns" in options.parts:
+                reruns(project, cold["all"], options.backbones)
+        if "unfrozen" in options.parts:
+            second_phase(project, options.blocks)
 
 
 if __name__ == "__main__":
