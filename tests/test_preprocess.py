@@ -92,7 +92,7 @@ def test_the_index_says_what_each_row_is(table: pd.DataFrame, tmp_path: Path) ->
     train = index[index["split"] == "train"]
     assert train["file"].drop_duplicates().tolist() == ["plank/4.png", "plank/7.png", "tree/0.png", "tree/1.png"]
     assert train["view"].tolist() == [0, 1, 2] * 4
-    for split, part in index.groupby("split"):
+    for split, part in index.groupby("split", observed=True):
         assert part["row"].tolist() == list(range(len(part)))
         for side in (32, 48):
             array = np.load(array_path(folder, side, str(split)))
@@ -122,8 +122,8 @@ def test_without_folds_no_row_belongs_to_one(table: pd.DataFrame, tmp_path: Path
 def test_with_folds_every_picture_has_views_and_the_fold_of_its_row(folded: pd.DataFrame, tmp_path: Path) -> None:
     folder = prepare(folded, tmp_path)
     index = read_index(folder)
-    assert index.groupby("file")["view"].agg(list).tolist() == [[0, 1, 2]] * 8
-    assert index.groupby("file")["fold"].unique().map(list).to_dict() == {
+    assert index.groupby("file", observed=True)["view"].agg(list).tolist() == [[0, 1, 2]] * 8
+    assert index.groupby("file", observed=True)["fold"].unique().map(list).to_dict() == {
         file: [fold] for file, fold in folded[["file", "fold"]].to_numpy()
     }
     for split, numbers in {"validation": (5, 2), "test": (6, 3)}.items():

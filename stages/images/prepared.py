@@ -68,8 +68,8 @@ class ArrayWriter:
 
 
 def read_index(root: Path) -> pd.DataFrame:
-    """Return the index; rows count from 0 in each split."""
-    return read_csv(root / "index.csv", text=("split", "file", "label"))
+    """Return the index; rows count from 0 in each split. A name, which several views share, is in memory once."""
+    return read_csv(root / "index.csv", categories=("split", "file", "label"))
 
 
 def read_classes(root: Path) -> list[str]:
@@ -121,9 +121,9 @@ class Rows:
     """
 
     def __init__(self, chosen: pd.DataFrame, files: Mapping[str, Path]) -> None:
-        self._arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files.values()]
+        self._files = list(files.values())
         numbers = {split: number for number, split in enumerate(files)}
-        self._array = chosen["split"].map(numbers).to_numpy(dtype=np.int64)
+        self._array = chosen["split"].astype(str).map(numbers).to_numpy(dtype=np.int64)
         self._row = chosen["row"].to_numpy(dtype=np.int64)
 
     def __len__(self) -> int:
@@ -131,9 +131,10 @@ class Rows:
 
     def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
         which, row = self._array[positions], self._row[positions]
-        first = self._arrays[0]
-        found = np.empty((len(row), *first.shape[1:]), first.dtype)
-        for number, array in enumerate(self._arrays):
+        # Opened anew each time: what stays mapped counts as this process's memory, in the end the whole file.
+        arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in self._files]
+        found = np.empty((len(row), *arrays[0].shape[1:]), arrays[0].dtype)
+        for number, array in enumerate(arrays):
             found[which == number] = array[row[which == number]]
         return found
 
