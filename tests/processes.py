@@ -1,8 +1,19 @@
-"""Processes as the kernel lists them (proc(5))."""
+"""Processes: as the kernel lists them (proc(5)), and one for what must be measured by itself."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def alone(function: Callable[..., Result], *arguments: object) -> Result:
+    """Return what `function` returns in a copy of this process, in which no thread of another test is at work."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def alive(pid: int) -> bool:
