@@ -132,7 +132,7 @@ def peaks(count: int) -> tuple[int, int]:
 
 
 def test_a_picture_takes_few_bytes_of_memory() -> None:
-    # What is imported on the way would count. From some thousand rows on, parts of the manifest are as large as they get.
+    # What is imported on the way would count. From some thousand rows on, parts are as large as they get.
     peaks(10)
     few, many = alone(peaks, 4000), alone(peaks, 8000)
     assert (many[0] - few[0]) / 4000 < 160
