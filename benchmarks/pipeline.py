@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,7 @@ def watched() -> Iterator[dict[str, float]]:
 
 def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> dict[str, float]:
     """Print the pipeline beside the script, backbone by backbone; return the seconds of the cold run's stages."""
-    project.change(backbones={name: _line(name) for name in backbones})
+    project.change(backbones=_lines(backbones))
     with watched() as peaks:
         cold = project.repro()
     counts = project.divide()
@@ -208,9 +208,12 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
     return cold
 
 
-def _line(name: str) -> Any:
-    line = read(ROOT / "params.yaml")["backbones"][name] or {}
-    return {key: value for key, value in line.items() if key != "input_size"}
+def _lines(backbones: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the shipped lines of `backbones`, without sizes of their own."""
+    shipped = read(ROOT / "params.yaml")["backbones"]
+    return {
+        name: {key: value for key, value in (shipped[name] or {}).items() if key != "input_size"} for name in backbones
+    }
 
 
 def _row(took: dict[str, float]) -> str:
@@ -221,12 +224,12 @@ def _row(took: dict[str, float]) -> str:
 def reruns(project: Project, cold: float, backbones: list[str]) -> None:
     """Print what is done again after a change, beside the cold run."""
     print(f"\n| after the cold run ({cold:.0f} s) | s | share of it | stages that ran |\n|:--|--:|--:|--:|")
-    lines = {name: _line(name) for name in backbones}
+    # Each on top of those before it. The backbone comes last: what follows would run for it as well.
     changes: list[tuple[str, dict[str, Any]]] = [
         ("nothing changed", {}),
         ("one head parameter changed (finetune.head.l2)", {"finetune": {"head": {"l2": 0.0002}}}),
-        ("one backbone added (densenet121)", {"backbones": lines | {"densenet121": {}}}),
         ("one augmentation parameter changed (rotation)", {"preprocess": {"augmentation": {"rotation": 15}}}),
+        ("one backbone added (densenet121)", {"backbones": _lines(backbones) | {"densenet121": {}}}),
     ]
     for what, change in changes:
         project.change(**change)
@@ -240,7 +243,8 @@ def second_phase(project: Project, blocks: int) -> None:
     for name in UNFROZEN:
         # No augmented views here: an epoch of both sees each training picture once.
         unfrozen = {"blocks": blocks, "epochs": 4, "learning_rate": 0.00001}
-        project.change(preprocess={"views": 0}, backbones={name: _line(name) | {"epochs": 1, "unfreeze": unfrozen}})
+        line = _lines([name])[name] | {"epochs": 1, "unfreeze": unfrozen}
+        project.change(preprocess={"views": 0}, backbones={name: line})
         project.repro(f"features@{name}")
         project.divide()
         ends = [

@@ -40,15 +40,12 @@ def generators(options: argparse.Namespace, preprocess: Any) -> list[Any]:
     ]
 
 
-def classifier(options: argparse.Namespace, classes: int) -> Any:
+def classifier(options: argparse.Namespace, backbone: Any, classes: int) -> Any:
     """Return the network with the course's head: the backbone frozen, or frozen below the top blocks."""
     import keras
 
-    from stages.models.backbones import resolve
     from stages.models.networks import cut, unfreeze
-    from stages.params import read
 
-    backbone = resolve(options.backbone, read())
     shape = (options.side, options.side, 3)
     network = getattr(keras.applications, backbone.builder)(weights=None, include_top=False, input_shape=shape)
     if options.weights:
@@ -83,9 +80,10 @@ def main() -> None:
     from stages.params import read
 
     keras.utils.set_random_seed(1)
-    module = importlib.import_module(f"keras.applications.{resolve(options.backbone, read()).family.module}")
+    backbone = resolve(options.backbone, read())
+    module = importlib.import_module(f"keras.applications.{backbone.family.module}")
     train, validation, test = generators(options, module.preprocess_input)
-    model = classifier(options, train.num_classes)
+    model = classifier(options, backbone, train.num_classes)
     # One step of each kind, so that tracing counts as set-up and an epoch can be multiplied.
     model.fit(train, validation_data=validation, steps_per_epoch=1, validation_steps=1, verbose=0)
     setup, epochs = time.perf_counter() - BEGIN, []
