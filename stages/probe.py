@@ -6,13 +6,15 @@ network: stage audit finds doubtful labels with it.
 """
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages import files, params
 from stages.errors import DataError, run
-from stages.images.prepared import read_index
+from stages.images.prepared import ArrayWriter, read_index
 from stages.results.linear_probe import ProbeParams
 from stages.results.predictions import PREFIX
 
@@ -27,7 +29,7 @@ WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
 PROBES = Path("data/probes")
 
-# Features in memory at a time, beside the reduced ones.
+# Features in memory at a time.
 _BATCH_BYTES = 32 << 20
 
 _log = logging.getLogger(__name__)
@@ -58,9 +60,7 @@ def read_features(folder: Path, table: "pd.DataFrame") -> "Iterator[NDArray[np.f
         yield batch
 
 
-def probe(
-    table: "pd.DataFrame", folder: Path, wanted: int, seed: int, threads: int
-) -> "tuple[pd.DataFrame, dict[str, Any]]":
+def probe(table: "pd.DataFrame", folder: Path, wanted: int, seed: int) -> "tuple[pd.DataFrame, dict[str, Any]]":
     """Return the predictions for the pictures of `table` from the features in `folder`, and numbers about them."""
     import numpy as np
     import pandas as pd
@@ -71,8 +71,8 @@ def probe(
     labels, classes = pd.factorize(table["label"], sort=True)
     groups, _ = pd.factorize(table["group"])
     folds = linear_probe.usable_folds(labels, groups, wanted)
-    with threadpool_limits(threads):
-        features = linear_probe.reduced(lambda: read_features(folder, table), seed)
+    # These products are small: two threads spend three to six times as long as one, waiting for each other.
+    with threadpool_limits(1), _reduced(table, folder, seed) as features:
         found = linear_probe.out_of_fold(features, labels, groups, folds, seed)
     known = ~np.isnan(found).any(axis=1)
     predictions = _with_probabilities(table.iloc[np.flatnonzero(known)], found[known], list(classes))
@@ -83,6 +83,28 @@ def probe(
         "left_out": int((~known).sum()),
         "folds": folds,
     }
+
+
+@contextmanager
+def _reduced(
+    table: "pd.DataFrame", folder: Path, seed: int
+) -> "Iterator[Callable[[NDArray[np.int64]], NDArray[np.float32]]]":
+    """Give what reads the reduced features of the pictures at some positions of `table`; they lie on disk."""
+    import numpy as np
+
+    from stages.results import linear_probe
+
+    reduce = linear_probe.reduction(read_features(folder, table), seed)
+    scratch = files.scratch_folder(f"probe-{folder.name}")
+    try:
+        first = reduce(next(read_features(folder, table.iloc[:1])))
+        with ArrayWriter(scratch / "reduced.npy", len(table), first.shape[1:], np.float32) as writer:
+            for batch in read_features(folder, table):
+                writer.append(reduce(batch))
+        # Opened anew for each read: what stays mapped counts as this process's memory.
+        yield lambda positions: np.load(scratch / "reduced.npy", mmap_mode="r", allow_pickle=False)[positions]
+    finally:
+        shutil.rmtree(scratch)
 
 
 def _with_probabilities(table: "pd.DataFrame", found: "NDArray[np.float64]", classes: list[str]) -> "pd.DataFrame":
@@ -104,13 +126,13 @@ def _nothing(table: "pd.DataFrame") -> "tuple[pd.DataFrame, dict[str, Any]]":
 def main() -> None:
     """Probe the backbone named on the command line."""
     settings = params.parse(ProbeParams, {"folds": params.lookup(params.read(), "audit.folds")}, "audit")
-    seed, threads = params.seed(), params.threads()
+    seed = params.seed()
     backbone = params.named_backbone()
     try:
         facts = files.read_json(WEIGHTS / backbone / "backbone.json")
         table = pictures(read_index(PREPARED), files.read_csv(SPLIT_TABLE, text=("file", "label", "group")))
         if facts["frozen"]:
-            predictions, numbers = probe(table, FEATURES / backbone, settings.folds, seed, threads)
+            predictions, numbers = probe(table, FEATURES / backbone, settings.folds, seed)
         else:
             _log.info("%s: nothing is frozen, so there is nothing to probe", backbone)
             predictions, numbers = _nothing(table)

@@ -8,13 +8,16 @@ backbones and contradict labels.
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
 from stages.params import Section
 
-# Wider features are projected to so many columns: 100,000 pictures of them take 0.8 GB.
+# Wider features are projected to so many columns.
 _COLUMNS = 2048
+# A fit sees at most so many pictures, 82 MB of features: more change its predictions little.
+_MOST_FITTED = 10_000
 # A feature that hardly varies must not be blown up where it does: its variance counts as at least this share
 # of the mean variance.
 _LEAST_SHARE_OF_VARIANCE = 1e-4
@@ -23,6 +26,9 @@ _LEAST_SHARE_OF_VARIANCE = 1e-4
 _INVERSE_PENALTY = 30.0
 _MOST_ITERATIONS = 1000
 
+# Positions in an array, (n,).
+Positions = NDArray[np.int64]
+
 
 class ProbeParams(Section):
     """What stage probe reads of section `audit`."""
@@ -30,17 +36,19 @@ class ProbeParams(Section):
     folds: int = Field(ge=2, le=100)
 
 
-def reduced(read: Callable[[], Iterable[NDArray[np.float32]]], seed: int) -> NDArray[np.float32]:
-    """Return features with mean 0 and a squared norm of about 1, (n, at most `_COLUMNS`), from batches (n, width).
+def reduction(
+    batches: Iterable[NDArray[np.float32]], seed: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return what brings features (n, width) to mean 0 and a squared norm of about 1, (n, at most `_COLUMNS`).
 
-    `read` is called twice, and memory holds one batch and the result. Wide features are multiplied by a matrix
-    of normal numbers drawn from `seed`, which keeps the angles between pictures (Johnson and Lindenstrauss 1984).
-    No label is looked at, so held-out pictures may take part.
+    `batches` are all the features, of which one batch is in memory at a time. Wide features are multiplied by a
+    matrix of normal numbers drawn from `seed`, which keeps the angles between pictures (Johnson and Lindenstrauss
+    1984). No label is looked at, so held-out pictures may take part.
     """
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
-    for batch in read():
+    for batch in batches:
         scaler.partial_fit(batch.astype(np.float64))
     variance = scaler.var_
     width = len(variance)
@@ -48,11 +56,12 @@ def reduced(read: Callable[[], Iterable[NDArray[np.float32]]], seed: int) -> NDA
     least = _LEAST_SHARE_OF_VARIANCE * float(variance.mean()) or 1.0
     scale = 1 / np.sqrt(np.maximum(variance, least) * width)
     projection = _projection(width, seed)
-    parts = []
-    for batch in read():
-        standard = ((batch - scaler.mean_) * scale).astype(np.float32)
-        parts.append(standard if projection is None else standard @ projection)
-    return np.concatenate(parts)
+
+    def reduce(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        standard: NDArray[np.float32] = ((batch - scaler.mean_) * scale).astype(np.float32)
+        return standard if projection is None else standard @ projection
+
+    return reduce
 
 
 def _projection(width: int, seed: int) -> NDArray[np.float32] | None:
@@ -62,51 +71,65 @@ def _projection(width: int, seed: int) -> NDArray[np.float32] | None:
     return normal / np.float32(np.sqrt(_COLUMNS))
 
 
-def usable_folds(labels: NDArray[np.int64], groups: NDArray[np.int64], wanted: int) -> int:
+def usable_folds(labels: Positions, groups: Positions, wanted: int) -> int:
     """Return how many folds to take: not more than the smallest class has groups, and 2 at least."""
     groups_of_each = [len(np.unique(groups[labels == label])) for label in np.unique(labels)]
     return max(2, min(wanted, *groups_of_each))
 
 
 def out_of_fold(
-    features: NDArray[np.float32], labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
+    features: Callable[[Positions], NDArray[np.float32]], labels: Positions, groups: Positions, folds: int, seed: int
 ) -> NDArray[np.float64]:
     """Return the probability of each class for each picture, (n, C), from a fit without the picture's group.
 
-    `labels` are positions in the classes, 0 to C - 1. A row is NaN where no such fit knows the picture's
+    `features` gives the reduced features of the pictures at some positions, and is asked for a bounded number at a
+    time; `labels` are positions in the classes, 0 to C - 1. A row is NaN where no such fit knows the picture's
     class, because all of the class's pictures, or nearly all, are one group.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    features = _rotated(features)
     found = np.full((len(labels), int(labels.max()) + 1), np.nan)
-    for training, held_out in _folds(labels, groups, folds, seed):
+    for others, held_out in _folds(labels, groups, folds, seed):
+        training = _drawn(others, labels, seed)
         known = np.unique(labels[training])
         predicted = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or not len(predicted):  # noqa: PLR2004 (one class cannot be told from another)
             continue
-        model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=_MOST_ITERATIONS)
-        model.fit(features[training], labels[training])
+        predict = _fit(features(training), labels[training])
         found[predicted] = 0.0
-        found[np.ix_(predicted, known)] = _normalised(model.predict_proba(features[predicted]))
+        for start in range(0, len(predicted), _MOST_FITTED):
+            part = predicted[start : start + _MOST_FITTED]
+            found[np.ix_(part, known)] = predict(features(part))
     return found
 
 
-def _rotated(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return features in the space that the pictures span, (n, at most n): few pictures of wide features fit faster.
+def _drawn(training: Positions, labels: Positions, seed: int) -> Positions:
+    """Return at most `_MOST_FITTED` of the positions `training`, of each class the same share, but one at least."""
+    if len(training) <= _MOST_FITTED:
+        return training
+    shuffled = np.random.default_rng(seed).permutation(training)
+    table = pd.Series(labels[shuffled])
+    rank = table.groupby(table).cumcount() / table.groupby(table).transform("size")
+    return np.sort(shuffled[np.argsort(rank.to_numpy(), kind="stable")[:_MOST_FITTED]])
 
-    From X = U S V^T this is U S. The L2 penalty does not change under rotation, so the fits predict the same
-    (Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression arrays", theorem 1).
+
+def _fit(features: NDArray[np.float32], labels: Positions) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """Return the prediction of a logistic regression: features (m, width) in, probabilities (m, classes) out.
+
+    Wide features of few pictures are rotated into the space that these span, where the fit is faster: from
+    X = U S V^T to U S. The L2 penalty does not change under rotation and leaves no weight outside that space, so
+    it predicts the same (Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression arrays",
+    theorem 1).
     """
-    if len(features) >= features.shape[1]:
-        return features
-    left, singular, _ = np.linalg.svd(features, full_matrices=False)
-    return np.asarray(left * singular)
+    from sklearn.linear_model import LogisticRegression
+
+    axes = None
+    if len(features) < features.shape[1]:
+        left, singular, axes = np.linalg.svd(features, full_matrices=False)
+        features = np.asarray(left * singular)
+    model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=_MOST_ITERATIONS).fit(features, labels)
+    return lambda others: _normalised(model.predict_proba(others if axes is None else others @ axes.T))
 
 
-def _folds(
-    labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int
-) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _folds(labels: Positions, groups: Positions, folds: int, seed: int) -> Iterable[tuple[Positions, Positions]]:
     """Yield the positions for training and those held out; groups stay whole, classes are spread evenly."""
     import warnings
 
