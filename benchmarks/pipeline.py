@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from stages.benchmark import processor  # noqa: E402
 from stages.files import read_csv, read_json  # noqa: E402
-from stages.models.engine import multiplies_in_bfloat16  # noqa: E402
+from stages.models.engine import faster_in_bfloat16  # noqa: E402
 from stages.params import merge, read  # noqa: E402
 
 SIDE, VIEWS, EPOCHS = 224, 4, 15
@@ -269,7 +269,8 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=1, help="unfrozen in phase 2")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     options = parser.parse_args()
-    print(f"{processor()}, {os.cpu_count()} cores, AMX: {multiplies_in_bfloat16()}, precision {options.precision}")
+    print(f"{processor()}, {os.cpu_count()} cores, precision {options.precision}, ", end="")
+    print("where auto is bfloat16" if faster_in_bfloat16() else "where auto is float32")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         project = Project(Path(name) / "project", options.count, options.precision)
         if "frozen" in options.parts:

@@ -1,8 +1,9 @@
 """Stage `benchmark@B`: what a fine-tuned backbone costs on this machine.
 
 Writes `data/benchmarks/B.json`. The network is measured whole, from raw pictures to probabilities, by the
-inference engine, in float32 or what `features.precision` chose. Timings stay out of the metrics: they
-differ from run to run.
+inference engine, in float32 or what `features.precision` chose. The part that was trained has no weights here
+(`outline.xml`), since costs follow from the shape: another training of it measures nothing anew. Timings stay out
+of the metrics: they differ from run to run.
 """
 
 import logging
@@ -17,7 +18,7 @@ from pydantic import Field
 
 from stages.errors import run
 from stages.files import read_json, write_json
-from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join
+from stages.models.engine import FROZEN, OUTLINE, Choice, EngineParams, choose, compile_openvino, flops, join
 from stages.params import Section, load, named_backbone, seed, threads
 
 log = logging.getLogger(__name__)
@@ -85,13 +86,13 @@ def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
     name = named_backbone()
     weights, model = Path("data/weights") / name, Path("data/models") / name
-    facts = read_json(model / "provenance.json")
+    size = read_json(weights / "backbone.json")["input_size"]
     choice = _cpu_choice(load(EngineParams, "features"))
     frozen = weights / FROZEN
-    whole = join(frozen if frozen.exists() else None, model / "trained.xml")
+    whole = join(frozen if frozen.exists() else None, model / OUTLINE)
     network = compile_openvino(whole, choice)
     params = load(BenchmarkParams, "benchmark")
-    figures = measure(network, facts["input_size"], params, seed())
+    figures = measure(network, size, params, seed())
     log.info(
         "%s: %.1f ms for one picture, %.0f a second", name, figures["latency_ms_median"], figures["throughput_per_s"]
     )
@@ -99,11 +100,10 @@ def main() -> None:
         Path("data/benchmarks") / f"{name}.json",
         figures
         | vars(choice)
+        | read_json(model / "outline.json")
         | {
             "batch_size": params.batch_size,
-            "size_mb": (model / "model.keras").stat().st_size / 1e6,
-            "parameters": facts["parameters"],
-            "flops": flops(whole, facts["input_size"]),
+            "flops": flops(whole, size),
             "peak_memory_mb": peak_memory_mb(),
             "processor": processor(),
         },

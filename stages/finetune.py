@@ -1,8 +1,9 @@
 """Stage `finetune@B`: train a head on the frozen features, then the top of the backbone, if any.
 
-Writes `data/models/B/`: `model.keras` (raw RGB pictures, 0 to 255, in; probabilities out), `trained.xml`
-and `.bin` (the part that was trained, for OpenVINO: with the frozen part of `data/weights/B/` it is the
-whole network), `history.csv`, `predictions.csv` for validation and test, `provenance.json`, and `folds.csv`.
+Writes `data/models/B/`: `model.keras` (raw RGB pictures, 0 to 255, in; probabilities out), `history.csv`,
+`predictions.csv` for validation and test, `provenance.json`, `folds.csv`, and what stage benchmark reads, which
+changes with the network's shape alone: `outline.xml` and `.bin` (the trained part without its weights, for
+OpenVINO: with the frozen part of `data/weights/B/` it is as large as the whole network) and `outline.json`.
 
 Validation chooses the epoch; the test part is predicted once, by what was chosen. With folds the same is done
 anew for each: `folds.csv` holds the predictions for the pictures of each fold by a network that never saw them.
@@ -34,7 +35,7 @@ from stages.images.prepared import (
     selected,
 )
 from stages.models.backbones import Backbone, resolve
-from stages.models.engine import Choice
+from stages.models.engine import OUTLINE, Choice, outline
 from stages.params import named_backbone, read, seed, threads
 
 if TYPE_CHECKING:
@@ -230,7 +231,10 @@ def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
 
     keras_engine.save(trained.model, folder / "model.keras")
     part = keras_engine.convert(trained.part.input, {"probabilities": trained.part.output})
-    keras_engine.save_openvino(part, folder / "trained.xml")
+    keras_engine.save_openvino(outline(part), folder / OUTLINE)
+    # To 10 kB: the text of the parameters inside is no matter of shape.
+    size = round((folder / "model.keras").stat().st_size / 1e6, 2)
+    write_json(folder / "outline.json", {"parameters": trained.model.count_params(), "size_mb": size})
     write_csv(folder / "history.csv", pd.DataFrame(trained.history.rows, columns=list(HISTORY)))
     write_csv(folder / "predictions.csv", predictions(inputs, trained.probabilities))
     write_json(folder / "provenance.json", _provenance(trained, inputs))

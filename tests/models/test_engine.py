@@ -5,7 +5,7 @@ import pytest
 from stages.errors import EngineError
 from stages.features import extract
 from stages.models import engine, keras_engine
-from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join
+from stages.models.engine import FROZEN, OUTLINE, Choice, EngineParams, choose, compile_openvino, flops, join, outline
 from stages.models.extraction import forward
 from stages.models.networks import build, cut
 from stages.models.weights import Origin
@@ -36,17 +36,32 @@ def test_without_a_gpu_openvino_computes_in_what_the_processor_has(monkeypatch) 
     assert chosen.precision in {"float32", "bfloat16"}
 
 
-@pytest.mark.parametrize(("tiles", "precision"), [(True, "bfloat16"), (False, "float32")])
-def test_bfloat16_is_chosen_where_the_processor_multiplies_tiles_in_it(monkeypatch, tiles, precision) -> None:
+@pytest.mark.parametrize(("faster", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_bfloat16_is_chosen_where_the_processor_is_faster_in_it(monkeypatch, faster, precision) -> None:
     class Core:
         def get_property(self, *_: str) -> list[str]:
             return ["FP32", "BF16", "FP16"]
 
     monkeypatch.setattr(engine, "has_gpu", lambda: False)
-    monkeypatch.setattr(engine, "multiplies_in_bfloat16", lambda: tiles)
+    monkeypatch.setattr(engine, "faster_in_bfloat16", lambda: faster)
     monkeypatch.setattr("openvino.Core", Core)
     assert choose(params(), 1).precision == precision
     assert choose(params("openvino", "bfloat16"), 1).precision == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16 amx_tile", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx2", False),
+    ],
+)
+def test_tiles_or_amds_dot_products_make_bfloat16_fast(tmp_path, vendor, flags, faster) -> None:
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
+    assert engine.faster_in_bfloat16(tmp_path / "cpuinfo") is faster
+    assert not engine.faster_in_bfloat16(tmp_path / "missing")
 
 
 def test_with_a_gpu_tensorflow_computes_in_mixed_precision(monkeypatch) -> None:
@@ -102,6 +117,22 @@ def test_frozen_and_trained_part_joined_are_the_whole_network(weights_folder, pi
     batch = pictures(2, 32).astype("float32")
     whole = compile_openvino(join(folder / FROZEN, tmp_path / "trained.xml"), Choice("openvino", "float32", 1))
     assert relative(whole(batch)["probabilities"], network.predict(batch, verbose=0)) < 1e-4
+
+
+def test_the_outline_of_a_network_is_small_and_the_same_whatever_its_weights(tmp_path) -> None:
+    def drawn(seed: int) -> tuple[bytes, bytes]:
+        keras.utils.set_random_seed(seed)
+        features = keras.Input((64,), name="features")
+        head = keras.Model(features, keras.layers.Dense(32, bias_initializer="normal", name="dense")(features))
+        model = outline(keras_engine.convert(head.input, {"probabilities": head.output}))
+        keras_engine.save_openvino(model, tmp_path / OUTLINE)
+        return (tmp_path / OUTLINE).read_bytes(), (tmp_path / OUTLINE).with_suffix(".bin").read_bytes()
+
+    assert drawn(1) == drawn(2)
+    assert len(drawn(1)[1]) < 64 * 32
+    whole = join(None, tmp_path / OUTLINE)
+    found = compile_openvino(whole, Choice("openvino", "float32", 1))(np.ones((3, 64), np.float32))
+    np.testing.assert_allclose(found["probabilities"], np.full((3, 32), 65 * 0.01), rtol=1e-5)
 
 
 def test_operations_are_counted_by_hand(tmp_path) -> None:
