@@ -133,7 +133,14 @@ def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) ->
 
     network = keras.Model(inputs, list(outputs.values()))
     signature = tf.TensorSpec((None, *inputs.shape[1:]), tf.float32, name="inputs")
-    traced = tf.function(lambda tensor: network(tensor, training=False), input_signature=[signature])
+    # Weights as constants: of captured variables OpenVINO looks for each among all, several times over.
+    weights = [
+        [variable.numpy() for variable in kind]
+        for kind in (network.trainable_variables, network.non_trainable_variables)
+    ]
+    traced = tf.function(
+        lambda tensor: network.stateless_call(*weights, tensor, training=False)[0], input_signature=[signature]
+    )
     function = traced.get_concrete_function()
     converted = openvino.convert_model(function)
     # The converter also makes results of tensors inside activations with gradients of their own, such as
