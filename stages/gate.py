@@ -10,6 +10,7 @@ remote; where neither has them a fall cannot be told from chance, and the gate f
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,47 +47,55 @@ def in_workspace() -> tuple[Results, dict[str, Any]]:
         ) from error
 
 
-def opened(revision: str) -> tuple[DVCFileSystem, str]:
-    """Return what git and DVC have of a commit, and what to call it. Raise GateError where there is no such commit."""
-    try:
-        # Given no name at all, DVC would open the workspace.
-        source = DVCFileSystem(rev=revision or "''")
-        commit = source.repo.get_rev()
-    except DvcException as error:
-        raise GateError(
-            f"--against '{revision}' ({error})", "a commit of this git repository", "name one, such as HEAD"
-        ) from error
-    return source, f"{revision} ({commit[:7]})"
+@dataclass(frozen=True)
+class Commit:
+    """A commit: what to call it, what git and DVC have of it, and the folder of git's tree that is this project."""
 
+    name: str
+    source: DVCFileSystem
+    project: Path
 
-def in_commit(source: DVCFileSystem, place: str) -> Results | None:
-    """Return the results in `source`, None where it has none. Raise GateError when their data cannot be had."""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return read(place, partial(_fetch, source, Path(folder))) if _holds(source, METRICS) else None
-    # A remote for which a library is missing makes DVC stop even where its cache has the data.
-    except (FileNotFoundError, DataIndexDirError, DvcException, ImportError) as error:
-        reason = error.__cause__ if isinstance(error, DataIndexDirError) else error
-        raise GateError(
-            f"the results at {place} cannot be had from DVC's cache or its remote ({reason})",
-            "their predictions, to tell a fall from chance",
-            "run 'dvc push' where they were made, or 'dvc fetch' at that commit, or name another by --against",
-        ) from error
+    @classmethod
+    def named(cls, revision: str) -> "Commit":
+        """Return the commit that git knows as `revision`. Raise GateError where there is none."""
+        try:
+            # Given no name at all, DVC would open the workspace.
+            source = DVCFileSystem(rev=revision or "''", subrepos=True)
+            repository = source.repo
+        except DvcException as error:
+            raise GateError(
+                f"--against '{revision}' ({error})", "a commit of this git repository", "name one, such as HEAD"
+            ) from error
+        project = Path.cwd().relative_to(Path(repository.scm.root_dir).resolve())
+        return cls(f"{revision} ({repository.get_rev()[:7]})", source, project)
 
+    def results(self) -> Results | None:
+        """Return its results, None where it has none. Raise GateError when their data cannot be had."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return read(self.name, partial(self._fetch, Path(folder))) if self._holds(METRICS) else None
+        # A remote for which a library is missing makes DVC stop even where its cache has the data.
+        except (FileNotFoundError, DataIndexDirError, DvcException, ImportError) as error:
+            reason = error.__cause__ if isinstance(error, DataIndexDirError) else error
+            raise GateError(
+                f"the results at {self.name} cannot be had from DVC's cache or its remote ({reason})",
+                "their predictions, to tell a fall from chance",
+                "run 'dvc push' where they were made, or 'dvc fetch' at that commit, or name another by --against",
+            ) from error
 
-def _fetch(source: DVCFileSystem, folder: Path, path: Path) -> Path:
-    """Copy a file into `folder`, and return the copy."""
-    source.get_file(str(path), str(folder / path.name))
-    return folder / path.name
+    def _holds(self, path: Path) -> bool:
+        """Say whether it has such a file; DVC's `exists` takes any failure for a no."""
+        try:
+            self.source.info(str(self.project / path))
+        except FileNotFoundError:
+            return False
+        return True
 
-
-def _holds(source: DVCFileSystem, path: Path) -> bool:
-    """Say whether there is such a file; `exists` takes any failure for a no."""
-    try:
-        source.info(str(path))
-    except FileNotFoundError:
-        return False
-    return True
+    def _fetch(self, folder: Path, path: Path) -> Path:
+        """Copy a file into `folder`, and return the copy."""
+        copy = folder / path.name
+        self.source.get_file(str(self.project / path), str(copy))
+        return copy
 
 
 def main() -> None:
@@ -94,12 +103,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.gate", description="Compare the workspace with a commit.")
     parser.add_argument("--against", default="HEAD", metavar="REV", help="the commit (HEAD)")
     settings = params.load(GateParams, "gate")
-    source, commit = opened(parser.parse_args().against)
-    now, audit = in_workspace()
-    before = in_commit(source, commit)
+    commit = Commit.named(parser.parse_args().against)
+    (now, audit), before = in_workspace(), commit.results()
     if found := gate.faults(before, now, audit, settings):
         raise GroupedUserError(found)
-    compared = gate.summary(before, now, settings) if before else f"{commit} has no {METRICS} to compare with"
+    compared = gate.summary(before, now, settings) if before else f"{commit.name} has no {METRICS} to compare with"
     print(one_line(f"gate: passed: {compared}"))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from stages import files
-from tests.clone import ROOT, Done, environment
+from tests.clone import ROOT, Clone, Done, environment
 from tests.results import artefacts
 
 GRAPH = """\
@@ -25,41 +25,30 @@ stages:
 SECTION = """\
 gate: {max_fall: 0.01, significance: 0.05, keep_backbones: true, keep_weights: true, max_leaks: 0}
 """
+PUBLISHED = {"vgg16": "imagenet", "resnet50": "imagenet"}
 # What a user's other settings must not change, and what is measured here.
 APART = {"PYTHONPATH": str(ROOT), **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}}
 
 
-def run(folder: Path, *command: str) -> Done:
+def gate(folder: Path, *arguments: str) -> Done:
+    command = [sys.executable, "-m", "stages.gate", *arguments]
     done = subprocess.run(
         command, cwd=folder, env=environment(folder) | APART, capture_output=True, text=True, check=False
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def setup(folder: Path, *commands: str) -> None:
-    """Run commands that must succeed; `dvc` is this environment's."""
-    for command in commands:
-        done = run(folder, *command.replace("dvc", f"{sys.executable} -m dvc", 1).split())
-        assert done.code == 0, done.errors
-
-
-def gate(folder: Path, *arguments: str) -> Done:
-    return run(folder, sys.executable, "-m", "stages.gate", *arguments)
-
-
 def write_results(folder: Path, wrong: Iterable[int] = (), best: str = "vgg16", **weights: str) -> None:
-    """Write what compare and finetune do of 40 test pictures, of which the `best` backbone errs on `wrong`."""
+    """Write what compare and finetune do of 40 test pictures: the `best` backbone errs on `wrong`, the other on all."""
     errs = set(wrong)
-    rows = [("test", f"cat/{number}.jpg", "cat", "dog" if number in errs else "cat") for number in range(40)]
-    table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted"])
-    for backbone in ("vgg16", "resnet50"):
+    for backbone in PUBLISHED:
+        right = [backbone == best and number not in errs for number in range(40)]
+        rows = [("test", f"cat/{number}.jpg", "cat", "cat" if found else "dog") for number, found in enumerate(right)]
+        table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted"])
         files.write_csv(folder / "data/models" / backbone / "predictions.csv", table.assign(**{"p:cat": 1.0}))
     metrics = {name: {"accuracy": 1 - len(errs) / 40, "weights": source} for name, source in weights.items()}
     files.write_json(folder / "data/metrics.json", metrics | {"best": best})
     files.write_json(folder / "data/audit.json", artefacts.audit())
-
-
-PUBLISHED = {"vgg16": "imagenet", "resnet50": "imagenet"}
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +60,13 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".gitignore").write_text("/data/models\n")
     (folder / "dvc.yaml").write_text(GRAPH)
     (folder / "params.yaml").write_text(SECTION)
-    commit = "git -c user.name=Tester -c user.email=tester@example.com commit --quiet --all --message"
-    setup(
-        folder,
-        "dvc remote add --quiet --default store ../store",
-        "git init --quiet",
-        "git add .",
-        f"{commit} start",
-        "git tag start",
-    )
+    clone = Clone.begun(folder)
+    clone.dvc("remote", "add", "--quiet", "--default", "store", "../store")
+    clone.commit("start")
+    clone.git("tag", "start")
     write_results(folder, **PUBLISHED)
-    setup(folder, "dvc commit --quiet --force", "git add .", f"{commit} results")
+    clone.dvc("commit", "--quiet", "--force")
+    clone.commit("results")
     return folder
 
 
@@ -125,6 +110,12 @@ def test_a_commit_without_results_passes_and_is_said_to_have_none(project: Path)
     assert done.output.endswith(") has no data/metrics.json to compare with\n")
 
 
+def test_a_project_in_a_folder_of_its_repository_is_compared_as_well(project: Path) -> None:
+    shutil.rmtree(project / ".git")
+    Clone.begun(project.parent).commit("all")
+    assert gate(project).output.startswith("gate: passed: best accuracy 100.0 % (vgg16) at HEAD (")
+
+
 # Failing ------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +154,7 @@ def test_the_parameters_of_the_workspace_decide(project: Path) -> None:
 
 
 def test_predictions_that_the_cache_has_lost_are_read_from_the_remote(project: Path) -> None:
-    setup(project, "dvc push --quiet")
+    Clone(project).dvc("push", "--quiet")
     shutil.rmtree(project / ".dvc/cache")
     assert gate(project).output.startswith("gate: passed: best accuracy 100.0 % (vgg16) at HEAD (")
     assert not (project / ".dvc/cache").exists()
@@ -192,7 +183,7 @@ def test_a_file_that_is_nowhere_in_a_known_folder_fails_too(project: Path) -> No
 
 
 def test_a_remote_without_its_library_fails_with_the_library(project: Path) -> None:
-    setup(project, "dvc remote modify --quiet --local store url oss://bucket/folder")
+    Clone(project).dvc("remote", "modify", "--quiet", "--local", "store", "url", "oss://bucket/folder")
     done = gate(project)
     assert done.code == 1
     assert "(oss is supported, but requires 'dvc-oss' to be installed); " in done.errors
