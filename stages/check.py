@@ -1,7 +1,7 @@
 """Stage `check`: validate all of params.yaml before anything runs, and report every fault at once.
 
-Imports the typed parameters of every stage, and none of the heavy libraries. `data/checked.txt` always
-holds the same line: the other stages wait for it, and rerun only for what they read themselves.
+Imports the typed parameters of every stage and the gate, and none of the heavy libraries. `data/checked.txt`
+always holds the same line: the other stages wait for it, and rerun only for what they read themselves.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ from stages.models.recipe import Recipe
 from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
 from stages.results.audit import AuditParams
+from stages.results.gate import GateParams
 from stages.split import SplitParams
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "audit": AuditParams,
     "evaluate": EvaluateParams,
     "benchmark": BenchmarkParams,
+    "gate": GateParams,
 }
 TOP = ("seed", "threads", *SECTIONS, "backbones")
 

@@ -47,6 +47,11 @@ class Clone:
             if (ROOT / name).is_file() and not name.startswith(("data/", "tests/")) and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, folder / name)
+        return cls.begun(folder)
+
+    @classmethod
+    def begun(cls, folder: Path) -> "Clone":
+        """Make a git repository of a folder."""
         clone = cls(folder)
         clone.git("init", "--quiet", "--initial-branch", "main")
         clone._introduce()

@@ -79,9 +79,9 @@ def test_a_command_runs_one_module_and_names_no_place_host_or_device(stage: str)
     assert (ROOT / "stages" / f"{stage}.py").is_file()
 
 
-def test_every_module_beside_the_floor_is_a_stage() -> None:
+def test_every_module_beside_the_floor_is_a_stage_or_the_gate() -> None:
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "errors", "params", "files"}
-    assert modules == set(STAGES)
+    assert modules == {*STAGES, "gate"}
 
 
 @each_stage
@@ -162,7 +162,7 @@ def test_rooms_hold_nothing_but_code_and_templates() -> None:
 
 
 def test_no_module_is_left_unused() -> None:
-    used = set().union(*(closure(module(stage)) for stage in STAGES))
+    used = closure("stages.gate").union(*(closure(module(stage)) for stage in STAGES))
     written = {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py") if path.stem != "__init__"}
     assert used == written
 
@@ -238,6 +238,12 @@ def test_a_stage_lists_the_parameters_that_it_reads_and_no_other(stage: str) -> 
     assert keys
     assert all(any(covers(key, wanted) for key in listed) for wanted in keys)
     assert all(any(covers(key, wanted) for wanted in keys) for key in listed)
+
+
+def test_the_gate_and_its_parameters_rerun_nothing_but_the_check() -> None:
+    for stage in set(STAGES) - {"check"}:
+        assert not {"stages/gate.py", "stages/results/gate.py"} & closure(module(stage))
+        assert not any(covers(key, "gate") for key in STAGES[stage]["params"])
 
 
 def test_check_reads_all_of_params() -> None:

@@ -1,0 +1,82 @@
+"""Two sets of predictions for the same pictures: where they differ, and whether chance explains that.
+
+Pictures that both get right, or both wrong, do not say which set is better: only the others are tested, never
+the difference of two accuracies.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+# What is tested: that the two differ, or that the first is the better.
+Alternative = Literal["two-sided", "greater"]
+# Columns of a table of predictions that pairing reads.
+COLUMNS = ("split", "file", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Whether the first and the second set are right about each of n pictures: two arrays of shape (n,)."""
+
+    first: NDArray[np.bool_]
+    second: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def only_first(self) -> int:
+        """How many pictures the first gets right and the second does not."""
+        return int((self.first & ~self.second).sum())
+
+    @property
+    def only_second(self) -> int:
+        """How many pictures the second gets right and the first does not."""
+        return int((self.second & ~self.first).sum())
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the first minus that of the second, -1 to 1."""
+        return (self.only_first - self.only_second) / len(self)
+
+
+def pair(first: pd.DataFrame, second: pd.DataFrame, split: str = "test") -> Pairs:
+    """Pair the pictures of `split` that both tables have with the same label, in the first one's order.
+
+    The tables have `COLUMNS`. `file` is made of label and content: a picture that was given another label is
+    another picture, and left out.
+    """
+    one, other = (table.loc[table["split"] == split, ["file", "label", "predicted"]] for table in (first, second))
+    both = one.merge(other, on=["file", "label"], validate="one_to_one", suffixes=("_first", "_second"))
+    right = [(both[f"predicted_{name}"] == both["label"]).to_numpy(dtype=np.bool_) for name in ("first", "second")]
+    return Pairs(*right)
+
+
+def mcnemar(pairs: Pairs, alternative: Alternative = "two-sided") -> float:
+    """Return the p-value of McNemar's exact test: how often two equally good sets are as far apart by chance.
+
+    Of the b + c pictures that one set alone gets right, b are the first's. Where neither is better, b is
+    binomial with b + c trials of 1/2: "greater" is P(B ≥ b), "two-sided" P(|B - (b + c)/2| ≥ |b - (b + c)/2|);
+    1 where b + c = 0. McNemar 1947, "Note on the sampling error of the difference between correlated proportions
+    or percentages", Psychometrika 12, has the test; Dietterich 1998, "Approximate statistical tests for comparing
+    supervised classification learning algorithms", Neural Computation 10, recommends it for models that were
+    trained once.
+    """
+    from scipy.stats import binomtest
+
+    differing = pairs.only_first + pairs.only_second
+    return float(binomtest(pairs.only_first, differing, alternative=alternative).pvalue) if differing else 1.0
+
+
+def fewest(significance: float, alternative: Alternative = "two-sided") -> int:
+    """Return the least m for which `mcnemar` can be as small as `significance`: m pictures, all the first's.
+
+    That is the least m with s / 2^m ≤ significance, where s is 2 for "two-sided", else 1. Of n pictures, no
+    difference below m / n can be told from chance.
+    """
+    sides = 2 if alternative == "two-sided" else 1
+    return max(1, math.ceil(math.log2(sides / significance)))
