@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvc.api import DVCFileSystem  # type: ignore[import-untyped]
-from dvc.exceptions import DvcException  # type: ignore[import-untyped]
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
 from dvc_data.index import DataIndexDirError
 
 from stages import files, params
