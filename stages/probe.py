@@ -30,7 +30,7 @@ FEATURES = Path("data/features")
 PROBES = Path("data/probes")
 
 # Features in memory at a time.
-_BATCH_BYTES = 32 << 20
+_BATCH_BYTES = 4 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +42,7 @@ def pictures(index: "pd.DataFrame", splits: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def read_features(folder: Path, table: "pd.DataFrame") -> "Iterator[NDArray[np.float32]]":
-    """Yield the features of the pictures of `table`, (n, width), in its order, some megabytes at a time.
-
-    Each batch opens the files anew: what stays mapped counts as this process's memory.
-    """
+    """Yield the features of the pictures of `table`, (n, width), in its order, some megabytes at a time."""
     import numpy as np
 
     width = np.load(folder / f"{table['split'].iloc[0]}.npy", mmap_mode="r", allow_pickle=False).shape[1]
@@ -55,8 +52,7 @@ def read_features(folder: Path, table: "pd.DataFrame") -> "Iterator[NDArray[np.f
         batch = np.empty((len(part), width), np.float32)
         for split in part["split"].unique():
             here = (part["split"] == split).to_numpy()
-            array = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-            batch[here] = array[part["row"].to_numpy()[here]]
+            batch[here] = _rows(folder / f"{split}.npy", part["row"].to_numpy()[here])
         yield batch
 
 
@@ -96,15 +92,26 @@ def _reduced(
 
     reduce = linear_probe.reduction(read_features(folder, table), seed)
     scratch = files.scratch_folder(f"probe-{folder.name}")
+    path = scratch / "reduced.npy"
     try:
         first = reduce(next(read_features(folder, table.iloc[:1])))
-        with ArrayWriter(scratch / "reduced.npy", len(table), first.shape[1:], np.float32) as writer:
+        with ArrayWriter(path, len(table), first.shape[1:], np.float32) as writer:
             for batch in read_features(folder, table):
                 writer.append(reduce(batch))
-        # Opened anew for each read: what stays mapped counts as this process's memory.
-        yield lambda positions: np.load(scratch / "reduced.npy", mmap_mode="r", allow_pickle=False)[positions]
+        size = max(1, _BATCH_BYTES // first.nbytes)
+        yield lambda positions: np.concatenate(
+            [_rows(path, positions[start : start + size]) for start in range(0, len(positions), size)]
+        )
     finally:
         shutil.rmtree(scratch)
+
+
+def _rows(path: Path, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
+    """Return rows of an array file, which is opened anew: what stays mapped counts as this process's memory."""
+    import numpy as np
+
+    found: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)[positions]
+    return found
 
 
 def _with_probabilities(table: "pd.DataFrame", found: "NDArray[np.float64]", classes: list[str]) -> "pd.DataFrame":
