@@ -23,7 +23,8 @@ from pydantic import Field
 
 from flows import commands
 from flows.graph import FlowError, Graph, Schedule, select, with_descendants
-from flows.process import ProcessGroups, StoppedError
+from flows.process import StoppedError
+from flows.runners import LocalRunner, Runner
 from flows.server import server
 
 REPORT = Path("data/report/comparison.md")
@@ -33,13 +34,13 @@ _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
 # DVC is the only cache, and a stage that failed once fails again: no caching, no retries.
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
-def run_stage(stage: str, groups: ProcessGroups, *, changed: bool) -> State[Any]:
-    """Run one stage through DVC and end in the state that says how it went."""
+def run_stage(stage: str, runner: Runner, *, changed: bool) -> State[Any]:
+    """Run one stage and end in the state that says how it went."""
     if not changed:
         return Completed(name="Cached", message="unchanged")
     logger = get_run_logger()
     try:
-        outcome = commands.reproduce(stage, groups, lambda line: logger.log(level(line), "%s", line))
+        outcome = runner.run(stage, lambda line: logger.log(level(line), "%s", line))
     except StoppedError:
         return Cancelled(message="stopped before its end")
     if outcome.how == "failed":
@@ -56,7 +57,7 @@ def compare(targets: tuple[str, ...] = (), jobs: Annotated[int, Field(ge=1)] = 1
     try:
         graph = select(commands.read_graph(), targets)
         changed = with_descendants(graph, commands.outdated(graph))
-        schedule = run_stages(graph, changed, jobs)
+        schedule = run_stages(graph, changed, jobs, LocalRunner())
         left = [] if schedule.failed or not changed else sorted(commands.outdated(graph))
     except FlowError as error:
         return Failed(message=str(error))
@@ -68,15 +69,15 @@ def compare(targets: tuple[str, ...] = (), jobs: Annotated[int, Field(ge=1)] = 1
     return Completed(message=f"{len(graph)} stages are up to date, {len(graph) - len(changed)} were unchanged")
 
 
-def run_stages(graph: Graph, changed: set[str], jobs: int) -> Schedule:
+def run_stages(graph: Graph, changed: set[str], jobs: int, runner: Runner) -> Schedule:
     """Run every stage of `graph`; whatever ends the waiting also ends all that was started."""
     logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
-    groups, schedule = ProcessGroups(), Schedule(graph, jobs)
+    schedule = Schedule(graph, jobs)
     running: dict[PrefectFuture[State[Any]], str] = {}
     try:
         while True:
             for stage in schedule.start():
-                running[run_stage.submit(stage, groups, changed=stage in changed)] = stage
+                running[run_stage.submit(stage, runner, changed=stage in changed)] = stage
             if not running:
                 return schedule
             future = next(as_completed(list(running)))
@@ -84,7 +85,7 @@ def run_stages(graph: Graph, changed: set[str], jobs: int) -> Schedule:
             schedule.finish(running.pop(future), succeeded=future.state.is_completed())
     except BaseException:
         # A signal ends neither the threads nor their commands by itself.
-        groups.stop()
+        runner.stop()
         raise
 
 
