@@ -11,15 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
+
+from flows import guard
+from flows.guard import CLEAN_UP_SECONDS, HEED_SECONDS
+from flows.masking import mask
 
 # CSI, OSC and two-character escape sequences (ECMA-48, 5th edition, 5.3 to 5.6).
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
-# SIGINT is the stop that DVC and Python clean up after; each stronger signal follows when the seconds
-# are over. A stage is gone after 8 seconds at the latest.
-_STOP_SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0))
+# Within this time a guard has ended its command, gently or not.
+_STOP_SECONDS = HEED_SECONDS + CLEAN_UP_SECONDS + 1.0
 _POLL_SECONDS = 0.05
+_WORKER_SECONDS = 0.5
 
 
 class StoppedError(Exception):
@@ -27,10 +32,9 @@ class StoppedError(Exception):
 
 
 class ProcessGroups:
-    """Commands that run at the same time, each in a session of its own, and can all be ended together.
+    """Commands that run at the same time, each with a guard, and can all be ended together.
 
-    A signal to a command alone would leave its children running (DVC's do), so the whole process group
-    is signalled. `run` is called from many threads, `stop` from the one that waits for them.
+    `run` is called from many threads, `stop` from the one that waits for them.
     """
 
     def __init__(self) -> None:
@@ -41,16 +45,18 @@ class ProcessGroups:
     def run(self, command: Sequence[str], log: Callable[[str], None]) -> tuple[int, list[str]]:
         """Run `command` to its end, giving each line of its output to `log`; return its exit code and lines.
 
+        Secrets in the lines are masked.
         Raise StoppedError when `stop` was called before or meanwhile.
         """
         process = self._start(command)
         assert isinstance(process.stdout, io.BufferedReader)
+        assert process.stdin
         lines: list[str] = []
         try:
             # Lines end in a line feed only: a carriage return redraws a progress bar within its line.
             with io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="\n") as output:
                 for raw in output:
-                    if line := clean(raw):
+                    if line := mask(clean(raw)):
                         lines.append(line)
                         log(line)
             code = process.wait()
@@ -58,10 +64,16 @@ class ProcessGroups:
             end([process])
             raise
         finally:
+            process.stdin.close()
             stopped = self._forget(process)
         if stopped:
             raise StoppedError
         return code, lines
+
+    def check(self) -> None:
+        """Raise StoppedError when `stop` was called."""
+        if self._stopping:
+            raise StoppedError
 
     def stop(self) -> None:
         """End every command with all its children, and let no other start."""
@@ -72,16 +84,8 @@ class ProcessGroups:
 
     def _start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         with self._lock:
-            if self._stopping:
-                raise StoppedError
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=environment(),
-            )
+            self.check()
+            process = start(command, subprocess.PIPE)
             self._processes.add(process)
         return process
 
@@ -90,6 +94,23 @@ class ProcessGroups:
         with self._lock:
             self._processes.discard(process)
             return self._stopping
+
+
+def end_with_worker() -> None:
+    """Send this process SIGTERM when the worker of Prefect's that has started it, if one has, is gone.
+
+    Nobody could cancel the run any more.
+    """
+    if "PREFECT__FLOW_RUN_ID" not in os.environ:
+        return
+    worker = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == worker:
+            time.sleep(_WORKER_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def environment() -> dict[str, str]:
@@ -108,16 +129,31 @@ def clean(line: str) -> str:
     return _CONTROL.sub("", text.rpartition("\r")[2])
 
 
+def start(command: Sequence[str], output: int | IO[str]) -> subprocess.Popen[bytes]:
+    """Start `command` in a session of its own, with a guard that ends it and its children when this process ends."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", guard.__file__, *command],
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment(),
+    )
+
+
 def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Signal the groups of `processes`, more and more strongly, until nothing of them is left."""
+    """Let the guards of `processes` end them, and return when nothing of them is left."""
     living = list(processes)
     try:
-        for number, seconds in _STOP_SIGNALS:
-            _signal(living, number)
-            living = _survivors(living, seconds)
+        for process in living:
+            if process.stdin:
+                process.stdin.close()
+        living = _survivors(living, _STOP_SECONDS)
     finally:
         # Reached at once when a second Ctrl-C interrupts the waiting.
-        _signal(living, signal.SIGKILL)
+        for process in living:
+            with contextlib.suppress(ProcessLookupError):  # It may end at any moment.
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _survivors(processes: list[subprocess.Popen[bytes]], seconds: float) -> list[subprocess.Popen[bytes]]:
@@ -126,12 +162,6 @@ def _survivors(processes: list[subprocess.Popen[bytes]], seconds: float) -> list
     while (processes := [process for process in processes if _group_lives(process)]) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     return processes
-
-
-def _signal(processes: Sequence[subprocess.Popen[bytes]], number: signal.Signals) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):  # It may end at any moment.
-            os.killpg(process.pid, number)
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:

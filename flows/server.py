@@ -14,7 +14,7 @@ import httpx
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.graph import FlowError
-from flows.process import clean, end
+from flows.process import clean, end, start
 
 _POLL_SECONDS = 0.1
 
@@ -60,9 +60,7 @@ def _start(port: int, log: IO[str]) -> subprocess.Popen[bytes]:
         str(port),
         "--no-ui",
     ]
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    return start(command, log)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:

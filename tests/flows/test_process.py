@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows import process
-from flows.process import ProcessGroups, StoppedError, clean, environment
+from flows.process import ProcessGroups, StoppedError, clean, end, environment, start
+from tests.processes import alive, await_end, children
+
+ROOT = Path(__file__).parents[2]
 
 # A tree of two that ignores everything but SIGKILL; it writes both process ids down.
 STUBBORN = """\
@@ -30,14 +33,6 @@ def wait_for(path: Path) -> str:
         assert time.monotonic() < deadline, f"{path} has not appeared"
         time.sleep(0.02)
     return path.read_text()
-
-
-def lives(process_id: int) -> bool:
-    """Tell whether a process runs; one that is dead and not yet waited for does not."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.parametrize(
@@ -76,7 +71,6 @@ def test_commands_find_this_python_first() -> None:
 
 def test_a_stop_ends_a_stubborn_tree_and_lets_nothing_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(process, "_STOP_SIGNALS", ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2)))
     groups, ends = ProcessGroups(), []
 
     def run() -> None:
@@ -88,15 +82,45 @@ def test_a_stop_ends_a_stubborn_tree_and_lets_nothing_start(tmp_path: Path, monk
     thread = threading.Thread(target=run)
     thread.start()
     pids = [int(pid) for pid in wait_for(tmp_path / "pids").split()]
-    assert all(map(lives, pids))
+    assert all(map(alive, pids))
     groups.stop()
     thread.join(timeout=30)
     assert not thread.is_alive()
     assert len(ends) == 1
-    assert not any(map(lives, pids))
+    assert not any(map(alive, pids))
     with pytest.raises(StoppedError):
         groups.run([sys.executable, "-c", "open('started', 'w')"], print)
     assert not (tmp_path / "started").exists()
+
+
+def test_a_command_that_a_signal_ends_has_the_exit_code_that_a_shell_gives_it() -> None:
+    assert ProcessGroups().run(["sh", "-c", "kill -TERM $$"], print)[0] == 128 + signal.SIGTERM
+
+
+def test_nothing_survives_a_kill_of_the_process_that_runs_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", STUBBORN]
+    program = f"from flows.process import ProcessGroups; ProcessGroups().run({command}, print)"
+    with subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        pids = [int(pid) for pid in wait_for(tmp_path / "pids").split()]
+        (guard,) = children(process.pid)
+        process.kill()
+    await_end([*pids, guard])
+
+
+def test_a_command_that_has_lost_its_guard_is_ended_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    process = start([sys.executable, "-c", STUBBORN], subprocess.DEVNULL)
+    pids = [int(pid) for pid in wait_for(tmp_path / "pids").split()]
+    process.kill()
+    process.wait()
+    assert all(map(alive, pids))
+    end([process])
+    await_end(pids)
 
 
 def test_a_command_whose_log_cannot_be_written_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,4 +134,4 @@ def test_a_command_whose_log_cannot_be_written_does_not_go_on(tmp_path: Path, mo
 
     with pytest.raises(OSError, match="disk full"):
         ProcessGroups().run([sys.executable, "-c", program], refuse)
-    assert not lives(heard[0])
+    assert not alive(heard[0])
