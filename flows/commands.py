@@ -4,15 +4,20 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from flows import graph
 from flows.graph import FlowError, Graph
+from flows.masking import mask
 from flows.process import ProcessGroups, clean, environment
 
 _LOCK_FAULT = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
+# The flag that waits for the repository's lock does not wait for those of single paths, which `dvc status`
+# holds for a moment. What holds them for minutes may as well be dead, with its number gone to another process.
+_BUSY_RETRIES, _BUSY_SECONDS = 30, 2.0
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,18 @@ def read_graph() -> Graph:
 
 def outdated(stages: Iterable[str]) -> set[str]:
     """Return those of `stages` that DVC finds changed, without the ones that only depend on such a stage."""
-    return set(json.loads(_ask("status", "--json", *stages)))
+    # Whether imported data has changed at its source is asked by `dvc update`, over the network.
+    return set(json.loads(_ask("status", "--json", "--no-updates", *stages)))
+
+
+def metrics_diff() -> str:
+    """Return how the metrics differ from the last commit, as a table in Markdown. Raise FlowError without a commit."""
+    return _ask("metrics", "diff", "--md")
 
 
 def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> Outcome:
     """Let DVC run `stage` alone if it has to, giving each line of output to `log`."""
-    # Without the flag nine of sixteen stages started at once fail on the repository's lock.
-    code, lines = groups.run(_dvc("--wait-for-lock", "repro", "--single-item", stage), log)
+    code, lines = _run(stage, groups, log)
     if code == 0:
         return _success(stage, lines)
     if not lock_failed_after_run(stage, lines):
@@ -47,10 +57,27 @@ def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> 
     # The work is done, only its record is missing. Should the lock's failure hide one of the command, the
     # commit refuses: an output is missing then, because a stage writes completely or not at all.
     log("The stage has finished but DVC could not lock its records: committing its outputs.")
-    code, lines = groups.run(_dvc("--wait-for-lock", "commit", "--force", stage), log)
+    code, lines = groups.run(_dvc("commit", "--force", stage), log)
     if code == 0:
         return Outcome("ran", "saved by `dvc commit` after a failed lock")
     return Outcome("failed", _fault(lines) or f"`dvc commit` ended with exit code {code}")
+
+
+def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple[int, list[str]]:
+    """Start DVC on `stage`, again for a while as long as a lock keeps it from beginning."""
+    command, retries = _dvc("repro", "--single-item", stage), _BUSY_RETRIES
+    code, lines = groups.run(command, log)
+    while code and retries and lock_failed_before_run(stage, lines):
+        log("Another command of DVC's holds what the stage reads or writes: trying again.")
+        time.sleep(_BUSY_SECONDS)
+        code, lines = groups.run(command, log)
+        retries -= 1
+    return code, lines
+
+
+def lock_failed_before_run(stage: str, lines: list[str]) -> bool:
+    """Return whether DVC's `lines` say that a lock kept it from starting the command of `stage`."""
+    return not _started(stage, lines) and bool(_LOCK_FAULT.search(_fault(lines)))
 
 
 def lock_failed_after_run(stage: str, lines: list[str]) -> bool:
@@ -58,12 +85,16 @@ def lock_failed_after_run(stage: str, lines: list[str]) -> bool:
 
     DVC takes no lock while the command runs, and reports a command that failed as such.
     """
-    started = f"Running stage '{stage}':" in lines
-    return started and bool(_LOCK_FAULT.search(_fault(lines)))
+    return _started(stage, lines) and bool(_LOCK_FAULT.search(_fault(lines)))
+
+
+def _started(stage: str, lines: list[str]) -> bool:
+    return f"Running stage '{stage}':" in lines
 
 
 def _success(stage: str, lines: list[str]) -> Outcome:
-    if f"Stage '{stage}' didn't change, skipping" in lines:
+    # Of a stage it says "Stage '...'", of a `.dvc` file the name alone.
+    if any(line.endswith(f"'{stage}' didn't change, skipping") for line in lines):
         return Outcome("cached", "unchanged")
     if f"Stage '{stage}' is cached - skipping run, checking out outputs" in lines:
         return Outcome("cached", "restored from DVC's cache")
@@ -71,9 +102,9 @@ def _success(stage: str, lines: list[str]) -> Outcome:
 
 
 def _fault(lines: list[str]) -> str:
-    """Return DVC's own error, or nothing; it is the last one, after any that the stage has printed."""
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return errors[-1] if errors else ""
+    """Return DVC's own error in one line, or nothing; it is the last one, after any that the stage has printed."""
+    _, mark, error = "\n".join(["", *lines]).rpartition("\nERROR: ")
+    return " ".join(error.split()) if mark else ""
 
 
 def _ask(*arguments: str) -> str:
@@ -87,11 +118,12 @@ def _ask(*arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        lines = [clean(line) for line in done.stderr.splitlines()]
+        lines = [mask(clean(line)) for line in done.stderr.splitlines()]
         fault = _fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
         raise FlowError(f"`dvc {arguments[0]}` failed: {fault}")
     return done.stdout
 
 
 def _dvc(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "dvc", *arguments]
+    # Without the flag nine of sixteen stages started at once fail on the repository's lock.
+    return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]

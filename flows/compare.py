@@ -10,34 +10,29 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from flows import commands
-from flows.graph import FlowError, Graph, Schedule, select, with_descendants
-from flows.process import StoppedError
+from flows import commands, publish
+from flows.graph import End, FlowError, Schedule, select, with_descendants
+from flows.process import StoppedError, end_with_worker
+from flows.progress import Progress
 from flows.runners import LocalRunner, Runner
 from flows.server import server
-
-REPORT = Path("data/report/comparison.md")
 
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
 
 # DVC is the only cache, and a stage that failed once fails again: no caching, no retries.
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
-def run_stage(stage: str, runner: Runner, *, changed: bool) -> State[Any]:
+def run_stage(stage: str, runner: Runner) -> State[Any]:
     """Run one stage and end in the state that says how it went."""
-    if not changed:
-        return Completed(name="Cached", message="unchanged")
     logger = get_run_logger()
     try:
         outcome = runner.run(stage, lambda line: logger.log(level(line), "%s", line))
@@ -48,57 +43,104 @@ def run_stage(stage: str, runner: Runner, *, changed: bool) -> State[Any]:
     return Completed(name="Cached" if outcome.how == "cached" else "Completed", message=outcome.message)
 
 
+@task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
+def settle_stage(stage: str, fault: str = "") -> State[Any]:  # noqa: ARG001 (its name)
+    """Show a stage that does not run: it is unchanged, or there is a fault."""
+    if fault:
+        return Cancelled(name="NotRun", message=fault)
+    return Completed(name="Cached", message="unchanged")
+
+
 @flow(name="compare", persist_result=False)
-def compare(targets: tuple[str, ...] = (), jobs: Annotated[int, Field(ge=1)] = 1) -> State[Any]:
+def compare(
+    targets: tuple[str, ...] = (),
+    jobs: Annotated[int, Field(ge=1)] = 1,
+    fail_fast: bool = False,  # noqa: FBT001, FBT002 (a deployment's parameter)
+) -> State[Any]:
     """Run the stages that `targets` and all they need make up (everything without targets), `jobs` at a time.
 
-    A stage that fails stops only what depends on it; the flow then fails at its end.
+    A stage that fails stops only what depends on it, unless `fail_fast`; the flow then fails at its end.
     """
+    end_with_worker()
+    runner = LocalRunner()
     try:
         graph = select(commands.read_graph(), targets)
         changed = with_descendants(graph, commands.outdated(graph))
-        schedule = run_stages(graph, changed, jobs, LocalRunner())
-        left = [] if schedule.failed or not changed else sorted(commands.outdated(graph))
+        schedule = Schedule(graph, changed, jobs, runner.fits, fail_fast=fail_fast)
+        run_stages(schedule, runner)
+        if not schedule.complete:
+            return Failed(message=failure(schedule))
+        left = sorted(commands.outdated(graph)) if changed else []
     except FlowError as error:
         return Failed(message=str(error))
-    if schedule.failed:
-        return Failed(message=failure(schedule))
     if left:
         return Failed(message=f"every stage has run, but DVC still finds changes in {', '.join(left)}")
-    publish_report()
+    publish.results(graph)
     return Completed(message=f"{len(graph)} stages are up to date, {len(graph) - len(changed)} were unchanged")
 
 
-def run_stages(graph: Graph, changed: set[str], jobs: int, runner: Runner) -> Schedule:
-    """Run every stage of `graph`; whatever ends the waiting also ends all that was started."""
+def run_stages(schedule: Schedule, runner: Runner) -> None:
+    """Run what `schedule` has to run; whatever ends the waiting also ends all that was started."""
     logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
-    schedule = Schedule(graph, jobs)
-    running: dict[PrefectFuture[State[Any]], str] = {}
+    settled = [settle_stage.submit(stage) for stage in schedule.done]
+    progress = Progress(schedule, get_run_logger().info)
     try:
-        while True:
-            for stage in schedule.start():
-                running[run_stage.submit(stage, runner, changed=stage in changed)] = stage
-            if not running:
-                return schedule
-            future = next(as_completed(list(running)))
-            future.wait()
-            schedule.finish(running.pop(future), succeeded=future.state.is_completed())
+        with progress.shown():
+            _run_changed(schedule, runner, progress)
     except BaseException:
         # A signal ends neither the threads nor their commands by itself.
         runner.stop()
         raise
+    settled += [settle_stage.submit(stage, missing(schedule, stage)) for stage in schedule.left]
+    wait(settled)
+    publish.durations(progress.ended)
+
+
+def _run_changed(schedule: Schedule, runner: Runner, progress: Progress) -> None:
+    running: dict[PrefectFuture[State[Any]], str] = {}
+    while True:
+        for stage in schedule.start():
+            running[run_stage.submit(stage, runner)] = stage
+            progress.start(stage)
+        if not running:
+            return
+        future = next(as_completed(list(running)))
+        future.wait()
+        stage = running.pop(future)
+        schedule.finish(stage, end_of(future.state))
+        progress.finish(stage, future.state.name or "")
+        if schedule.failed and schedule.fail_fast:
+            runner.stop()
+
+
+def end_of(state: State[Any]) -> End:
+    """Return what a stage's final state means to those that need it."""
+    if state.is_completed():
+        return "done"
+    return "stopped" if state.is_cancelled() else "failed"
+
+
+def missing(schedule: Schedule, stage: str) -> str:
+    """Return the sentence that says what a stage that was not run has not got."""
+    needs = [needed for needed in schedule.graph if needed in schedule.graph[stage] and needed not in schedule.done]
+    return f"missing: {', '.join(needs)}" if needs else "nothing was started after the first failure"
 
 
 def failure(schedule: Schedule) -> str:
-    """Return the sentence that names the failed stages and those that were not run because of them."""
-    sentence = f"failed: {', '.join(schedule.failed)}"
-    return f"{sentence}; not run because of that: {', '.join(schedule.skipped)}" if schedule.skipped else sentence
+    """Return the sentence that names the stages that are not done, and the backbones that are missing therefore."""
+    parts = {
+        "failed": schedule.failed,
+        "stopped": schedule.stopped,
+        "not run because of that": schedule.left,
+        "missing from the comparison": missing_backbones(schedule),
+    }
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
-def publish_report() -> None:
-    """Show the report, where there is one, among the flow's artifacts."""
-    if REPORT.is_file():
-        create_markdown_artifact(REPORT.read_text(encoding="utf-8"), key="comparison", description="The report")
+def missing_backbones(schedule: Schedule) -> list[str]:
+    """Return the backbones one of whose stages is not done."""
+    undone = [stage.partition("@")[2] for stage in schedule.graph if stage not in schedule.done]
+    return list(dict.fromkeys(filter(None, undone)))
 
 
 def level(line: str) -> int:
@@ -111,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow from the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m flows.compare", description="Run the comparison as a flow.")
     parser.add_argument("--jobs", type=_at_least_one, default=1, metavar="N", help="stages at the same time (1)")
+    parser.add_argument("--fail-fast", action="store_true", help="end everything at the first failure (others go on)")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages to run with all they need (all)")
     options = parser.parse_args(arguments)
     # By default SIGTERM would end this process before it could stop the server.
@@ -120,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Before Prefect's server starts, so that a typing error is answered at once.
             select(commands.read_graph(), options.targets)
         with server():
-            state: State[Any] = compare(tuple(options.targets), options.jobs, return_state=True)
+            state: State[Any] = compare(tuple(options.targets), options.jobs, options.fail_fast, return_state=True)
     except FlowError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:

@@ -2,12 +2,15 @@
 
 import difflib
 import re
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
+from typing import Literal
 
-# Each stage with the stages that it needs directly, in the order that DVC lists them.
+# Each stage with the stages that it needs directly, in the order that DVC lists them. A `.dvc` file is one
+# of them: DVC notes there which pictures it has found.
 Graph = Mapping[str, frozenset[str]]
+# How a stage ends that has been started: as it should, by a fault of its own, or because of a stop.
+End = Literal["done", "failed", "stopped"]
 
 _DOT_LINE = re.compile(r'^"(?P<stage>[^"]+)"(?: -> "(?P<next>[^"]+)")?;$', re.MULTILINE)
 
@@ -19,12 +22,12 @@ class FlowError(Exception):
 def parse(dot: str) -> Graph:
     """Return the graph in the output of `dvc dag --dot`, whose arrows point downstream.
 
-    Nodes of `.dvc` files are data, not stages, and are left out.
+    A `.dvc` file that no stage needs is left out, as `dvc repro` does.
     """
     needs: dict[str, set[str]] = {}
     for match in _DOT_LINE.finditer(dot):
         stage, following = match["stage"], match["next"]
-        if stage.endswith(".dvc"):
+        if stage.endswith(".dvc") and not following:
             continue
         needs.setdefault(stage, set())
         if following:
@@ -56,41 +59,77 @@ def with_descendants(graph: Graph, stages: Iterable[str]) -> set[str]:
 
 
 class Schedule:
-    """Which stages may start: those whose needs are done, at most `jobs` at a time.
+    """Which stages of a graph may start: those `changed` whose needs are done, at most `jobs` at a time.
 
-    What needs a failed stage never starts; everything else goes on.
+    `fits` says whether a stage may run beside others. What needs a failed stage never starts; everything else
+    goes on, unless `fail_fast` says that nothing does.
     """
 
-    def __init__(self, graph: Graph, jobs: int) -> None:
-        self._graph, self._jobs = graph, jobs
-        self._order = TopologicalSorter(graph)
+    def __init__(
+        self,
+        graph: Graph,
+        changed: Collection[str],
+        jobs: int,
+        fits: Callable[[str, Collection[str]], bool],
+        *,
+        fail_fast: bool = False,
+    ) -> None:
+        self.graph, self.running = graph, list[str]()
+        self._jobs, self._fits, self.fail_fast = jobs, fits, fail_fast
+        self._ends: dict[str, End] = {stage: "done" for stage in graph if stage not in changed}
+        self._order = TopologicalSorter(
+            {stage: graph[stage].intersection(changed) for stage in graph if stage in changed}
+        )
         self._order.prepare()
-        self._ready: deque[str] = deque()
-        self._running: set[str] = set()
-        self._started: set[str] = set()
-        self.failed: list[str] = []
+        self._ready: list[str] = []
 
     def start(self) -> list[str]:
         """Return the stages that start now; they count as running until `finish` is called."""
         self._ready.extend(self._order.get_ready())
-        free = self._jobs - len(self._running)
-        starting = [self._ready.popleft() for _ in range(min(free, len(self._ready)))]
-        self._running.update(starting)
-        self._started.update(starting)
-        return starting
+        if self.fail_fast and self.failed:
+            return []
+        started = []
+        for stage in list(self._ready):
+            if len(self.running) < self._jobs and self._fits(stage, self.running):
+                self._ready.remove(stage)
+                self.running.append(stage)
+                started.append(stage)
+        return started
 
-    def finish(self, stage: str, *, succeeded: bool) -> None:
-        """Note that `stage` has ended; success is what lets its descendants start."""
-        self._running.remove(stage)
-        if succeeded:
+    def finish(self, stage: str, end: End) -> None:
+        """Note how `stage` has ended; success is what lets its descendants start."""
+        self.running.remove(stage)
+        self._ends[stage] = end
+        if end == "done":
             self._order.done(stage)
-        else:
-            self.failed.append(stage)
 
     @property
-    def skipped(self) -> list[str]:
+    def done(self) -> list[str]:
+        """The stages that were unchanged or have ended as they should."""
+        return self._ended("done")
+
+    @property
+    def failed(self) -> list[str]:
+        """The stages that have failed, the first one first."""
+        return self._ended("failed")
+
+    @property
+    def stopped(self) -> list[str]:
+        """The stages that were stopped before their end."""
+        return self._ended("stopped")
+
+    @property
+    def left(self) -> list[str]:
         """The stages that have not been started, in the order of the graph."""
-        return [stage for stage in self._graph if stage not in self._started]
+        return [stage for stage in self.graph if stage not in self._ends and stage not in self.running]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every stage of the graph is done."""
+        return len(self.done) == len(self.graph)
+
+    def _ended(self, end: End) -> list[str]:
+        return [stage for stage, found in list(self._ends.items()) if found == end]
 
 
 def _named(graph: Graph, target: str) -> set[str]:

@@ -1,15 +1,18 @@
 """How one stage is run. The flow's waiting loop knows no more of it than what `Runner` says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
-from flows import commands
+from flows import commands, resources
 from flows.commands import Outcome
 from flows.process import ProcessGroups
 
 
 class Runner(Protocol):
-    """A way of running stages: `run` is called from many threads, `stop` from the one that waits for them."""
+    """A way of running stages: `run` is called from many threads, the others from the one that waits for them."""
+
+    def fits(self, stage: str, running: Collection[str]) -> bool:
+        """Return whether `stage` may run beside those `running`."""
 
     def run(self, stage: str, log: Callable[[str], None]) -> Outcome:
         """Run `stage`, whose needs are done, giving each line of its output to `log`.
@@ -27,9 +30,16 @@ class LocalRunner:
     def __init__(self) -> None:
         self._groups = ProcessGroups()
 
+    def fits(self, stage: str, running: Collection[str]) -> bool:
+        """Return whether this machine has room for `stage` beside those `running`."""
+        return resources.fits(stage, running)
+
     def run(self, stage: str, log: Callable[[str], None]) -> Outcome:
-        """Let DVC run `stage` alone if it has to."""
-        return commands.reproduce(stage, self._groups, log)
+        """Let DVC run `stage` alone if it has to, with the GPU to itself if it uses one."""
+        if not resources.uses_gpu(stage):
+            return commands.reproduce(stage, self._groups, log)
+        with resources.gpu(self._groups.check, log):
+            return commands.reproduce(stage, self._groups, log)
 
     def stop(self) -> None:
         """End every command with all its children."""

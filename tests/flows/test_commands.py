@@ -17,8 +17,9 @@ def run(stage: str) -> tuple[str, str]:
 def test_the_graph_is_read_from_dvc(project: Path) -> None:
     assert read_graph() == {
         "first": frozenset(),
-        "train@a": {"first"},
-        "train@b": {"first"},
+        "train@a": {"first", "input.txt.dvc"},
+        "train@b": {"first", "input.txt.dvc"},
+        "input.txt.dvc": frozenset(),
         "compare": {"train@a", "train@b"},
     }
 

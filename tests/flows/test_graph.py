@@ -1,3 +1,5 @@
+from collections.abc import Collection
+
 import pytest
 
 from flows.graph import FlowError, Schedule, parse, select, with_descendants
@@ -9,6 +11,7 @@ strict digraph {
 "train@b";
 "compare";
 "pictures.dvc";
+"unused.dvc";
 "ingest" -> "train@a";
 "ingest" -> "train@b";
 "train@a" -> "compare";
@@ -19,22 +22,23 @@ strict digraph {
 GRAPH = parse(DOT)
 
 
-def test_the_graph_says_what_each_stage_needs_and_leaves_data_files_out() -> None:
+def test_the_graph_says_what_each_stage_needs_and_leaves_out_data_that_none_needs() -> None:
     assert {
-        "ingest": frozenset(),
+        "ingest": frozenset({"pictures.dvc"}),
         "train@a": {"ingest"},
         "train@b": {"ingest"},
         "compare": {"train@a", "train@b"},
+        "pictures.dvc": frozenset(),
     } == GRAPH
-    assert list(GRAPH) == ["ingest", "train@a", "train@b", "compare"]
+    assert list(GRAPH) == ["ingest", "train@a", "train@b", "compare", "pictures.dvc"]
 
 
 def test_a_target_brings_all_that_it_needs_and_nothing_else() -> None:
-    assert list(select(GRAPH, ["train@a"])) == ["ingest", "train@a"]
+    assert list(select(GRAPH, ["train@a"])) == ["ingest", "train@a", "pictures.dvc"]
 
 
 def test_the_name_before_the_at_sign_means_the_whole_group() -> None:
-    assert list(select(GRAPH, ["train"])) == ["ingest", "train@a", "train@b"]
+    assert list(select(GRAPH, ["train"])) == ["ingest", "train@a", "train@b", "pictures.dvc"]
 
 
 def test_no_targets_mean_everything() -> None:
@@ -52,37 +56,76 @@ def test_what_is_changed_spreads_downstream() -> None:
     assert with_descendants(GRAPH, []) == set()
 
 
+def schedule(jobs: int, changed: Collection[str] = GRAPH, *, fail_fast: bool = False) -> Schedule:
+    """Return a schedule of stages that fit beside each other, whichever they are."""
+    return Schedule(GRAPH, changed, jobs, lambda _stage, _running: True, fail_fast=fail_fast)
+
+
+def finish(plan: Schedule, *stages: str) -> None:
+    for stage in stages:
+        plan.finish(stage, "done")
+
+
 def test_a_stage_starts_as_soon_as_what_it_needs_is_done() -> None:
-    schedule = Schedule(GRAPH, jobs=8)
-    assert schedule.start() == ["ingest"]
-    assert schedule.start() == []
-    schedule.finish("ingest", succeeded=True)
-    assert schedule.start() == ["train@a", "train@b"]
-    schedule.finish("train@b", succeeded=True)
-    assert schedule.start() == []
-    schedule.finish("train@a", succeeded=True)
-    assert schedule.start() == ["compare"]
+    plan = schedule(jobs=8)
+    assert plan.start() == ["pictures.dvc"]
+    finish(plan, "pictures.dvc")
+    assert plan.start() == ["ingest"]
+    assert plan.start() == []
+    finish(plan, "ingest")
+    assert plan.start() == ["train@a", "train@b"]
+    finish(plan, "train@b")
+    assert plan.start() == []
+    assert (plan.running, plan.left) == (["train@a"], ["compare"])
+    finish(plan, "train@a")
+    assert plan.start() == ["compare"]
+
+
+def test_unchanged_stages_are_done_from_the_start() -> None:
+    plan = schedule(8, ["train@b", "compare"])
+    assert plan.done == ["ingest", "train@a", "pictures.dvc"]
+    assert plan.start() == ["train@b"]
+    finish(plan, "train@b")
+    assert plan.start() == ["compare"]
+    finish(plan, "compare")
+    assert plan.complete
 
 
 def test_no_more_stages_run_at_once_than_allowed() -> None:
-    schedule = Schedule(GRAPH, jobs=1)
+    plan = schedule(jobs=1)
     order = []
-    while starting := schedule.start():
+    while starting := plan.start():
         assert len(starting) == 1
-        assert schedule.start() == []
+        assert plan.start() == []
         order += starting
-        schedule.finish(starting[0], succeeded=True)
-    assert order == ["ingest", "train@a", "train@b", "compare"]
-    assert (schedule.failed, schedule.skipped) == ([], [])
+        finish(plan, *starting)
+    assert order == ["pictures.dvc", "ingest", "train@a", "train@b", "compare"]
+    assert plan.complete
 
 
 def test_a_failed_stage_stops_its_descendants_only() -> None:
-    schedule = Schedule(GRAPH, jobs=1)
-    assert schedule.start() == ["ingest"]
-    schedule.finish("ingest", succeeded=True)
-    assert schedule.start() == ["train@a"]
-    schedule.finish("train@a", succeeded=False)
-    assert schedule.start() == ["train@b"]
-    schedule.finish("train@b", succeeded=True)
-    assert schedule.start() == []
-    assert (schedule.failed, schedule.skipped) == (["train@a"], ["compare"])
+    plan = schedule(1, ["train@a", "train@b", "compare"])
+    assert plan.start() == ["train@a"]
+    plan.finish("train@a", "failed")
+    assert plan.start() == ["train@b"]
+    finish(plan, "train@b")
+    assert plan.start() == []
+    assert (plan.failed, plan.left, plan.complete) == (["train@a"], ["compare"], False)
+
+
+def test_nothing_starts_after_a_failure_that_is_to_stop_all() -> None:
+    plan = schedule(1, ["train@a", "train@b", "compare"], fail_fast=True)
+    assert plan.start() == ["train@a"]
+    plan.finish("train@a", "failed")
+    assert plan.start() == []
+    assert plan.left == ["train@b", "compare"]
+
+
+def test_a_stage_that_does_not_fit_waits_and_lets_others_pass() -> None:
+    plan = Schedule(GRAPH, ["train@a", "train@b"], 8, lambda stage, running: stage != "train@a" or not running)
+    plan.running.append("something else")
+    assert plan.start() == ["train@b"]
+    plan.running.remove("something else")
+    assert plan.start() == []
+    finish(plan, "train@b")
+    assert plan.start() == ["train@a"]

@@ -1,0 +1,87 @@
+"""What stages need of a machine beside a processor, and how they share it. The names stand here and nowhere else."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
+
+# Stages by the name before the "@". TensorFlow takes the whole memory of a GPU that it can see.
+ON_GPU = frozenset({"weights", "features", "finetune", "benchmark"})
+# What else runs would be measured with it.
+ALONE = frozenset({"benchmark"})
+GPU_DEVICE = Path("/dev/nvidia0")
+
+# Each attempt to get the GPU takes so long; a stop is noticed between two.
+_ATTEMPT_SECONDS = 2.0
+# After so long without a sign of life from the flow that holds it, the GPU is given to the next.
+_LEASE_SECONDS = 60.0
+
+
+def fits(stage: str, running: Collection[str]) -> bool:
+    """Return whether `stage` may run on this machine beside those `running`."""
+    together = [stage, *running]
+    if len(together) > 1 and any(_kind(name) in ALONE for name in together):
+        return False
+    return not (uses_gpu(stage) and any(map(uses_gpu, running)))
+
+
+def uses_gpu(stage: str) -> bool:
+    """Return whether `stage` computes on a GPU, and there is one that it can see."""
+    visible = GPU_DEVICE.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return visible and _kind(stage) in ON_GPU
+
+
+@contextlib.contextmanager
+def gpu(check: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
+    """Hold this machine's GPU: Prefect lends it to one stage at a time, of whatever flow.
+
+    While it is lent to another, `check` is called again and again, and may raise.
+    """
+    name = _limit()
+    with contextlib.ExitStack() as held:
+        check()
+        if not _lent(name, held):
+            log(
+                f"Waiting for the GPU, which another flow holds. Should there be none: "
+                f"prefect global-concurrency-limit update {name} --active-slots 0"
+            )
+            check()
+            while not _lent(name, held):
+                check()
+        yield
+
+
+def _lent(name: str, held: contextlib.ExitStack) -> bool:
+    """Try to get the GPU, to be given back when `held` is closed; return whether it was to be had."""
+    # Without `strict` a limit that somebody has deleted would be no limit. A server that is away for a
+    # minute must not cost hours of training, though.
+    slot = concurrency(
+        name,
+        timeout_seconds=_ATTEMPT_SECONDS,
+        lease_duration=_LEASE_SECONDS,
+        strict=True,
+        raise_on_lease_renewal_failure=False,
+    )
+    try:
+        held.enter_context(slot)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _limit() -> str:
+    """Return the name of the limit for this machine's GPU; make it, of one stage, where there is none."""
+    name = f"gpu-{socket.gethostname()}"
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+    return name
+
+
+def _kind(stage: str) -> str:
+    return stage.partition("@")[0]
