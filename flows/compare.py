@@ -156,8 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fail-fast", action="store_true", help="end everything at the first failure (others go on)")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages to run with all they need (all)")
     options = parser.parse_args(arguments)
-    # By default SIGTERM would end this process before it could stop the server.
+    # By default SIGTERM would end this process before it could stop the server; shells start what runs in the
+    # background with SIGINT ignored.
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if options.targets:
             # Before Prefect's server starts, so that a typing error is answered at once.

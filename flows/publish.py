@@ -61,7 +61,7 @@ def difference() -> str:
     except FlowError as error:
         return f"There is nothing to compare with: {error}"
     _head, _rule, *rows = table.split("\n")
-    return mask(table) if any(rows) else "The metrics are those of the last commit."
+    return mask(table) if any(rows) else "No metric differs from the last commit."
 
 
 def _masked(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from typing import IO
 
 import httpx
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.graph import FlowError
+from flows.masking import mask
 from flows.process import clean, end, start
 
 _POLL_SECONDS = 0.1
@@ -27,11 +29,22 @@ def server() -> Iterator[None]:
     flow then waits minutes for it, unable to report that it has been stopped. Runs are kept in the same
     database as Prefect's own temporary server keeps them.
     """
-    if get_current_settings().api.url:
+    if url := get_current_settings().api.url:
+        _refuse_silence(url)
         yield
     else:
         with temporary_settings({PREFECT_API_URL: _start_temporary()}):
             yield
+
+
+def _refuse_silence(url: str) -> None:
+    """Raise FlowError when the server at `url` does not answer."""
+    with get_client(sync_client=True) as client:
+        if fault := client.api_healthcheck():
+            raise FlowError(
+                f"no Prefect server answers at {mask(url)} ({mask(str(fault))}); "
+                "start it, or unset PREFECT_API_URL for a temporary one"
+            )
 
 
 def _start_temporary() -> str:

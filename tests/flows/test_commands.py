@@ -1,10 +1,14 @@
+import json
+import os
+import subprocess
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flows.commands import lock_failed_after_run, outdated, read_graph, reproduce
+from flows import commands
+from flows.commands import Outcome, lock_failed_after_run, outdated, read_graph, reproduce
 from flows.graph import FlowError
 from flows.process import ProcessGroups
 
@@ -38,6 +42,51 @@ def test_a_failed_stage_says_in_one_line_what_failed(project: Path) -> None:
     how, message = run("bad")
     assert how == "failed"
     assert message == "failed to reproduce 'bad': failed to run: exit 7, exited with 7"
+
+
+def test_a_stage_waits_for_another_command_that_holds_what_it_writes(
+    project: Path, ran: Callable[[Path], list[str]]
+) -> None:
+    holder = subprocess.Popen(["sleep", "600"])
+    (project / ".dvc/tmp").mkdir()
+    lock = {"write": {str(project / "first.txt"): {"pid": holder.pid, "cmd": "dvc status"}}}
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    heard: list[str] = []
+
+    def release(line: str) -> None:
+        heard.append(line)
+        if line == "Another command of DVC's holds what the stage reads or writes: trying again.":
+            holder.kill()
+            holder.wait()
+
+    assert reproduce("first", ProcessGroups(), release) == Outcome("ran", "done")
+    assert any("is busy, it is being blocked by:" in line for line in heard)
+    assert ran(project) == ["first"]
+
+
+def test_a_stage_that_stays_blocked_says_by_whom(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_BUSY_RETRIES", 1)
+    (project / ".dvc/tmp").mkdir()
+    lock = {"write": {str(project / "first.txt"): {"pid": os.getpid(), "cmd": "dvc repro"}}}
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    how, message = run("first")
+    assert how == "failed"
+    assert f"first.txt' is busy, it is being blocked by: (PID {os.getpid()}): dvc repro If there are no" in message
+
+
+def test_what_dvc_watches_is_recorded_once(project: Path) -> None:
+    (project / "input.txt").write_text("other data")
+    assert outdated(["input.txt.dvc"]) == {"input.txt.dvc"}
+    assert run("input.txt.dvc") == ("ran", "done")
+    assert run("input.txt.dvc") == ("cached", "unchanged")
+
+
+def test_secrets_that_dvc_or_a_stage_prints_are_masked(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "echo https://user:pa55word@example.com/data.zip; exit 3"
+    (project / "dvc.yaml").write_text(f"stages: {{bad: {{cmd: '{command}', outs: [x]}}}}")
+    _, message = run("bad")
+    assert "echo https://***@example.com/data.zip; exit 3, exited with 3" in message
+    assert "pa55word" not in capsys.readouterr().out
 
 
 def test_a_lock_that_fails_after_the_command_costs_no_second_run(

@@ -1,96 +1,27 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
-    FlowRunFilter,
-    FlowRunFilterId,
-    LogFilter,
-    LogFilterFlowRunId,
-)
 from prefect.client.schemas.objects import State
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.commands import outdated, read_graph
 from flows.compare import compare, level, main
+from tests.flows.runs import artifacts, last_state, log_lines, task_states, tasks
 
-ROOT = Path(__file__).parents[2]
-COVERAGE = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+ALL = ["first", "train@a", "train@b", "compare", "input.txt.dvc"]
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-def run(*targets: str, jobs: int = 1) -> State[Any]:
-    state: State[Any] = compare(targets, jobs, return_state=True)
+def run(*targets: str, jobs: int = 1, fail_fast: bool = False) -> State[Any]:
+    state: State[Any] = compare(targets, jobs, fail_fast, return_state=True)
     return state
-
-
-def last_state() -> State[Any]:
-    with get_client(sync_client=True) as client:
-        (latest,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
-    assert latest.state is not None
-    # A state that comes with its run does not name it.
-    latest.state.state_details.flow_run_id = latest.id
-    return latest.state
-
-
-def flow_run(state: State[Any]) -> uuid.UUID:
-    run_id = state.state_details.flow_run_id
-    assert run_id is not None
-    return run_id
-
-
-def task_states(state: State[Any], count: int) -> dict[str, str]:
-    """Return the states of the flow's task runs by name, once the server knows `count` final ones."""
-    chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run(state)]))
-    deadline = time.monotonic() + 30
-    while True:
-        with get_client(sync_client=True) as client:
-            runs = client.read_task_runs(flow_run_filter=chosen)
-        states = {run.name: run.state_name or "" for run in runs if run.state and run.state.is_final()}
-        if len(states) >= count or time.monotonic() > deadline:
-            return states
-        time.sleep(0.2)
-
-
-def log_lines(state: State[Any], awaited: str) -> dict[str, int]:
-    """Return the lines in the flow's log with their levels, once `awaited` is among them."""
-    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run(state)]))
-    deadline = time.monotonic() + 30
-    while True:
-        with get_client(sync_client=True) as client:
-            lines = {log.message: log.level for log in client.read_logs(chosen, limit=200)}
-        if awaited in lines or time.monotonic() > deadline:
-            return lines
-        time.sleep(0.2)
-
-
-def artifacts(state: State[Any]) -> dict[str, object]:
-    chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run(state)]))
-    with get_client(sync_client=True) as client:
-        return {artifact.key or "": artifact.data for artifact in client.read_artifacts(artifact_filter=chosen)}
-
-
-def marked(mark: str) -> list[str]:
-    """Return the commands of the living processes whose environment holds `mark`."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-    return found
 
 
 @pytest.fixture
@@ -106,23 +37,31 @@ def signals() -> Iterator[None]:
 def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
     project: Path, ran: Callable[[Path], list[str]]
 ) -> None:
-    (project / "data/report").mkdir(parents=True)
-    (project / "data/report/comparison.md").write_text("# The ranking")
     state = run(jobs=2)
     assert state.is_completed(), state.message
-    assert state.message == "4 stages are up to date, 0 were unchanged"
-    assert task_states(state, 4) == dict.fromkeys(["first", "train@a", "train@b", "compare"], "Completed")
+    assert state.message == "5 stages are up to date, 0 were unchanged"
+    assert task_states(state, 5) == dict.fromkeys(ALL, "Completed")
     lines = log_lines(state, "hello from the first stage")
     assert lines["hello from the first stage"] == level("INFO x")
     assert lines["WARNING red"] == level("WARNING x")
     assert lines["100%|####|"]
-    assert artifacts(state) == {"comparison": "# The ranking"}
     assert ran(project) == ["compare", "first", "train@a", "train@b"]
+    (rows,) = [artifact.data for key, artifact in artifacts(state).items() if key == "durations"]
+    assert sorted(ALL) == sorted(part for part in ALL if f'"stage": "{part}", "state": "Completed"' in str(rows))
 
     again = run()
-    assert again.message == "4 stages are up to date, 4 were unchanged"
-    assert task_states(again, 4) == dict.fromkeys(["first", "train@a", "train@b", "compare"], "Cached")
+    assert again.message == "5 stages are up to date, 5 were unchanged"
+    assert task_states(again, 5) == dict.fromkeys(ALL, "Cached")
     assert ran(project) == ["compare", "first", "train@a", "train@b"]
+
+
+def test_a_line_for_each_event_says_what_runs_what_is_done_and_what_is_left(project: Path) -> None:
+    state = run("train@a")
+    lines = log_lines(state, "")
+    begun = [line for line in lines if line.startswith("train@a starts; ")]
+    assert begun == ["train@a starts; 2 of 3 done, 0 left; running: train@a"]
+    ended = [line.partition(" after ") for line in lines if line.startswith("train@a: completed after ")]
+    assert [end for _, _, end in ended] == [f"{ended[0][2].partition(';')[0]}; 3 of 3 done, 0 left"]
 
 
 def test_a_failed_stage_fails_the_flow_after_the_others_have_finished(
@@ -132,15 +71,55 @@ def test_a_failed_stage_fails_the_flow_after_the_others_have_finished(
     assert main([]) == 1
     assert ran(project) == ["first", "train@a", "train@b"]
     assert (project / "train-b.txt").read_text() == "b"
-    assert capsys.readouterr().err.splitlines()[-1] == "flow: failed: train@a; not run because of that: compare"
+    said = "failed: train@a; not run because of that: compare; missing from the comparison: a"
+    assert capsys.readouterr().err.splitlines()[-1] == f"flow: {said}"
 
     state = last_state()
-    assert state.is_failed()
-    assert task_states(state, 3) == {"first": "Completed", "train@a": "Failed", "train@b": "Completed"}
+    assert (state.is_failed(), state.message) == (True, said)
+    states = tasks(state, 5)
+    assert {stage: found.name for stage, found in states.items()} == dict.fromkeys(ALL, "Completed") | {
+        "train@a": "Failed",
+        "compare": "NotRun",
+    }
+    assert states["compare"].message == "missing: train@a"
     lines = log_lines(state, "data: a is broken")
     assert "data: a is broken" in lines
     assert not [line for line in lines if "Traceback" in line or "NoneType" in line]
-    assert artifacts(state) == {}
+    assert set(artifacts(state)) == {"durations"}
+
+
+def test_the_next_run_goes_on_where_a_failure_has_left_off(project: Path, ran: Callable[[Path], list[str]]) -> None:
+    (project / "fail-a").touch()
+    assert run().is_failed()
+    (project / "fail-a").unlink()
+    assert run().is_completed()
+    assert ran(project) == ["compare", "first", "train@a", "train@a", "train@b"]
+
+
+def test_the_first_failure_ends_everything_where_that_is_asked_for(
+    project: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    commands = {"quick": "exit 1", "slow": "echo $$ > pid; sleep 600; touch slow", "last": "touch last"}
+    entries = [f"{name}: {{cmd: '{command}', outs: [{name}]}}" for name, command in commands.items()]
+    # The failure waits until the other runs.
+    (project / "wait.sh").write_text("until test -s pid; do sleep 0.1; done; exit 1")
+    entries[0] = "quick: {cmd: sh wait.sh, outs: [quick]}"
+    (project / "dvc.yaml").write_text("stages:\n" + "".join(f"  {entry}\n" for entry in entries))
+    assert main(["--jobs", "2", "--fail-fast"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "flow: failed: quick; stopped: slow; not run because of that: last"
+    )
+    assert task_states(last_state(), 3) == {"quick": "Failed", "slow": "Cancelled", "last": "NotRun"}
+    assert not Path(f"/proc/{int((project / 'pid').read_text())}").exists()
+
+
+def test_what_dvc_watches_is_recorded_as_dvc_repro_records_it(project: Path) -> None:
+    assert run().is_completed()
+    (project / "input.txt").write_text("other data")
+    state = run()
+    assert state.message == "5 stages are up to date, 1 were unchanged"
+    assert "8d777f385d3dfec8815d20f7496026dc" not in (project / "input.txt.dvc").read_text()
+    assert outdated(read_graph()) == set()
 
 
 def test_an_unknown_target_costs_one_line_and_no_run(
@@ -165,11 +144,30 @@ def test_a_wrong_number_of_jobs_is_refused(jobs: str, capsys: pytest.CaptureFixt
     assert f"received '{jobs}', expected a whole number, 1 or more" in capsys.readouterr().err
 
 
+def test_a_server_that_does_not_answer_is_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("flow: no Prefect server answers at http://127.0.0.1:9/api ")
+    assert line.endswith("; start it, or unset PREFECT_API_URL for a temporary one")
+
+
 def test_the_flow_fails_when_dvc_still_finds_work(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages: {restless: {cmd: echo x > x, outs: [x], always_changed: true}}")
     state = run()
     assert state.is_failed()
     assert state.message == "every stage has run, but DVC still finds changes in restless"
+
+
+def test_forty_stages_at_once_fail_on_no_lock(project: Path, ran: Callable[[Path], list[str]]) -> None:
+    stage = "{cmd: 'echo ${item} >> ran.log; touch o${item}', outs: ['o${item}']}"
+    (project / "dvc.yaml").write_text(f"stages: {{many: {{foreach: {list(range(40))}, do: {stage}}}}}")
+    state = run(jobs=16)
+    assert state.message == "40 stages are up to date, 0 were unchanged"
+    assert ran(project) == sorted(map(str, range(40)))
+    assert set(task_states(state, 40).values()) == {"Completed"}
 
 
 def test_ctrl_c_ends_the_running_stage(project: Path, capsys: pytest.CaptureFixture[str], signals: None) -> None:
@@ -186,47 +184,3 @@ def test_ctrl_c_ends_the_running_stage(project: Path, capsys: pytest.CaptureFixt
     assert main([]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "flow: stopped"
     assert not Path(f"/proc/{(project / 'pid').read_text()}").exists()
-
-
-def test_sigterm_leaves_no_process_behind_and_nothing_has_left_the_machine(project: Path, tmp_path: Path) -> None:
-    # The whole program with a server of its own. Every Python process in it writes down whom it calls.
-    (tmp_path / "sitecustomize.py").write_text(
-        f"""\
-import os, sys
-os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # It is measured itself by now; what it starts is not.
-def watch(event, arguments):
-    if event == "socket.getaddrinfo" and arguments[0] not in (None, "127.0.0.1", "localhost"):
-        with open({str(tmp_path / "called.log")!r}, "a") as log:
-            log.write(f"{{arguments[0]}}\\n")
-sys.addaudithook(watch)
-"""
-    )
-    program = "import os; open('pid', 'w').write(str(os.getpid())); os.execlp('sleep', 'sleep', '600')"
-    (project / "long.py").write_text(program)
-    (project / "dvc.yaml").write_text("stages: {long: {cmd: sleep 600 & python long.py, outs: [x]}}")
-    mark = f"FLOW_TEST_MARK={uuid.uuid4()}"
-    name, _, value = mark.partition("=")
-    own = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PREFECT_HOME": str(tmp_path / "prefect"), name: value}
-    clean = {key: text for key, text in os.environ.items() if key != "PREFECT_API_URL"}
-    with (tmp_path / "printed.txt").open("w+") as printed:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.compare"],
-            env=clean | own | COVERAGE,
-            stdout=printed,
-            stderr=subprocess.STDOUT,
-        )
-        deadline = time.monotonic() + 300
-        while not (project / "pid").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        before = marked(mark)
-        process.terminate()
-        code = process.wait(timeout=60)
-        printed.seek(0)
-        text = printed.read()
-    assert code == 128 + signal.SIGTERM, text
-    assert sum("sleep 600" in command for command in before) >= 2, text
-    assert any("prefect server start" in command for command in before)
-    assert marked(mark) == []
-    assert "Crashed" in text
-    assert "Error logging to API" not in text
-    assert not (tmp_path / "called.log").exists(), (tmp_path / "called.log").read_text()
