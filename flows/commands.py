@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,10 +36,11 @@ def read_graph() -> Graph:
     return stages
 
 
-def outdated(stages: Iterable[str]) -> set[str]:
+def outdated(stages: Collection[str]) -> set[str]:
     """Return those of `stages` that DVC finds changed, without the ones that only depend on such a stage."""
-    # Whether imported data has changed at its source is asked by `dvc update`, over the network.
-    return set(json.loads(_ask("status", "--json", "--no-updates", *stages)))
+    # Asked for everything, DVC is four times faster than asked for each of sixty stages by name. Whether
+    # imported data has changed at its source is asked by `dvc update`, over the network.
+    return set(json.loads(_ask("status", "--json", "--no-updates"))).intersection(stages)
 
 
 def metrics_diff() -> str:

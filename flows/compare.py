@@ -93,7 +93,8 @@ def run_stages(schedule: Schedule, runner: Runner) -> None:
         raise
     settled += [settle_stage.submit(stage, missing(schedule, stage)) for stage in schedule.left]
     wait(settled)
-    publish.durations(progress.ended)
+    if progress.ended:
+        publish.durations(progress.ended)
 
 
 def _run_changed(schedule: Schedule, runner: Runner, progress: Progress) -> None:
