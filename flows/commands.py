@@ -54,7 +54,8 @@ def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> 
     if code == 0:
         return _success(stage, lines)
     if not lock_failed_after_run(stage, lines):
-        return Outcome("failed", _fault(lines) or f"DVC ended with exit code {code}")
+        fault = _fault(lines) or f"DVC ended with exit code {code}"
+        return Outcome("failed", f"{fault}: {words}" if (words := _last_words(lines)) else fault)
     # The work is done, only its record is missing. Should the lock's failure hide one of the command, the
     # commit refuses: an output is missing then, because a stage writes completely or not at all.
     log("The stage has finished but DVC could not lock its records: committing its outputs.")
@@ -106,6 +107,13 @@ def _fault(lines: list[str]) -> str:
     """Return DVC's own error in one line, or nothing; it is the last one, after any that the stage has printed."""
     _, mark, error = "\n".join(["", *lines]).rpartition("\nERROR: ")
     return " ".join(error.split()) if mark else ""
+
+
+def _last_words(lines: list[str]) -> str:
+    """Return the last line that a stage has printed before DVC's own error, or nothing."""
+    own = [line for line in lines if not line.startswith("ERROR: ")]
+    # DVC shows a command behind ">".
+    return own[-1] if own and not own[-1].startswith("> ") else ""
 
 
 def _ask(*arguments: str) -> str:

@@ -26,6 +26,8 @@ from flows.progress import Progress
 from flows.runners import LocalRunner, Runner
 from flows.server import server
 
+# Names in a sentence, at most: a fault in params.yaml keeps every stage from running.
+_LONGEST_LIST = 12
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
 
@@ -135,7 +137,12 @@ def failure(schedule: Schedule) -> str:
         "not run because of that": schedule.left,
         "missing from the comparison": missing_backbones(schedule),
     }
-    return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
+    return "; ".join(f"{what}: {_listed(names)}" for what, names in parts.items() if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _LONGEST_LIST
+    return ", ".join(names[:_LONGEST_LIST]) + (f" and {more} more" if more > 0 else "")
 
 
 def missing_backbones(schedule: Schedule) -> list[str]:

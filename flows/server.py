@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import re
 import socket
 import subprocess
 import sys
@@ -83,8 +84,10 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[str]) -> N
     while time.monotonic() < deadline:
         if process.poll() is not None:
             log.seek(0)
-            lines = [line for raw in log if (line := clean(raw))] or ["it printed nothing"]
-            raise FlowError(f"Prefect's server ended with exit code {process.returncode}: {lines[-1]}")
+            lines = [line for raw in log if (line := mask(clean(raw)))] or ["it printed nothing"]
+            # Behind the exception it only says that it stops.
+            said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)] or lines
+            raise FlowError(f"Prefect's server ended with exit code {process.returncode}: {said[-1]}")
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{address}/health").is_success:
                 return

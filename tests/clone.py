@@ -68,6 +68,11 @@ class Clone:
         """Run DVC in the clone."""
         return _run([sys.executable, "-m", "dvc", *arguments], self.folder)
 
+    def flow(self, *arguments: str) -> Done:
+        """Run the flow in the clone, with a Prefect server of its own."""
+        (self.folder / ".cache/prefect").mkdir(parents=True, exist_ok=True)
+        return _run([sys.executable, "-m", "flows.compare", *arguments], self.folder)
+
     def git(self, *arguments: str) -> str:
         """Run git in the clone and return what it prints; raise AssertionError when it fails."""
         done = _run(["git", *arguments], self.folder)
@@ -114,17 +119,18 @@ class Clone:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a user with no settings of git, no weights of Keras and no environment activated."""
+    """Return the environment of a user with no settings of git and Prefect, no weights and no environment activated."""
     apart = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "KERAS_HOME": str(folder / ".cache/keras-home"),
+        "PREFECT_HOME": str(folder / ".cache/prefect"),
         "DVC_NO_ANALYTICS": "1",
         # The width that DVC's tables are cut to where there is no terminal.
         "COLUMNS": "200",
     }
     # Measuring coverage through dozens of starts of TensorFlow would take minutes.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "PREFECT_"))}
     return inherited | apart
 
 

@@ -1,7 +1,8 @@
 """The whole graph, small and for real: what DVC runs, what it leaves alone, and what comes out.
 
-Two clones of the project live through a story each, side by side; the tests then look at what was
-noted on the way. Backbones are tiny, pictures few, and the weights random by the shipped policy.
+Two clones of the project live through a story each, side by side; one begins by `dvc repro`, the other by
+the flow. The tests then look at what was noted on the way. Backbones are tiny, pictures few, and the
+weights random by the shipped policy.
 """
 
 import csv
@@ -132,7 +133,7 @@ def live_through_changes(clone: Clone) -> Changes:
 
 
 def live_through_sharing(clone: Clone) -> Sharing:
-    start = clone.dvc("repro")
+    start = clone.flow("--jobs", "2")
     files = clone.digests(*SAME)
     clone.dvc("remote", "add", "--default", "storage", str(clone.folder.parent / "storage"))
     clone.commit("first run")
@@ -283,7 +284,9 @@ def test_a_new_backbone_leaves_the_others_alone(sharing: Sharing) -> None:
     assert set(sharing.added_metrics) == {*BOTH, *OTHERS, "best"}
 
 
-def test_two_clones_make_the_same_bytes(changes: Changes, sharing: Sharing) -> None:
+def test_two_clones_make_the_same_bytes_by_dvc_and_by_the_flow_with_two_stages_at_a_time(
+    changes: Changes, sharing: Sharing
+) -> None:
     assert sharing.start.code == 0, sharing.start.errors
     differing = {name for name in changes.files | sharing.files if changes.files.get(name) != sharing.files.get(name)}
     assert differing == set()

@@ -11,11 +11,21 @@ from flows.graph import FlowError
 UNUSED = "http://127.0.0.1:9/api"
 
 
-def test_a_server_that_dies_says_its_last_words() -> None:
-    program = "print('reading settings'); print('\\x1b[31mno such database\\x1b[0m'); raise SystemExit(3)"
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("reading settings\n\x1b[31mno such database\x1b[0m", "no such database"),
+        (
+            "sqlite3.OperationalError: unable to open database file\n\nServer stopped!",
+            "sqlite3.OperationalError: unable .*",
+        ),
+        ("", "it printed nothing"),
+    ],
+)
+def test_a_server_that_dies_says_its_last_words(printed: str, said: str) -> None:
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=log)
-        with pytest.raises(FlowError, match=r"^Prefect's server ended with exit code 3: no such database$"):
+        process = subprocess.Popen([sys.executable, "-c", f"print({printed!r}); raise SystemExit(3)"], stdout=log)
+        with pytest.raises(FlowError, match=rf"^Prefect's server ended with exit code 3: {said}$"):
             server._wait_for(UNUSED, process, log)
 
 
