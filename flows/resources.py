@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -17,8 +18,7 @@ ON_GPU = frozenset({"weights", "features", "finetune", "benchmark"})
 ALONE = frozenset({"benchmark"})
 GPU_DEVICE = Path("/dev/nvidia0")
 
-# Each attempt to get the GPU takes so long; a stop is noticed between two.
-_ATTEMPT_SECONDS = 2.0
+_POLL_SECONDS = 2.0
 # After so long without a sign of life from the flow that holds it, the GPU is given to the next.
 _LEASE_SECONDS = 60.0
 
@@ -48,22 +48,26 @@ def gpu(check: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]
         check()
         if not _lent(name, held):
             log(
-                f"Waiting for the GPU, which another flow holds. Should there be none: "
+                "Waiting for the GPU, which another flow holds. Should there be none: "
                 f"prefect global-concurrency-limit update {name} --active-slots 0"
             )
-            check()
             while not _lent(name, held):
+                time.sleep(_POLL_SECONDS)
                 check()
         yield
 
 
 def _lent(name: str, held: contextlib.ExitStack) -> bool:
     """Try to get the GPU, to be given back when `held` is closed; return whether it was to be had."""
+    with get_client(sync_client=True) as client:
+        limit = client.read_global_concurrency_limit_by_name(name)
+    if limit.active_slots >= limit.limit:
+        return False
     # Without `strict` a limit that somebody has deleted would be no limit. A server that is away for a
-    # minute must not cost hours of training, though.
+    # minute must not cost hours of training, though. Another may have been faster: then not for long.
     slot = concurrency(
         name,
-        timeout_seconds=_ATTEMPT_SECONDS,
+        timeout_seconds=_POLL_SECONDS,
         lease_duration=_LEASE_SECONDS,
         strict=True,
         raise_on_lease_renewal_failure=False,
