@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
 # Stages by the name before the "@". TensorFlow takes the whole memory of a GPU that it can see.
-ON_GPU = frozenset({"weights", "features", "finetune", "benchmark"})
+ON_GPU = frozenset({"weights", "features", "finetune"})
 # What else runs would be measured with it.
 ALONE = frozenset({"benchmark"})
 GPU_DEVICE = Path("/dev/nvidia0")
@@ -46,36 +48,39 @@ def gpu(check: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]
     name = _limit()
     with contextlib.ExitStack() as held:
         check()
-        if not _lent(name, held):
+        if not (_free(name) and _lent(name, held)):
             log(
                 "Waiting for the GPU, which another flow holds. Should there be none: "
                 f"prefect global-concurrency-limit update {name} --active-slots 0"
             )
-            while not _lent(name, held):
+            while not (_free(name) and _lent(name, held)):
                 time.sleep(_POLL_SECONDS)
                 check()
         yield
 
 
-def _lent(name: str, held: contextlib.ExitStack) -> bool:
-    """Try to get the GPU, to be given back when `held` is closed; return whether it was to be had."""
+def _free(name: str) -> bool:
+    """Return whether the GPU may be to be had: asking for it in vain is an error in Prefect's log."""
     with get_client(sync_client=True) as client:
         limit = client.read_global_concurrency_limit_by_name(name)
-    if limit.active_slots >= limit.limit:
-        return False
+    return limit.active_slots < limit.limit
+
+
+def _lent(name: str, held: contextlib.ExitStack) -> bool:
+    """Try to get the GPU, to be given back when `held` is closed; return whether it was to be had."""
     # Without `strict` a limit that somebody has deleted would be no limit. A server that is away for a
-    # minute must not cost hours of training, though. Another may have been faster: then not for long.
+    # minute must not cost hours of training, though. A time limit here could leave the GPU to nobody: the
+    # server may grant what is not waited for any more.
     slot = concurrency(
-        name,
-        timeout_seconds=_POLL_SECONDS,
-        lease_duration=_LEASE_SECONDS,
-        strict=True,
-        raise_on_lease_renewal_failure=False,
+        name, max_retries=0, lease_duration=_LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False
     )
     try:
         held.enter_context(slot)
-    except TimeoutError:
-        return False
+    except ConcurrencySlotAcquisitionError as error:
+        cause = error.__cause__
+        if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == httpx.codes.LOCKED:
+            return False  # Another was faster.
+        raise
     return True
 
 

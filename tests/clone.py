@@ -109,12 +109,15 @@ class Clone:
         path.write_text(text, encoding="utf-8")
 
     def digests(self, *names: str) -> dict[str, str]:
-        """Return the SHA-256 of each file that is, or lies below, one of `names`."""
+        """Return the SHA-256 of each file that is, or lies below, one of `names`.
+
+        DVC notes in .gitignore what it keeps out of git, in the order in which stages end: no stage's work.
+        """
         paths = [path for name in names for path in (self.folder / name, *(self.folder / name).rglob("*"))]
         return {
             str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in paths
-            if path.is_file()
+            if path.is_file() and path.name != ".gitignore"
         }
 
 

@@ -14,6 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from pydantic import BaseModel
 
+from flows.resources import ALONE, ON_GPU
 from stages.check import SECTIONS, TOP
 from stages.models.backbones import resolve
 from stages.models.recipe import Recipe
@@ -82,6 +83,11 @@ def test_a_command_runs_one_module_and_names_no_place_host_or_device(stage: str)
 def test_every_module_beside_the_floor_is_a_stage_or_the_gate() -> None:
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "errors", "params", "files"}
     assert modules == {*STAGES, "gate"}
+
+
+def test_the_flow_lends_the_gpu_to_the_stages_that_run_tensorflow() -> None:
+    assert {stage for stage in STAGES if "stages/models/keras_engine.py" in closure(f"stages.{stage}")} == ON_GPU
+    assert ALONE.issubset(STAGES)
 
 
 @each_stage

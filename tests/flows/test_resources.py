@@ -70,6 +70,26 @@ def test_flows_that_know_nothing_of_each_other_share_the_gpu(project: Path) -> N
 
 
 @pytest.mark.usefixtures("prefect_server", "card")
+def test_whoever_comes_too_late_for_a_free_gpu_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if it had been free at the moment when it was looked at.
+    monkeypatch.setattr(resources, "_free", lambda _name: True)
+    heard, got = list[str](), threading.Event()
+
+    def take() -> None:
+        with gpu(lambda: None, heard.append):
+            got.set()
+
+    late = threading.Thread(target=take)
+    with gpu(lambda: None, print):
+        late.start()
+        while not heard:
+            time.sleep(0.1)
+        assert not got.is_set()
+    late.join()
+    assert got.is_set()
+
+
+@pytest.mark.usefixtures("prefect_server", "card")
 def test_a_stop_reaches_a_stage_that_waits_for_the_gpu(project: Path) -> None:
     (project / "dvc.yaml").write_text(STAGES)
     runner, heard, ends = LocalRunner(), list[str](), list[Exception]()
