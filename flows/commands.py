@@ -111,7 +111,8 @@ def _fault(lines: list[str]) -> str:
 
 def _last_words(lines: list[str]) -> str:
     """Return the last line that a stage has printed before DVC's own error, or nothing."""
-    own = [line for line in lines if not line.startswith("ERROR: ")]
+    errors = [number for number, line in enumerate(lines) if line.startswith("ERROR: ")]
+    own = lines[: errors[-1]] if errors else lines
     # DVC shows a command behind ">".
     return own[-1] if own and not own[-1].startswith("> ") else ""
 

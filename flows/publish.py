@@ -41,9 +41,12 @@ def results(stages: Collection[str]) -> None:
         create_markdown_artifact(report, key="report", description="The report")
     for stage, page in PAGES.items():
         if stage in stages and page.is_file():
-            # Browsers follow such a link from their address bar only, and on this machine.
+            # Browsers follow no such link from a page of Prefect's.
             create_link_artifact(
-                page.resolve().as_uri(), page.name, key=f"{stage}-page", description=f"A file on {socket.gethostname()}"
+                page.resolve().as_uri(),
+                page.name,
+                key=f"{stage}-page",
+                description=f"A file on {socket.gethostname()}: copy its address into a browser there",
             )
 
 
@@ -60,8 +63,8 @@ def difference() -> str:
         table = commands.metrics_diff()
     except FlowError as error:
         return f"There is nothing to compare with: {error}"
-    _head, _rule, *rows = table.split("\n")
-    return mask(table) if any(rows) else "No metric differs from the last commit."
+    rows = table.strip().splitlines()[2:]
+    return mask(table) if rows else "No metric differs from the last commit."
 
 
 def _masked(row: Mapping[str, Any]) -> dict[str, Any]:

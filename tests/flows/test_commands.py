@@ -72,6 +72,7 @@ def test_a_stage_that_stays_blocked_says_by_whom(project: Path, monkeypatch: pyt
     how, message = run("first")
     assert how == "failed"
     assert f"first.txt' is busy, it is being blocked by: (PID {os.getpid()}): dvc repro If there are no" in message
+    assert message.endswith("/.dvc/tmp/rwlock' and try again.")
 
 
 def test_what_dvc_watches_is_recorded_once(project: Path) -> None:
@@ -87,6 +88,14 @@ def test_secrets_that_dvc_or_a_stage_prints_are_masked(project: Path, capsys: py
     _, message = run("bad")
     assert "echo https://***@example.com/data.zip; exit 3, exited with 3" in message
     assert "pa55word" not in capsys.readouterr().out
+
+
+def test_a_failed_stage_says_its_last_words(project: Path) -> None:
+    (project / "fail-a").touch()
+    assert run("first")[0] == "ran"
+    how, message = run("train@a")
+    assert how == "failed"
+    assert message.endswith("&& python train.py a, exited with 1: data: a is broken")
 
 
 def test_a_lock_that_fails_after_the_command_costs_no_second_run(

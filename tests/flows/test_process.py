@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,25 @@ def test_a_command_that_has_lost_its_guard_is_ended_all_the_same(
     assert all(map(alive, pids))
     end([process])
     await_end(pids)
+
+
+def test_a_flow_that_a_worker_has_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    flow = "; ".join(
+        [
+            "import os, time; from pathlib import Path; from flows.process import end_with_worker; end_with_worker()",
+            "Path('partial').write_text(str(os.getpid())); Path('partial').rename('pid'); time.sleep(600)",
+        ]
+    )
+    # What Prefect's worker sets for a flow run.
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", str(uuid.uuid4()))
+    worker = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {flow!r}])"
+    with subprocess.Popen([sys.executable, "-c", worker]) as process:
+        pid = int(wait_for(tmp_path / "pid"))
+        assert alive(pid)
+        process.kill()
+    await_end([pid])
 
 
 def test_a_command_whose_log_cannot_be_written_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
