@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import os
 import random
+import resource
 import signal
 import statistics
 import subprocess
@@ -25,10 +26,13 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-# Prefect reads it when it is first imported. Prefect keeps its database there.
+# Prefect reads it when it is first imported, and keeps its database there.
 HOME = tempfile.TemporaryDirectory(prefix="flow-benchmark-")
 os.environ["PREFECT_HOME"] = HOME.name
 
+import flows  # noqa: E402, F401 (sets more that Prefect reads then)
+
+# isort: split
 from prefect.settings import get_current_settings  # noqa: E402
 
 from flows.process import environment  # noqa: E402
@@ -219,13 +223,20 @@ def whole(folder: Path, backbones: list[str]) -> None:
         params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
         params["backbones"] = {backbone: params["backbones"][backbone] for backbone in backbones}
         (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-        taken[name] = seconds_of(clone, *command)
+        before = processor_seconds()
+        taken[name] = (seconds_of(clone, *command), processor_seconds() - before)
         digests.append(digests_of(clone))
     differing = {name for name in digests[0] | digests[1] if digests[0].get(name) != digests[1].get(name)}
-    times = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in taken.items())
+    times = ", ".join(f"{name} {wall:.0f} s ({busy:.0f} s of processor time)" for name, (wall, busy) in taken.items())
     print(
         f"\n{len(backbones)} backbones: {times}; {len(differing)} of {len(digests[0])} files differ", *sorted(differing)
     )
+
+
+def processor_seconds() -> float:
+    """Return the processor time of all that this process has started and waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def digests_of(clone: Path) -> dict[str, str]:
