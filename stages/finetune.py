@@ -1,20 +1,27 @@
 """Stage `finetune@B`: train a head on the frozen features, then the top of the backbone, if any.
 
 Writes `data/models/B/`: `model.keras` (raw RGB pictures, 0 to 255, in; probabilities out), `history.csv`,
-`predictions.csv` for validation and test, `provenance.json`, `folds.csv`, and what stage benchmark reads, which
-changes with the network's shape alone: `outline.xml` and `.bin` (the trained part without its weights, for
-OpenVINO: with the frozen part of `data/weights/B/` it is as large as the whole network) and `outline.json`.
+`predictions.csv` for validation and test, `provenance.json`, and what stage benchmark reads, which changes with the
+network's shape alone: `outline.xml` and `.bin` (the trained part without its weights, for OpenVINO: with the frozen
+part of `data/weights/B/` it is as large as the whole network) and `outline.json`. How long it took, which is never
+the same, is in `data/timings/B.json`.
 
-Validation chooses the epoch; the test part is predicted once, by what was chosen. With folds the same is done
-anew for each: `folds.csv` holds the predictions for the pictures of each fold by a network that never saw them.
+Validation chooses the epoch; the test part is predicted once, by what was chosen. The same is done anew, each time
+as if the process had just started, and only the predictions are kept:
+
+    folds.csv     for each fold, those of its pictures by a network that never saw them
+    repeats.csv   with other seeds (`finetune.repeats`), for validation and test
+    shares.csv    on a part of the training pictures (`finetune.training_shares`), for test
+
+On frozen features one takes a second or two; where blocks are unfrozen as long as the main training.
 """
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,26 +30,18 @@ import pandas as pd
 
 from stages.errors import run
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.prepared import (
-    Mapped,
-    Rows,
-    array_path,
-    count_folds,
-    count_rows,
-    read_classes,
-    read_index,
-    read_rows,
-    selected,
-)
-from stages.models.backbones import Backbone, resolve
+from stages.images.prepared import array_path, count_folds, read_classes, read_index, read_rows
+from stages.models.backbones import resolve
 from stages.models.engine import OUTLINE, Choice, outline
+from stages.models.inputs import Inputs
+from stages.models.machine import processor
 from stages.params import named_backbone, read, seed, threads
 
 if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
-    from stages.models.training import Run, Views
+    from stages.models.training import Run
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
@@ -50,77 +49,8 @@ PREPARED = Path("data/prepared")
 _TOLERANCE = 0.01
 # Pictures to compare them by.
 _COMPARED = 2
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What `finetune` reads: the backbone's folders, the index of the views, the classes, the seed.
-
-    `fold` names the run: the main one, or the one that tests this fold.
-    """
-
-    backbone: Backbone
-    weights: Path
-    features: Path
-    index: pd.DataFrame
-    classes: list[str]
-    seed: int
-    fold: int | None = None
-
-    @cached_property
-    def computed(self) -> dict[str, Any]:
-        """Return what `features.json` says: engine, precision, threads, and what became of the cut's activations."""
-        return read_json(self.features / "features.json")
-
-    def selected(self, split: str) -> pd.DataFrame:
-        """Return the rows of the index that train, choose or test in this run, as `split` says."""
-        return selected(self.index, split, self.fold)
-
-    def rows(self, split: str, *, frozen: bool) -> Rows | Mapped:
-        """Return what a phase reads for `selected`: features, activations at the cut, or the pictures."""
-        if frozen:
-            return self.feature_rows(split)
-        if self.backbone.unfreeze.blocks != "all" and self.computed["cut"] == "kept":
-            kept = self._arrays(split, lambda name: self.features / f"cut_{name}.npy")
-            return Mapped(kept, lambda batch: batch.astype(np.float32) / self.computed["cut_scale"])
-        pictures = self._arrays(split, lambda name: array_path(PREPARED, self.backbone.input_size, name))
-        return pictures if self.backbone.unfreeze.blocks == "all" else Mapped(pictures, self._below_the_cut)
-
-    def feature_rows(self, split: str) -> Rows:
-        """Return the frozen features for `selected`."""
-        return self._arrays(split, lambda name: self.features / f"{name}.npy")
-
-    @cached_property
-    def _below_the_cut(self) -> "Callable[[NDArray[np.uint8]], NDArray[np.float32]]":
-        """Compute activations at the cut from pictures as stage `features` would have, were there room for them."""
-        from stages.models.extraction import forward
-
-        choice = Choice(*(self.computed[key] for key in ("engine", "precision", "threads")))
-        network = forward(self.weights, choice, "cut")
-        return lambda pictures: network(pictures)["cut"]
-
-    def _arrays(self, split: str, file: Callable[[str], Path]) -> Rows:
-        """Return the rows of `selected` in the arrays that `file` names for each of the prepared splits.
-
-        Raises ValueError when one has other rows than the index.
-        """
-        chosen, counts = self.selected(split), self.index["split"].value_counts()
-        files = {name: file(name) for name in chosen["split"].unique()}
-        for name, path in files.items():
-            if count_rows(path) != counts[name]:
-                raise ValueError(f"{path} has {count_rows(path)} rows, its index {counts[name]}")
-        return Rows(chosen, files)
-
-    def views(self, split: str, *, frozen: bool) -> "Views":
-        """Return the batches of a split; those of `train` are shuffled and weighted."""
-        from stages.models.training import Views, class_weights
-
-        rows, count, size = self.rows(split, frozen=frozen), len(self.classes), self.backbone.batch_size
-        targets = np.array([self.classes.index(label) for label in self.selected(split)["label"]], dtype=np.int64)
-        if split != "train":
-            return Views(rows, targets, count, size)
-        weights = class_weights(targets, count, self.backbone.class_weight)
-        return Views(rows, targets, count, size, seed=self.seed, class_weights=weights)
+# What trains and predicts.
+LIBRARIES = ("keras", "numpy", "openvino", "tensorflow")
 
 
 @dataclass(frozen=True)
@@ -149,10 +79,10 @@ def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
     return Trained(model, part, history, probabilities)
 
 
-def fold_predictions(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
-    """Train anew for the fold of `inputs`; return its pictures' predictions: fold, file, label, predicted, p:CLASS.
+def train_anew(inputs: Inputs, checkpoints: Path, name: str, *splits: str) -> "dict[str, NDArray[np.float32]]":
+    """Train as `inputs` say; return the probabilities of `splits`. The log calls the training `name`.
 
-    Begins as if the process had just started, so that no fold depends on what was trained before it.
+    Begins as if the process had just started, so that none depends on what was trained before it.
     """
     import keras
 
@@ -160,32 +90,36 @@ def fold_predictions(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(inputs.seed)
-    head, part, history = _fit(inputs, keras_engine.load(inputs.weights / keras_engine.BACKBONE), checkpoints)
-    tested = inputs.selected("test")
-    log.info(
-        "fold %s: best epoch %d of %d, %d pictures to train on, %d predicted",
-        inputs.fold, history.best_epoch, len(history.rows), inputs.selected("train")["file"].nunique(), len(tested),
-    )  # fmt: skip
-    table = _table(tested, "fold", inputs.classes, _predict(part, inputs, "test"))
+    # Of its own: a phase that never improves reads no checkpoint, and must not find an earlier training's.
+    (own := checkpoints / name.replace(" ", "_")).mkdir()
+    unfrozen = inputs.backbone.unfreeze.blocks
+    backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE) if unfrozen else None
+    head, part, history = _fit(inputs, backbone, own)
+    pictures = inputs.selected("train")["file"].nunique()
+    log.info("%s: best epoch %d of %d, %d training pictures", name, history.best_epoch, len(history.rows), pictures)
+    found = {split: _predict(part, inputs, split) for split in splits}
     for model in (head, part):
         if model.compiled:
             keras_engine.release(model)
-    return table
+    return found
 
 
-def _fit(inputs: Inputs, backbone: "keras.Model", checkpoints: Path) -> "tuple[keras.Model, keras.Model, Run]":
-    """Train a new head and, where blocks are unfrozen, the top of `backbone`; return head, trained part, history."""
+def _fit(inputs: Inputs, backbone: "keras.Model | None", checkpoints: Path) -> "tuple[keras.Model, keras.Model, Run]":
+    """Train a new head and, where blocks are unfrozen, the top of `backbone`; return head, trained part, history.
+
+    Where none are, features are all that is trained on, and no `backbone` is needed.
+    """
     import keras
 
     from stages.models import networks
     from stages.models.training import Run
 
     history, unfrozen = Run(), inputs.backbone.unfreeze.blocks
-    head = _build_head(inputs, backbone.output.shape[-1])
+    head = _build_head(inputs)
     if inputs.backbone.frozen_epochs:
         _train(head, inputs, "head", history, checkpoints)
     part = head
-    if unfrozen:
+    if backbone is not None and unfrozen:
         top = networks.unfreeze(backbone, networks.cut(backbone, unfrozen, inputs.backbone.name))
         part = keras.Model(top.input, head(top.output), name="trained")
         _train(part, inputs, "finetune", history, checkpoints)
@@ -200,13 +134,14 @@ def _predict(part: "keras.Model", inputs: Inputs, split: str) -> "NDArray[np.flo
     return found
 
 
-def _build_head(inputs: Inputs, width: int) -> "keras.Model":
+def _build_head(inputs: Inputs) -> "keras.Model":
     """Return the untrained head; where features are frozen, it standardises them as the training views have them."""
     from stages.models.heads import build, moments
 
     recipe, known = inputs.backbone, None
     if recipe.frozen_epochs and recipe.head.standardise:
         known = moments(inputs.feature_rows("train").batches(recipe.batch_size))
+    width = read_json(inputs.weights / "backbone.json")["width"]
     return build(recipe.head, width, len(inputs.classes), known)
 
 
@@ -242,26 +177,60 @@ def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
 
 def predictions(inputs: Inputs, probabilities: "dict[str, NDArray[np.float32]]") -> pd.DataFrame:
     """Return one row per picture: split, file, label, predicted, and the probability of each class."""
-    tables = [_table(inputs.selected(split), "split", inputs.classes, found) for split, found in probabilities.items()]
+    tables = [_table(inputs, split, found, "split") for split, found in probabilities.items()]
     return pd.concat(tables, ignore_index=True)
 
 
 def folds(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
-    """Return the table of `fold_predictions` for all folds: every picture once, or no row where there are no folds."""
+    """Return fold, file, label, predicted, p:CLASS for every picture once; no row where there are no folds."""
     tables = []
     for fold in range(count_folds(inputs.index)):
-        # Of its own: a phase that never improves reads no checkpoint, and must not find an earlier fold's.
-        (own := checkpoints / f"fold_{fold}").mkdir()
-        tables.append(fold_predictions(replace(inputs, fold=fold), own))
-    nothing = np.zeros((0, len(inputs.classes)), np.float32)
-    return pd.concat(tables or [_table(inputs.index[:0], "fold", inputs.classes, nothing)], ignore_index=True)
+        part = replace(inputs, fold=fold)
+        found = train_anew(part, checkpoints, f"fold {fold}", "test")
+        tables.append(_table(part, "test", found["test"], "fold"))
+    return _joined(tables, inputs, "fold")
 
 
-def _table(rows: pd.DataFrame, key: str, classes: list[str], found: "NDArray[np.float32]") -> pd.DataFrame:
-    """Return a row for each of the index's `rows`: its `key`, file, label, predicted, and the probabilities found."""
-    table = rows[[key, "file", "label"]].reset_index(drop=True)
-    table["predicted"] = [classes[number] for number in found.argmax(axis=1)]
-    return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in classes])], axis=1)
+def repeats(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+    """Return repeat, split, file, label, predicted, p:CLASS for validation and test, by each training but the main one.
+
+    Repeat 1, 2, ... has the main one's seed and so much more.
+    """
+    tables = []
+    for repeat in range(1, inputs.backbone.repeats):
+        part = replace(inputs, seed=inputs.seed + repeat)
+        found = train_anew(part, checkpoints, f"repeat {repeat}", "validation", "test")
+        tables.append(_marked(predictions(part, found), repeat=repeat))
+    return _joined(tables, inputs, "repeat", "split")
+
+
+def shares(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+    """Return share, training_pictures, file, label, predicted, p:CLASS for the test pictures, by each share."""
+    tables = []
+    for share in inputs.backbone.training_shares:
+        part = replace(inputs, share=share)
+        found = train_anew(part, checkpoints, f"share {share:g}", "test")
+        pictures = part.selected("train")["file"].nunique()
+        tables.append(_marked(_table(part, "test", found["test"]), share=share, training_pictures=pictures))
+    return _joined(tables, inputs, "share", "training_pictures")
+
+
+def _table(inputs: Inputs, split: str, found: "NDArray[np.float32]", *keys: str) -> pd.DataFrame:
+    """Return a row for each picture: the index's `keys`, file, label, predicted, and the probabilities found."""
+    table = inputs.selected(split)[[*keys, "file", "label"]].reset_index(drop=True)
+    table["predicted"] = [inputs.classes[number] for number in found.argmax(axis=1)]
+    return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in inputs.classes])], axis=1)
+
+
+def _marked(table: pd.DataFrame, **keys: float) -> pd.DataFrame:
+    """Return the table with columns in front that hold one value each."""
+    return table.assign(**keys)[[*keys, *table]]
+
+
+def _joined(tables: list[pd.DataFrame], inputs: Inputs, *keys: str) -> pd.DataFrame:
+    """Return the tables, which begin with `keys`, below each other; without any their columns."""
+    columns = [*keys, "file", "label", "predicted", *(f"p:{label}" for label in inputs.classes)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def _provenance(trained: Trained, inputs: Inputs) -> dict[str, Any]:
@@ -279,6 +248,7 @@ def _provenance(trained: Trained, inputs: Inputs) -> dict[str, Any]:
         "train_pictures": train["file"].nunique(),
         "train_views": len(train),
         "seed": inputs.seed,
+        "versions": {library: version(library) for library in LIBRARIES},
     }
 
 
@@ -291,7 +261,7 @@ def compare_parts(model: "keras.Model", part: "keras.Model", inputs: Inputs) -> 
     from stages.models.extraction import forward
 
     blocks = inputs.backbone.unfreeze.blocks
-    pictures = read_rows(array_path(PREPARED, inputs.backbone.input_size, "validation"), 0, _COMPARED)
+    pictures = read_rows(array_path(inputs.prepared, inputs.backbone.input_size, "validation"), 0, _COMPARED)
     below = pictures
     if blocks != "all":
         joint = "cut" if blocks else "features"
@@ -307,6 +277,11 @@ def compare_parts(model: "keras.Model", part: "keras.Model", inputs: Inputs) -> 
         raise RuntimeError(
             f"{inputs.backbone.name}: probabilities differ by {difference:.3g} from those of the network's parts"
         )
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Keep all but TensorFlow's advice to trace a function once: each training has functions of its own."""
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 @contextmanager
@@ -328,20 +303,31 @@ def main() -> None:
         backbone,
         Path("data/weights") / backbone.name,
         Path("data/features") / backbone.name,
+        PREPARED,
         read_index(PREPARED),
         read_classes(PREPARED),
         seed(),
     )
+    logging.getLogger("tensorflow").addFilter(_unexpected)
     with _checkpoints(backbone.name) as checkpoints, replacing_folder(Path("data/models") / backbone.name) as folder:
-        _main_run(folder, inputs, checkpoints)
-        write_csv(folder / "folds.csv", folds(inputs, checkpoints))
+        history = _main_run(folder, inputs, checkpoints)
+        for name, trained_anew in (("folds", folds), ("repeats", repeats), ("shares", shares)):
+            write_csv(folder / f"{name}.csv", trained_anew(inputs, checkpoints))
+    write_json(Path("data/timings") / f"{backbone.name}.json", _timings(history))
 
 
-def _main_run(folder: Path, inputs: Inputs, checkpoints: Path) -> None:
+def _main_run(folder: Path, inputs: Inputs, checkpoints: Path) -> "Run":
     """Train, write and check what the split of the pictures asks for; its networks are let go at the end."""
     trained = finetune(inputs, checkpoints)
     compare_parts(trained.model, trained.part, inputs)
     write(folder, trained, inputs)
+    return trained.history
+
+
+def _timings(history: "Run") -> dict[str, Any]:
+    """Return how long each phase of the main training took on this machine."""
+    seconds = {f"{phase}_seconds": history.seconds.get(phase, 0.0) for phase in ("head", "finetune")}
+    return seconds | {"epochs": len(history.rows), "processor": processor()}
 
 
 if __name__ == "__main__":

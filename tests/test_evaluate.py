@@ -11,11 +11,11 @@ import pytest
 
 from stages import evaluate, files, params
 from stages.errors import DataError, ParameterError
-from stages.results.predictions import Predictions
+from stages.results.predictions import Predictions, of_split
 from tests.results import artefacts
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = evaluate.EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10)
+SETTINGS, SEED = artefacts.SETTINGS, artefacts.SEED
 
 
 def certain(actual: list[int], predicted: list[int], classes: tuple[str, ...]) -> Predictions:
@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_perfect_score_is_perfect_in_every_metric() -> None:
     perfect = certain([0, 1, 1, 0], [0, 1, 1, 0], ("cat", "dog"))
-    found = evaluate.evaluate(perfect, perfect, "imagenet", SETTINGS).metrics
+    found = evaluate.evaluate(perfect, perfect, "imagenet", SETTINGS, SEED).metrics
     assert {key: found[key] for key in ("accuracy", "macro_f1", "balanced_accuracy", "top_2")} == {
         "accuracy": 1,
         "macro_f1": 1,
@@ -50,7 +50,7 @@ def test_a_perfect_score_is_perfect_in_every_metric() -> None:
 
 def test_constant_predictions_of_two_classes_score_as_chance() -> None:
     constant = certain([0, 1, 1, 0], [0, 0, 0, 0], ("cat", "dog"))
-    found = evaluate.evaluate(constant, constant, "random", SETTINGS).metrics
+    found = evaluate.evaluate(constant, constant, "random", SETTINGS, SEED).metrics
     assert found["accuracy"] == found["balanced_accuracy"] == found["ece"] == 0.5
     assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
     assert found["weights"] == "random"
@@ -58,7 +58,11 @@ def test_constant_predictions_of_two_classes_score_as_chance() -> None:
 
 def test_a_class_without_test_pictures_is_reported_with_no_recall(tmp_path: Path) -> None:
     result = evaluate.evaluate(
-        certain([0, 1, 1], [0, 1, 2], ("cat", "dog", "fox")), certain([2], [2], ("cat", "dog", "fox")), "none", SETTINGS
+        certain([0, 1, 1], [0, 1, 2], ("cat", "dog", "fox")),
+        certain([2], [2], ("cat", "dog", "fox")),
+        "none",
+        SETTINGS,
+        SEED,
     )
     files.write_json(tmp_path / "metrics.json", result.metrics)
     assert files.read_json(tmp_path / "metrics.json")["per_class"]["fox"] == {
@@ -70,10 +74,68 @@ def test_a_class_without_test_pictures_is_reported_with_no_recall(tmp_path: Path
     assert result.metrics["balanced_accuracy"] == 0.75
 
 
+def test_the_temperature_comes_from_validation_and_is_applied_to_the_test_pictures() -> None:
+    # Validation: odds of 9 are claimed and odds of 3 found, so T = 2. Test: 9 of 10 right at 0.9 become 0.75.
+    def sure(right: int, pictures: int) -> Predictions:
+        actual = np.repeat([0, 1], [right, pictures - right])
+        return Predictions(("cat", "dog"), actual, np.zeros(pictures, np.int64), np.tile([0.9, 0.1], (pictures, 1)))
+
+    result = evaluate.evaluate(sure(9, 10), sure(75, 100), "imagenet", SETTINGS, SEED)
+    found = result.metrics
+    assert found["temperature"] == pytest.approx(2, abs=1e-4)
+    assert (found["ece"], found["ece_scaled"]) == pytest.approx((0, 0.15), abs=1e-4)
+    expected = -(9 * np.log([0.9, 0.75]) + np.log([0.1, 0.25])) / 10
+    assert (found["log_loss"], found["log_loss_scaled"]) == pytest.approx(tuple(expected), abs=1e-4)
+    scaled = result.calibration_scaled
+    assert scaled["pictures"].tolist() == [10 * (high == 0.8) for high in scaled["high"].round(1)]
+    assert result.calibration["accuracy"].dropna().tolist() == scaled["accuracy"].dropna().tolist() == [0.9]
+
+
+def test_intervals_hold_every_metric_and_say_how_they_were_made() -> None:
+    table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
+    test, validation = (of_split(table, split, artefacts.POSES) for split in ("test", "validation"))
+    found = evaluate.evaluate(test, validation, "imagenet", SETTINGS, SEED).metrics
+    intervals = found["intervals"]
+    assert intervals["method"].startswith("stratified bootstrap")
+    assert intervals["resamples"] == 200
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "log_loss", "ece"):
+        low, high = intervals[name]
+        assert low <= found[name] <= high
+    assert intervals["accuracy"] == pytest.approx((found["accuracy_low"], found["accuracy_high"]), abs=0.02)
+
+
+def test_a_score_without_a_doubt_has_no_bootstrap_interval_but_wilsons(tmp_path: Path) -> None:
+    perfect = certain([0, 1, 1, 0], [0, 1, 1, 0], ("cat", "dog"))
+    files.write_json(tmp_path / "m.json", evaluate.evaluate(perfect, perfect, "imagenet", SETTINGS, SEED).metrics)
+    found = files.read_json(tmp_path / "m.json")
+    assert found["intervals"]["accuracy"] is found["intervals"]["ece"] is None
+    assert found["accuracy_low"] < found["accuracy_high"] == 1
+    assert 0.05 <= found["temperature"] <= 20
+
+
+def test_repeats_give_the_spread_over_trainings() -> None:
+    right = [certain([0] * 10, [0] * count + [1] * (10 - count), ("cat", "dog")) for count in (8, 9, 7)]
+    found = evaluate.over_repeats(right[0], right[1:])
+    assert (found["count"], found["accuracy"]) == (3, [0.8, 0.9, 0.7])
+    assert (found["mean"], found["sd"]) == pytest.approx((0.8, 0.1))
+    assert evaluate.over_repeats(right[0], []) == {"count": 1, "accuracy": [0.8], "mean": 0.8, "sd": None}
+
+
+def test_shares_give_the_accuracy_with_fewer_pictures() -> None:
+    """Newcombe 1998, table I: 81 of 263 is 0.2553 to 0.3662, 15 of 148 is 0.0624 to 0.1605."""
+    few = certain([0] * 148, [0] * 15 + [1] * 133, ("cat", "dog"))
+    many = certain([0] * 263, [0] * 81 + [1] * 182, ("cat", "dog"))
+    rows = evaluate.over_shares({(0.1, 20): few, (1.0, 200): many}, 0.95)
+    assert [(row["share"], row["training_pictures"]) for row in rows] == [(0.1, 20), (1.0, 200)]
+    assert [row["accuracy"] for row in rows] == pytest.approx([15 / 148, 81 / 263])
+    ends = [round(row[end], 4) for row in rows for end in ("low", "high")]
+    assert ends == [0.0624, 0.1605, 0.2553, 0.3662]
+
+
 def test_top_k_is_named_after_its_parameter() -> None:
     predictions = certain([0, 1], [0, 0], ("cat", "dog"))
-    settings = evaluate.EvaluateParams(confidence=0.9, top_k=5, calibration_bins=1)
-    found = evaluate.evaluate(predictions, predictions, "none", settings)
+    settings = evaluate.EvaluateParams(confidence=0.9, top_k=5, calibration_bins=1, resamples=100)
+    found = evaluate.evaluate(predictions, predictions, "none", settings, SEED)
     assert found.metrics["top_5"] == 1
     assert found.metrics["confidence"] == 0.9
     assert len(found.calibration) == 1
@@ -94,6 +156,25 @@ def test_the_stage_writes_one_row_for_each_test_picture_and_its_metrics(project:
     assert metrics["weights"] == "random"
     assert metrics["test_pictures"] == len(test) == pd.read_csv(folder / "calibration.csv")["pictures"].sum()
     assert set(metrics["validation"]) == {"accuracy", "log_loss"}
+    assert len(metrics["repeats"]["accuracy"]) == metrics["repeats"]["count"] == 3
+    assert metrics["repeats"]["accuracy"][0] == metrics["shares"][-1]["accuracy"] == metrics["accuracy"]
+    assert [row["share"] for row in metrics["shares"]] == [0.1, 0.25, 0.5, 1.0]
+    assert metrics["shares"][-1]["training_pictures"] == 220
+    scaled = pd.read_csv(folder / "calibration_scaled.csv")
+    assert list(scaled) == list(pd.read_csv(folder / "calibration.csv"))
+
+
+def test_without_repeats_and_shares_there_is_one_training_and_no_share(project: Path) -> None:
+    table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
+    artefacts.write_model(project, "vgg16", artefacts.POSES, table, "random")
+    folder = project / "data/models/vgg16"
+    files.write_csv(folder / "repeats.csv", artefacts.repeats(table, count=1))
+    files.write_csv(folder / "shares.csv", artefacts.shares(table, found=()))
+    evaluate.main()
+    metrics = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    accuracy = metrics["accuracy"]
+    assert metrics["repeats"] == {"count": 1, "accuracy": [accuracy], "mean": accuracy, "sd": None}
+    assert metrics["shares"] == []
 
 
 def test_folds_give_means_and_spread_that_agree_with_an_example_worked_by_hand() -> None:

@@ -1,9 +1,11 @@
 """The stages weights, features, finetune and benchmark on a small prepared data set, each by its own code."""
 
+import logging
 import random
 import shutil
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -64,12 +66,12 @@ def prepare(root: Path, *, folds: bool = False) -> None:
     write_json(root / "classes.json", {"classes": list(CLASSES)})
 
 
-def configure(root: Path, lines: dict) -> None:
+def configure(root: Path, lines: dict, repeats: int = 2, shares: tuple[float, ...] = (0.5,)) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["preprocess"]["sizes"] = [SIDE]
     params["weights"]["source"] = "random"
     params["features"] |= {"precision": "float32", "batch_size": 7}
-    params["finetune"] |= {"epochs": 3, "batch_size": 8}
+    params["finetune"] |= {"epochs": 3, "batch_size": 8, "repeats": repeats, "training_shares": list(shares)}
     params["benchmark"] = {"warmup": 1, "repeats": 4, "batch_size": 2}
     params["backbones"] = lines
     (root / "params.yaml").write_text(yaml.safe_dump(params))
@@ -81,7 +83,7 @@ def inputs_of(name: str) -> finetune.Inputs:
     params_module.read.cache_clear()
     return finetune.Inputs(
         finetune.resolve(name, params_module.read()), Path("data/weights") / name, Path("data/features") / name,
-        read_index(Path("data/prepared")), list(CLASSES), params_module.seed(),
+        finetune.PREPARED, read_index(finetune.PREPARED), list(CLASSES), params_module.seed(),
     )  # fmt: skip
 
 
@@ -119,13 +121,13 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folded(finished: Path, tmp_path_factory):
-    """Run features and finetune again, with the same pictures in folds."""
+    """Run features and finetune again, with the same pictures in folds, and neither repeats nor shares."""
     root = tmp_path_factory.mktemp("folds")
     shutil.copytree(finished / "data/weights", root / "data/weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         prepare(root / "data/prepared", folds=True)
-        configure(root, LINES)
+        configure(root, LINES, repeats=1, shares=())
         patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
         for name in LINES:
             for module in (features, finetune):
@@ -134,13 +136,18 @@ def folded(finished: Path, tmp_path_factory):
     params_module.read.cache_clear()
 
 
+def assert_predictions(table: pd.DataFrame) -> None:
+    """Check that each row has probabilities, and that the class with the largest is the one predicted."""
+    probabilities = table[["p:cold", "p:warm"]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities.argmax(axis=1)]
+
+
 @pytest.mark.parametrize("name", LINES)
 def test_predictions_have_a_row_for_each_picture_of_validation_and_test(finished: Path, name: str) -> None:
     table = read_csv(finished / f"data/models/{name}/predictions.csv", text=("split", "file", "label", "predicted"))
     assert table["split"].tolist() == ["validation"] * 8 + ["test"] * 8
-    probabilities = table[["p:cold", "p:warm"]].to_numpy()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities.argmax(axis=1)]
+    assert_predictions(table)
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -169,30 +176,29 @@ def test_the_history_shows_the_phases(finished: Path, name: str, phases: list[st
     assert history["epoch"].tolist() == list(range(1, len(phases) + 1))
 
 
-def folds_of(root: Path, name: str) -> pd.DataFrame:
-    return read_csv(root / f"data/models/{name}/folds.csv", text=("file", "label", "predicted"))
+def trained_anew(root: Path, name: str, table: str) -> pd.DataFrame:
+    """Return folds, repeats or shares of a line of LINES."""
+    return read_csv(root / f"data/models/{name}/{table}.csv", text=("split", "file", "label", "predicted"))
 
 
 @pytest.mark.parametrize("name", LINES)
 def test_over_the_folds_every_picture_is_predicted_once_in_its_own(folded: Path, name: str) -> None:
-    table, index = folds_of(folded, name), read_csv(folded / "data/prepared/index.csv", text=("file",))
+    table, index = trained_anew(folded, name, "folds"), read_csv(folded / "data/prepared/index.csv", text=("file",))
     assert list(table) == ["fold", "file", "label", "predicted", "p:cold", "p:warm"]
     expected = index[index["view"] == 0].sort_values(["fold", "file"])
     assert (
         table[["fold", "file", "label"]].to_numpy().tolist() == expected[["fold", "file", "label"]].to_numpy().tolist()
     )
-    probabilities = table[["p:cold", "p:warm"]].to_numpy()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities.argmax(axis=1)]
+    assert_predictions(table)
 
 
 def test_something_is_learnt_in_every_fold(folded: Path) -> None:
-    table = folds_of(folded, "scratch")
+    table = trained_anew(folded, "scratch", "folds")
     assert ((table["label"] == table["predicted"]).groupby(table["fold"]).mean() > 0.8).all()
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_folds_change_nothing_of_the_main_run(finished: Path, folded: Path, name: str) -> None:
+def test_folds_repeats_and_shares_change_nothing_of_the_main_run(finished: Path, folded: Path, name: str) -> None:
     models = [root / f"data/models/{name}" for root in (finished, folded)]
     for file in ("history.csv", "predictions.csv", "provenance.json"):
         assert models[0].joinpath(file).read_bytes() == models[1].joinpath(file).read_bytes()
@@ -201,22 +207,93 @@ def test_folds_change_nothing_of_the_main_run(finished: Path, folded: Path, name
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("name", "fold"), [("frozen", 0), ("partly", FOLDS - 1), ("scratch", 1)])
-def test_a_fold_does_not_depend_on_what_was_trained_before(
-    folded: Path, name: str, fold: int, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.chdir(folded)
-    inputs = replace(inputs_of(name), fold=fold)
-    write_csv(tmp_path / "alone.csv", finetune.fold_predictions(inputs, tmp_path))
-    alone, table = read_csv(tmp_path / "alone.csv"), folds_of(folded, name)
-    pd.testing.assert_frame_equal(
-        alone, table[table["fold"] == fold].reset_index(drop=True), check_dtype=False, rtol=0, atol=0
-    )
+@pytest.mark.parametrize("name", LINES)
+def test_a_repeat_predicts_what_the_main_run_does_with_another_seed(finished: Path, name: str) -> None:
+    table, main = trained_anew(finished, name, "repeats"), trained_anew(finished, name, "predictions")
+    assert list(table) == ["repeat", *main]
+    assert set(table["repeat"]) == {1}
+    assert table[["split", "file", "label"]].equals(main[["split", "file", "label"]])
+    assert_predictions(table)
+    assert (table["p:cold"] != main["p:cold"]).mean() > 0.5
 
 
 @pytest.mark.parametrize("name", LINES)
-def test_without_folds_the_table_of_folds_is_empty(finished: Path, name: str) -> None:
-    assert (finished / f"data/models/{name}/folds.csv").read_text() == "fold,file,label,predicted,p:cold,p:warm\n"
+def test_a_share_of_the_training_pictures_predicts_the_test_pictures(finished: Path, name: str) -> None:
+    table, main = trained_anew(finished, name, "shares"), trained_anew(finished, name, "predictions")
+    assert list(table) == ["share", "training_pictures", "file", "label", "predicted", "p:cold", "p:warm"]
+    assert set(zip(table["share"], table["training_pictures"], strict=True)) == {(0.5, 12)}
+    assert table["file"].tolist() == main["file"][main["split"] == "test"].tolist()
+    assert_predictions(table)
+
+
+def test_a_share_sees_no_other_pictures(finished: Path, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    part = replace(inputs_of("frozen"), share=0.5)
+    views, features = part.views("train", frozen=True), np.load("data/features/frozen/train.npy")
+    rows = part.selected("train")["row"].to_numpy()
+    seen = np.concatenate([views[number][0] for number in range(len(views))])
+    assert len(views) == len(inputs_of("frozen").views("train", frozen=True))
+    assert len(set(rows)) == 12
+    np.testing.assert_array_equal(np.unique(seen, axis=0), np.unique(features[rows], axis=0))
+    np.testing.assert_array_equal(part.feature_rows("validation")[:], np.load("data/features/frozen/validation.npy"))
+
+
+ANEW = [
+    ("folds", "frozen", {"fold": 0}),
+    ("folds", "partly", {"fold": FOLDS - 1}),
+    ("folds", "scratch", {"fold": 1}),
+    ("repeats", "frozen", {"seed": 21}),
+    ("repeats", "scratch", {"seed": 21}),
+    ("shares", "frozen", {"share": 0.5}),
+    ("shares", "partly", {"share": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("table", "name", "changes"), ANEW)
+def test_a_training_does_not_depend_on_what_was_trained_before(
+    finished: Path, folded: Path, table: str, name: str, changes: dict, tmp_path, monkeypatch
+) -> None:
+    root = folded if table == "folds" else finished
+    monkeypatch.chdir(root)
+    found = finetune.train_anew(replace(inputs_of(name), **changes), tmp_path, "alone", "test")["test"]
+    expected = trained_anew(root, name, table)
+    if "fold" in changes:
+        expected = expected[expected["fold"] == changes["fold"]]
+    elif "split" in expected:
+        expected = expected[expected["split"] == "test"]
+    write_csv(tmp_path / "alone.csv", pd.DataFrame(found, columns=["p:cold", "p:warm"]))
+    alone = read_csv(tmp_path / "alone.csv")
+    np.testing.assert_array_equal(alone.to_numpy(), expected[["p:cold", "p:warm"]].to_numpy())
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, folded: Path, name: str) -> None:
+    columns = "file,label,predicted,p:cold,p:warm\n"
+    for root, table, keys in (
+        (finished, "folds", "fold"),
+        (folded, "repeats", "repeat,split"),
+        (folded, "shares", "share,training_pictures"),
+    ):
+        assert (root / f"data/models/{name}/{table}.csv").read_text() == f"{keys},{columns}"
+
+
+@pytest.mark.parametrize(
+    ("name", "phases"), [("frozen", {"head"}), ("partly", {"head", "finetune"}), ("scratch", {"finetune"})]
+)
+def test_how_long_each_phase_took_is_written_apart(finished: Path, name: str, phases: set[str]) -> None:
+    found = read_json(finished / f"data/timings/{name}.json")
+    assert set(found) == {"head_seconds", "finetune_seconds", "epochs", "processor"}
+    assert {phase for phase in ("head", "finetune") if found[f"{phase}_seconds"] > 0} == phases
+    assert found["epochs"] == read_json(finished / f"data/models/{name}/provenance.json")["epochs_run"]
+    assert found["processor"]
+
+
+def test_that_functions_are_traced_for_each_training_is_no_news(finished: Path, caplog) -> None:
+    # The stage has run in this process.
+    logger = logging.getLogger("tensorflow")
+    logger.warning("5 out of the last 5 calls to <function f> triggered tf.function retracing. Tracing is expensive")
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
 def test_an_array_that_does_not_fit_the_index_is_an_error(finished: Path, monkeypatch) -> None:
@@ -301,6 +378,8 @@ def test_the_provenance_says_what_was_trained_from_what(finished: Path) -> None:
     assert (found["builder"], found["input_size"], found["classes"]) == ("MobileNetV3Small", SIDE, list(CLASSES))
     assert (found["engine"], found["precision"], found["train_pictures"]) == ("openvino", "float32", 24)
     assert found["trainable_parameters"] == 576 * 8 + 8 + 8 * 2 + 2
+    assert found["versions"]["keras"] == version("keras")
+    assert set(found["versions"]) == set(finetune.LIBRARIES)
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -335,16 +414,6 @@ def test_a_failed_stage_leaves_what_was_there_and_no_checkpoints(finished: Path,
     assert Path("data/models/frozen/model.keras").read_bytes() == before
     assert [path.name for path in Path("data/models").iterdir() if path.name.startswith(".")] == []
     assert not list(Path(".cache").glob("checkpoints*"))
-
-
-def test_a_processor_has_a_name(monkeypatch) -> None:
-    assert benchmark.processor()
-
-    def missing(*_: object, **__: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", missing)
-    assert benchmark.processor()
 
 
 @pytest.mark.parametrize("module", [weights, features, finetune, benchmark])

@@ -12,6 +12,12 @@ from stages.params import Section, Tuple, conflict
 Monitor = Literal["val_loss", "val_accuracy"]
 
 
+def _rising_shares(value: tuple[float, ...]) -> tuple[float, ...]:
+    if list(value) != sorted(set(value)) or any(not 0 < share < 1 for share in value):
+        raise ValueError("shares rising between 0 and 1, for instance [0.5, 0.75]")
+    return value
+
+
 class Head(Section):
     """The layers that are put on a backbone: pooling, standardisation, dense layers with dropout, softmax."""
 
@@ -51,9 +57,7 @@ class Schedule(Section):
     @field_validator("boundaries")
     @classmethod
     def _boundaries_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)) or any(not 0 < boundary < 1 for boundary in value):
-            raise ValueError("shares rising between 0 and 1, for instance [0.5, 0.75]")
-        return value
+        return _rising_shares(value)
 
 
 class EarlyStopping(Section):
@@ -108,6 +112,8 @@ class Recipe(Section):
     reduce_on_plateau: ReduceOnPlateau
     checkpoint: Checkpoint
     unfreeze: Unfreeze
+    repeats: int = Field(ge=1, le=100)
+    training_shares: Tuple[float]
 
     # Validators of fields, not of the whole: they run whatever else is at fault.
     @field_validator("reduce_on_plateau")
@@ -133,6 +139,11 @@ class Recipe(Section):
         if value.epochs == 0 and (value.blocks == "all" or (value.blocks != 0 and no_head)):
             raise conflict("epochs", 0, "at least 1, or nothing is trained", "raise it")
         return value
+
+    @field_validator("training_shares")
+    @classmethod
+    def _shares_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        return _rising_shares(value)
 
     @property
     def frozen_epochs(self) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,10 @@ def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArra
 
 @dataclass
 class Run:
-    """What training did: a row per epoch as in `HISTORY`, and the epoch whose weights were kept (0: none)."""
+    """What training did: a row per epoch as in `HISTORY`, each phase's time, the epoch that was kept (0: none)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
     best_epoch: int = 0
     best_value: float | None = None
 
@@ -113,7 +115,7 @@ def train(
     compile_for(model, recipe, phase.learning_rate, phase.epochs * len(training))
     path = checkpoints / f"{phase.name}.weights.h5"
     before = model.get_weights()
-    log_epochs = _Epochs(phase, run)
+    log_epochs, begin = _Epochs(phase, run), time.perf_counter()
     model.fit(
         training,
         validation_data=validation,
@@ -122,6 +124,7 @@ def train(
         verbose=0,
         callbacks=[log_epochs, *callbacks(recipe, path, run.best_value)],
     )
+    run.seconds[phase.name] = time.perf_counter() - begin
     _note_best(recipe, run)
     if recipe.checkpoint.keep == "best":
         # Without a file no epoch was better than what an earlier phase had reached.

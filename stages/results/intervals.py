@@ -27,6 +27,16 @@ def proportion(successes: int, trials: int, confidence: float) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
+def never_seen(trials: int, confidence: float) -> float:
+    """Return how large a share can be of what so many trials never showed: 1 - (1 - confidence)^(1 / trials).
+
+    A larger one would have shown up with more than that probability: the upper end of the exact one-sided interval.
+    At 0.95 about 3 / trials, the rule of three: Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything
+    all right?", JAMA 249.
+    """
+    return float(1 - (1 - confidence) ** (1 / trials))
+
+
 def mean_over_folds(shares: Sequence[float], test_to_training: float, confidence: float) -> Interval:
     """Return the interval of the mean of one share a fold, such as its accuracy, by the corrected resampled t.
 
@@ -36,12 +46,21 @@ def mean_over_folds(shares: Sequence[float], test_to_training: float, confidence
     independent and is too narrow, since they share most of what they train on. Nadeau and Bengio 2003,
     "Inference for the generalization error", Machine Learning 52, section 3. The ends are cut to 0 and 1.
     """
+    low, high = difference_over_folds(shares, test_to_training, confidence)
+    return Interval(max(0.0, low), min(1.0, high))
+
+
+def difference_over_folds(differences: Sequence[float], test_to_training: float, confidence: float) -> Interval:
+    """Return the interval of the mean of one difference a fold, such as that of two accuracies, as `mean_over_folds`.
+
+    Both were tested on the same folds: what makes one fold harder than another cancels out.
+    """
     from scipy.stats import t
 
-    mean, count = statistics.fmean(shares), len(shares)
-    deviation = math.sqrt((1 / count + test_to_training) * statistics.variance(shares))
+    mean, count = statistics.fmean(differences), len(differences)
+    deviation = math.sqrt((1 / count + test_to_training) * statistics.variance(differences))
     half = float(t.ppf((1 + confidence) / 2, count - 1)) * deviation
-    return Interval(max(0.0, mean - half), min(1.0, mean + half))
+    return Interval(mean - half, mean + half)
 
 
 def overlap(one: Interval, other: Interval) -> bool:

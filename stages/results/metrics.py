@@ -74,24 +74,29 @@ def per_class(actual: Classes, predicted: Classes, classes: tuple[str, ...]) -> 
     return {name: dict(zip(names, row, strict=True)) for name, *row in zip(classes, *columns, strict=True)}
 
 
+def bin_of(confidence: NDArray[np.float64], bins: int) -> Classes:
+    """Return the position of each confidence's bin: bin m of M equally wide ones holds those in ((m - 1)/M, m/M]."""
+    edges = np.arange(bins + 1) / bins
+    return np.asarray(np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1))
+
+
 def calibration(actual: Classes, predicted: Classes, probabilities: Probabilities, bins: int) -> pd.DataFrame:
     """Return, for each of `bins` equally wide bins of confidence, what was claimed and what was right.
 
-    The confidence of a prediction is its largest probability; bin m of M holds those in
-    ((m - 1)/M, m/M]. Columns: low, high, pictures, confidence and accuracy (means; NaN in an empty bin).
+    The confidence of a prediction is its largest probability; `bin_of` has the bins. Columns: low, high, pictures,
+    confidence and accuracy (means; NaN in an empty bin).
     """
-    confidence = probabilities.max(axis=1)
-    edges = np.arange(bins + 1) / bins
-    bin_of = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    pictures = np.bincount(bin_of, minlength=bins)
+    confidence, edges = probabilities.max(axis=1), np.arange(bins + 1) / bins
+    bins_of = bin_of(confidence, bins)
+    pictures = np.bincount(bins_of, minlength=bins)
     filled = np.where(pictures > 0, pictures, np.nan)
     return pd.DataFrame(
         {
             "low": edges[:-1],
             "high": edges[1:],
             "pictures": pictures,
-            "confidence": np.bincount(bin_of, weights=confidence, minlength=bins) / filled,
-            "accuracy": np.bincount(bin_of, weights=actual == predicted, minlength=bins) / filled,
+            "confidence": np.bincount(bins_of, weights=confidence, minlength=bins) / filled,
+            "accuracy": np.bincount(bins_of, weights=actual == predicted, minlength=bins) / filled,
         }
     )
 

@@ -33,10 +33,34 @@ def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predi
     return _scorable(table, table["split"] == split, split, classes)
 
 
+def tested(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Return file, label, predicted and confidence of each test picture; raise DataError as `of_split` does."""
+    rows = table.loc[table["split"] == "test", ["file", "label", "predicted"]].reset_index(drop=True)
+    return rows.assign(confidence=of_split(table, "test", classes).probabilities.max(axis=1))
+
+
 def of_folds(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
     """Return the rows of each fold, from 0 on, none for an empty table; raise DataError as `of_split` does."""
     count = 0 if table.empty else int(table["fold"].max()) + 1
     return [_scorable(table, table["fold"] == fold, f"fold {fold}", classes) for fold in range(count)]
+
+
+def of_repeats(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
+    """Return the test pictures' rows of each repeat, in order; raise DataError as `of_split` does."""
+    test = table["split"] == "test"
+    return [
+        _scorable(table, test & (table["repeat"] == repeat), f"repeat {repeat}", classes)
+        for repeat in sorted(table["repeat"].unique())
+    ]
+
+
+def of_shares(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[tuple[float, int], Predictions]:
+    """Return the rows of each share of the training pictures, by share and number, the smallest first."""
+    found = sorted(set(zip(table["share"], table["training_pictures"], strict=True)))
+    return {
+        (float(share), int(pictures)): _scorable(table, table["share"] == share, f"share {share}", classes)
+        for share, pictures in found
+    }
 
 
 def _scorable(table: pd.DataFrame, wanted: pd.Series, name: str, classes: tuple[str, ...]) -> Predictions:

@@ -1,8 +1,16 @@
 """Intervals agree with published ones and say what a test set can tell apart."""
 
 import pytest
+from scipy.stats import binomtest
 
-from stages.results.intervals import Interval, mean_over_folds, overlap, proportion
+from stages.results.intervals import (
+    Interval,
+    difference_over_folds,
+    mean_over_folds,
+    never_seen,
+    overlap,
+    proportion,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +34,17 @@ def test_more_confidence_is_a_wider_interval() -> None:
     assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
 
 
+def test_what_was_never_seen_agrees_with_hanley_and_lippman_hand_1983() -> None:
+    """None of 167 patients reacted badly: at most 1.8 %, by the rule of three, 3 / 167."""
+    assert never_seen(167, 0.95) == pytest.approx(0.018, abs=5e-4) == pytest.approx(3 / 167, abs=5e-4)
+
+
+@pytest.mark.parametrize(("trials", "confidence"), [(1, 0.95), (14, 0.95), (100, 0.8)])
+def test_what_was_never_seen_is_the_exact_upper_end(trials: int, confidence: float) -> None:
+    exact = binomtest(0, trials, alternative="less").proportion_ci(confidence, method="exact")
+    assert never_seen(trials, confidence) == pytest.approx(exact.high)
+
+
 def test_the_interval_over_folds_agrees_with_an_example_worked_by_hand() -> None:
     # Mean 0.80, deviations -2, 0, 0, +1, +1 points: s² = 6e-4 / 4 = 1.5e-4. Five folds that test a third of what
     # they train on: (1/5 + 1/3) 1.5e-4 = 8e-5, root 0.0089443. t(0.975; 4) = 2.776445 (any table of Student's t).
@@ -45,6 +64,13 @@ def test_the_interval_over_folds_is_wider_than_that_of_independent_numbers() -> 
 def test_equal_folds_have_no_width_and_no_end_lies_beyond_a_share() -> None:
     assert mean_over_folds([0.75, 0.75, 0.75], 1.0, 0.95) == Interval(0.75, 0.75)
     assert mean_over_folds([0.0, 0.5, 1.0], 1.0, 0.95) == Interval(0.0, 1.0)
+
+
+def test_a_difference_over_folds_has_the_same_interval_and_may_be_negative() -> None:
+    shares = [0.78, 0.80, 0.80, 0.81, 0.81]
+    found = difference_over_folds([share - 0.8 for share in shares], 1 / 3, 0.95)
+    assert found == pytest.approx([end - 0.8 for end in mean_over_folds(shares, 1 / 3, 0.95)])
+    assert found.low < 0 < found.high
 
 
 @pytest.mark.parametrize(
