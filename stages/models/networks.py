@@ -18,7 +18,7 @@ _MEAN_AND_DEVIATION = {
     "caffe": ([103.939, 116.779, 123.68], [1.0] * 3),
     "torch": ([0.485 * 255, 0.456 * 255, 0.406 * 255], [0.229 * 255, 0.224 * 255, 0.225 * 255]),
 }
-_NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
+NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 
 
 def build(backbone: Backbone, weights: str | None) -> keras.Model:
@@ -123,15 +123,15 @@ def cut(backbone: keras.Model, blocks: int | str, name: str) -> keras.KerasTenso
 def _block_bottoms(backbone: keras.Model) -> Iterator[keras.KerasTensor]:
     """Yield the tensor that enters each block, from the top of the network to its input."""
     weighted = False
-    for layer, narrow in reversed(list(_layers_in_order(backbone))):
+    for layer, narrow in reversed(list(layers_in_order(backbone))):
         if narrow and weighted:
             yield layer.output
             weighted = False
-        trained = bool(getattr(layer, "trainable_variables", ())) and not isinstance(layer, _NORMALISING)
+        trained = bool(getattr(layer, "trainable_variables", ())) and not isinstance(layer, NORMALISING)
         weighted = weighted or trained
 
 
-def _layers_in_order(backbone: keras.Model) -> Iterator[tuple[Any, bool]]:
+def layers_in_order(backbone: keras.Model) -> Iterator[tuple[Any, bool]]:
     """Yield each operation in order of execution, and whether all that follows needs its output alone."""
     uses: dict[str, set[str]] = {}
     order = [(config["name"], _sources(config["inbound_nodes"])) for config in backbone.get_config()["layers"]]

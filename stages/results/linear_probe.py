@@ -45,23 +45,27 @@ def reduction(
     matrix of normal numbers drawn from `seed`, which keeps the angles between pictures (Johnson and Lindenstrauss
     1984). No label is looked at, so held-out pictures may take part.
     """
+    mean, scale = standardisation(batches)
+    projection = _projection(len(mean), seed)
+
+    def reduce(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        standard: NDArray[np.float32] = ((batch - mean) * scale).astype(np.float32)
+        return standard if projection is None else standard @ projection
+
+    return reduce
+
+
+def standardisation(batches: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and factor of each feature, both (width,), that bring it to mean 0, and rows to a norm of about 1."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler()
     for batch in batches:
         scaler.partial_fit(batch.astype(np.float64))
     variance = scaler.var_
-    width = len(variance)
     # Features of random networks lie around 1e-10: nothing here compares them with a fixed number.
     least = _LEAST_SHARE_OF_VARIANCE * float(variance.mean()) or 1.0
-    scale = 1 / np.sqrt(np.maximum(variance, least) * width)
-    projection = _projection(width, seed)
-
-    def reduce(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        standard: NDArray[np.float32] = ((batch - scaler.mean_) * scale).astype(np.float32)
-        return standard if projection is None else standard @ projection
-
-    return reduce
+    return scaler.mean_, 1 / np.sqrt(np.maximum(variance, least) * len(variance))
 
 
 def _projection(width: int, seed: int) -> NDArray[np.float32] | None:
@@ -88,7 +92,7 @@ def out_of_fold(
     """
     found = np.full((len(labels), int(labels.max()) + 1), np.nan)
     for others, held_out in _folds(labels, groups, folds, seed):
-        training = _drawn(others, labels, seed)
+        training = drawn(others, labels, _MOST_FITTED, seed)
         known = np.unique(labels[training])
         predicted = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or not len(predicted):  # noqa: PLR2004 (one class cannot be told from another)
@@ -101,14 +105,14 @@ def out_of_fold(
     return found
 
 
-def _drawn(training: Positions, labels: Positions, seed: int) -> Positions:
-    """Return at most `_MOST_FITTED` of the positions `training`, of each class the same share, but one at least."""
-    if len(training) <= _MOST_FITTED:
-        return training
-    shuffled = np.random.default_rng(seed).permutation(training)
+def drawn(positions: Positions, labels: Positions, most: int, seed: int) -> Positions:
+    """Return at most `most` of `positions`, of each class the same share, but one at least."""
+    if len(positions) <= most:
+        return positions
+    shuffled = np.random.default_rng(seed).permutation(positions)
     table = pd.Series(labels[shuffled])
     rank = table.groupby(table).cumcount() / table.groupby(table).transform("size")
-    return np.sort(shuffled[np.argsort(rank.to_numpy(), kind="stable")[:_MOST_FITTED]])
+    return np.sort(shuffled[np.argsort(rank.to_numpy(), kind="stable")[:most]])
 
 
 def _fit(features: NDArray[np.float32], labels: Positions) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
