@@ -7,6 +7,11 @@ export PATH := $(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
+# The tests of the pages in a browser run where there is one, and axe-core for those of accessibility: .ci/run gets both.
+BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
+AXE := $(wildcard .cache/npm/node_modules/axe-core/axe.min.js)
+LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
+
 .PHONY: help repro test bench lint figures clean
 .DEFAULT_GOAL := help
 
@@ -19,7 +24,10 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 	@echo "The report: data/report/comparison.html"
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests with coverage
-	pytest --cov --cov-report=term
+ifdef LEFT_OUT
+	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
+endif
+	pytest --cov --cov-report=term $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
 
 bench: .venv/.synced  ## measure beside the plain Keras script, and how the stages grow (two hours, 10 GB of disk)
 	python benchmarks/pipeline.py

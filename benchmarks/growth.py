@@ -16,8 +16,12 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -35,13 +39,13 @@ PARAMS = {
 # In the order of the graph; those of a backbone take its name.
 STAGES = (
     "ingest", "split", "preprocess",
-    "weights", "features", "probe", "audit", "finetune", "evaluate", "benchmark", "compare",
+    "weights", "features", "probe", "audit", "finetune", "evaluate", "explain", "benchmark", "compare",
 )  # fmt: skip
-OF_A_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "benchmark")
+OF_A_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "explain", "benchmark")
 
 
-def draw(number: int, folder: Path, side: int) -> None:
-    """Write one JPEG with the spectrum of photographs; like no other of another number."""
+def photograph(number: int, side: int) -> "Image.Image":
+    """Return a picture with the spectrum of photographs; like no other of another number."""
     import numpy as np
     from PIL import Image
 
@@ -50,8 +54,12 @@ def draw(number: int, folder: Path, side: int) -> None:
     for octave in range(2, 6):
         noise = Image.fromarray(random.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8))
         picture += (np.asarray(noise.resize((side, side)), dtype=float) - 128) * 2 / 2**octave
-    place = folder / f"class_{number % CLASSES}" / f"{number:06}.jpg"
-    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(place, quality=85)
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+def draw(number: int, folder: Path, side: int) -> None:
+    """Write one photograph as a JPEG into the folder of its class."""
+    photograph(number, side).save(folder / f"class_{number % CLASSES}" / f"{number:06}.jpg", quality=85)
 
 
 def lay_out(folder: Path, count: int, side: int) -> None:
@@ -66,17 +74,21 @@ def lay_out(folder: Path, count: int, side: int) -> None:
 
 def run(stage: str, folder: Path, *, one_core: bool = False) -> tuple[float, float]:
     """Run a stage in `folder`, on all cores or on one; return its seconds and its peak memory in MB."""
+    chosen = ["taskset", "--cpu-list", "0"] if one_core else []
+    backbone = [BACKBONE] if stage in OF_A_BACKBONE else []
+    return measure([*chosen, sys.executable, "-m", f"stages.{stage}", *backbone], folder)
+
+
+def measure(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command in `folder`; return its seconds and its peak memory in MB."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     begin = time.perf_counter()
     with (folder / "log").open("wb") as log:
-        chosen = ["taskset", "--cpu-list", "0"] if one_core else []
-        backbone = [BACKBONE] if stage in OF_A_BACKBONE else []
-        command = [*chosen, sys.executable, "-m", f"stages.{stage}", *backbone]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - begin
     if status:
-        sys.exit(f"{stage} failed: {(folder / 'log').read_text(encoding='utf-8')}")
+        sys.exit(f"{' '.join(command)} failed: {(folder / 'log').read_text(encoding='utf-8')}")
     return seconds, usage.ru_maxrss * 1024 / 1e6
 
 

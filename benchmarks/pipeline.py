@@ -28,9 +28,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from stages.benchmark import processor  # noqa: E402
 from stages.files import read_csv, read_json  # noqa: E402
 from stages.models.engine import faster_in_bfloat16  # noqa: E402
+from stages.models.machine import processor  # noqa: E402
 from stages.params import merge, read  # noqa: E402
 
 SIDE, VIEWS, EPOCHS = 224, 4, 15
@@ -53,6 +53,8 @@ class Project:
             data={"source": "figures"},
             preprocess={"sizes": [SIDE], "views": VIEWS},
             features={"precision": precision},
+            # The script trains once.
+            finetune={"repeats": 1, "training_shares": []},
             backbones={},
         )
 

@@ -23,7 +23,9 @@ from stages.models.recipe import Recipe
 from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
 from stages.results.audit import AuditParams
+from stages.results.examples import ExplainParams
 from stages.results.gate import GateParams
+from stages.results.settings import ReportParams
 from stages.split import SplitParams
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -35,7 +37,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "finetune": Recipe,
     "audit": AuditParams,
     "evaluate": EvaluateParams,
+    "explain": ExplainParams,
     "benchmark": BenchmarkParams,
+    "report": ReportParams,
     "gate": GateParams,
 }
 TOP = ("seed", "threads", *SECTIONS, "backbones")

@@ -2,41 +2,58 @@
 
     python -m stages.compare
 
-Reads what evaluate, benchmark and finetune wrote for each backbone of params.yaml, and for no other,
-and writes data/metrics.json, data/plots and the report.
+Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
+other, and writes data/metrics.json, data/plots and the report. All of params.yaml but section `gate`
+makes it run again, since the report names what differs from the shipped parameters.
 """
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages import files, params
 from stages.errors import DataError, run
+from stages.results.settings import ReportParams
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from stages.results.provenance import Provenance
     from stages.results.runs import Run
+    from stages.results.verdict import Evidence
 
 EVALUATIONS = Path("data/evaluations")
+EXPLANATIONS = Path("data/explanations")
 BENCHMARKS = Path("data/benchmarks")
 MODELS = Path("data/models")
+TIMINGS = Path("data/timings")
+RAW = Path("data/raw")
+MANIFEST = Path("data/manifest.csv")
 SPLITS = Path("data/splits.csv")
 AUDIT = Path("data/audit.json")
 METRICS = Path("data/metrics.json")
 PLOTS = Path("data/plots")
 REPORT = Path("data/report")
 
+_CALIBRATIONS = ("calibration", "calibration_scaled")
+# What is read of each backbone, in the folder of its own, and by which stage it is written.
+_OF_BACKBONE = {
+    EVALUATIONS: ("evaluate", ("metrics.json", "confusion.csv", *(f"{name}.csv" for name in _CALIBRATIONS))),
+    MODELS: ("finetune", ("history.csv", "predictions.csv", "provenance.json")),
+    EXPLANATIONS: ("explain", ("examples.csv", "embedding.csv")),
+}
+
 _log = logging.getLogger(__name__)
 
 
 def require(backbones: list[str]) -> None:
     """Raise DataError that names every missing artefact and the command that makes them."""
-    needed = {AUDIT: "audit", SPLITS: "split"}
+    needed = {AUDIT: "audit", SPLITS: "split", MANIFEST: "ingest", RAW: "ingest"}
     for backbone in backbones:
-        for name in ("metrics.json", "confusion.csv"):
-            needed[EVALUATIONS / backbone / name] = f"evaluate@{backbone}"
+        for folder, (stage, names) in _OF_BACKBONE.items():
+            needed |= {folder / backbone / name: f"{stage}@{backbone}" for name in names}
         needed[BENCHMARKS / f"{backbone}.json"] = f"benchmark@{backbone}"
-        for name in ("history.csv", "provenance.json"):
-            needed[MODELS / backbone / name] = f"finetune@{backbone}"
+        needed[TIMINGS / f"{backbone}.json"] = f"finetune@{backbone}"
     missing = [path for path in needed if not path.exists()]
     if missing:
         stages = dict.fromkeys(needed[path] for path in missing)
@@ -51,18 +68,72 @@ def read_run(backbone: str) -> "Run":
     """Return all that the other stages wrote about one backbone."""
     import pandas as pd
 
+    from stages.results.predictions import tested
     from stages.results.runs import Run
 
-    # A loss that is not finite is written as an empty cell.
-    history = files.read_csv(MODELS / backbone / "history.csv", text=("phase",))
+    model, evaluation = MODELS / backbone, EVALUATIONS / backbone
+    # A loss that is not finite is written as an empty cell, and so is a mean of no pictures.
+    history = files.read_csv(model / "history.csv", text=("phase",))
     numbers = history.columns.drop("phase")
+    bins = [files.read_csv(evaluation / f"{name}.csv").apply(pd.to_numeric) for name in _CALIBRATIONS]
+    provenance = files.read_json(model / "provenance.json")
+    predictions = files.read_csv(model / "predictions.csv", text=("split", "file", "label", "predicted"))
     return Run(
         backbone=backbone,
-        metrics=files.read_json(EVALUATIONS / backbone / "metrics.json"),
-        confusion=files.read_csv(EVALUATIONS / backbone / "confusion.csv", text=("actual", "predicted")),
+        metrics=files.read_json(evaluation / "metrics.json"),
+        confusion=files.read_csv(evaluation / "confusion.csv", text=("actual", "predicted")),
+        calibration=bins[0],
+        calibration_scaled=bins[1],
         benchmark=files.read_json(BENCHMARKS / f"{backbone}.json"),
         history=history.assign(**{name: pd.to_numeric(history[name]) for name in numbers}),
-        provenance=files.read_json(MODELS / backbone / "provenance.json"),
+        provenance=provenance,
+        timings=files.read_json(TIMINGS / f"{backbone}.json"),
+        tested=tested(predictions, tuple(provenance["classes"])),
+    )
+
+
+def read_provenance(audit: dict[str, Any]) -> "Provenance":
+    """Return where the numbers come from."""
+    from stages.results import provenance
+
+    return provenance.provenance(
+        files.read_csv_chunks(MANIFEST, ("label", "sha256")),
+        files.read_csv_chunks(SPLITS, ("file", "split")),
+        audit,
+        params.read(),
+        params.read(provenance.DEFAULTS),
+    )
+
+
+def read_paths(names: set[str]) -> dict[str, str]:
+    """Return where the pictures of these `names` in data/raw lie in the source."""
+    chunks = files.read_csv_chunks(MANIFEST, ("file", "path"))
+    rows = (row for chunk in chunks for row in zip(chunk["file"], chunk["path"], strict=True))
+    return {file: path for file, path in rows if file in names}
+
+
+def compare_pairs(found: "list[Run]") -> "pd.DataFrame":
+    """Return all pairs of backbones compared on the same test pictures."""
+    from stages.results import pairwise
+
+    confidence, resamples = (params.lookup(params.read(), f"evaluate.{key}") for key in ("confidence", "resamples"))
+    tables = {run.backbone: run.tested.assign(split="test") for run in found}
+    return pairwise.all_pairs(tables, confidence, resamples, params.seed())
+
+
+def draw_evidence(
+    found: "list[Run]", pairs: "pd.DataFrame", audit: dict[str, Any], settings: ReportParams
+) -> "Evidence":
+    """Return what the verdict is drawn from."""
+    from stages.results import duels, verdict
+
+    return verdict.Evidence(
+        found,
+        params.declared_backbones(),
+        duels.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
+        audit,
+        params.lookup(params.read(), "split.use_folders"),
+        settings.prefer,
     )
 
 
@@ -79,21 +150,36 @@ def _write_folds(found: "list[Run]") -> None:
 
 def main() -> None:
     """Compare all declared backbones."""
-    from stages.results import report, runs
+    from stages.results import brief, explanations, languages, report, runs, transfer
 
-    backbones = params.declared_backbones()
+    backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
+    language = languages.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)
-    summary = runs.summary(found)
-    splits = files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split"))
-    audit = files.read_json(AUDIT)
-    page, markdown = report.page(found, splits, audit), report.markdown(found, audit)
+    summary, audit, pairs = runs.summary(found), files.read_json(AUDIT), compare_pairs(found)
+    evidence = draw_evidence(found, pairs, audit, settings)
+    material = report.Material(
+        evidence,
+        transfer.transfer(runs.ranked(found), evidence.duels, language),
+        read_provenance(audit),
+        {backbone: explanations.read(EXPLANATIONS / backbone) for backbone in backbones},
+        RAW,
+        read_paths(set(found[0].tested["file"])),
+        files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split")),
+        settings.examples,
+    )
+    page = report.page(material, language)
+    markdown = brief.markdown(evidence, material.transfer, material.provenance, language)
 
     files.write_json(METRICS, summary)
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))
     files.write_csv(PLOTS / "confusion.csv", runs.confusion(found))
     files.write_csv(PLOTS / "accuracy.csv", runs.accuracies(found))
+    files.write_csv(PLOTS / "training_shares.csv", runs.training_shares(found))
+    files.write_csv(PLOTS / "recall.csv", runs.recalls(found))
+    files.write_csv(PLOTS / "calibration.csv", runs.calibrations(found))
+    files.write_csv(PLOTS / "pairs.csv", pairs)
     _write_folds(found)
     files.write_text(REPORT / "comparison.html", page)
     files.write_text(REPORT / "comparison.md", markdown)

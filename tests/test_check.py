@@ -88,8 +88,17 @@ ONE_FAULT = [
     ({"finetune.unfreeze.blocks": -1}, "finetune.unfreeze.blocks = -1; expected 0, 1, 2, ... or all; correct it"),
     ({"finetune.epochs": 0}, "finetune.unfreeze.blocks = 0; expected more than 0 while epochs is 0, or nothing is tr"),
     ({"finetune.unfreeze.blocks": 2, "finetune.epochs": 0, "finetune.unfreeze.epochs": 0}, "unfreeze.epochs = 0; ex"),
+    ({"finetune.repeats": 0}, "finetune.repeats = 0; expected at least 1; correct it"),
+    ({"finetune.training_shares": [0.5, 0.1]}, "training_shares = [0.5, 0.1]; expected shares rising between 0 and 1"),
+    ({"finetune.training_shares": [0.5, 1.0]}, "training_shares = [0.5, 1.0]; expected shares rising between 0 and 1"),
+    ({"finetune.training_shares": 0.5}, "finetune.training_shares = 0.5; expected a list; correct it"),
+    ({"evaluate.resamples": 50}, "evaluate.resamples = 50; expected at least 100; correct it"),
     ({"evaluate.confidence": 95}, "evaluate.confidence = 95; expected less than 1; correct it"),
     ({"benchmark.repeats": None}, "benchmark.repeats = null; expected a whole number; correct it"),
+    (
+        {"benchmark.batch_sizes": [16, 4]},
+        "benchmark.batch_sizes = [16, 4]; expected each number once, the smallest first",
+    ),
     ({"finetuned": {}}, "unknown section 'finetuned'; expected one of seed, threads, data, "),
     ({"bakcbones": {}}, "did you mean 'backbones'?"),
     ({"zzz": 1}, "backbones; remove it"),
@@ -107,6 +116,10 @@ def test_a_fault_is_reported_once_whatever_refers_to_it(changes: dict[str, Any],
     (found,) = messages(changes)
     assert message in found
     assert "\n" not in found
+
+
+def test_a_line_may_train_less_often_than_the_others() -> None:
+    assert of_line({"repeats": 1, "training_shares": []}) == []
 
 
 def test_keys_that_are_not_text_are_named() -> None:

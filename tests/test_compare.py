@@ -1,6 +1,8 @@
 """Stage compare reads what is declared and no more, and writes numbers, plots and pages from it."""
 
+import base64
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +12,18 @@ import pytest
 
 from stages import compare, evaluate, files, params
 from stages.errors import DataError, ParameterError
+from stages.results.provenance import digest
 from tests.results import artefacts
 
 OUTPUTS = [
     "data/metrics.json",
     "data/plots/accuracy.csv",
+    "data/plots/calibration.csv",
     "data/plots/confusion.csv",
     "data/plots/learning_curves.csv",
+    "data/plots/pairs.csv",
+    "data/plots/recall.csv",
+    "data/plots/training_shares.csv",
     "data/report/comparison.html",
     "data/report/comparison.md",
 ]
@@ -68,9 +75,40 @@ def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(project: Path) 
 
 def test_plots_hold_every_backbone_in_the_order_of_the_parameters(project: Path) -> None:
     compare.main()
-    for name in ("accuracy", "confusion", "learning_curves"):
+    for name in ("accuracy", "calibration", "confusion", "learning_curves", "recall", "training_shares"):
         table = pd.read_csv(project / f"data/plots/{name}.csv")
         assert table["backbone"].unique().tolist() == ["vgg16", "resnet50", "scratch"]
+
+
+def test_all_pairs_are_compared_on_the_test_pictures(project: Path) -> None:
+    compare.main()
+    table = pd.read_csv(project / "data/plots/pairs.csv")
+    assert table[["first", "second"]].to_numpy().tolist() == [
+        ["vgg16", "resnet50"],
+        ["vgg16", "scratch"],
+        ["resnet50", "scratch"],
+    ]
+    metrics = files.read_json(project / "data/metrics.json")
+    lead = metrics["vgg16"]["accuracy"] - metrics["scratch"]["accuracy"]
+    assert table["difference"][1] == pytest.approx(lead, abs=1e-8)
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(project: Path) -> None:
+    compare.main()
+    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+    assert "**These numbers must not be used to choose: 2 of 3 backbones carry random weights.**" in text
+    manifest = pd.read_csv(project / "data/manifest.csv")
+    assert digest([manifest], "label", "sha256") in text
+    assert "- Left out of the shipped parameters: `data`, " in text
+
+
+def test_the_report_is_in_the_language_that_the_parameters_ask_for(project: Path) -> None:
+    artefacts.write_params(project, ["vgg16", "resnet50", "scratch"], "es")
+    params.read.cache_clear()
+    compare.main()
+    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+    assert "**Estos números no deben usarse para elegir: 2 de 3 redes llevan pesos aleatorios.**" in text
 
 
 def fold(root: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
@@ -97,9 +135,9 @@ def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(
         assert len(accuracies) == 5
         assert metrics[name]["folds_accuracy_mean"] == pytest.approx(accuracies.mean())
         assert metrics[name]["folds_accuracy_sd"] == pytest.approx(accuracies.std())
-    assert b"Over 5 folds" in contents(project)[4]
-    assert b"Over 5 folds" in contents(project)[5]
-    assert contents(project)[1:4] == without[1:4]
+    assert b"Over 5 folds" in contents(project)[-2]
+    assert b"Over 5 folds" in contents(project)[-1]
+    assert contents(project)[1:-2] == without[1:-2]
     fold(project, monkeypatch, 0)
     compare.main()
     assert contents(project) == without
@@ -109,7 +147,8 @@ def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(
 def test_a_backbone_that_is_no_longer_declared_disappears_everywhere(project: Path) -> None:
     declare(project, ["vgg16", "scratch"])
     compare.main()
-    assert all(b"resnet50" not in content for content in contents(project))
+    # But where the report says what differs from the shipped parameters.
+    assert all(b"resnet50" not in content.partition(b"Where the numbers come from")[0] for content in contents(project))
 
 
 def test_timings_enter_no_metric_and_no_plot(project: Path) -> None:
@@ -118,8 +157,26 @@ def test_timings_enter_no_metric_and_no_plot(project: Path) -> None:
     for name in ("vgg16", "resnet50", "scratch"):
         files.write_json(project / f"data/benchmarks/{name}.json", artefacts.benchmark(77.7, 1000))
     compare.main()
-    assert contents(project)[:4] == first[:4]
-    assert b"77.7" in contents(project)[4]
+    assert contents(project)[:-2] == first[:-2]
+    assert b"77.7" in contents(project)[-2]
+
+
+def test_what_explain_and_ingest_made_stands_in_the_page(project: Path) -> None:
+    compare.main()
+    page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
+    overlay = (project / "data/explanations/vgg16/map_0.webp").read_bytes()
+    assert base64.b64encode(overlay).decode() in page
+    assert re.search(r'<span class="path" title="pictures/(\w+)/\d{4}.png">', page)
+
+
+def test_without_shares_of_the_training_pictures_their_table_is_empty(project: Path) -> None:
+    for name in ("vgg16", "resnet50", "scratch"):
+        path = project / f"data/evaluations/{name}/metrics.json"
+        files.write_json(path, files.read_json(path) | {"shares": []})
+    compare.main()
+    assert (project / "data/plots/training_shares.csv").read_text().splitlines() == [
+        "backbone,share,training_pictures,accuracy,low,high"
+    ]
 
 
 def test_a_loss_that_left_the_numbers_is_an_empty_cell(project: Path) -> None:

@@ -19,13 +19,14 @@ from stages.check import SECTIONS, TOP
 from stages.models.backbones import resolve
 from stages.models.recipe import Recipe
 from stages.params import read
+from stages.results.provenance import BESIDE, DEFAULTS
 from tests.closure import ROOT, closure
 
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 # A stage's own entry: for those that run once for each backbone, what stands under `do`.
 STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entry in GRAPH["stages"].items()}
 PARAMS = read(ROOT / "params.yaml")
-PER_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "benchmark")
+PER_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "explain", "benchmark")
 ARTEFACTS = {
     "check": ["data/checked.txt"],
     "ingest": ["data/raw", "data/quarantine", "data/manifest.csv", "data/rejects.csv"],
@@ -35,11 +36,14 @@ ARTEFACTS = {
     "features": ["data/features/${key}"],
     "probe": ["data/probes/${key}"],
     "audit": ["data/audit.json", "data/suspects.csv", "data/report/audit.html"],
-    "finetune": ["data/models/${key}"],
+    "finetune": ["data/models/${key}", "data/timings/${key}.json"],
     "evaluate": ["data/evaluations/${key}"],
+    "explain": ["data/explanations/${key}"],
     "benchmark": ["data/benchmarks/${key}.json"],
     "compare": ["data/metrics.json", "data/plots", "data/report/comparison.html", "data/report/comparison.md"],
 }
+# What lies beside the code: templates, catalogues of languages, the shipped parameters.
+TEXTS = {str(path.relative_to(ROOT)) for kind in ("j2", "po", "yaml") for path in (ROOT / "stages").rglob(f"*.{kind}")}
 each_stage = pytest.mark.parametrize("stage", STAGES)
 
 
@@ -145,26 +149,25 @@ def test_a_stage_lists_the_code_that_it_runs_and_no_other(stage: str) -> None:
 
 
 @each_stage
-def test_a_stage_lists_the_templates_that_it_fills(stage: str) -> None:
-    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.j2")}
+def test_a_stage_lists_the_templates_and_other_texts_that_it_reads(stage: str) -> None:
     used: set[str] = set()
     # Code names templates, and these name others that they extend or import.
     waiting = closure(module(stage))
     while waiting:
         text = "".join((ROOT / file).read_text(encoding="utf-8") for file in waiting)
-        waiting = {path for path in templates - used if f'"{Path(path).name}"' in text}
+        waiting = {path for path in TEXTS - used if f'"{Path(path).name}"' in text}
         used |= waiting
-    assert {path for path in paths(STAGES[stage]["deps"]) if path.endswith(".j2")} == used
+    assert {path for path in paths(STAGES[stage]["deps"]) if path in TEXTS} == used
 
 
-def test_no_template_is_left_unused() -> None:
-    listed = {path for entry in STAGES.values() for path in paths(entry["deps"]) if path.endswith(".j2")}
-    assert listed == {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.j2")}
+def test_no_template_or_other_text_is_left_unused() -> None:
+    listed = {path for entry in STAGES.values() for path in paths(entry["deps"])}
+    assert listed >= TEXTS
 
 
 def test_rooms_hold_nothing_but_code_and_templates() -> None:
     kinds = {path.suffix for path in (ROOT / "stages").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert kinds == {".py", ".j2"}
+    assert kinds == {".py", ".j2", ".po", ".yaml"}
 
 
 def test_no_module_is_left_unused() -> None:
@@ -235,7 +238,7 @@ def covers(listed: str, key: str) -> bool:
     return key == listed or key.startswith(f"{listed}.")
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "check"])
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("check", "compare")])
 def test_a_stage_lists_the_parameters_that_it_reads_and_no_other(stage: str) -> None:
     listed, keys = set(STAGES[stage]["params"]), needed(stage)
     if "finetune" in keys and "finetune" not in listed:
@@ -254,6 +257,10 @@ def test_the_gate_and_its_parameters_rerun_nothing_but_the_check() -> None:
 
 def test_check_reads_all_of_params() -> None:
     assert STAGES["check"]["params"] == [{"params.yaml": None}]
+
+
+def test_compare_reads_all_that_results_depend_on_to_say_what_was_changed() -> None:
+    assert set(STAGES["compare"]["params"]) == set(TOP) - set(BESIDE)
 
 
 def test_head_and_optimiser_recompute_no_features() -> None:
@@ -305,6 +312,10 @@ def test_every_key_has_a_comment() -> None:
 
 
 # What the shipped files promise -------------------------------------------------------------------------
+
+
+def test_the_defaults_that_the_report_compares_with_are_the_shipped_parameters() -> None:
+    assert DEFAULTS.read_text(encoding="utf-8") == (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def test_the_nine_backbones_are_declared() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from stages.images.prepared import DROPPED, SPLITS
 from stages.results import audit_figures
@@ -82,8 +81,7 @@ def page(
         thresholds=params.outliers.model_dump(),
         thumbnails=data_uris(shown, "thumbnails"),
         side=SIDE,
-        sizes_figure=Markup(audit_figures.sizes(manifest)),  # noqa: S704 (escaped there)
-        shapes_figure=Markup(audit_figures.shapes(manifest)),  # noqa: S704
+        figures=[audit_figures.sizes(manifest), audit_figures.shapes(manifest)],
     )
 
 

@@ -1,109 +1,134 @@
-"""How the pages' figures are drawn: inline SVG, the same bytes for the same numbers, readable in light and dark.
+"""How the pages' figures are drawn: by Vega-Lite, once here and, where scripts run, again in the browser.
 
-Text and axes take the colour of the page (`currentColor`) and its font. Text stays text, which keeps
-the figures small and lets the browser show any script.
+A figure is written in Altair. Vega draws it here, so that a page shows it where no script may run and on paper; with
+`script` in the page the browser draws it anew, as wide as there is room, and it answers to the pointer. Text and axes
+take the colour of the page (`currentColor`), marks those that its style sheet names: one drawing for light and dark.
+The same numbers give the same bytes: here text is measured in a font that the library brings along.
 """
 
-import io
+import math
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
-from xml.etree import ElementTree as ET
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from stages.errors import one_line
+from markupsafe import Markup
+
+from stages.results.language import ENGLISH, Language
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import altair as alt
 
-# Stands for `currentColor`, which Matplotlib does not know.
-INK = "#010203"
-BLUE, ORANGE, PURPLE = "#2f7fc1", "#d9822b", "#9a8fb8"
-_SVG = "{http://www.w3.org/2000/svg}"
-_LONGEST_NAME = 24
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Draw with Matplotlib's own defaults, whatever the user's are, and ours over them."""
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(
-            {
-                "svg.fonttype": "none",
-                "font.family": "DejaVu Sans",
-                "font.size": 9,
-                "text.color": INK,
-                "axes.labelcolor": INK,
-                "axes.edgecolor": INK,
-                "axes.linewidth": 0.6,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.axisbelow": True,
-                "xtick.color": INK,
-                "ytick.color": INK,
-                "grid.color": INK,
-                "grid.alpha": 0.13,
-                "grid.linewidth": 0.7,
-                "lines.linewidth": 1.5,
-                "text.parse_math": False,
-                "axes.formatter.use_mathtext": False,
-                "axes.unicode_minus": False,
-            }
-        )
-        yield
+# Custom properties of page.html.j2.
+RIGHT, WRONG, OTHER, TRAINING, PAGE = (f"var(--{name})" for name in ("right", "wrong", "other", "training", "page"))
+INK = "currentColor"
+DOTTED = [2, 3]
+# Names of rows longer than this end in an ellipsis, pixels; the tables hold them in full.
+_LONGEST_LABEL = 150
+_FONT = "Liberation Sans"
+_AS_WIDE = {"type": "fit-x", "contains": "padding"}
 
 
-def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> "Figure":
-    """Return an empty figure; `width` and `height` in inches of 72 points."""
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class Figure:
+    """One figure: its name in the page, what it shows for those who cannot see it, and how to draw it.
 
-    return Figure(figsize=(width, height), layout=layout)
+    `specification` is Vega-Lite's, without width and `config`; `drawing` is an `<svg>` element.
+    """
 
-
-def percent(axis: Any) -> None:
-    """Label an axis of shares in percent."""
-    from matplotlib.ticker import PercentFormatter
-
-    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-
-
-def short(name: str) -> str:
-    """Return a name that leaves room for the figure; the tables hold it in full."""
-    name = one_line(name)
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+    name: str
+    label: str
+    specification: dict[str, Any]
+    drawing: Markup
 
 
-def svg(figure: "Figure", salt: str, label: str) -> str:
-    """Return the figure as an `<svg>` element for HTML, with `label` for those who cannot see it."""
-    import matplotlib as mpl
+def figure(
+    name: str, label: object, drawn: "alt.LayerChart | alt.Chart", width: int, language: Language = ENGLISH
+) -> Figure:
+    """Return a figure that is `width` pixels wide where no script runs."""
+    import vl_convert
 
-    mpl.rcParams["svg.hashsalt"] = salt
-    target = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with warnings.catch_warnings():
-        # The browser has fonts for scripts that Matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(target, format="svg", transparent=True, metadata=nothing)
-    return _inline(target.getvalue(), one_line(label))
+    specification = drawn.properties(description=str(label), width="container", autosize=_AS_WIDE).to_dict()
+    del specification["config"]
+    svg = vl_convert.vegalite_to_svg(specification | {"width": width, "config": config(language)})
+    return Figure(name, str(label), specification, _inline(name, svg))
 
 
-def _inline(document: str, label: str) -> str:
-    """Return Matplotlib's document without prologue, sizes and names that nothing refers to."""
-    ET.register_namespace("", _SVG.strip("{}"))
-    ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ET.fromstring(document)  # noqa: S314 (written by Matplotlib a line ago)
-    used = set(re.findall(r"#([\w-]+)", document))
-    for parent in list(root.iter()):
-        if parent.attrib.get("id") not in used:
-            parent.attrib.pop("id", None)
-        for child in [child for child in parent if child.tag in (f"{_SVG}metadata", f"{_SVG}style")]:
-            parent.remove(child)
-    width = float(root.attrib.pop("width").removesuffix("pt"))
-    root.attrib.pop("height")
-    root.attrib.update({"role": "img", "aria-label": label, "style": f"width: {width / 72 * 96:.0f}px"})
-    text = ET.tostring(root, encoding="unicode")
-    return re.sub(r"\n\s*", "\n", text).replace(INK, "currentColor")
+def chart(rows: list[dict[str, Any]]) -> "alt.Chart":
+    """Return a chart that holds `rows` as they are."""
+    import altair as alt
+
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def layered(*charts: "alt.Chart") -> "alt.LayerChart":
+    """Return one chart of several over one another."""
+    import altair as alt
+
+    return alt.LayerChart(layer=list(charts))
+
+
+def logarithmic_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times each power of ten around a range of positive numbers."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+
+
+@cache
+def script() -> str:
+    """Return the program that draws figures in a browser: Vega, Vega-Lite and their embedding."""
+    import vl_convert
+
+    # Its stub forgets that there is a default.
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    return bundle
+
+
+def config(language: Language) -> dict[str, Any]:
+    """Return what all figures have in common."""
+    text = {"labelColor": INK, "titleColor": INK, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
+    return {
+        "font": _FONT,
+        "background": "transparent",
+        "view": {"stroke": None},
+        "axis": text
+        | {
+            "labelLimit": _LONGEST_LABEL,
+            "gridColor": INK,
+            "gridOpacity": 0.13,
+            "domainColor": INK,
+            "domainOpacity": 0.4,
+            "tickColor": INK,
+            "tickOpacity": 0.4,
+            "titlePadding": 8,
+        },
+        "axisY": {"domain": False, "ticks": False, "labelPadding": 6},
+        "legend": text | {"orient": "top", "title": None, "labelLimit": _LONGEST_LABEL, "symbolType": "circle"},
+        "mark": {"color": INK},
+        "rule": {"color": INK},
+        "locale": {"number": _numbers(language)},
+    }
+
+
+def _numbers(language: Language) -> dict[str, Any]:
+    """Return how numbers are written, for Vega (https://d3js.org/d3-format#formatLocale)."""
+    return {
+        "decimal": language.decimal,
+        "thousands": language.thousands,
+        "grouping": [3],
+        "currency": ["", ""],
+        "percent": "\N{NO-BREAK SPACE}%",
+    }
+
+
+def _inline(name: str, svg: str) -> Markup:
+    """Return Vega's drawing for a page: as wide as there is room, its identifiers its own and in their order.
+
+    Vega counts them on from figure to figure.
+    """
+    scaled = re.sub(r'^(<svg [^>]*?) width="(\d+)" height="\d+"', r'\1 style="width: \2px"', svg, count=1)
+    known = dict.fromkeys(re.findall(r'id="((?:clip|gradient_)\d+)"', scaled))
+    own = {identifier: f"{name}-{number}" for number, identifier in enumerate(known)}
+    return Markup(  # noqa: S704 (Vega escapes what it draws)
+        re.sub(r'(?:(?<=id=")|(?<=\(#))((?:clip|gradient_)\d+)', lambda found: own[found[1]], scaled)
+    )

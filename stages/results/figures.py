@@ -1,143 +1,163 @@
-"""Figures of the comparison."""
+"""Figures of all backbones beside one another."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from stages.results.drawing import BLUE, INK, ORANGE, PURPLE, new_figure, percent, short, style, svg
+from stages.results.drawing import DOTTED, INK, PAGE, Figure, chart, figure, layered, logarithmic_ticks
 from stages.results.runs import Run
+from stages.results.scene import COUNT, Scene, across, choosable, chosen, colour, in_rows, told, up
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    import altair as alt
 
-_TRAINING, _VALIDATION, _CHOSEN = PURPLE, BLUE, ORANGE
 # Costs that differ by more than this factor are drawn on a logarithmic axis.
 _WIDE = 8
+# Height of a backbone's row, pixels.
+_STEP = 26
+_FADED = 0.2
 
 
-def accuracy(ranking: list[Run], largest_class: float) -> str:
-    """Draw each backbone's accuracy with its interval, the best on top.
+def accuracy(scene: Scene, largest_class: float) -> Figure:
+    """Draw each backbone's accuracy with its interval, the best on top, and those of its repeats as ticks.
 
     `largest_class` is the accuracy of always answering the class with the most test pictures.
     """
-    with style():
-        figure, axes = _rows(ranking)
-        for place, run in enumerate(ranking):
-            colour = _CHOSEN if place == 0 else _VALIDATION
-            axes.plot(run.interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt")
-            axes.plot(run.metrics["accuracy"], place, "o", color=colour, markersize=6)
-        axes.axvline(largest_class, color=INK, linewidth=1, linestyle=(0, (2, 3)), alpha=0.6)
-        axes.set_xlabel("test accuracy (dotted: always the largest class)")
-        return svg(figure, "accuracy", "Accuracy of each backbone with its interval; the table above has the numbers.")
+    rows = [scene.row(run, accuracy=run.metrics["accuracy"], **run.interval._asdict()) for run in scene.ranking]
+    again = [scene.row(run, accuracy=value) for run in scene.ranking for value in run.repeated]
+    title = scene.say("test accuracy")
+    marks = in_rows(rows)
+    whole = layered(
+        chart([{"level": largest_class}]).mark_rule(strokeDash=DOTTED, opacity=0.6).encode(x="level:Q"),
+        marks.mark_rule(strokeWidth=3, aria=False).encode(x=across("low", title), x2="high:Q"),
+        in_rows(again).mark_tick(thickness=1.5, bandSize=14, aria=False).encode(x=across("accuracy", title)),
+        marks.mark_circle(size=110, opacity=1).encode(
+            x=across("accuracy", title), tooltip=scene.hover(told("accuracy", title), *scene.ends())
+        ),
+    )
+    label = scene.say("Accuracy of each backbone with its interval; the ranking has the numbers.")
+    return figure("accuracy", label, choosable(whole).properties(height=_STEP * len(rows)), 560, scene.language)
 
 
-def folds(ranking: list[Run]) -> str:
+def folds(scene: Scene, by_folds: Sequence[Run]) -> Figure:
     """Draw each backbone's accuracy in each fold as a dot, the mean as a tick, and the mean's interval.
 
-    `ranking` is by the mean over folds, the best on top.
+    `by_folds` is the ranking by the mean over folds.
     """
-    with style():
-        figure, axes = _rows(ranking)
-        for place, run in enumerate(ranking):
-            colour = _CHOSEN if place == 0 else _VALIDATION
-            found = run.folds["accuracy"]
-            axes.plot(run.fold_interval, (place, place), color=colour, linewidth=2, solid_capstyle="butt", alpha=0.45)
-            axes.plot(found, [place] * len(found), "o", color=colour, markersize=5, markeredgewidth=0, alpha=0.7)
-            axes.plot(run.folds["accuracy_mean"], place, "|", color=INK, markersize=12, markeredgewidth=1.5)
-        axes.set_xlabel("accuracy (dot: one fold; tick: mean)")
-        return svg(
-            figure, "folds", "Accuracy of each backbone in each fold, with the mean; the table above has the numbers."
-        )
+    each = [
+        scene.row(run, accuracy=found, fold=fold)
+        for run in by_folds
+        for fold, found in enumerate(run.folds["accuracy"])
+    ]
+    means = [scene.row(run, accuracy=run.folds["accuracy_mean"], **run.fold_interval._asdict()) for run in by_folds]
+    title = scene.say("accuracy")
+    marks = in_rows(means)
+    whole = layered(
+        marks.mark_rule(strokeWidth=3, opacity=0.5, aria=False).encode(x=across("low", title), x2="high:Q"),
+        in_rows(each).mark_circle(size=45, opacity=0.7).encode(
+            x=across("accuracy", title),
+            tooltip=scene.hover(told("accuracy", title), told("fold", scene.say("fold"), COUNT)),
+        ),
+        marks.mark_tick(thickness=2, bandSize=16, color=INK).encode(
+            x=across("accuracy", title), tooltip=scene.hover(told("accuracy", scene.say("mean")), *scene.ends())
+        ),
+    )  # fmt: skip
+    label = scene.say("Accuracy of each backbone in each fold, with the mean; the table has the numbers.")
+    return figure("folds", label, choosable(whole).properties(height=_STEP * len(means)), 560, scene.language)
 
 
-def _rows(ranking: list[Run]) -> "tuple[Figure, Axes]":
-    """Return a figure of shares with a row for each backbone, the best on top."""
-    figure = new_figure(5.4, 0.7 + 0.3 * len(ranking))
-    axes = figure.subplots()
-    axes.set_yticks(range(len(ranking)), [short(run.backbone) for run in ranking], parse_math=False)
-    axes.set_ylim(len(ranking) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-    percent(axes.xaxis)
-    return figure, axes
+def cost(scene: Scene, name: str, title: str, costs: Mapping[str, float]) -> Figure:
+    """Draw accuracy against a cost, of the backbones that `costs` has, each point with its place; and the front.
 
-
-def cost(ranking: list[Run]) -> str:
-    """Draw accuracy against latency; each point carries its rank."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    latencies = [run.benchmark["latency_ms_median"] for run in ranking]
-    with style():
-        figure = new_figure(5.4, 3.4)
-        axes = figure.subplots()
-        for place, (run, latency) in enumerate(zip(ranking, latencies, strict=True), start=1):
-            colour = _CHOSEN if place == 1 else _VALIDATION
-            axes.plot((latency, latency), run.interval, color=colour, linewidth=1.5, alpha=0.45)
-            axes.plot(latency, run.metrics["accuracy"], "o", color=colour, markersize=15)
-            axes.annotate(
-                str(place), (latency, run.metrics["accuracy"]), ha="center", va="center_baseline", color="#ffffff"
-            )
-        if max(latencies) > _WIDE * min(latencies) > 0:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(NullLocator())
-        else:
-            axes.set_xlim(0, 1.1 * max(latencies))
-        axes.grid()
-        percent(axes.yaxis)
-        axes.set_xlabel("latency of one picture, ms")
-        axes.set_ylabel("test accuracy")
-        return svg(
-            figure, "cost", "Accuracy against latency; each point carries its rank, the table above the numbers."
-        )
-
-
-def curves(run: Run, top_loss: float) -> str:
-    """Draw the accuracy and loss of one backbone over its epochs; a line marks where fine-tuning begins."""
-    with style():
-        figure = new_figure(3.6, 3.0, layout=None)
-        # Fixed margins, so that the panels of all backbones line up.
-        upper, lower = figure.subplots(
-            2, sharex=True, gridspec_kw={"left": 0.19, "right": 0.99, "bottom": 0.14, "top": 0.98, "hspace": 0.16}
-        )
-        _pair(upper, run.history, "accuracy")
-        _pair(lower, run.history, "loss")
-        upper.set_ylim(0, 1.02)
-        percent(upper.yaxis)
-        lower.set_ylim(0, top_loss)
-        lower.set_xlabel("epoch")
-        figure.align_ylabels()
-        lower.xaxis.get_major_locator().set_params(integer=True)
-        _mark_phases((upper, lower), run.history)
-        return svg(figure, f"curves {run.backbone}", f"Learning curves of {run.backbone}: accuracy above, loss below.")
-
-
-def top_of_losses(runs: list[Run]) -> float:
-    """Return an upper end for the axis of the loss that all backbones share; a diverged one may leave it."""
-    losses = pd.concat([run.history[name] for run in runs for name in ("loss", "val_loss")])
-    top = 1.05 * losses.quantile(0.98)
-    return float(top) if top > 0 else 1.0
-
-
-def _pair(axes: "Axes", history: pd.DataFrame, name: str) -> None:
-    """Draw a quantity on the training views (dashed) and the validation pictures."""
-    size = 3 if len(history) <= 1 else 0
-    axes.plot(history["epoch"], history[name], "o--", color=_TRAINING, markersize=size)
-    axes.plot(history["epoch"], history[f"val_{name}"], "o-", color=_VALIDATION, markersize=size)
-    axes.set_ylabel(name)
-    axes.grid()
-
-
-def _mark_phases(panels: tuple["Axes", ...], history: pd.DataFrame) -> None:
-    """Shade the epochs of the second phase and name it."""
-    second = history.loc[history["phase"] != "head", "epoch"]
-    if second.empty:
-        return
-    start = second.min() - 0.5
-    for axes in panels:
-        axes.axvspan(start, second.max() + 0.5, color=_CHOSEN, alpha=0.13, linewidth=0)
-    panels[0].annotate(
-        "fine-tuning", (start, 0.03), xycoords=("data", "axes fraction"), xytext=(3, 0), textcoords="offset points"
+    Nothing is both cheaper and more accurate than a backbone on the front.
+    """
+    rows = [
+        scene.row(run, cost=costs[run.backbone], accuracy=run.metrics["accuracy"], **run.interval._asdict())
+        for run in scene.ranking
+        if run.backbone in costs
+    ]
+    accurate = scene.say("test accuracy")
+    marks = _front(chosen(rows)).encode(x=_cost(list(costs.values()), title))
+    points = marks.encode(y=up("accuracy", accurate))
+    whole = layered(
+        points.transform_filter("datum.front").mark_line(
+            interpolate="step-after", strokeDash=[4, 3], opacity=0.5, aria=False
+        ),
+        marks.mark_rule(strokeWidth=2, opacity=0.45, aria=False).encode(
+            y=up("low", accurate), y2="high:Q", color=colour()
+        ),
+        points.mark_circle(size=290, opacity=1).encode(
+            color=colour(), tooltip=scene.hover(told("accuracy", accurate), told("cost", title, ",.3~r"))
+        ),
+        points.mark_text(fontSize=11, fontWeight="bold", fill=PAGE, baseline="middle", aria=False).encode(
+            text="place:N"
+        ),
     )
+    label = scene.say("Accuracy against cost; each point carries its rank, the tables have the numbers.")
+    return figure(f"cost-{name}", f"{label} {title}.", choosable(whole).properties(height=230), 330, scene.language)
+
+
+def _cost(costs: list[float], title: str) -> "alt.X":
+    """Return the axis of a cost, logarithmic where costs lie far apart."""
+    import altair as alt
+
+    axis = alt.X("cost:Q").title(title)
+    if not costs or max(costs) <= _WIDE * min(costs):
+        return axis.scale(zero=True).axis(tickCount=5)
+    ticks = logarithmic_ticks(min(costs), max(costs))
+    return axis.scale(type="log", nice=False, padding=14).axis(values=ticks, format="~r", labelOverlap="greedy")
+
+
+def _front(marks: "alt.Chart") -> "alt.Chart":
+    """Mark the rows than which no other of those that are shown is both cheaper and more accurate."""
+    import altair as alt
+
+    order: list[alt.SortField | dict[str, str]] = [
+        alt.SortField("cost", order="ascending"),
+        alt.SortField("accuracy", order="descending"),
+    ]
+    return (
+        marks.transform_window(best="max(accuracy)", sort=order)
+        .transform_window(cheaper="lag(best)", sort=order)
+        .transform_calculate(front="!isValid(datum.cheaper) || datum.accuracy > datum.cheaper")
+    )
+
+
+def training_pictures(scene: Scene) -> Figure:
+    """Draw accuracy against the number of training pictures, a line for each backbone.
+
+    The chosen one and those that were trained from nothing carry their intervals and their places.
+    """
+    import altair as alt
+
+    rows = [scene.row(run, **share) for run in scene.ranking for share in run.metrics["shares"]]
+    counts = sorted({row["training_pictures"] for row in rows})
+    title, pictures = scene.say("test accuracy"), scene.say("training pictures")
+    over = alt.selection_point("over", fields=["place"], on="pointerover", clear="pointerout", empty=True)
+    fading = alt.when(over).then(alt.value(1)).otherwise(alt.value(_FADED))
+    marks = chosen(rows).encode(
+        x=alt.X("training_pictures:Q")
+        .title(pictures)
+        .scale(type="log", nice=False, padding=14)
+        .axis(values=counts, format=COUNT, labelOverlap="greedy"),
+        y=up("accuracy", title),
+        detail="place:N",
+        color=colour(),
+    )
+    named = marks.transform_filter("datum.kind !== 'other'")
+    whole = layered(
+        named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=up("low", title), y2="high:Q"),
+        marks.mark_line(strokeWidth=2.5, aria=False).encode(opacity=fading),
+        marks.mark_circle(size=70)
+        .encode(
+            opacity=fading,
+            tooltip=scene.hover(told("accuracy", title), *scene.ends(), told("training_pictures", pictures, COUNT)),
+        )
+        # Altair would number the charts that it makes in this process.
+        .properties(name="points")
+        .add_params(over),
+        named.transform_filter(f"datum.training_pictures === {counts[-1]}")
+        .mark_text(align="left", dx=9, fontWeight="bold", aria=False)
+        .encode(text="place:N"),
+    )
+    label = scene.say("Accuracy with fewer training pictures, a line for each backbone; the table has the numbers.")
+    return figure("training-pictures", label, choosable(whole).properties(height=300), 560, scene.language)

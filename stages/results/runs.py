@@ -21,14 +21,21 @@ CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 
 @dataclass(frozen=True)
 class Run:
-    """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it."""
+    """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it.
+
+    `tested` has a row for each test picture: file, label, predicted, confidence.
+    """
 
     backbone: str
     metrics: dict[str, Any]
     confusion: pd.DataFrame
+    calibration: pd.DataFrame
+    calibration_scaled: pd.DataFrame
     benchmark: dict[str, Any]
     history: pd.DataFrame
     provenance: dict[str, Any]
+    timings: dict[str, Any]
+    tested: pd.DataFrame
 
     @property
     def classes(self) -> list[str]:
@@ -51,9 +58,24 @@ class Run:
         return Interval(self.folds["accuracy_mean_low"], self.folds["accuracy_mean_high"])
 
     @property
+    def repeated(self) -> list[float]:
+        """The accuracies of further trainings of the head, without the main one."""
+        return list(self.metrics["repeats"]["accuracy"][1:])
+
+    @property
     def random(self) -> bool:
         """Whether the backbone carries random weights in place of published ones."""
         return bool(self.provenance["weights"]["source"] == "random")
+
+    @property
+    def untaught(self) -> bool:
+        """Whether the backbone had nothing to learn from but these pictures."""
+        return bool(self.provenance["weights"]["source"] == "none")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the backbone has learnt from other pictures before."""
+        return not self.random and not self.untaught
 
 
 def check(runs: list[Run]) -> None:
@@ -127,6 +149,34 @@ def fold_accuracies(runs: list[Run]) -> pd.DataFrame:
     """Return the accuracy of each backbone in each fold in long form."""
     rows = [(run.backbone, fold, found) for run in runs for fold, found in enumerate(run.folds["accuracy"])]
     return pd.DataFrame(rows, columns=["backbone", "fold", "accuracy"])
+
+
+def training_shares(runs: list[Run]) -> pd.DataFrame:
+    """Return the accuracy of each backbone after training on each share of the training pictures, in long form."""
+    columns = ["share", "training_pictures", "accuracy", "low", "high"]
+    rows = [[run.backbone, *(share[key] for key in columns)] for run in runs for share in run.metrics["shares"]]
+    return pd.DataFrame(rows, columns=["backbone", *columns])
+
+
+def recalls(runs: list[Run]) -> pd.DataFrame:
+    """Return the recall of each class by each backbone in long form; a class without test pictures has none."""
+    rows = [
+        (run.backbone, name, row["recall"], row["support"])
+        for run in runs
+        for name, row in run.metrics["per_class"].items()
+        if row["recall"] is not None
+    ]
+    return pd.DataFrame(rows, columns=["backbone", "class", "recall", "pictures"])
+
+
+def calibrations(runs: list[Run]) -> pd.DataFrame:
+    """Return what each backbone claimed and was right on, bin by bin, before and after temperature scaling."""
+    tables = [
+        table.loc[table["pictures"] > 0, ["confidence", "accuracy", "pictures"]].assign(backbone=run.backbone, of=of)
+        for run in runs
+        for of, table in (("as trained", run.calibration), ("scaled", run.calibration_scaled))
+    ]
+    return pd.concat(tables, ignore_index=True)[["backbone", "of", "confidence", "accuracy", "pictures"]]
 
 
 def counts(run: Run) -> NDArray[np.int64]:

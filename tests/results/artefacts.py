@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from stages import files
-from stages.evaluate import EvaluateParams, digest, evaluate, over_folds
-from stages.results.predictions import of_folds, of_split
+from stages.evaluate import EvaluateParams, digest, evaluate, over_folds, over_repeats, over_shares
+from stages.results.predictions import of_folds, of_repeats, of_shares, of_split, tested
 from stages.results.runs import Run
+from tests.results.collection import encoded, picture
 
 POSES = ("downdog", "goddess", "plank", "tree", "warrior2")
 # Name: (how often it is right, latency in ms, parameters, weights)
@@ -26,6 +28,8 @@ NINE = {
     "convnext_tiny": (0.77, 42.0, 28_220_000, "random"),
     "scratch": (0.52, 1.4, 1_180_000, "none"),
 }
+SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
+SEED = 20
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
 
 
@@ -33,6 +37,7 @@ def predictions(classes: tuple[str, ...], right: float, seed: int, per_class: in
     """Return predictions for both splits, right about as often as `right` says."""
     random = np.random.default_rng(seed)
     actual = np.tile(np.repeat(np.arange(len(classes)), per_class), 2)
+    number = np.concatenate([np.tile(np.arange(first, first + per_class), len(classes)) for first in (per_class, 0)])
     logits = random.normal(0, 1, (len(actual), len(classes)))
     logits[np.arange(len(actual)), actual] += 4 * right - 1
     # Neighbours look alike.
@@ -41,7 +46,7 @@ def predictions(classes: tuple[str, ...], right: float, seed: int, per_class: in
     table = pd.DataFrame(
         {
             "split": ["validation"] * (len(actual) // 2) + ["test"] * (len(actual) // 2),
-            "file": [f"{classes[c]}/{i:04}.jpg" for i, c in enumerate(actual)],
+            "file": [f"{classes[c]}/{i:04}.png" for c, i in zip(actual, number, strict=True)],
             "label": np.array(classes, dtype=object)[actual],
             "predicted": np.array(classes, dtype=object)[probabilities.argmax(axis=1)],
         }
@@ -54,6 +59,47 @@ def folds(table: pd.DataFrame, count: int) -> pd.DataFrame:
     dealt = table.drop(columns="split").drop_duplicates("file", ignore_index=True)
     dealt.insert(0, "fold", np.arange(len(dealt)) % max(count, 1))
     return dealt.sort_values(["fold", "file"], ignore_index=True)
+
+
+def repeats(table: pd.DataFrame, count: int = 3) -> pd.DataFrame:
+    """Return predictions as those of so many trainings, the main one included: each repeat errs a little elsewhere."""
+    runs = [_altered(table, 0.05, repeat).assign(repeat=repeat) for repeat in range(1, count)]
+    return pd.concat(runs or [table[:0].assign(repeat=0)], ignore_index=True)[["repeat", *table]]
+
+
+def shares(table: pd.DataFrame, found: tuple[float, ...] = (0.1, 0.25, 0.5)) -> pd.DataFrame:
+    """Return predictions for the test pictures by trainings on so much of 220 pictures: the less, the worse."""
+    test = table[table["split"] == "test"].drop(columns="split")
+    runs = [
+        _altered(test, (1 - share) / 2, number).assign(share=share, training_pictures=round(220 * share))
+        for number, share in enumerate(found)
+    ]
+    empty = test[:0].assign(share=0.0, training_pictures=0)
+    return pd.concat(runs or [empty], ignore_index=True)[["share", "training_pictures", *test]]
+
+
+def _altered(table: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """Return the table with the predictions of a `share` of its pictures dealt anew among these."""
+    chosen = np.random.default_rng(seed).permutation(len(table))[: round(share * len(table))]
+    columns = [name for name in table if name == "predicted" or name.startswith("p:")]
+    altered = table.copy()
+    altered.iloc[chosen, altered.columns.get_indexer(columns)] = table[columns].to_numpy()[np.roll(chosen, 1)]
+    return altered
+
+
+def nine(classes: tuple[str, ...] = POSES, weights: str = "imagenet", **changes: Any) -> list[Run]:
+    """Return the nine backbones, the pretrained ones with these `weights`; `changes` are those of `predictions`."""
+    found = []
+    for seed, (backbone, (right, latency, parameters, own)) in enumerate(NINE.items()):
+        facts = provenance(backbone, classes, parameters, own if own == "none" else weights)
+        table = predictions(classes, right, seed, **changes)
+        costs = benchmark(latency, parameters)
+        found.append(run(backbone, table, classes, benchmark=costs, provenance=facts))
+    return found
+
+
+def timings(seed: int) -> dict[str, Any]:
+    return {"head_seconds": 4.0 + seed % 7, "finetune_seconds": 20.0 + seed % 5, "epochs": 19, "processor": "x86-64"}
 
 
 def history(seed: int, head: int = 14, finetune: int = 5) -> pd.DataFrame:
@@ -97,6 +143,7 @@ def provenance(backbone: str, classes: tuple[str, ...], parameters: int, weights
         "train_pictures": 220,
         "train_views": 660,
         "seed": 20,
+        "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
     }
 
 
@@ -117,13 +164,42 @@ def benchmark(latency: float, parameters: int) -> dict[str, Any]:
     }
 
 
-def splits(classes: tuple[str, ...]) -> pd.DataFrame:
-    rows = [
-        (f"{name}/{i:04}.jpg", name, f"{name}{i}", "test" if i < 22 else "validation" if i < 44 else "train")
-        for name in classes
-        for i in range(88)
-    ]
+def splits(classes: tuple[str, ...], per_class: int = 22) -> pd.DataFrame:
+    """Return the split of `predictions`: a quarter tests, a quarter chooses, half of them train."""
+    parts = ["test"] * per_class + ["validation"] * per_class + ["train"] * 2 * per_class
+    rows = [(f"{name}/{i:04}.png", name, f"{name}{i}", part) for name in classes for i, part in enumerate(parts)]
     return pd.DataFrame(rows, columns=["file", "label", "group", "split"])
+
+
+def write_pictures(raw: Path, names: Iterable[str]) -> None:
+    """Write a picture under each name, as ingest accepted it."""
+    for number, name in enumerate(names):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_bytes(encoded(picture(number)))
+
+
+def explained(table: pd.DataFrame, count: int = 2) -> pd.DataFrame:
+    """Return the first right and wrong answers of `tested` pictures, as explain shows them."""
+    right = table["label"] == table["predicted"]
+    rows = table.assign(right=right.map({True: "true", False: "false"})).groupby("right", sort=False).head(count)
+    names = [f"{number}.webp" for number in range(len(rows))]
+    return rows.assign(picture=names, overlay=[f"map_{name}" for name in names])
+
+
+def mapped(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a place for each of the `tested` pictures: classes lie in a circle."""
+    turn, random = pd.factorize(table["label"])[0], np.random.default_rng(1)
+    spread = random.normal(0, 2, (2, len(table)))
+    return table[["file", "label"]].assign(x=10 * np.cos(turn) + spread[0], y=10 * np.sin(turn) + spread[1])
+
+
+def write_explanation(folder: Path, table: pd.DataFrame) -> None:
+    """Write what explain writes of the `tested` pictures."""
+    examples = explained(table)
+    files.write_csv(folder / "examples.csv", examples)
+    files.write_csv(folder / "embedding.csv", mapped(table))
+    for number, name in enumerate([*examples["picture"], *examples["overlay"]]):
+        picture(number, (128, 128)).save(folder / name, "WEBP")
 
 
 def write_model(
@@ -131,10 +207,14 @@ def write_model(
 ) -> None:
     """Write what finetune writes; `count` folds hold the pictures of `table`, or no folds none."""
     folder = root / "data/models" / backbone
+    files.write_csv(folder / "repeats.csv", repeats(table))
+    files.write_csv(folder / "shares.csv", shares(table))
+    files.write_json(root / f"data/timings/{backbone}.json", timings(zlib.crc32(backbone.encode())))
     files.write_csv(folder / "predictions.csv", table)
     files.write_csv(folder / "folds.csv", folds(table if count else table[:0], count))
     files.write_csv(folder / "history.csv", history(zlib.crc32(backbone.encode())))
     files.write_json(folder / "provenance.json", provenance(backbone, classes, 4_700_000, weights))
+    write_explanation(root / "data/explanations" / backbone, tested(table, classes))
 
 
 def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, Any]:
@@ -161,15 +241,24 @@ def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, An
     return values | changes
 
 
-def write_data(root: Path, classes: tuple[str, ...], reasons: dict[str, int]) -> None:
-    files.write_csv(root / "data/splits.csv", splits(classes))
+def write_data(root: Path, classes: tuple[str, ...], reasons: dict[str, int], per_class: int = 22) -> None:
+    table = splits(classes, per_class)
+    files.write_csv(root / "data/splits.csv", table)
+    files.write_csv(
+        root / "data/manifest.csv",
+        table[["file", "label"]].assign(sha256=table["file"], path="pictures/" + table["file"]),
+    )
+    write_pictures(root / "data/raw", table.loc[table["split"] == "test", "file"])
     files.write_json(root / "data/audit.json", audit(reasons))
 
 
-def write_params(root: Path, backbones: list[str]) -> None:
+def write_params(root: Path, backbones: list[str], language: str = "en") -> None:
     declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
     (root / "params.yaml").write_text(
-        f"backbones:\n{declared}evaluate:\n  confidence: 0.95\n  top_k: 2\n  calibration_bins: 10\n",
+        f"seed: {SEED}\nthreads: 2\nbackbones:\n{declared}"
+        "split:\n  use_folders: false\n"
+        "evaluate:\n  confidence: 0.95\n  top_k: 2\n  calibration_bins: 10\n  resamples: 200\n"
+        f"report:\n  language: {language}\n  prefer: size\n  examples: 12\n",
         encoding="utf-8",
     )
 
@@ -179,19 +268,26 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
 
     With `count` the pictures of `table` are those of so many folds, too.
     """
-    settings = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10)
     test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
-    result = evaluate(test, validation, "imagenet", settings)
+    result = evaluate(test, validation, "imagenet", SETTINGS, SEED)
     dealt = folds(table, count)
     by_fold = over_folds(of_folds(dealt, classes), 0.95) | {"digest": digest(dealt)} if count else {}
     # As read back from a file: what is not a number is nothing.
-    metrics = json.loads(json.dumps(files._plain(result.metrics | ({"folds": by_fold} if count else {}))))
+    more = {
+        "repeats": over_repeats(test, of_repeats(repeats(table), classes)),
+        "shares": over_shares(of_shares(shares(table), classes) | {(1.0, 220): test}, 0.95),
+    }
+    metrics = json.loads(json.dumps(files._plain(result.metrics | more | ({"folds": by_fold} if count else {}))))
     values = {
         "metrics": metrics,
         "confusion": result.confusion,
+        "calibration": result.calibration,
+        "calibration_scaled": result.calibration_scaled,
+        "tested": tested(table, classes),
         "benchmark": benchmark(10.0, 4_700_000),
         "history": history(zlib.crc32(backbone.encode())),
         "provenance": provenance(backbone, classes, 4_700_000, "imagenet"),
+        "timings": timings(zlib.crc32(backbone.encode())),
     }
     return Run(backbone, **(values | changes))
 

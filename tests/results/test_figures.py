@@ -1,106 +1,224 @@
-"""Figures are SVG that a page can hold: themed, named for those who cannot see them, and repeatable."""
+"""Figures are drawings that a page can hold: themed, named for those who cannot see them, and repeatable."""
 
+import re
 from xml.etree import ElementTree as ET
 
-import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
-from stages.results import figures
+from stages.results import figures, panels
+from stages.results.drawing import Figure, logarithmic_ticks
+from stages.results.language import ENGLISH
+from stages.results.languages import named
 from stages.results.runs import Run
+from stages.results.scene import Scene
 from tests.results import artefacts
 
+SVG = "{http://www.w3.org/2000/svg}"
 TWO = ("cat", "dog")
 
 
-def run(backbone: str = "vgg16", latency: float = 10.0, **changes: object) -> Run:
+def run(backbone: str = "vgg16", **changes: object) -> Run:
     table = artefacts.answers(["cat", "dog", "dog"], ["cat", "cat", "dog"], TWO)
-    return artefacts.run(backbone, table, TWO, **({"benchmark": artefacts.benchmark(latency, 1000)} | changes))
+    return artefacts.run(backbone, table, TWO, **changes)
 
 
-def folded(backbone: str = "vgg16") -> Run:
+def folded(backbone: str = "vgg16", count: int = 4) -> Run:
     table = artefacts.answers(["cat", "dog", "dog"] * 4, ["cat", "cat", "dog"] * 4, TWO)
-    return artefacts.run(backbone, table, TWO, count=4)
+    return artefacts.run(backbone, table, TWO, count=count)
 
 
-def drawings(found: Run) -> list[str]:
+def scene(*runs: Run, chosen: str | None = None) -> Scene:
+    return Scene(runs, chosen, ENGLISH)
+
+
+def mapped(classes: tuple[str, ...] = TWO) -> pd.DataFrame:
+    """Return a place for two pictures of each class, of which the second is taken for the first class."""
+    table = artefacts.answers(list(classes) * 2, list(classes) + [classes[0]] * len(classes), classes)
+    test = table[table["split"] == "test"]
+    return artefacts.mapped(test).assign(predicted=test["predicted"], confidence=1.0)
+
+
+def drawings(found: Run) -> list[Figure]:
+    one = scene(found)
     return [
-        figures.accuracy([found], 0.5), figures.cost([found]), figures.curves(found, 2.0), figures.folds([folded()]),
-    ]  # fmt: skip
+        figures.accuracy(one, 0.5),
+        figures.folds(one, [found]),
+        figures.cost(one, "latency", "latency, ms", {found.backbone: 10.0}),
+        figures.training_pictures(one),
+        panels.curves(one, found, "accuracy", 1.0),
+        panels.curves(one, found, "loss", 2.0),
+        panels.reliability(one, found),
+        panels.embedding(one, found, mapped(), {}),
+    ]
 
 
-def texts(drawing: str) -> list[str]:
-    return [element.text or "" for element in ET.fromstring(drawing).iter("{http://www.w3.org/2000/svg}text")]
+def elements(figure: Figure, tag: str) -> list[ET.Element]:
+    return list(ET.fromstring(figure.drawing).iter(SVG + tag))
+
+
+def texts(figure: Figure) -> list[str]:
+    return [element.text or "" for element in elements(figure, "text")]
+
+
+def marks(figure: Figure, kind: str) -> list[ET.Element]:
+    """Return the marks that are named for those who cannot see them, such as every "circle"."""
+    return [element for element in ET.fromstring(figure.drawing).iter() if element.get("aria-roledescription") == kind]
+
+
+def front(*points: tuple[float, float]) -> int:
+    """Return how many backbones of such costs and accuracies the front joins."""
+    runs = []
+    for number, (_, accuracy) in enumerate(points):
+        found = run(str(number))
+        found.metrics["accuracy"] = accuracy
+        runs.append(found)
+    costs = {str(number): cost for number, (cost, _) in enumerate(points)}
+    drawn = ET.fromstring(figures.cost(scene(*runs), "size", "MB", costs).drawing)
+    (line,) = (group for group in drawn.iter(SVG + "g") if "mark-line" in group.get("class", ""))
+    steps = [path.get("d", "") for path in line.iter(SVG + "path")]
+    # From one point to the next it goes across, then up.
+    return (1 + len(re.findall("[LMHV]", steps[0]))) // 2
 
 
 def test_a_figure_takes_the_colours_of_the_page_and_says_what_it_shows() -> None:
-    for drawing in drawings(run()):
-        root = ET.fromstring(drawing)
-        assert root.attrib["role"] == "img"
-        assert root.attrib["aria-label"]
-        assert "currentColor" in drawing
-        assert "#000000" not in drawing
-        assert "<metadata" not in drawing
-        assert "<?xml" not in drawing
+    for figure in drawings(folded()):
+        root = ET.fromstring(figure.drawing)
+        assert figure.label
+        assert figure.specification["description"] == figure.label
+        assert "currentColor" in figure.drawing
+        assert not re.search(r'(fill|stroke)="(black|white|#000|#fff)', figure.drawing)
+        assert "width" not in root.attrib
+        assert root.attrib["style"].startswith("width: ")
 
 
-def test_the_same_numbers_draw_the_same_bytes_whatever_the_users_style() -> None:
-    first = drawings(run())
-    with mpl.rc_context({"svg.fonttype": "path", "font.size": 30, "axes.facecolor": "red"}):
-        assert drawings(run()) == first
-        assert mpl.rcParams["font.size"] == 30
+def test_the_same_numbers_draw_the_same_bytes_and_say_so_to_the_browser() -> None:
+    assert drawings(folded()) == drawings(folded())
 
 
 def test_two_figures_on_a_page_share_no_identifier() -> None:
-    identifiers = [
-        {element.attrib["id"] for element in ET.fromstring(drawing).iter() if "id" in element.attrib}
-        for drawing in (figures.curves(run("a"), 2.0), figures.curves(run("b"), 2.0), figures.cost([run("a")]))
-    ]
-    assert all(identifiers)
-    assert not identifiers[0] & identifiers[1]
-    assert not identifiers[0] & identifiers[2]
+    both = scene(run("a"), run("b"))
+    found = [set(re.findall(r'id="([^"]+)"', panels.curves(both, each, "loss", 2.0).drawing)) for each in both.ranking]
+    assert all(found)
+    assert not found[0] & found[1]
+    for figure in drawings(folded()):
+        assert set(re.findall(r"url\(#([^)]+)\)", figure.drawing)) <= set(re.findall(r'id="([^"]+)"', figure.drawing))
+
+
+def test_a_figure_is_drawn_anew_as_wide_as_there_is_room() -> None:
+    for figure in drawings(folded()):
+        assert figure.specification["width"] == "container"
+        assert "config" not in figure.specification
+
+
+def test_every_backbone_is_a_row_and_every_repeat_a_tick() -> None:
+    found = run()
+    found.metrics["repeats"]["accuracy"] = [0.6, 0.5, 0.4, 0.3]
+    figure = figures.accuracy(scene(found, run("b")), 0.5)
+    assert len(marks(figure, "circle")) == 2
+    ticks = [group for group in elements(figure, "g") if group.get("class", "").startswith("mark-rect role-mark")]
+    assert [len(list(group)) for group in ticks] == [3 + 2]
+    assert {"vgg16", "b"} <= set(texts(figure))
 
 
 def test_every_fold_is_a_dot() -> None:
-    # Each marker is drawn by one `use` of its shape; the tick of the mean is one more, and so are those of the axis.
-    def marks(count: int) -> int:
-        found = folded()
-        found.metrics["folds"]["accuracy"] = [0.5 + place / 100 for place in range(count)]
-        return sum(1 for element in ET.fromstring(figures.folds([found])).iter() if element.tag.endswith("}use"))
-
-    assert marks(7) - marks(4) == 3
-    assert {"vgg16", "scratch"} <= set(texts(figures.folds([folded("vgg16"), folded("scratch")])))
+    assert len(marks(figures.folds(scene(folded()), [folded()]), "circle")) == 4
+    assert len(marks(figures.folds(scene(folded(count=3)), [folded(count=3)]), "circle")) == 3
 
 
-@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_1$ and $", 'a"b&c', "שלום", "猫🐈", "a\x00\nb"])
+def test_the_chosen_backbone_stands_out_and_so_does_what_was_trained_from_nothing() -> None:
+    scratch = run("scratch", provenance=artefacts.provenance("scratch", TWO, 1000, "none"))
+    figure = figures.accuracy(scene(run("a"), run("b"), scratch, chosen="b"), 0.5)
+    assert [mark.get("fill") for mark in marks(figure, "circle")] == ["var(--other)", "var(--right)", "var(--wrong)"]
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "$x_1$ and $", 'a"b&c', "שלום", "猫👩‍🚀", "a\x00\nb"])
 def test_any_name_is_shown_as_text(name: str) -> None:
     shown = "a\\x00\\nb" if name.startswith("a\x00") else name
-    assert any(text == shown or text == shown[:23] + "…" for text in texts(figures.accuracy([run(name)], 0.5)))
-    assert ET.fromstring(figures.curves(run(name), 2.0)).attrib["aria-label"].startswith(f"Learning curves of {shown}")
+    assert any(
+        text == shown or (text.endswith("…") and shown.startswith(text[:-1]))
+        for text in texts(figures.accuracy(scene(run(name)), 0.5))
+    )
+    assert panels.curves(scene(run(name)), run(name), "loss", 2.0).label == f"Loss of {shown} over its epochs."
 
 
 def test_a_long_name_is_shortened() -> None:
-    assert "y" * 23 + "…" in texts(figures.accuracy([run("y" * 200)], 0.5))
+    (found,) = (text for text in texts(figures.accuracy(scene(run("y" * 200)), 0.5)) if text.startswith("y"))
+    assert 10 < len(found) < 40
+    assert found.endswith("…")
 
 
 def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
-    near, far = figures.cost([run(latency=10), run(latency=30)]), figures.cost([run(latency=1), run(latency=100)])
+    both = scene(run("a"), run("b"))
+    near, far = (figures.cost(both, "latency", "ms", {"a": low, "b": high}) for low, high in ((10, 30), (1, 100)))
     assert "0" in texts(near)
     assert {"1", "10", "100"} <= set(texts(far))
     assert "0" not in texts(far)
+    assert logarithmic_ticks(3, 40) == [1, 2, 5, 10, 20, 50, 100, 200, 500]
+
+
+def test_a_cost_that_nothing_is_known_of_leaves_an_empty_figure() -> None:
+    assert not marks(figures.cost(scene(run()), "flops", "GFLOPs", {}), "circle")
+
+
+def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:
+    assert front((1, 0.5), (2, 0.7), (4, 0.9)) == 3
+    assert front((1, 0.5), (2, 0.4), (4, 0.9)) == 2
+    assert front((1, 0.5), (2, 0.5), (1, 0.4)) == 1
+    assert front((9, 0.9), (1, 0.9)) == 1
+
+
+def test_each_backbone_has_a_point_for_each_share_of_the_training_pictures() -> None:
+    figure = figures.training_pictures(scene(run("a"), run("b")))
+    assert len(marks(figure, "circle")) == 2 * 4
+    assert {"22", "55", "110", "220"} <= set(texts(figure))
 
 
 def test_fine_tuning_is_marked_where_there_is_one() -> None:
-    assert "fine-tuning" in texts(figures.curves(run(), 2.0))
-    assert "fine-tuning" not in texts(figures.curves(run(history=artefacts.history(1, 5, 0)), 2.0))
+    def rectangles(found: Run) -> int:
+        drawn = panels.curves(scene(found), found, "accuracy", 1.0)
+        (shading,) = (g for g in elements(drawn, "g") if g.get("class", "").startswith("mark-rect role-mark"))
+        return len(list(shading))
+
+    assert rectangles(run()) == 1
+    assert rectangles(run(history=artefacts.history(1, 5, 0))) == 0
 
 
 def test_a_single_epoch_and_a_loss_that_left_the_numbers_can_be_drawn() -> None:
-    diverged = artefacts.history(1, 1, 0).assign(loss=np.nan, val_loss=np.nan)
-    assert "epoch" in texts(figures.curves(run(history=diverged), figures.top_of_losses([run(history=diverged)])))
+    diverged = run(history=artefacts.history(1, 1, 0).assign(loss=np.nan, val_loss=np.nan))
+    assert "epoch" in texts(panels.curves(scene(diverged), diverged, "loss", panels.top_of_losses([diverged])))
+    assert len(marks(panels.curves(scene(diverged), diverged, "accuracy", 1.0), "circle")) == 2
 
 
 def test_the_axis_of_the_loss_holds_nearly_all_of_it() -> None:
-    assert figures.top_of_losses([run()]) == pytest.approx(1.65, abs=0.15)
+    assert panels.top_of_losses([run()]) == pytest.approx(1.65, abs=0.15)
     nothing = artefacts.history(1).assign(loss=0.0, val_loss=0.0)
-    assert figures.top_of_losses([run(history=nothing)]) == 1
+    assert panels.top_of_losses([run(history=nothing)]) == 1
+
+
+def test_reliability_has_a_point_for_each_bin_with_pictures_before_and_after_scaling() -> None:
+    found = artefacts.nine()[0]
+    figure = panels.reliability(scene(found), found)
+    expected = sum((table["pictures"] > 0).sum() for table in (found.calibration, found.calibration_scaled))
+    assert len(marks(figure, "circle")) == expected
+
+
+def test_the_map_colours_few_classes_and_of_many_what_is_right_and_wrong() -> None:
+    few = panels.embedding(scene(run()), run(), mapped(), {})
+    assert {"cat", "dog", "right", "wrong"} <= set(texts(few))
+    many = panels.embedding(scene(run()), run(), mapped(tuple(map(str, range(11)))), {})
+    assert {"right", "wrong"} <= set(texts(many))
+    assert "5" not in texts(many)
+
+
+def test_a_point_of_the_map_carries_its_picture_where_there_is_one() -> None:
+    figure = panels.embedding(scene(run()), run(), mapped(), {"1.jpg": "data:image/webp;base64,AA"})
+    (rows,) = figure.specification["datasets"].values()
+    assert [row["image"] for row in rows] == [None, "data:image/webp;base64,AA", None, None]
+
+
+def test_figures_speak_the_language_of_the_report() -> None:
+    found = Scene([run()], None, named("es"))
+    assert "exactitud en la prueba" in texts(figures.accuracy(found, 0.5))
+    assert "1,5" in texts(panels.curves(found, found.ranking[0], "loss", 2.0))

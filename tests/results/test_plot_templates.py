@@ -10,6 +10,7 @@ import pytest
 from dvc_render.vega import VegaRenderer
 
 from stages.results import runs
+from stages.results.pairwise import all_pairs
 from tests.results import artefacts
 
 TEMPLATES = Path(__file__).parents[2] / ".dvc/plots"
@@ -23,6 +24,9 @@ def tables() -> dict[str, pd.DataFrame]:
         "learning_curves": runs.learning_curves(found),
         "confusion_by_backbone": runs.confusion(found),
         "intervals": runs.accuracies(found),
+        "training_shares": runs.training_shares(found),
+        "recall": runs.recalls(found),
+        "reliability": runs.calibrations(found),
     }
 
 
@@ -43,18 +47,36 @@ def fields(spec: Any) -> set[str]:
         ("learning_curves", "epoch", "val_loss"),
         ("confusion_by_backbone", "predicted", "actual"),
         ("intervals", "accuracy", "backbone"),
+        ("training_shares", "training_pictures", "accuracy"),
+        ("recall", "backbone", "class"),
+        ("reliability", "confidence", "accuracy"),
     ],
 )
 @pytest.mark.parametrize("revisions", [["workspace"], ["HEAD~1", "workspace"]])
 def test_a_template_draws_all_backbones_and_revisions(template: str, x: str, y: str, revisions: list[str]) -> None:
     table = tables()[template].astype(str)
-    rows = [row | {"rev": revision} for revision in revisions for row in table.to_dict("records")]
-    filled = VegaRenderer(rows, template, template=template, template_dir=str(TEMPLATES), x=x, y=y)
-    spec = filled.get_filled_template()
+    spec = filled(table, template, x, y, revisions)
     values = spec["data"]["values"]
     assert {(row["backbone"], row["rev"]) for row in values} == {
         (name, revision) for name in ("vgg16", "scratch") for revision in revisions
     }
-    assert not re.search("<DVC_METRIC_", json.dumps(spec))
-    assert fields(spec) <= set(values[0])
+    assert fields(spec) <= {*values[0], "at"}
     assert {"backbone", "rev", x, y} <= fields(spec)
+
+
+def test_the_template_of_pairs_draws_all_pairs_and_revisions() -> None:
+    table = all_pairs({run.backbone: run.tested.assign(split="test") for run in artefacts.nine()[:3]}, 0.95, 200, 1)
+    spec = filled(table.astype(str), "pairs", "second", "first", ["HEAD~1", "workspace"])
+    values = spec["data"]["values"]
+    assert len({(row["first"], row["second"], row["rev"]) for row in values}) == 3 * 2
+    assert fields(spec) <= set(values[0])
+    assert {"first", "second", "rev", "difference", "p_holm"} <= fields(spec)
+
+
+def filled(table: pd.DataFrame, template: str, x: str, y: str, revisions: list[str]) -> dict[str, Any]:
+    """Return what DVC makes of a template, a table and revisions; every name that it knows is replaced."""
+    rows = [row | {"rev": revision} for revision in revisions for row in table.to_dict("records")]
+    renderer = VegaRenderer(rows, template, template=template, template_dir=str(TEMPLATES), x=x, y=y)
+    spec = renderer.get_filled_template()
+    assert not re.search("<DVC_METRIC_", json.dumps(spec))
+    return dict(spec)

@@ -1,271 +1,348 @@
-"""The report says what the numbers allow, escapes every name, and needs no network."""
+"""The page says what the numbers allow, escapes every name, and needs no network."""
 
+import base64
+import hashlib
+import html
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
-from stages.results import pages, report
+from stages.results.findings import misleading
+from stages.results.languages import named
 from stages.results.runs import Run
-from tests.results import artefacts
+from tests.results import artefacts, material
+from tests.results.contest import TWO
+from tests.results.contest import evidence as contest
 
-TWO = ("cat", "dog")
 DASH = "\N{EN DASH}"
-NOTHING_WRONG = artefacts.audit()
 EVIL = ("<script>alert(1)</script>", "\"quo'ted", "שלום", "👩‍🚀 猫", "x" * 200, "$x$", "a|b`c`\nd")
 
 
-def run(
-    backbone: str, right: int = 15, wrong: int = 5, weights: str = "imagenet", reason: str = "", folds: int = 0
-) -> Run:
-    """Return a backbone with `right` and `wrong` answers about cats and dogs."""
-    actual = ["cat", "dog"] * ((right + wrong) // 2)
-    predicted = [name if i < right else "cat" if name == "dog" else "dog" for i, name in enumerate(actual)]
-    provenance = artefacts.provenance(backbone, TWO, 1000, weights)
-    provenance["weights"]["reason"] = reason
-    table = artefacts.answers(actual, predicted, TWO)
-    return artefacts.run(backbone, table, TWO, count=folds, provenance=provenance)
-
-
-def page(*runs: Run, classes: tuple[str, ...] = TWO, audit: dict[str, object] = NOTHING_WRONG) -> str:
-    return report.page(list(runs), artefacts.splits(classes), audit)
-
-
-def text(html: str) -> str:
-    """Return what a reader sees of a page, spaces made one."""
-    parser = Reader()
-    parser.feed(html)
-    return re.sub(r"\s+", " ", "".join(parser.parts))
-
-
 class Reader(HTMLParser):
-    """Collects text, elements, and whatever would be fetched or run."""
+    """Collects what a reader sees, elements with their attributes, and whatever would be fetched."""
+
+    UNSEEN = ("style", "script", "svg")
 
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
-        self.tags: set[str] = set()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.fetched: list[str] = []
-        self.hidden = False
+        self.unseen = 0
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.hidden = tag == "style"
-        if tag in ("td", "th", "p", "small", "h2", "h3"):
+        self.elements.append((tag, dict(attributes)))
+        self.unseen += tag in self.UNSEEN
+        if tag in ("td", "th", "p", "li", "dt", "dd", "small", "h2", "h3", "figcaption", "summary"):
             self.parts.append(" ")
         names = ("src", "href", "xlink:href", "srcset", "data", "action", "onload", "onerror", "onclick")
         self.fetched += [value or "" for name, value in attributes if name in names]
 
+    def handle_endtag(self, tag: str) -> None:
+        self.unseen -= tag in self.UNSEEN
+
     def handle_data(self, data: str) -> None:
-        if not self.hidden:
+        if not self.unseen:
             self.parts.append(data)
 
-
-def test_the_first_sentence_names_the_best_with_its_interval_and_its_rivals() -> None:
-    found = text(page(run("a", 90, 10), run("b", 86, 14), run("c", 40, 60)))
-    assert "a is right most often: 90.0 % of 100 test pictures (95 % interval 82.6 % to 94.5 %)." in found
-    assert "This test set does not set it apart from b: the intervals overlap." in found
+    @property
+    def tags(self) -> set[str]:
+        return {tag for tag, _ in self.elements}
 
 
-def test_several_rivals_are_listed_and_all_of_them_counted() -> None:
-    a, b, c, d = run("a", 90, 10), run("b", 88, 12), run("c", 86, 14), run("d", 20, 80)
-    assert "apart from b and c: the intervals overlap." in text(page(a, b, c, d))
-    assert "apart from any of the other 2 backbones: the intervals overlap." in text(page(a, b, c))
-    assert "apart from `b` and `c`: the intervals overlap." in report.markdown([a, b, c, d], NOTHING_WRONG)
-
-
-def test_a_clear_winner_and_a_single_backbone_have_their_own_words() -> None:
-    assert "No other backbone\N{RIGHT SINGLE QUOTATION MARK}s interval overlaps its own." in text(
-        page(run("a", 95, 5), run("b", 40, 60))
-    )
-    markdown = report.markdown([run("a", 95, 5), run("b", 40, 60)], NOTHING_WRONG)
-    assert "No other backbone's interval overlaps its own." in markdown
-    alone = text(page(run("a")))
-    assert "a is right on 75.0 % of 20 test pictures" in alone
-    assert "overlap" not in alone
-    assert "**`a`** is right on 75.0 %" in report.markdown([run("a")], NOTHING_WRONG)
-
-
-def test_random_weights_are_said_first_with_how_many_and_why() -> None:
-    runs = [run("a", weights="random", reason="no network"), run("b", weights="random"), run("c", weights="none")]
-    html = page(*runs)
-    found = text(html)
-    assert "These numbers must not be used to choose." in found
-    assert "1 of 3 backbones carry random weights because: no network (a)." in found
-    assert "1 of 3 backbones carry random weights because: params.yaml asks for them (b)." in found
-    assert html.index("must not be used") < html.index("is right most often")
-    markdown = report.markdown(runs, NOTHING_WRONG)
-    assert markdown.index("must not be used to choose") < markdown.index("is right most often")
-    assert "1 of 3 backbones carry random weights: `no network`." in markdown
-
-
-def test_published_weights_need_no_banner() -> None:
-    assert "must not be used" not in page(run("a"))
-    assert "must not be used" not in report.markdown([run("a")], NOTHING_WRONG)
-
-
-def test_the_page_fetches_nothing_and_runs_nothing() -> None:
-    html = page(run("a"), run("b"))
+def read(page: str) -> Reader:
     reader = Reader()
-    reader.feed(html)
-    assert not {"script", "link", "img", "iframe", "object"} & reader.tags
-    assert {reference for reference in reader.fetched if not reference.startswith("#")} == {"audit.html"}
-    assert not re.search(r"url\((?!#)|@import", html)
-    assert "default-src 'none'" in html
+    reader.feed(page)
+    return reader
 
 
-def test_every_name_is_shown_as_text_whatever_it_holds() -> None:
+def text(page: str) -> str:
+    """Return what a reader sees of a page, spaces made one."""
+    return re.sub(r"\s+", " ", "".join(read(page).parts))
+
+
+def answers(classes: tuple[str, ...], actual: list[str], predicted: list[str], backbone: str = "a") -> Run:
+    return artefacts.run(backbone, artefacts.answers(actual, predicted, classes), classes)
+
+
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page about nine backbones."""
+    return material.page(tmp_path_factory.mktemp("nine"), material.evidence(artefacts.nine()))
+
+
+def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking(tmp_path: Path) -> None:
+    found = text(material.page(tmp_path, contest({"large": range(10), "small": range(12), "x": range(40)})))
+    verdict, note, ranking = (
+        found.index(part)
+        for part in ("Use small: nothing measured is", "small is right on 88.0 % of 100", "1 large 90.0 %")
+    )
+    assert verdict < note < ranking
+    assert "of the test pictures right 88.0 % 95 % interval 80.2 % to 93.0 %" in found
+
+
+def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
+    links = re.findall(r'<li><a href="#(\w+)">([^<]+)</a>', nine)
+    assert links == re.findall(r'<h2 id="(\w+)">([^<]+)</h2>', nine)
+    assert [anchor for anchor, _ in links] == [
+        "ranking", "duels", "costs", "transfer", "curves", "confusion", "recall", "calibration", "mistakes", "looks",
+        "embedding", "data", "provenance",
+    ]  # fmt: skip
+
+
+def test_random_weights_are_said_in_place_of_a_verdict_and_wherever_a_backbone_is_named(tmp_path: Path) -> None:
+    page = material.page(tmp_path, contest({"a": (), "b": range(9)}, weights={"a": "random"}))
+    found = text(page)
+    assert "These numbers must not be used to choose: 1 of 2 backbones carries random weights." in found
+    assert "1 a random 100.0 %" in found
+    assert "2 b 91.0 %" in found
+    assert 'class="verdict unusable"' in page
+    assert 'class="facts"' not in page
+    assert 'class="chosen"' not in page
+
+
+def test_the_page_fetches_nothing_and_runs_only_its_own_scripts(nine: str) -> None:
+    reader = read(nine)
+    assert not {"link", "iframe", "object", "embed", "form"} & reader.tags
+    addresses = {address for address in reader.fetched if not address.startswith(("#", "data:image/webp;base64,"))}
+    assert addresses == {"audit.html"}
+    assert not re.search(r"url\((?!#)|@import", re.sub(r"<script.*?</script>", "", nine, flags=re.DOTALL))
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', nine)
+    scripts = re.findall(r"<script>(.*?)</script>", nine, flags=re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert policy == (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src "
+        + " ".join(f"'sha256-{digest}'" for digest in digests)
+    )
+    assert len(digests) == 2
+    # As the browser reads a line's end, and so as it takes the digest.
+    assert "\r" not in nine
+
+
+def test_every_picture_and_figure_has_a_text_in_its_place(nine: str) -> None:
+    elements = read(nine).elements
+    pictures = [attributes for tag, attributes in elements if tag == "img"]
+    figures = [attributes for _, attributes in elements if attributes.get("class") == "figure"]
+    assert len(pictures) > 9
+    assert all(attributes["alt"] for attributes in pictures)
+    assert len(figures) == 1 + 3 + 1 + 2 * 9 + 9 + 1
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
+
+
+def test_the_page_is_small(nine: str) -> None:
+    assert len(nine.encode()) < 3_000_000
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
+    found = material.evidence(artefacts.nine()[:2])
+    assert material.page(tmp_path, found) == material.page(tmp_path, found)
+
+
+def test_every_name_is_shown_as_text_whatever_it_holds(tmp_path: Path) -> None:
     actual = list(EVIL) * 4
     predicted = actual[:14] + [EVIL[0]] * 14
-    table = artefacts.answers(actual, predicted, EVIL)
-    runs = [artefacts.run(name, table, EVIL) for name in EVIL]
+    runs = [answers(EVIL, actual, predicted, name) for name in EVIL]
     for found in runs:
         found.provenance["weights"]["source"] = found.benchmark["engine"] = "<script>alert(2)</script>"
-    html = page(*runs, classes=EVIL, audit=artefacts.audit({"<img src=x onerror=alert(3)>": 2}))
-    reader = Reader()
-    reader.feed(html)
-    assert not {"script", "img"} & reader.tags
+    audit = artefacts.audit({"<img src=x onerror=alert(3)>": 2})
+    files = runs[0].tested["file"]
+    paths = {name: f"<b>{number}</b>/\u202ename" for number, name in enumerate(files)}
+    page = material.page(tmp_path, material.evidence(runs, audit=audit), paths=paths)
+    reader = read(page)
+    assert [tag for tag in ("script", "img", "b") if (tag, {}) in reader.elements] == ["script", "b"]
+    assert sum(tag == "script" for tag, _ in reader.elements) == 3
+    assert all("onerror" not in attributes for _, attributes in reader.elements)
     shown = "".join(reader.parts)
-    for name in (*EVIL, "<script>alert(2)</script>", "<img src=x onerror=alert(3)>"):
+    for name in (*EVIL, "<script>alert(2)</script>", "<img src=x onerror=alert(3)>", "<b>15</b>/\u202ename"):
         assert name in shown
+    data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page, flags=re.DOTALL)
+    assert data
+    assert "<" not in data[1]
 
 
-def test_names_in_markdown_stay_in_their_cell() -> None:
-    table = artefacts.answers(list(EVIL), list(EVIL), EVIL)
-    lines = report.markdown([artefacts.run(name, table, EVIL) for name in EVIL], NOTHING_WRONG).splitlines()
-    rows = [line for line in lines if re.match(r"\| \d", line)]
-    assert len(rows) == len(EVIL)
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {12}
-    assert any("| ``a\\|b`c`\\nd`` |" in row for row in rows)
-    assert any("| `<script>alert(1)</script>` |" in row for row in rows)
+def test_who_beats_whom_is_a_matrix_with_every_sentence_and_a_list_of_all_pairs(tmp_path: Path) -> None:
+    page = material.page(tmp_path, contest({"a": (), "b": range(3), "c": range(40)}))
+    found, minus = text(page), "\N{MINUS SIGN}"
+    assert f"1 a +3.0 +40.0 1 0 2 b {minus}3.0 +37.0 1 0 3 c {minus}40.0 {minus}37.0 0 2" in found
+    assert re.search('class="better" title="a beats c by 40.0 points', page)
+    assert f"a b 3.0 {minus}" not in found
+    assert "a c 40.0 " in found
+    assert "No difference below 7.0 points can be." in found
 
 
-def test_few_classes_are_shown_as_a_grid_with_counts_and_shares() -> None:
-    found = text(page(run("a", 15, 5)))
-    assert "Rows: the class of the picture." in found
+def test_one_backbone_has_nobody_to_be_compared_with(tmp_path: Path) -> None:
+    page = material.page(tmp_path, contest({"a": range(5)}))
+    found = text(page)
+    assert "a is the only backbone measured" in found
+    assert "Who beats whom" not in found
+    assert "Wrong by all" not in found
+    assert 'id="chooser"' not in page
+
+
+def test_two_classes_make_a_grid_with_counts_and_shares(tmp_path: Path) -> None:
+    actual = ["cat"] * 10 + ["dog"] * 10
+    found = text(
+        material.page(tmp_path, material.evidence([answers(TWO, actual, ["cat"] * 8 + ["dog"] * 9 + ["cat"] * 3)]))
+    )
     assert "cat 80 % 8 20 % 2 dog 30 % 3 70 % 7" in found
 
 
-def test_many_classes_are_shown_by_their_most_frequent_confusions() -> None:
+def test_many_classes_are_shown_by_their_most_frequent_confusions(tmp_path: Path) -> None:
     classes = tuple(f"species {number}" for number in range(200))
     actual = [name for name in classes for _ in range(3)]
     predicted = actual.copy()
     predicted[0:2] = [classes[7]] * 2
     predicted[3] = classes[9]
-    several = artefacts.run("a", artefacts.answers(actual, predicted, classes), classes)
-    perfect = artefacts.run("b", artefacts.answers(actual, actual, classes), classes)
-    html = page(several, perfect, classes=classes)
-    found = text(html)
+    runs = [answers(classes, actual, predicted, "a"), answers(classes, actual, actual, "b")]
+    page = material.page(tmp_path, material.evidence(runs))
+    found = text(page)
+    assert "With 200 classes: the most frequent confusions of each backbone." in found
     assert "species 0 species 7 2 66.7 %" in found
     assert "species 1 species 9 1 33.3 %" in found
     assert "No picture was given a wrong class." in found
-    assert len(html) < 400_000
+    assert len(page.encode()) < 4_000_000
 
 
-def test_a_class_without_test_pictures_has_no_recall() -> None:
+def test_a_class_without_test_pictures_has_no_recall(tmp_path: Path) -> None:
     classes = ("cat", "dog", "fox")
-    found = artefacts.run("a", artefacts.answers(["cat", "dog"], ["cat", "fox"], classes), classes)
-    assert f"fox 0 {DASH}" in text(page(found, classes=classes))
+    found = answers(classes, ["cat", "dog"], ["cat", "fox"])
+    assert f"fox 0 {DASH}" in text(material.page(tmp_path, material.evidence([found])))
 
 
-def over_folds(backbone: str, accuracy: float, mean: float) -> Run:
-    """Return a backbone right so often in the main run and, give or take a point, in each of four folds."""
-    found = run(backbone, round(100 * accuracy), 100 - round(100 * accuracy), folds=4)
-    found.metrics["folds"] |= {
-        "accuracy": [mean - 0.01, mean, mean, mean + 0.01],
-        "accuracy_mean": mean,
-        "accuracy_sd": 0.008,
-        "accuracy_mean_low": mean - 0.022,
-        "accuracy_mean_high": mean + 0.022,
-        "macro_f1_mean": 0.75,
-        "log_loss_mean": 0.5,
-    }
-    return found
+def test_constant_predictions_and_perfect_scores_make_a_page(tmp_path: Path) -> None:
+    actual = ["cat", "dog"] * 20
+    runs = [answers(TWO, actual, actual, "perfect"), answers(TWO, actual, ["cat"] * 40, "constant")]
+    found = text(material.page(tmp_path, material.evidence(runs)))
+    assert "Use perfect: it is significantly better than constant" in found
+    assert "dog 20 100 % 0 %" in found
+    assert "Every test picture is recognised by one backbone at least." in found
+    assert "1 perfect 0 of 40 wrong" in found
+    assert "2 constant 20 of 40 wrong" in found
+    # Where all resamples agree the bootstrap has no interval.
+    assert f"1 perfect 1.000 {DASH}" in found
 
 
-def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_pictures() -> None:
-    found = text(page(over_folds("a", 0.9, 0.80), over_folds("b", 0.86, 0.83), over_folds("c", 0.4, 0.42)))
-    assert "Over 4 folds b has the highest mean accuracy of all: 83.0 % (95 % interval 80.8 % to 85.2 %)." in found
-    assert "On the test pictures of the ranking above a is right most often." in found
-    assert "The folds do not set it apart from a: the intervals overlap." in found
-    assert f"1 b 2 83.0 % 80.8{DASH}85.2 % 0.8 % 0.750 0.500 2 a 1 80.0 % 77.8{DASH}82.2 % 0.8 %" in found
-    assert "Each of 100 pictures is tested once, by a network trained without it (25 pictures a fold)." in found
+def test_the_mistakes_of_each_backbone_come_surest_first_and_those_of_all_once(tmp_path: Path) -> None:
+    runs = artefacts.nine()[:2]
+    found = text(material.page(tmp_path, material.evidence(runs), examples=2))
+    for run in runs:
+        wrong = run.tested[run.tested["label"] != run.tested["predicted"]].sort_values("confidence", ascending=False)
+        said = [
+            f"{row.label} → {row.predicted} {row.confidence:.0%} pictures/{row.file}".replace("%", " %")
+            for row in wrong.itertuples()
+        ]
+        assert all(sentence in found for sentence in said[:2])
+        assert said[2] not in found
+        assert f"{run.backbone} {len(wrong)} of 110 wrong" in found
+        assert f"And {len(wrong) - 2} more, see data/models/{run.backbone}/predictions.csv." in found
+    sets = [set(run.tested.loc[run.tested["label"] != run.tested["predicted"], "file"]) for run in runs]
+    assert f"No backbone gets these {len(sets[0] & sets[1])} of 110 test pictures right." in found
 
 
-def test_a_first_place_in_both_rankings_and_a_clear_one_have_their_own_words() -> None:
-    both = text(page(over_folds("a", 0.9, 0.9), over_folds("b", 0.8, 0.8)))
-    assert "On the test pictures of the ranking above" not in both
-    assert "No other backbone\N{RIGHT SINGLE QUOTATION MARK}s interval over the folds overlaps its own." in both
-    three = [over_folds(name, 0.9, 0.9) for name in "abc"]
-    assert "The folds do not set it apart from any of the other 2 backbones" in text(page(*three))
-    alone = text(page(over_folds("a", 0.9, 0.9)))
-    assert "a has a mean accuracy: 90.0 %" in alone
+def test_what_a_backbone_looks_at_stands_beside_the_picture(tmp_path: Path) -> None:
+    run = artefacts.nine()[0]
+    page = material.page(tmp_path, material.evidence([run]))
+    examples = artefacts.explained(run.tested)
+    assert page.count("What speaks for") == len(examples) == 4
+    folder = tmp_path / "explanations/0"
+    for name in (*examples["picture"], *examples["overlay"]):
+        assert base64.b64encode((folder / name).read_bytes()).decode() in page
 
 
-def test_folds_stand_in_the_markdown_too() -> None:
-    markdown = report.markdown([over_folds("a", 0.9, 0.80), over_folds("b", 0.86, 0.83)], NOTHING_WRONG)
-    assert "### Over 4 folds" in markdown
-    assert "| 1 | `b` | 2 | 83.0 % | 80.8 % to 85.2 % | 0.8 % | 0.750 | 0.500 |\n| 2 | `a` | 1 | 80.0 %" in markdown
-    assert "The folds do not set `b` apart from `a`: the intervals overlap." in markdown
-    clear = report.markdown([over_folds("a", 0.9, 0.5), over_folds("b", 0.86, 0.83)], NOTHING_WRONG)
-    assert "No other backbone's interval over the folds overlaps that of `b`." in clear
+def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_pictures(tmp_path: Path) -> None:
+    found = contest({"a": range(10), "b": range(14), "c": range(60)}, folds=4)
+    for run, mean in zip(found.runs, (0.80, 0.83, 0.42), strict=True):
+        run.metrics["folds"] |= {"accuracy_mean": mean, "accuracy_sd": 0.008}
+        run.metrics["folds"] |= {"accuracy_mean_low": mean - 0.022, "accuracy_mean_high": mean + 0.022}
+    page = text(material.page(tmp_path, found))
+    assert f"2 b 83.0 % 80.8{DASH}85.2 % 0.8" in page
+    assert page.index("2 b 83.0 %") < page.index("1 a 80.0 %") < page.index("3 c 42.0 %")
+    assert "Over 4 folds" in page
+    assert "Each of 100 pictures is tested once, by a network trained without it (25 pictures a fold)." in page
 
 
-def test_without_folds_nothing_is_said_of_them() -> None:
-    assert "fold" not in text(page(run("a"), run("b")))
-    assert "fold" not in report.markdown([run("a"), run("b")], NOTHING_WRONG)
+def test_without_folds_and_without_a_network_from_nothing_neither_is_spoken_of(tmp_path: Path) -> None:
+    found = text(material.page(tmp_path, contest({"a": (), "b": range(9)})))
+    assert "folds" not in found
+    assert "transfer learning" not in found
 
 
-def test_the_pictures_are_counted_by_class_and_split() -> None:
-    found = text(page(run("a")))
-    assert "class train validation test all cat 44 22 22 88 dog 44 22 22 88" in found
+def test_what_transfer_learning_bought_is_said_and_shown_by_backbone_and_share(nine: str) -> None:
+    found = text(nine)
+    assert "pretrained backbones are significantly better than scratch" in found
+    assert "training, s ↕".replace(" ↕", "") in found
+    assert "with 10 % with 25 % with 50 % with 100 % gain, points" in found
+    # The network itself gains nothing.
+    assert re.search(rf"9 scratch [\d.]+( [\d.]+ %){{4}} {DASH} {DASH}", found)
+
+
+def test_without_shares_there_is_no_figure_of_them(tmp_path: Path) -> None:
+    runs = artefacts.nine()[-2:]
+    for run in runs:
+        run.metrics["shares"] = []
+    page = material.page(tmp_path, material.evidence(runs))
+    assert "What transfer learning bought" in page
+    assert 'data-figure="training-pictures"' not in page
+
+
+def test_the_pictures_are_counted_by_class_and_split(tmp_path: Path) -> None:
+    found = text(material.page(tmp_path, contest({"a": ()})))
+    assert "class training validation test all cat 44 22 22 88 dog 44 22 22 88" in found
     assert "176 pictures of 2 classes. No two are copies of one another. No file was rejected." in found
 
 
-def test_what_was_left_out_is_counted_with_its_reason_the_most_frequent_first() -> None:
+def test_what_was_left_out_is_counted_with_its_reason_the_most_frequent_first(tmp_path: Path) -> None:
     copies = {"groups": 3, "pictures": 6}
     audit = artefacts.audit({"cannot be read": 2, "too small": 5}, exact_copies=copies)
-    found = text(page(run("a"), audit=audit))
+    found = text(material.page(tmp_path, contest({"a": ()}, audit=audit)))
     assert "Groups of exact copies: 3, of near copies: 0; a group lies on one side of the split." in found
     assert "Files rejected: 7; data/rejects.csv names them." in found
     assert found.index("too small") < found.index("cannot be read")
 
 
-def test_what_was_not_measured_is_a_dash() -> None:
-    benchmark = artefacts.benchmark(10.0, 1000) | {"flops": None, "peak_memory_mb": None, "parameters": None}
-    table = artefacts.answers(["cat", "dog"], ["cat", "dog"], TWO)
-    html = page(artefacts.run("a", table, TWO, benchmark=benchmark))
-    assert html.count(f"<td>{DASH}</td>") == 3
+def test_what_was_not_measured_is_a_dash(tmp_path: Path) -> None:
+    found = contest({"a": ()})
+    found.runs[0].benchmark.update({"flops": None, "peak_memory_mb": None, "parameters": None})
+    page = material.page(tmp_path, found)
+    assert f"130 32 {DASH} {DASH} 10.0 {DASH}" in text(page)
 
 
-def test_what_the_audit_found_is_repeated_where_it_changes_the_reading() -> None:
+def test_a_cost_names_the_machine_and_with_several_whose_it_is(tmp_path: Path) -> None:
+    found = contest({"a": (), "b": range(9)})
+    assert "Processor: x86-64, 2 cores; threads: 2; engine: openvino, float32." in text(material.page(tmp_path, found))
+    found.runs[1].benchmark["processor"] = "another"
+    page = text(material.page(tmp_path, found))
+    assert "Processor: x86-64, 2 cores; threads: 2; engine: openvino, float32: a." in page
+    assert "Processor: another; threads: 2; engine: openvino, float32: b." in page
+
+
+def test_what_the_audit_found_is_repeated_where_it_changes_the_reading(tmp_path: Path) -> None:
     audit = artefacts.audit(
         {"broken": 3},
-        leaks={"groups": 1, "pictures": 2},
         small_classes={"<b>cat": 4},
         exact_copies={"groups": 3, "pictures": 6},
         suspects={"pictures": 40, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
     )
-    html = page(run("a"), audit=audit)
-    found, markdown = text(html), report.markdown([run("a")], audit)
-    assert "1 class has too few training pictures to be learnt: <b>cat (4); add pictures" in found
-    assert "1 class has too few training pictures to be learnt: `<b>cat (4)`; add pictures" in markdown
-    for said in (found, markdown):
-        assert "2 pictures with a copy on another side of the split that the source brought" in said
-        assert "40 labels (10.0 %) that networks doubt" in said
-        assert "3 files left out" not in said
-    assert html.index("Read the numbers with this in mind") < html.index("is right on")
-    assert "in mind" not in page(run("a"))
+    found = text(material.page(tmp_path, contest({"a": ()}, audit=audit)))
+    assert len(misleading(audit)) == 2
+    for finding in misleading(audit):
+        assert str(finding.remedy) in found
+        assert all(name in found for name in finding.names)
+    assert "3 files left out" not in found
+    assert "in mind" not in text(material.page(tmp_path, contest({"a": ()})))
 
 
-def test_the_same_input_gives_the_same_bytes() -> None:
-    assert page(run("a")) == page(run("a"))
-    assert report.markdown([run("a")], NOTHING_WRONG) == report.markdown([run("a")], NOTHING_WRONG)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(None, DASH), (0, "0.00"), (0.01234, "0.0123"), (3.2149, "3.21"), (22.04, "22.0"), (1234.5, "1,234")],
-)
-def test_measured_numbers_have_three_significant_digits(value: float | None, expected: str) -> None:
-    assert pages.figures(value) == expected
+def test_the_whole_page_is_in_the_language_asked_for(tmp_path: Path) -> None:
+    spanish = named("es")
+    page = material.page(tmp_path, material.evidence(artefacts.nine()), spanish)
+    assert '<html lang="es">' in page
+    found = text(page)
+    english = [
+        message for message in (*spanish.messages, *spanish.plurals) if len(message) > 12 and "%(" not in message
+    ]
+    known = set(spanish.messages.values())
+    assert [message for message in english if message in found and message not in known] == []
+    label = html.unescape(re.search(r'data-figure="accuracy" role="img" aria-label="([^"]+)"', page)[1])
+    assert label in known

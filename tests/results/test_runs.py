@@ -116,6 +116,21 @@ def test_accuracies_hold_the_interval() -> None:
     assert found.to_numpy().tolist() == [["a", 0.75, pytest.approx(0.7), pytest.approx(0.8)]]
 
 
+def test_recalls_leave_out_a_class_without_pictures() -> None:
+    classes = ("cat", "dog", "fox")
+    found = artefacts.run("a", artefacts.answers(["cat", "cat", "dog"], ["cat", "dog", "fox"], classes), classes)
+    assert runs.recalls([found]).to_numpy().tolist() == [["a", "cat", 0.5, 2], ["a", "dog", 0.0, 1]]
+
+
+def test_training_shares_and_calibrations_are_long() -> None:
+    found = artefacts.nine()[:2]
+    shares = runs.training_shares(found)
+    assert shares.groupby("backbone")["share"].apply(list).tolist() == [[0.1, 0.25, 0.5, 1.0]] * 2
+    calibrations = runs.calibrations(found)
+    assert calibrations.groupby(["backbone", "of"])["pictures"].sum().tolist() == [110] * 4
+    assert calibrations.notna().all(axis=None)
+
+
 def test_confusion_counts_the_actual_class_in_rows() -> None:
     table = artefacts.answers(["cat", "cat", "cat", "dog"], ["cat", "dog", "dog", "dog"], TWO)
     found = artefacts.run("a", table, TWO)
