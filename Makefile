@@ -12,7 +12,11 @@ BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome go
 AXE := $(wildcard .cache/npm/node_modules/axe-core/axe.min.js)
 LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
 
-.PHONY: help repro test bench lint figures clean
+# Where Prefect's server is, and which of its work pools a worker serves.
+PREFECT_API_URL ?= http://127.0.0.1:4200/api
+POOL ?= comparison
+
+.PHONY: help repro test server deploy worker bench lint figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -28,6 +32,24 @@ ifdef LEFT_OUT
 	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
 endif
 	pytest --cov --cov-report=term $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
+
+server: .venv/.synced  ## run Prefect's server, on loopback unless PREFECT_SERVER_API_HOST says otherwise
+	prefect server start
+
+deploy worker: export PREFECT_API_URL := $(PREFECT_API_URL)
+
+# A worker makes its pool itself. `prefect work-pool create` has the server ask GitHub what such a pool looks like.
+deploy: .venv/.synced  ## tell the server what prefect.yaml declares: flows, schedules, work pools
+	for pool in comparison stages; do \
+	  prefect work-pool inspect $$pool >/dev/null 2>&1 || \
+	    prefect worker start --pool $$pool --type process --run-once || exit 1; \
+	done
+	prefect --no-prompt deploy --all
+	prefect automation inspect "$$(sed -n 's/^name: //p' flows/automations.yaml)" >/dev/null 2>&1 || \
+	  prefect automation create --from-file flows/automations.yaml
+
+worker: .venv/.synced  ## do what the server asks for in this folder, one run at a time (POOL=stages: single stages)
+	prefect worker start --pool $(POOL) --limit 1
 
 bench: .venv/.synced  ## measure beside the plain Keras script, and how the stages grow (two hours, 10 GB of disk)
 	python benchmarks/pipeline.py

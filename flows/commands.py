@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from flows.graph import FlowError, Graph
 from flows.masking import mask
 from flows.process import ProcessGroups, clean, environment
 
+_STARTED = re.compile(r"Running stage '(.+)':")
 _LOCK_FAULT = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
 # The flag that waits for the repository's lock does not wait for those of single paths, which `dvc status`
 # holds for a moment. What holds them for minutes may as well be dead, with its number gone to another process.
@@ -30,7 +31,7 @@ class Outcome:
 
 def read_graph() -> Graph:
     """Return the graph of the DVC project in the working directory. Raise FlowError when there is none."""
-    stages = graph.parse(_ask("dag", "--dot"))
+    stages = graph.parse(ask("dag", "--dot"))
     if not stages:
         raise FlowError("dvc.yaml declares no stage; expected at least one; restore it, for instance from git")
     return stages
@@ -40,34 +41,33 @@ def outdated(stages: Collection[str]) -> set[str]:
     """Return those of `stages` that DVC finds changed, without the ones that only depend on such a stage."""
     # Asked for everything, DVC is four times faster than asked for each of sixty stages by name. Whether
     # imported data has changed at its source is asked by `dvc update`, over the network.
-    return set(json.loads(_ask("status", "--json", "--no-updates"))).intersection(stages)
+    return set(json.loads(ask("status", "--json", "--no-updates"))).intersection(stages)
 
 
 def metrics_diff() -> str:
     """Return how the metrics differ from the last commit, as a table in Markdown. Raise FlowError without a commit."""
-    return _ask("metrics", "diff", "--md")
+    return ask("metrics", "diff", "--md")
 
 
 def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> Outcome:
     """Let DVC run `stage` alone if it has to, giving each line of output to `log`."""
     code, lines = _run(stage, groups, log)
     if code == 0:
-        return _success(stage, lines)
+        return success(stage, lines)
     if not lock_failed_after_run(stage, lines):
-        fault = _fault(lines) or f"DVC ended with exit code {code}"
-        return Outcome("failed", f"{fault}: {words}" if (words := _last_words(lines)) else fault)
+        return Outcome("failed", complaint(code, lines))
     # The work is done, only its record is missing. Should the lock's failure hide one of the command, the
     # commit refuses: an output is missing then, because a stage writes completely or not at all.
     log("The stage has finished but DVC could not lock its records: committing its outputs.")
-    code, lines = groups.run(_dvc("commit", "--force", stage), log)
+    code, lines = groups.run(dvc("commit", "--force", stage), log)
     if code == 0:
         return Outcome("ran", "saved by `dvc commit` after a failed lock")
-    return Outcome("failed", _fault(lines) or f"`dvc commit` ended with exit code {code}")
+    return Outcome("failed", fault(lines) or f"`dvc commit` ended with exit code {code}")
 
 
 def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple[int, list[str]]:
     """Start DVC on `stage`, again for a while as long as a lock keeps it from beginning."""
-    command, retries = _dvc("repro", "--single-item", stage), _BUSY_RETRIES
+    command, retries = dvc("repro", "--single-item", stage), _BUSY_RETRIES
     code, lines = groups.run(command, log)
     while code and retries and lock_failed_before_run(stage, lines):
         log("Another command of DVC's holds what the stage reads or writes: trying again.")
@@ -79,7 +79,7 @@ def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple
 
 def lock_failed_before_run(stage: str, lines: list[str]) -> bool:
     """Return whether DVC's `lines` say that a lock kept it from starting the command of `stage`."""
-    return not _started(stage, lines) and bool(_LOCK_FAULT.search(_fault(lines)))
+    return stage not in started(lines) and bool(_LOCK_FAULT.search(fault(lines)))
 
 
 def lock_failed_after_run(stage: str, lines: list[str]) -> bool:
@@ -87,14 +87,27 @@ def lock_failed_after_run(stage: str, lines: list[str]) -> bool:
 
     DVC takes no lock while the command runs, and reports a command that failed as such.
     """
-    return _started(stage, lines) and bool(_LOCK_FAULT.search(_fault(lines)))
+    return stage in started(lines) and bool(_LOCK_FAULT.search(fault(lines)))
 
 
-def _started(stage: str, lines: list[str]) -> bool:
-    return f"Running stage '{stage}':" in lines
+def started(lines: Iterable[str]) -> list[str]:
+    """Return the stages whose commands DVC says in `lines` that it has started."""
+    return [found[1] for line in lines if (found := _STARTED.fullmatch(line))]
 
 
-def _success(stage: str, lines: list[str]) -> Outcome:
+def run(arguments: Sequence[str], groups: ProcessGroups, log: Callable[[str], None]) -> list[str]:
+    """Run a DVC command that may take long, giving each line of output to `log`; return the lines.
+
+    Raise FlowError when it fails.
+    """
+    code, lines = groups.run(dvc(*arguments), log)
+    if code:
+        raise FlowError(f"`dvc {arguments[0]}` failed: {fault(lines) or f'exit code {code}'}")
+    return lines
+
+
+def success(stage: str, lines: list[str]) -> Outcome:
+    """Return how a command of DVC's that has printed `lines`, and has not failed, came by the outputs of `stage`."""
     # Of a stage it says "Stage '...'", of a `.dvc` file the name alone.
     if any(line.endswith(f"'{stage}' didn't change, skipping") for line in lines):
         return Outcome("cached", "unchanged")
@@ -103,10 +116,16 @@ def _success(stage: str, lines: list[str]) -> Outcome:
     return Outcome("ran", "done")
 
 
-def _fault(lines: list[str]) -> str:
+def fault(lines: list[str]) -> str:
     """Return DVC's own error in one line, or nothing; it is the last one, after any that the stage has printed."""
     _, mark, error = "\n".join(["", *lines]).rpartition("\nERROR: ")
     return " ".join(error.split()) if mark else ""
+
+
+def complaint(code: int, lines: list[str]) -> str:
+    """Return why a stage has failed, of which DVC has printed `lines`: what DVC says, and the stage's last words."""
+    said = fault(lines) or f"DVC ended with exit code {code}"
+    return f"{said}: {words}" if (words := _last_words(lines)) else said
 
 
 def _last_words(lines: list[str]) -> str:
@@ -117,10 +136,10 @@ def _last_words(lines: list[str]) -> str:
     return own[-1] if own and not own[-1].startswith("> ") else ""
 
 
-def _ask(*arguments: str) -> str:
+def ask(*arguments: str) -> str:
     """Return what a quick DVC command prints. Raise FlowError when it fails."""
     done = subprocess.run(
-        _dvc(*arguments),
+        dvc(*arguments),
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -129,11 +148,12 @@ def _ask(*arguments: str) -> str:
     )
     if done.returncode:
         lines = [mask(clean(line)) for line in done.stderr.splitlines()]
-        fault = _fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
-        raise FlowError(f"`dvc {arguments[0]}` failed: {fault}")
+        said = fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
+        raise FlowError(f"`dvc {arguments[0]}` failed: {said}")
     return done.stdout
 
 
-def _dvc(*arguments: str) -> list[str]:
+def dvc(*arguments: str) -> list[str]:
+    """Return the command line of a DVC command."""
     # Without the flag nine of sixteen stages started at once fail on the repository's lock.
     return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]

@@ -19,12 +19,13 @@ from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from flows import commands, publish
+from flows import commands, publish, workspace
 from flows.graph import End, FlowError, Schedule, select, with_descendants
+from flows.pool import PoolRunner
 from flows.process import StoppedError, end_with_worker
 from flows.progress import Progress
 from flows.runners import LocalRunner, Runner
-from flows.server import server
+from flows.server import require_address, server
 
 # Names in a sentence, at most: a fault in params.yaml keeps every stage from running.
 _LONGEST_LIST = 12
@@ -58,16 +59,27 @@ def compare(
     targets: tuple[str, ...] = (),
     jobs: Annotated[int, Field(ge=1)] = 1,
     fail_fast: bool = False,  # noqa: FBT001, FBT002 (a deployment's parameter)
+    pool: str | None = None,
 ) -> State[Any]:
     """Run the stages that `targets` and all they need make up (everything without targets), `jobs` at a time.
 
-    A stage that fails stops only what depends on it, unless `fail_fast`; the flow then fails at its end.
+    A stage that fails stops only what depends on it, unless `fail_fast`; the flow then fails at its end. With
+    `pool` the stages run on the workers of that work pool.
     """
     end_with_worker()
-    runner = LocalRunner()
+    try:
+        with workspace.exclusive(get_run_logger().info):
+            return run(targets, jobs, fail_fast=fail_fast, pool=pool)
+    except FlowError as error:
+        return Failed(message=str(error))
+
+
+def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str | None = None) -> State[Any]:
+    """Run the graph in the working directory, as `compare` says; return the state in which a flow ends by that."""
     try:
         graph = select(commands.read_graph(), targets)
         changed = with_descendants(graph, commands.outdated(graph))
+        runner = PoolRunner(pool, graph, changed, get_run_logger().info) if pool else LocalRunner()
         schedule = Schedule(graph, changed, jobs, runner.fits, fail_fast=fail_fast)
         run_stages(schedule, runner)
         if not schedule.complete:
@@ -89,10 +101,9 @@ def run_stages(schedule: Schedule, runner: Runner) -> None:
     try:
         with progress.shown():
             _run_changed(schedule, runner, progress)
-    except BaseException:
+    finally:
         # A signal ends neither the threads nor their commands by itself.
         runner.stop()
-        raise
     settled += [settle_stage.submit(stage, missing(schedule, stage)) for stage in schedule.left]
     wait(settled)
     if progress.ended:
@@ -162,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.compare", description="Run the comparison as a flow.")
     parser.add_argument("--jobs", type=_at_least_one, default=1, metavar="N", help="stages at the same time (1)")
     parser.add_argument("--fail-fast", action="store_true", help="end everything at the first failure (others go on)")
+    parser.add_argument("--pool", metavar="NAME", help="run the stages on the workers of this work pool of Prefect's")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages to run with all they need (all)")
     options = parser.parse_args(arguments)
     # By default SIGTERM would end this process before it could stop the server; shells start what runs in the
@@ -172,8 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.targets:
             # Before Prefect's server starts, so that a typing error is answered at once.
             select(commands.read_graph(), options.targets)
+        if options.pool:
+            require_address()
         with server():
-            state: State[Any] = compare(tuple(options.targets), options.jobs, options.fail_fast, return_state=True)
+            state: State[Any] = compare(
+                tuple(options.targets), options.jobs, options.fail_fast, options.pool, return_state=True
+            )
     except FlowError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:

@@ -108,6 +108,10 @@ def end_with_worker() -> None:
     def watch() -> None:
         while os.getppid() == worker:
             time.sleep(_WORKER_SECONDS)
+        # The worker read what is printed here: Prefect would stumble over the broken pipe before it reports the end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for output in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, output.fileno())
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -38,6 +38,12 @@ def server() -> Iterator[None]:
             yield
 
 
+def require_address() -> None:
+    """Raise FlowError when no server is configured: workers could not know a temporary one."""
+    if not get_current_settings().api.url:
+        raise FlowError("no Prefect server is configured; expected the one that the workers ask; set PREFECT_API_URL")
+
+
 def _refuse_silence(url: str) -> None:
     """Raise FlowError when the server at `url` does not answer."""
     with get_client(sync_client=True) as client:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows.compare import compare
+from tests.processes import marked
 
 ROOT = Path(__file__).parents[2]
 COVERAGE = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
@@ -46,18 +47,6 @@ def watch(event, arguments):
             log.write(f"{event} {arguments}\\n")
 sys.addaudithook(watch)
 """
-
-
-def marked(mark: str) -> list[str]:
-    """Return the commands of the living processes whose environment holds `mark`."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue
-    return found
 
 
 @dataclass

@@ -1,0 +1,99 @@
+"""The nightly run: new data, every stage, the gate and, if asked for, a push and a commit."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import changes, commands, git, remotes, workspace
+from flows.compare import run
+from flows.graph import FlowError
+from flows.process import ProcessGroups, end_with_worker
+
+MESSAGE = "Update the comparison: nightly run"
+# A program like those of the stages; it knows what the numbers mean.
+_GATE = "stages.gate"
+
+
+@flow(name="nightly", persist_result=False)
+def nightly(
+    jobs: Annotated[int, Field(ge=1)] = 1, pool: str | None = None, *, commit: bool = False, push: bool = False
+) -> State[Any]:
+    """Fetch new data, run all stages, `jobs` at a time, and hold the result against the gate.
+
+    `push` sends the data to DVC's remote, `commit` puts the records and results that git keeps on the branch; both
+    only if the gate lets the result pass. With `pool` the stages run on the workers of that work pool.
+    """
+    end_with_worker()
+    try:
+        with workspace.exclusive(get_run_logger().info):
+            return _update(jobs, pool, commit=commit, push=push)
+    except FlowError as error:
+        return Failed(message=str(error))
+
+
+def _update(jobs: int, pool: str | None, *, commit: bool, push: bool) -> State[Any]:
+    groups, log = ProcessGroups(), get_run_logger().info
+    before = _ready_to_commit() if commit else None
+    if push:
+        remotes.require_remote()
+    fetched = _fetch(groups, log)
+    state = run((), jobs, pool=pool)
+    if not state.is_completed():
+        return state
+    said = [state.message or "done", _apply_gate(groups, log)]
+    # The data first: nobody shall see a commit whose data are nowhere.
+    if push:
+        commands.run(["push"], groups, log)
+        said.append("pushed to DVC's remote")
+    if before:
+        said.append(_commit(before, fetched))
+    return Completed(message="; ".join(said))
+
+
+def _ready_to_commit() -> str:
+    """Return the last commit. Raise FlowError, before hours of work, when none could be added to it."""
+    git.branch()
+    git.require_author()
+    changes.require_committed("a commit of the results would not say what made them")
+    return git.head()
+
+
+def _fetch(groups: ProcessGroups, log: Callable[[str], None]) -> list[str]:
+    """Let DVC fetch what has changed at the source of imported data; return the imports that the graph reads."""
+    imports = [stage for stage in commands.read_graph() if stage.endswith(".dvc") and _is_import(Path(stage))]
+    if imports:
+        commands.run(["update", *imports], groups, log)
+    return imports
+
+
+def _is_import(file: Path) -> bool:
+    """Return whether a `.dvc` file says where its data came from; `dvc add` writes none of that."""
+    return "deps" in yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _apply_gate(groups: ProcessGroups, log: Callable[[str], None]) -> str:
+    """Return what the gate says of a result that may pass. Raise FlowError with its findings otherwise."""
+    code, lines = groups.run([sys.executable, "-m", _GATE, "--against", "HEAD"], log)
+    if code == 0:
+        return lines[-1]
+    if any(line.startswith("Traceback") for line in lines):
+        raise FlowError(f"gate: it broke: {lines[-1]}")
+    raise FlowError(f"gate: {'; '.join(line.removeprefix('gate: ') for line in lines)}")
+
+
+def _commit(before: str, fetched: list[str]) -> str:
+    """Commit the results and the records of `fetched` data, unless somebody has been at work here meanwhile."""
+    found = changes.since_commit()
+    imports = [name for name in found.others if name in fetched]
+    if git.head() != before or len(imports) < len(found.others):
+        raise FlowError("commits or files have changed here since the run began, so it commits nothing; run it again")
+    if not (files := [*found.results, *imports]):
+        return "nothing to commit"
+    return f"committed as {git.commit(files, MESSAGE)[:9]} on {git.branch()}"
