@@ -54,9 +54,8 @@ def main() -> None:
             measure([sys.executable, "-m", "stages.evaluate", backbone], folder)
         seconds, memory = measure([sys.executable, "-m", "stages.compare"], folder)
         size = (folder / "data/report/comparison.html").stat().st_size / 1e6
-    print(
-        f"{options.pictures} pictures of {options.classes} classes: {seconds:.1f} s, {memory:.0f} MB, page {size:.2f} MB"
-    )
+    found = f"{seconds:.1f} s, {memory:.0f} MB, a page of {size:.2f} MB"
+    print(f"{options.pictures} pictures of {options.classes} classes: {found}")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,27 @@
-"""The report: one HTML page that needs no network."""
+"""The report that people decide from: one HTML page that needs no network."""
 
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from stages.results import drawing, figures, mistakes, panels
-from stages.results.drawing import Figure
+from stages.results import drawing, gallery, mistakes, tables
 from stages.results.duels import matrix
 from stages.results.explanations import Explanation
 from stages.results.findings import misleading
+from stages.results.gallery import Gallery
 from stages.results.language import Language
 from stages.results.notes import notes
 from stages.results.pages import render
 from stages.results.provenance import Provenance, words
-from stages.results.runs import Run, counts, ranked, ranked_over_folds, shares
+from stages.results.runs import Run, ranked, ranked_over_folds
 from stages.results.scene import Scene
 from stages.results.thumbnails import data_uris
 from stages.results.transfer import Transfer
@@ -31,10 +30,8 @@ from stages.results.wording import sentence
 
 # From here on a grid of all classes is too large to read, and the most frequent confusions are listed instead.
 _LARGEST_GRID = 20
-_LONGEST_LIST = 15
-# Each takes some 4 kB.
+# Points of the map that show their picture; each takes some 4 kB.
 _MOST_PICTURED = 500
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -67,139 +64,52 @@ class Section:
 def page(material: Material, language: Language) -> str:
     """Return comparison.html."""
     evidence = material.evidence
-    ranking, by_folds = ranked(list(evidence.runs)), ranked_over_folds(list(evidence.runs))
-    verdict = decide(evidence)
-    sheets = [(run, mistakes.of_backbone(run, material.paths, material.examples)) for run in ranking]
-    by_all = mistakes.of_all(ranking, material.paths, material.examples)
-    mapped = _mapped(ranking[0], material.explanations[ranking[0].backbone])
-    shown = {mistake.file for sheet in (by_all, *(sheet for _, sheet in sheets)) for mistake in sheet.shown}
-    thumbnails = _thumbnails(material.raw, shown | _pictured(mapped))
+    ranking, verdict = ranked(list(evidence.runs)), decide(evidence)
+    mapped, sheets = _mapped(material, ranking[0]), _sheets(material, ranking)
+    thumbnails = _thumbnails(material, sheets, mapped)
     scene = Scene(ranking, verdict.chosen.backbone if verdict.chosen else None, language)
-    drawn = _draw(scene, by_folds, mapped, thumbnails)
+    figures = gallery.draw(scene, mapped, thumbnails)
     scripts = [Markup(drawing.script()), Markup(render("comparison.js.j2"))]  # noqa: S704 (ours)
     return render(
         "comparison.html.j2",
         language,
-        sections=_sections(ranking, by_folds, material.transfer, language),
+        sections=_sections(material, figures, language),
         verdict=verdict,
         sentence=sentence(verdict, evidence, language),
         notes=notes(verdict, evidence, language),
         findings=misleading(evidence.audit, language),
         ranking=ranking,
-        by_folds=by_folds,
         places={run.backbone: place for place, run in enumerate(ranking, start=1)},
-        figures=drawn,
-        matrix=matrix([run.backbone for run in ranking], evidence.duels, language) if len(ranking) > 1 else [],
-        duels=[evidence.duels.between(one.backbone, other.backbone) for one, other in combinations(ranking, 2)],
-        transfer=material.transfer,
-        provenance=words(material.provenance, ranking, language),
-        metrics=_metrics(language),
-        repeated=ranking[0].metrics["repeats"]["count"] > 1,
-        machines=_machines(ranking),
-        mapped=ranking[0],
-        shares=_shares(ranking),
-        classes=ranking[0].classes,
-        grids=[(run, _grid(run)) for run in ranking] if len(ranking[0].classes) <= _LARGEST_GRID else [],
-        confusions=[(run, _most_confused(run)) for run in ranking],
-        mistakes=sheets,
-        wrong_by_all=by_all,
+        **_tables(material, ranking, language),
+        **sheets,
         thumbnails=thumbnails,
         looks=[(run, material.explanations[run.backbone].examples) for run in ranking],
-        pictures=_pictures(material.splits, ranking[0].classes),
-        audit=evidence.audit,
-        specifications=_specifications(drawn, language),
+        figures=figures,
+        specifications=_specifications(figures, language),
         scripts=scripts,
         digests=[_digest(script) for script in scripts],
     )
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """The figures of the page: one, several, or those of each backbone."""
-
-    accuracy: Figure
-    folds: Figure | None
-    costs: list[Figure]
-    training_pictures: Figure | None
-    curves: dict[str, list[Figure]]
-    reliability: dict[str, Figure]
-    embedding: Figure | None
-
-    def all(self) -> Iterator[Figure]:
-        """Yield every figure."""
-        single = (self.accuracy, self.folds, self.training_pictures, self.embedding)
-        yield from filter(None, single)
-        yield from self.costs
-        yield from self.reliability.values()
-        for pair in self.curves.values():
-            yield from pair
-
-
-def _draw(scene: Scene, by_folds: list[Run], mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Drawn:
-    ranking = scene.ranking
-    best, top = ranking[0], panels.top_of_losses(ranking)
-    return Drawn(
-        figures.accuracy(scene, _largest_class(best)),
-        figures.folds(scene, by_folds) if by_folds else None,
-        [figures.cost(scene, name, title, costs) for name, title, costs in _costs(scene)],
-        figures.training_pictures(scene) if best.metrics["shares"] else None,
-        {
-            run.backbone: [panels.curves(scene, run, "accuracy", 1.0), panels.curves(scene, run, "loss", top)]
-            for run in ranking
-        },
-        {run.backbone: panels.reliability(scene, run) for run in ranking},
-        panels.embedding(scene, best, mapped, thumbnails) if len(mapped) else None,
-    )
-
-
-def _metrics(language: Language) -> list[tuple[str, str]]:
-    """Return the metrics that have a bootstrap interval, and what they are called."""
-    return [
-        ("accuracy", language.gettext("accuracy")),
-        ("balanced_accuracy", language.gettext("balanced accuracy")),
-        ("macro_f1", "macro F1"),
-        ("log_loss", "log loss"),
-        ("ece", "ECE"),
-    ]
-
-
-def _machines(ranking: list[Run]) -> list[dict[str, Any]]:
-    """Return on what costs were measured, and of which backbones."""
-    keys = ("processor", "threads", "engine", "precision")
-    found: dict[tuple[Any, ...], list[str]] = {}
-    for run in ranking:
-        found.setdefault(tuple(run.benchmark[key] for key in keys), []).append(run.backbone)
-    return [dict(zip(keys, values, strict=True)) | {"backbones": names} for values, names in found.items()]
-
-
-def _costs(scene: Scene) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Yield the costs that accuracy is drawn against: name, title, and those of the backbones that were measured."""
-    titles = {
-        "latency": ("latency_ms_median", 1.0, scene.say("latency of one picture, ms")),
-        "size": ("size_mb", 1.0, scene.say("size on disk, MB")),
-        "flops": ("flops", 1e-9, scene.say("operations for one picture, GFLOPs")),
-    }
-    for name, (key, unit, title) in titles.items():
-        measured = {run.backbone: run.benchmark[key] for run in scene.ranking}
-        yield name, title, {backbone: unit * value for backbone, value in measured.items() if value}
-
-
-def _sections(ranking: list[Run], by_folds: list[Run], transfer: Transfer | None, language: Language) -> list[Section]:
+def _sections(material: Material, figures: Gallery, language: Language) -> list[Section]:
     """Return the parts of the page, without those for which there is nothing."""
-    folds = by_folds[0].folds["count"] if by_folds else 0
+    runs, transfer = material.evidence.runs, material.transfer
+    folds = runs[0].folds.get("count", 0)
+    explained = any(explanation.examples for explanation in material.explanations.values())
     parts = [
         ("ranking.html.j2", language.say("Ranking"), True),
-        ("duels.html.j2", language.say("Who beats whom"), len(ranking) > 1),
-        ("folds.html.j2", language.say("Over %(count)s folds", count=folds), bool(by_folds)),
+        ("duels.html.j2", language.say("Who beats whom"), len(runs) > 1),
+        ("folds.html.j2", language.say("Over %(count)s folds", count=folds), folds),
         ("costs.html.j2", language.say("What it costs"), True),
-        ("transfer.html.j2", language.say("What transfer learning bought"), transfer is not None),
+        ("transfer.html.j2", language.say("What transfer learning bought"), transfer),
+        ("transfer.html.j2", language.say("With fewer pictures"), figures.training_pictures and not transfer),
         ("curves.html.j2", language.say("Learning curves"), True),
         ("confusion.html.j2", language.say("Which classes are confused"), True),
         ("recall.html.j2", language.say("Recall of each class"), True),
         ("calibration.html.j2", language.say("How far confidence can be trusted"), True),
         ("mistakes.html.j2", language.say("What is wrong"), True),
-        ("looks.html.j2", language.say("Where the networks look"), True),
-        ("embedding.html.j2", language.say("Which pictures look alike"), True),
+        ("looks.html.j2", language.say("Where the networks look"), explained),
+        ("embedding.html.j2", language.say("Which pictures look alike"), figures.embedding),
         ("data.html.j2", language.say("Pictures"), True),
         ("provenance.html.j2", language.say("Where the numbers come from"), True),
     ]
@@ -210,28 +120,62 @@ def _sections(ranking: list[Run], by_folds: list[Run], transfer: Transfer | None
     ]
 
 
-def _mapped(run: Run, explanation: Explanation) -> pd.DataFrame:
-    """Return the test pictures that have a place on the map, with what was predicted."""
-    return explanation.places[["file", "x", "y"]].merge(run.tested, on="file", validate="one_to_one")
+def _tables(material: Material, ranking: list[Run], language: Language) -> dict[str, Any]:
+    """Return what the tables are filled with, beside the numbers of each backbone."""
+    duels, classes = material.evidence.duels, ranking[0].classes
+    names = [run.backbone for run in ranking]
+    return {
+        "metrics": tables.metrics(language),
+        "repeated": ranking[0].metrics["repeats"]["count"] > 1,
+        "matrix": matrix(names, duels, language) if len(names) > 1 else [],
+        "duels": [duels.between(*pair) for pair in combinations(names, 2)],
+        "by_folds": ranked_over_folds(ranking),
+        "machines": tables.machines(ranking),
+        "transfer": material.transfer,
+        "gains": material.transfer and {row.run.backbone: row.duel for row in material.transfer.rows},
+        "shares": tables.training_shares(ranking),
+        "classes": classes,
+        "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],
+        "confusions": [(run, tables.most_confused(run)) for run in ranking],
+        "pictures": tables.pictures(material.splits, classes),
+        "audit": material.evidence.audit,
+        "provenance": words(material.provenance, ranking, language),
+    }
 
 
-def _pictured(mapped: pd.DataFrame) -> set[str]:
-    """Return the points of the map that show their picture: the wrong ones first, as many as the page has room for."""
-    right = mapped["label"] == mapped["predicted"]
-    return set(mapped["file"].iloc[right.to_numpy().argsort(kind="stable")][:_MOST_PICTURED])
+def _sheets(material: Material, ranking: list[Run]) -> dict[str, Any]:
+    """Return what is wrong: by all backbones, and by each."""
+    paths, most = material.paths, material.examples
+    return {
+        "wrong_by_all": mistakes.of_all(ranking, paths, most),
+        "mistakes": [(run, mistakes.of_backbone(run, paths, most)) for run in ranking],
+    }
 
 
-def _thumbnails(raw: Path, names: set[str]) -> dict[str, str]:
-    """Return small copies of accepted pictures by their file."""
-    found = data_uris((raw / name for name in names), "thumbnails")
-    return {str(path.relative_to(raw)): address for path, address in found.items()}
+def _mapped(material: Material, run: Run) -> pd.DataFrame:
+    """Return the test pictures that have a place on the backbone's map, with what was predicted."""
+    places = material.explanations[run.backbone].places
+    return places[["file", "x", "y"]].merge(run.tested, on="file", validate="one_to_one")
 
 
-def _specifications(drawn: Drawn, language: Language) -> Markup:
+def _thumbnails(material: Material, sheets: Mapping[str, Any], mapped: pd.DataFrame) -> dict[str, str]:
+    """Return small copies of the pictures on the sheets, and of those on the map as far as there is room.
+
+    By their file. What is wrong comes first on the map, too.
+    """
+    shown = [sheets["wrong_by_all"], *(sheet for _, sheet in sheets["mistakes"])]
+    right = (mapped["label"] == mapped["predicted"]).to_numpy()
+    pictured = mapped["file"].iloc[right.argsort(kind="stable")][:_MOST_PICTURED]
+    names = {mistake.file for sheet in shown for mistake in sheet.shown}.union(pictured)
+    found = data_uris((material.raw / name for name in names), "thumbnails")
+    return {str(path.relative_to(material.raw)): address for path, address in found.items()}
+
+
+def _specifications(figures: Gallery, language: Language) -> Markup:
     """Return what the page's script draws from, as JSON in which no text can end the element that holds it."""
     value = {
         "config": drawing.config(language),
-        "specifications": {figure.name: figure.specification for figure in drawn.all()},
+        "specifications": {figure.name: figure.specification for figure in figures},
     }
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 (JSON without any <)
@@ -240,45 +184,3 @@ def _specifications(drawn: Drawn, language: Language) -> Markup:
 def _digest(script: str) -> str:
     """Return what the page's policy allows a script by: https://www.w3.org/TR/CSP3/#grammardef-hash-source."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-
-
-def _shares(ranking: list[Run]) -> dict[float, int]:
-    """Return the shares of the training pictures that were trained on, ascending, and how many pictures they are."""
-    found = {share["share"]: share["training_pictures"] for run in ranking for share in run.metrics["shares"]}
-    return dict(sorted(found.items()))
-
-
-def _largest_class(run: Run) -> float:
-    """Return the accuracy of always answering the class with the most test pictures."""
-    supports = [row["support"] for row in run.metrics["per_class"].values()]
-    return float(max(supports) / sum(supports))
-
-
-def _grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:
-    """Return the confusion row by row: the actual class, then predicted class, pictures and share of the row."""
-    found = counts(run)
-    cells = zip(found.tolist(), shares(found).tolist(), strict=True)
-    return [
-        (name, list(zip(run.classes, pictures, portion, strict=True)))
-        for name, (pictures, portion) in zip(run.classes, cells, strict=True)
-    ]
-
-
-def _most_confused(run: Run) -> list[tuple[str, str, int, float]]:
-    """Return the most frequent confusions: actual class, predicted class, pictures, share of the actual class."""
-    found = counts(run)
-    portion = shares(found)
-    wrong = found * (1 - np.eye(len(found), dtype=np.int64))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_LONGEST_LIST]
-    rows, columns = np.unravel_index(order, wrong.shape)
-    return [
-        (run.classes[row], run.classes[column], int(wrong[row, column]), float(portion[row, column]))
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-        if wrong[row, column]
-    ]
-
-
-def _pictures(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:
-    """Return the number of pictures of each class in each split."""
-    table = pd.crosstab(splits["label"], splits["split"]).reindex(index=classes, columns=_SPLITS, fill_value=0)
-    return {name: [int(number) for number in row] for name, row in zip(classes, table.to_numpy(), strict=True)}

@@ -4,12 +4,16 @@ import base64
 import hashlib
 import html
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from stages.results import report
+from stages.results.explanations import Explanation
 from stages.results.findings import misleading
+from stages.results.language import ENGLISH
 from stages.results.languages import named
 from stages.results.runs import Run
 from tests.results import artefacts, material
@@ -113,8 +117,8 @@ def test_the_page_fetches_nothing_and_runs_only_its_own_scripts(nine: str) -> No
     scripts = re.findall(r"<script>(.*?)</script>", nine, flags=re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     assert policy == (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src "
-        + " ".join(f"'sha256-{digest}'" for digest in digests)
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; script-src " + " ".join(f"'sha256-{digest}'" for digest in digests)
     )
     assert len(digests) == 2
     # As the browser reads a line's end, and so as it takes the digest.
@@ -285,6 +289,22 @@ def test_without_shares_there_is_no_figure_of_them(tmp_path: Path) -> None:
     page = material.page(tmp_path, material.evidence(runs))
     assert "What transfer learning bought" in page
     assert 'data-figure="training-pictures"' not in page
+
+
+def test_without_a_network_from_nothing_fewer_pictures_are_still_spoken_of(tmp_path: Path) -> None:
+    found = text(material.page(tmp_path, material.evidence(artefacts.nine()[:2])))
+    assert "With fewer pictures Test accuracy after training on a part of the training pictures." in found
+    assert "training, s with 10 % with 25 % with 50 % with 100 %" in found
+    assert "gain, points" not in found
+
+
+def test_what_was_not_explained_is_not_spoken_of(tmp_path: Path) -> None:
+    made = material.material(tmp_path, contest({"a": range(5)}))
+    nothing = Explanation([], made.explanations["a"].places[:0])
+    found = text(report.page(replace(made, explanations={"a": nothing}, examples=0), ENGLISH))
+    assert "Where the networks look" not in found
+    assert "Which pictures look alike" not in found
+    assert "a 5 of 100 wrong And 5 more, see data/models/a/predictions.csv." in found
 
 
 def test_the_pictures_are_counted_by_class_and_split(tmp_path: Path) -> None:

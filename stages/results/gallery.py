@@ -1,0 +1,69 @@
+"""All figures of the comparison's page."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stages.results import figures, panels
+from stages.results.drawing import Figure
+from stages.results.runs import Run, ranked_over_folds
+from stages.results.scene import Scene
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The figures: of all backbones, of each by its name, of the best; None where there is nothing to draw."""
+
+    accuracy: Figure
+    folds: Figure | None
+    costs: list[Figure]
+    training_pictures: Figure | None
+    curves: dict[str, list[Figure]]
+    reliability: dict[str, Figure]
+    embedding: Figure | None
+
+    def __iter__(self) -> Iterator[Figure]:
+        """Yield every figure."""
+        yield from filter(None, (self.accuracy, self.folds, self.training_pictures, self.embedding))
+        yield from self.costs
+        yield from self.reliability.values()
+        for pair in self.curves.values():
+            yield from pair
+
+
+def draw(scene: Scene, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Gallery:
+    """Draw all figures; `mapped` and `thumbnails` are those of the best backbone's map, see `panels.embedding`."""
+    ranking = scene.ranking
+    best, top = ranking[0], panels.top_of_losses(ranking)
+    by_folds = ranked_over_folds(list(ranking))
+    return Gallery(
+        figures.accuracy(scene, _largest_class(best)),
+        figures.folds(scene, by_folds) if by_folds else None,
+        [figures.cost(scene, name, title, costs) for name, title, costs in _costs(scene)],
+        figures.training_pictures(scene) if best.metrics["shares"] else None,
+        {
+            run.backbone: [panels.curves(scene, run, "accuracy", 1.0), panels.curves(scene, run, "loss", top)]
+            for run in ranking
+        },
+        {run.backbone: panels.reliability(scene, run) for run in ranking},
+        panels.embedding(scene, best, mapped, thumbnails) if len(mapped) else None,
+    )
+
+
+def _largest_class(run: Run) -> float:
+    """Return the accuracy of always answering the class with the most test pictures."""
+    supports = [row["support"] for row in run.metrics["per_class"].values()]
+    return float(max(supports) / sum(supports))
+
+
+def _costs(scene: Scene) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Yield the costs that accuracy is drawn against: name, title, and those of the backbones that were measured."""
+    titles = {
+        "latency": ("latency_ms_median", 1.0, scene.say("latency of one picture, ms")),
+        "size": ("size_mb", 1.0, scene.say("size on disk, MB")),
+        "flops": ("flops", 1e-9, scene.say("operations for one picture, GFLOPs")),
+    }
+    for name, (key, unit, title) in titles.items():
+        measured = {run.backbone: run.benchmark[key] for run in scene.ranking}
+        yield name, title, {backbone: unit * value for backbone, value in measured.items() if value}
