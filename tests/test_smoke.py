@@ -254,7 +254,8 @@ def test_a_second_run_runs_nothing(changes: Changes) -> None:
 
 def test_another_dropout_computes_no_features(changes: Changes) -> None:
     assert changes.dropout.code == 0, changes.dropout.errors
-    trained = (stages(name, "weights", "features", "probe") for name in BOTH)
+    # The shape of the head is the same, and what it costs.
+    trained = (stages(name, "weights", "features", "probe", "benchmark") for name in BOTH)
     assert changes.dropout.ran == {"check", "compare"}.union(*trained)
 
 
@@ -273,7 +274,7 @@ def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(chan
 
 def test_another_augmentation_prepares_and_trains_anew_from_the_same_pictures(changes: Changes) -> None:
     assert changes.augmentation.code == 0, changes.augmentation.errors
-    anew = stages("mobilenet_v3_small", "weights")
+    anew = stages("mobilenet_v3_small", "weights", "benchmark")
     # The features of the pictures themselves stay as they are, so the probe finds the same: no audit.
     assert changes.augmentation.ran == {"check", "preprocess", "compare"} | anew
 
