@@ -12,8 +12,12 @@ from stages.results.languages import named
 from stages.results.runs import Run, ranked
 from tests.browser import Browser, Page
 from tests.results import artefacts, material
+from tests.results.collection import Collection, picture
 from tests.results.contest import TWO
 from tests.results.contest import evidence as contest
+from tests.test_audit import PAGE as AUDIT
+from tests.test_audit import configure
+from tests.test_audit import run as run_audit
 
 ROOT = Path(__file__).parents[1]
 # Where .ci/run puts it.
@@ -247,3 +251,31 @@ def test_axe_core_finds_nothing_grave_in_other_pages_and_in_spanish(
 ) -> None:
     page = material.page(tmp_path, material.evidence(make()), named("es"))
     assert violations(opened(browser, written(tmp_path, page))) == []
+
+
+@pytest.fixture
+def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The audit's page about a few pictures, one of them with a hostile name."""
+    monkeypatch.chdir(tmp_path)
+    configure()
+    found = Collection(tmp_path)
+    for number in range(12):
+        found.add(f"cat/{number}.png", ("cat", EVIL[0])[number % 2], picture(number))
+    found.add(f"cat/{EVIL[4]}.png", "cat", picture(0))
+    run_audit(found)
+    return tmp_path / AUDIT
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_the_audit_asks_no_network_for_anything_and_fits(width: int, browser: Browser, audited: Path) -> None:
+    page = Page(browser, audited, width=width)
+    assert page.requests() == []
+    assert page.complaints() == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelectorAll('.figure > svg').length") == 2
+
+
+@pytest.mark.axe
+@pytest.mark.parametrize("options", [{}, {"scheme": "dark"}, {"width": 400}])
+def test_axe_core_finds_nothing_grave_in_the_audit(options: dict[str, Any], browser: Browser, audited: Path) -> None:
+    assert violations(Page(browser, audited, **options)) == []

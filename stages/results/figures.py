@@ -101,7 +101,7 @@ def _cost(costs: list[float], title: str) -> "alt.X":
     import altair as alt
 
     axis = alt.X("cost:Q").title(title)
-    if not costs or max(costs) <= _WIDE * min(costs):
+    if max(costs) <= _WIDE * min(costs):
         return axis.scale(zero=True).axis(tickCount=5)
     ticks = logarithmic_ticks(min(costs), max(costs))
     return axis.scale(type="log", nice=False, padding=14).axis(values=ticks, format="~r", labelOverlap="greedy")
@@ -143,9 +143,8 @@ def training_pictures(scene: Scene) -> Figure:
         detail="place:N",
         color=colour(),
     )
-    named = marks.transform_filter("datum.kind !== 'other'")
     whole = layered(
-        named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=up("low", title), y2="high:Q"),
+        *(_named(marks, title, counts[-1]) if any(row["kind"] != "other" for row in rows) else ()),
         marks.mark_line(strokeWidth=2.5, aria=False).encode(opacity=fading),
         marks.mark_circle(size=70)
         .encode(
@@ -155,9 +154,17 @@ def training_pictures(scene: Scene) -> Figure:
         # Altair would number the charts that it makes in this process.
         .properties(name="points")
         .add_params(over),
-        named.transform_filter(f"datum.training_pictures === {counts[-1]}")
-        .mark_text(align="left", dx=9, fontWeight="bold", aria=False)
-        .encode(text="place:N"),
     )
     label = scene.say("Accuracy with fewer training pictures, a line for each backbone; the table has the numbers.")
     return figure("training-pictures", label, choosable(whole).properties(height=300), 560, scene.language)
+
+
+def _named(marks: "alt.Chart", title: str, most: int) -> "tuple[alt.Chart, alt.Chart]":
+    """Return intervals, and places beside the points of the `most` pictures, of the backbones that stand out."""
+    named = marks.transform_filter("datum.kind !== 'other'")
+    return (
+        named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=up("low", title), y2="high:Q"),
+        named.transform_filter(f"datum.training_pictures === {most}")
+        .mark_text(align="left", dx=9, fontWeight="bold", aria=False)
+        .encode(text="place:N"),
+    )

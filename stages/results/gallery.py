@@ -58,7 +58,10 @@ def _largest_class(run: Run) -> float:
 
 
 def _costs(scene: Scene) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Yield the costs that accuracy is drawn against: name, title, and those of the backbones that were measured."""
+    """Yield the costs that accuracy is drawn against: name, title, and those of the backbones that were measured.
+
+    Of a cost that was measured of none there is nothing to draw.
+    """
     titles = {
         "latency": ("latency_ms_median", 1.0, scene.say("latency of one picture, ms")),
         "size": ("size_mb", 1.0, scene.say("size on disk, MB")),
@@ -66,4 +69,5 @@ def _costs(scene: Scene) -> Iterator[tuple[str, str, dict[str, float]]]:
     }
     for name, (key, unit, title) in titles.items():
         measured = {run.backbone: run.benchmark[key] for run in scene.ranking}
-        yield name, title, {backbone: unit * value for backbone, value in measured.items() if value}
+        if costs := {backbone: unit * value for backbone, value in measured.items() if value}:
+            yield name, title, costs

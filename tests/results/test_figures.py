@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.results import figures, panels
+from stages.results import figures, gallery, panels
 from stages.results.drawing import Figure, logarithmic_ticks
 from stages.results.language import ENGLISH
 from stages.results.languages import named
@@ -158,8 +158,14 @@ def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
     assert logarithmic_ticks(3, 40) == [1, 2, 5, 10, 20, 50, 100, 200, 500]
 
 
-def test_a_cost_that_nothing_is_known_of_leaves_an_empty_figure() -> None:
-    assert not marks(figures.cost(scene(run()), "flops", "GFLOPs", {}), "circle")
+def test_a_cost_that_was_measured_of_some_shows_these_and_of_none_is_not_drawn() -> None:
+    some, none = run("a"), run("b")
+    some.benchmark["flops"], none.benchmark["flops"] = 1e9, None
+    assert len(marks(figures.cost(scene(some, none), "flops", "GFLOPs", {"a": 1.0}), "circle")) == 1
+    assert [figure.name for figure in gallery.draw(scene(none), mapped()[:0], {}).costs] == [
+        "cost-latency",
+        "cost-size",
+    ]
 
 
 def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:
