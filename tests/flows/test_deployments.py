@@ -185,7 +185,7 @@ def test_prefect_yaml_declares_a_nightly_schedule_and_where_things_run(prefect: 
     (schedule,) = nightly.schedules
     assert (schedule.slug, schedule.active) == ("nightly", True)
     assert isinstance(schedule.schedule, CronSchedule)
-    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Etc/UTC")
+    assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Europe/Berlin")
     assert set(on_demand.parameter_openapi_schema["properties"]) == {"targets", "jobs", "overrides", "name"}
     assert nightly.work_pool_name == on_demand.work_pool_name != stage.work_pool_name
     assert not [found.pull_steps for found in (nightly, on_demand, stage) if found.pull_steps]
