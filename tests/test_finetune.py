@@ -72,7 +72,7 @@ def configure(root: Path, lines: dict, repeats: int = 2, shares: tuple[float, ..
     params["weights"]["source"] = "random"
     params["features"] |= {"precision": "float32", "batch_size": 7}
     params["finetune"] |= {"epochs": 3, "batch_size": 8, "repeats": repeats, "training_shares": list(shares)}
-    params["benchmark"] = {"warmup": 1, "repeats": 4, "batch_size": 2}
+    params["benchmark"] = {"warmup": 1, "repeats": 4, "batch_sizes": [2]}
     params["backbones"] = lines
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     params_module.read.cache_clear()
