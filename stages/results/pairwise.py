@@ -100,37 +100,3 @@ def least_difference(pictures: int, pairs: int, significance: float) -> float:
     that one alone gets right. Where it is larger than 1, the test set can show nothing.
     """
     return fewest(significance / pairs) / pictures
-
-
-def power(pictures: int, only_first: float, only_second: float, significance: float) -> float:
-    """Return how often McNemar's exact test, two-sided, finds p ≤ significance on so many test pictures.
-
-    `only_first` and `only_second` are the shares, of all pictures there could be, that one alone gets right. By the
-    sum over the number of differing pictures, which is binomial, of the chance that the test sees a difference in
-    them: Duffy 1984, "Asymptotic and exact power for the McNemar test and its analogue with R controls per case",
-    Biometrics 40.
-    """
-    from scipy.stats import binom
-
-    differing = np.arange(pictures + 1)
-    share = only_first + only_second
-    # So many of the rarer side still speak for the other; -1 where the test cannot say anything.
-    about = binom.ppf(significance / 2, differing, 0.5)
-    most = about - (binom.cdf(about, differing, 0.5) > significance / 2)
-    seen = binom.cdf(most, differing, only_first / share) + binom.cdf(most, differing, only_second / share)
-    return float(np.sum(binom.pmf(differing, pictures, share) * seen))
-
-
-def detectable(pictures: int, differing: float, pairs: int, significance: float, wanted: float = 0.8) -> float | None:
-    """Return the difference of two accuracies that is found with the `power` that is `wanted`; None if there is none.
-
-    `differing` is the share of pictures that one of the two alone gets right, above 0. Of `pairs` that are compared
-    one must have p ≤ significance / pairs, as for `least_difference`, which is what can be shown at best.
-    """
-    from scipy.optimize import brentq
-
-    def missing(difference: float) -> float:
-        sides = ((differing + difference) / 2, (differing - difference) / 2)
-        return power(pictures, *sides, significance / pairs) - wanted
-
-    return float(brentq(missing, 0.0, differing)) if missing(differing) > 0 else None

@@ -1,11 +1,8 @@
 """All pairs: intervals, tests and what a test set can show agree with published examples; the edges say something."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
 
 from stages.errors import DataError
 from stages.results import pairwise
@@ -156,38 +153,3 @@ def test_the_least_difference_is_the_least_that_passes_the_correction(pictures: 
     for differing, passes in ((fewest, True), (fewest - 1, False)):
         p = mcnemar(Pairs(np.ones(differing, bool), np.zeros(differing, bool)))
         assert (pairwise.holm([p, *others])[0] <= 0.05) is passes
-
-
-def test_the_power_agrees_with_duffy_1984() -> None:
-    """144 pairs, shares 0.25 and 0.45, one-sided 0.025: 0.80, as R's package MESS checks itself by."""
-    assert pairwise.power(144, 0.25, 0.45, 0.05) == pytest.approx(0.80, abs=0.005)
-
-
-def test_the_power_agrees_with_simulated_tests() -> None:
-    draw = np.random.default_rng(0)
-    counts = draw.multinomial(60, [0.2, 0.05, 0.75], 2000)
-    seen = [
-        mcnemar(Pairs(np.repeat([True, False], row[:2]), np.repeat([False, True], row[:2]))) <= 0.05 for row in counts
-    ]
-    assert pairwise.power(60, 0.2, 0.05, 0.05) == pytest.approx(np.mean(seen), abs=0.03)
-
-
-def test_no_difference_is_found_less_often_than_the_significance_says() -> None:
-    assert pairwise.power(200, 0.1, 0.1, 0.05) < 0.05
-
-
-def test_what_is_detectable_comes_near_connor_1987() -> None:
-    """n = (z √ψ + z' √(ψ - d²))² / d² for the asymptotic test; the exact one takes some per cent more pictures."""
-    found = pairwise.detectable(5000, 0.1, 1, 0.05)
-    root = norm.ppf(0.975) * math.sqrt(0.1) + norm.ppf(0.8) * math.sqrt(0.1 - found**2)
-    assert (root / found) ** 2 == pytest.approx(5000, rel=0.05)
-
-
-def test_what_is_detectable_is_more_than_the_least_and_grows_with_the_pairs() -> None:
-    one, many = (pairwise.detectable(180, 0.2, pairs, 0.05) for pairs in (1, 36))
-    assert pairwise.least_difference(180, 36, 0.05) < one < many < 0.2
-    assert pairwise.power(180, 0.1 + many / 2, 0.1 - many / 2, 0.05 / 36) == pytest.approx(0.8)
-
-
-def test_where_too_few_pictures_differ_nothing_is_detectable() -> None:
-    assert pairwise.detectable(20, 0.1, 1, 0.05) is None
