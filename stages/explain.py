@@ -108,7 +108,7 @@ def _features(backbone: "keras.Model", inputs: Inputs) -> "Callable[[NDArray[np.
 
     from stages.models.networks import cut
 
-    rows, bottom = inputs.rows("test", frozen=False), cut(backbone, blocks, inputs.backbone.name)
+    rows, bottom = inputs.rows("test"), cut(backbone, blocks, inputs.backbone.name)
     above = backbone if bottom is backbone.input else keras.Model(bottom, backbone.output)
     return lambda places: np.asarray(above(rows[places].astype(np.float32), training=False))
 

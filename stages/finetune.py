@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     import keras
     from numpy.typing import NDArray
 
+    from stages.models.head_trainer import HeadTrainer
     from stages.models.training import Run
 
 log = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class Trained:
     probabilities: "dict[str, NDArray[np.float32]]"
 
 
-def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
+def finetune(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> Trained:
     """Train head and, where blocks are unfrozen, the top of the backbone; predict validation and test.
 
     Checkpoints go to the folder `checkpoints`. Raises ParameterError when training diverges.
@@ -71,92 +73,78 @@ def finetune(inputs: Inputs, checkpoints: Path) -> Trained:
     import keras
 
     from stages.models import keras_engine
+    from stages.models.training import Run
 
+    history, unfrozen = Run(), inputs.backbone.unfreeze.blocks
+    head = _train_head(inputs, trainer, history, checkpoints)
     backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
-    head, part, history = _fit(inputs, backbone, checkpoints)
+    part = _train_top(inputs, backbone, head, history, checkpoints) if unfrozen else head
     model = keras.Model(backbone.input, head(backbone(backbone.input)), name="classifier")
-    probabilities = {split: _predict(part, inputs, split) for split in ("validation", "test")}
-    return Trained(model, part, history, probabilities)
+    predict = partial(_predict, part) if unfrozen else trainer.predict
+    return Trained(model, part, history, {split: predict(inputs, split) for split in ("validation", "test")})
 
 
-def train_anew(inputs: Inputs, checkpoints: Path, name: str, *splits: str) -> "dict[str, NDArray[np.float32]]":
+def train_anew(
+    inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path, name: str, *splits: str
+) -> "dict[str, NDArray[np.float32]]":
     """Train as `inputs` say; return the probabilities of `splits`. The log calls the training `name`.
 
     Begins as if the process had just started, so that none depends on what was trained before it.
     """
-    import keras
-
     from stages.models import keras_engine
+    from stages.models.training import Run
 
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(inputs.seed)
     # Of its own: a phase that never improves reads no checkpoint, and must not find an earlier training's.
     (own := checkpoints / name.replace(" ", "_")).mkdir()
-    unfrozen = inputs.backbone.unfreeze.blocks
-    backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE) if unfrozen else None
-    head, part, history = _fit(inputs, backbone, own)
+    history, part = Run(), None
+    head = _train_head(inputs, trainer, history, own)
+    if inputs.backbone.unfreeze.blocks:
+        backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
+        part = _train_top(inputs, backbone, head, history, own)
     pictures = inputs.selected("train")["file"].nunique()
     log.info("%s: best epoch %d of %d, %d training pictures", name, history.best_epoch, len(history.rows), pictures)
-    found = {split: _predict(part, inputs, split) for split in splits}
-    for model in (head, part):
-        if model.compiled:
-            keras_engine.release(model)
+    predict = partial(_predict, part) if part else trainer.predict
+    found = {split: predict(inputs, split) for split in splits}
+    if part:
+        keras_engine.release(part)
     return found
 
 
-def _fit(inputs: Inputs, backbone: "keras.Model | None", checkpoints: Path) -> "tuple[keras.Model, keras.Model, Run]":
-    """Train a new head and, where blocks are unfrozen, the top of `backbone`; return head, trained part, history.
+def _train_head(inputs: Inputs, trainer: "HeadTrainer", history: "Run", checkpoints: Path) -> "keras.Model":
+    """Return the head, trained on the frozen features, or untrained where nothing is frozen."""
+    import keras
 
-    Where none are, features are all that is trained on, and no `backbone` is needed.
-    """
+    from stages.models import heads
+
+    if inputs.backbone.frozen_epochs:
+        trainer.train(inputs, history, checkpoints)
+        return trainer.head(inputs.backbone)
+    keras.utils.set_random_seed(inputs.seed)
+    return heads.build(inputs.backbone.head, trainer.width, trainer.classes, None)
+
+
+def _train_top(
+    inputs: Inputs, backbone: "keras.Model", head: "keras.Model", history: "Run", checkpoints: Path
+) -> "keras.Model":
+    """Train `head` and the unfrozen top of `backbone` together; return them as one network."""
     import keras
 
     from stages.models import networks
-    from stages.models.training import Run
+    from stages.models.training import Phase, train
 
-    history, unfrozen = Run(), inputs.backbone.unfreeze.blocks
-    head = _build_head(inputs)
-    if inputs.backbone.frozen_epochs:
-        _train(head, inputs, "head", history, checkpoints)
-    part = head
-    if backbone is not None and unfrozen:
-        top = networks.unfreeze(backbone, networks.cut(backbone, unfrozen, inputs.backbone.name))
-        part = keras.Model(top.input, head(top.output), name="trained")
-        _train(part, inputs, "finetune", history, checkpoints)
-    return head, part, history
+    recipe = inputs.backbone
+    top = networks.unfreeze(backbone, networks.cut(backbone, recipe.unfreeze.blocks, recipe.name))
+    part = keras.Model(top.input, head(top.output), name="trained")
+    data = [inputs.views(split, inputs.rows(split)) for split in ("train", "validation")]
+    phase = Phase("finetune", recipe.unfrozen_epochs, recipe.unfreeze.learning_rate)
+    train(part, (data[0], data[1]), phase, recipe, history, checkpoints)
+    return part
 
 
 def _predict(part: "keras.Model", inputs: Inputs, split: str) -> "NDArray[np.float32]":
-    """Return the probabilities of the split's pictures, (pictures, classes)."""
-    found: NDArray[np.float32] = part.predict(
-        inputs.views(split, frozen=not inputs.backbone.unfreeze.blocks), verbose=0
-    )
+    """Return the probabilities of the split's pictures, (pictures, classes), by what `_train_top` has trained."""
+    found: NDArray[np.float32] = part.predict(inputs.views(split, inputs.rows(split)).dataset(), verbose=0)
     return found
-
-
-def _build_head(inputs: Inputs) -> "keras.Model":
-    """Return the untrained head; where features are frozen, it standardises them as the training views have them."""
-    from stages.models.heads import build, moments
-
-    recipe, known = inputs.backbone, None
-    if recipe.frozen_epochs and recipe.head.standardise:
-        known = moments(inputs.feature_rows("train").batches(recipe.batch_size))
-    width = read_json(inputs.weights / "backbone.json")["width"]
-    return build(recipe.head, width, len(inputs.classes), known)
-
-
-def _train(model: "keras.Model", inputs: Inputs, name: str, history: "Run", checkpoints: Path) -> None:
-    """Train `model` for the phase `name`: "head" on frozen features, "finetune" from the cut on."""
-    from stages.models.training import Phase, train
-
-    recipe, frozen = inputs.backbone, name == "head"
-    phase = (
-        Phase(name, recipe.frozen_epochs, recipe.optimizer.learning_rate)
-        if frozen
-        else Phase(name, recipe.unfrozen_epochs, recipe.unfreeze.learning_rate)
-    )
-    data = (inputs.views("train", frozen=frozen), inputs.views("validation", frozen=frozen))
-    train(model, data, phase, recipe, history, checkpoints)
 
 
 def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
@@ -181,17 +169,17 @@ def predictions(inputs: Inputs, probabilities: "dict[str, NDArray[np.float32]]")
     return pd.concat(tables, ignore_index=True)
 
 
-def folds(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+def folds(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
     """Return fold, file, label, predicted, p:CLASS for every picture once; no row where there are no folds."""
     tables = []
     for fold in range(count_folds(inputs.index)):
         part = replace(inputs, fold=fold)
-        found = train_anew(part, checkpoints, f"fold {fold}", "test")
+        found = train_anew(part, trainer, checkpoints, f"fold {fold}", "test")
         tables.append(_table(part, "test", found["test"], "fold"))
     return _joined(tables, inputs, "fold")
 
 
-def repeats(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+def repeats(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
     """Return repeat, split, file, label, predicted, p:CLASS for validation and test, by each training but the main one.
 
     Repeat 1, 2, ... has the main one's seed and so much more.
@@ -199,17 +187,17 @@ def repeats(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
     tables = []
     for repeat in range(1, inputs.backbone.repeats):
         part = replace(inputs, seed=inputs.seed + repeat)
-        found = train_anew(part, checkpoints, f"repeat {repeat}", "validation", "test")
+        found = train_anew(part, trainer, checkpoints, f"repeat {repeat}", "validation", "test")
         tables.append(_marked(predictions(part, found), repeat=repeat))
     return _joined(tables, inputs, "repeat", "split")
 
 
-def shares(inputs: Inputs, checkpoints: Path) -> pd.DataFrame:
+def shares(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
     """Return share, training_pictures, file, label, predicted, p:CLASS for the test pictures, by each share."""
     tables = []
     for share in inputs.backbone.training_shares:
         part = replace(inputs, share=share)
-        found = train_anew(part, checkpoints, f"share {share:g}", "test")
+        found = train_anew(part, trainer, checkpoints, f"share {share:g}", "test")
         pictures = part.selected("train")["file"].nunique()
         tables.append(_marked(_table(part, "test", found["test"]), share=share, training_pictures=pictures))
     return _joined(tables, inputs, "share", "training_pictures")
@@ -296,6 +284,7 @@ def _checkpoints(name: str) -> Iterator[Path]:
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
     backbone = resolve(named_backbone(), read())
+    from stages.models.head_trainer import HeadTrainer
     from stages.models.keras_engine import repeatable
 
     repeatable(seed(), threads())
@@ -310,15 +299,16 @@ def main() -> None:
     )
     logging.getLogger("tensorflow").addFilter(_unexpected)
     with _checkpoints(backbone.name) as checkpoints, replacing_folder(Path("data/models") / backbone.name) as folder:
-        history = _main_run(folder, inputs, checkpoints)
+        trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
+        history = _main_run(folder, inputs, trainer, checkpoints)
         for name, trained_anew in (("folds", folds), ("repeats", repeats), ("shares", shares)):
-            write_csv(folder / f"{name}.csv", trained_anew(inputs, checkpoints))
+            write_csv(folder / f"{name}.csv", trained_anew(inputs, trainer, checkpoints))
     write_json(Path("data/timings") / f"{backbone.name}.json", _timings(history))
 
 
-def _main_run(folder: Path, inputs: Inputs, checkpoints: Path) -> "Run":
+def _main_run(folder: Path, inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> "Run":
     """Train, write and check what the split of the pictures asks for; its networks are let go at the end."""
-    trained = finetune(inputs, checkpoints)
+    trained = finetune(inputs, trainer, checkpoints)
     compare_parts(trained.model, trained.part, inputs)
     write(folder, trained, inputs)
     return trained.history

@@ -20,6 +20,7 @@ from stages.errors import ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
 from stages.images.prepared import SPLITS, read_index
 from stages.models import keras_engine
+from stages.models.head_trainer import HeadTrainer
 
 ROOT = Path(__file__).parents[1]
 SIDE, CLASSES = 32, ("cold", "warm")
@@ -229,10 +230,10 @@ def test_a_share_of_the_training_pictures_predicts_the_test_pictures(finished: P
 def test_a_share_sees_no_other_pictures(finished: Path, monkeypatch) -> None:
     monkeypatch.chdir(finished)
     part = replace(inputs_of("frozen"), share=0.5)
-    views, features = part.views("train", frozen=True), np.load("data/features/frozen/train.npy")
-    rows = part.selected("train")["row"].to_numpy()
-    seen = np.concatenate([views[number][0] for number in range(len(views))])
-    assert len(views) == len(inputs_of("frozen").views("train", frozen=True))
+    views, features = part.views("train", part.feature_rows("train")), np.load("data/features/frozen/train.npy")
+    rows, whole = part.selected("train")["row"].to_numpy(), inputs_of("frozen")
+    seen = np.concatenate([inputs for inputs, _, _ in views.read()])
+    assert len(views) == len(whole.views("train", whole.feature_rows("train")))
     assert len(set(rows)) == 12
     np.testing.assert_array_equal(np.unique(seen, axis=0), np.unique(features[rows], axis=0))
     np.testing.assert_array_equal(part.feature_rows("validation")[:], np.load("data/features/frozen/validation.npy"))
@@ -255,7 +256,9 @@ def test_a_training_does_not_depend_on_what_was_trained_before(
 ) -> None:
     root = folded if table == "folds" else finished
     monkeypatch.chdir(root)
-    found = finetune.train_anew(replace(inputs_of(name), **changes), tmp_path, "alone", "test")["test"]
+    part = replace(inputs_of(name), **changes)
+    trainer = HeadTrainer(read_json(part.weights / "backbone.json")["width"], len(CLASSES))
+    found = finetune.train_anew(part, trainer, tmp_path, "alone", "test")["test"]
     expected = trained_anew(root, name, table)
     if "fold" in changes:
         expected = expected[expected["fold"] == changes["fold"]]
@@ -301,7 +304,7 @@ def test_an_array_that_does_not_fit_the_index_is_an_error(finished: Path, monkey
     inputs = inputs_of("frozen")
     shorter = replace(inputs, index=inputs.index[inputs.index["file"] != "warm/train01.png"])
     with pytest.raises(ValueError, match=r"features/frozen/train.npy has 24 rows, its index 23"):
-        shorter.rows("train", frozen=True)
+        shorter.feature_rows("train")
 
 
 def changed(finished: Path, name: str) -> set[str]:
@@ -336,7 +339,7 @@ def test_features_have_a_row_for_each_view(finished: Path) -> None:
 def test_activations_below_the_cut_keep_three_digits(finished: Path, monkeypatch) -> None:
     monkeypatch.chdir(finished)
     inputs = inputs_of("partly")
-    kept = inputs.rows("train", frozen=False)[:]
+    kept = inputs.rows("train")[:]
     exact = inputs._below_the_cut(np.load(f"data/prepared/{SIDE}/train.npy"))
     assert np.linalg.norm(kept - exact) < 5e-4 * np.linalg.norm(exact)
 

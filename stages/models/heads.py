@@ -1,7 +1,7 @@
 """Heads: what is put on a backbone, and the optimiser, schedule and loss that train it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -15,11 +15,51 @@ from stages.models.recipe import Head, Optimizer, Recipe, Schedule
 _LEAST_SHARE_OF_VARIANCE = 1e-4
 
 
-def build(head: Head, width: int, classes: int, moments: tuple[NDArray[Any], NDArray[Any]] | None) -> keras.Model:
+class Rates:
+    """Dropout and L2 penalty of a head in variables: a network that was traced with them serves for any."""
+
+    def __init__(self) -> None:
+        self.dropout, self.l2 = (keras.Variable(0.0, trainable=False, name=name) for name in ("dropout", "l2"))
+
+    def set(self, head: Head) -> None:
+        """Take the values of `head`."""
+        self.dropout.assign(head.dropout)
+        self.l2.assign(head.l2)
+
+
+class _Dropout(keras.layers.Layer):  # type: ignore[misc]
+    """Keras's dropout at a rate that is a variable."""
+
+    def __init__(self, rates: Rates, name: str) -> None:
+        super().__init__(name=name)
+        self.rates, self.seed_generator = rates, keras.random.SeedGenerator()
+
+    def call(self, inputs: Any, training: bool = False) -> Any:  # noqa: FBT001, FBT002 (Keras's)
+        """Drop a share of `inputs`, and raise the rest, in training alone (Srivastava et al. 2014, inverted)."""
+        if not training:
+            return inputs
+        rate = self.rates.dropout.value
+        kept = keras.random.uniform(keras.ops.shape(inputs), seed=self.seed_generator) >= rate
+        return keras.ops.where(kept, inputs / (1 - rate), 0.0)
+
+
+class _L2(keras.regularizers.Regularizer):  # type: ignore[misc]
+    """Keras's L2 penalty at a strength that is a variable."""
+
+    def __init__(self, rates: Rates) -> None:
+        self.rates = rates
+
+    def __call__(self, kernel: Any) -> Any:
+        return self.rates.l2.value * keras.ops.sum(keras.ops.square(kernel))
+
+
+def build(
+    head: Head, width: int, classes: int, moments: tuple[NDArray[Any], NDArray[Any]] | None, rates: Rates | None = None
+) -> keras.Model:
     """Return the head: features (n, width) in, probabilities (n, classes) out.
 
     `moments` are the features' mean and variance over the training views, both (width,), or None
-    where nothing is standardised.
+    where nothing is standardised. With `rates` dropout and penalty are what these say.
     """
     inputs = keras.Input((width,), name="features")
     tensor = inputs
@@ -27,33 +67,52 @@ def build(head: Head, width: int, classes: int, moments: tuple[NDArray[Any], NDA
         tensor = _standardise(moments, tensor)
     for number, units in enumerate(head.units, 1):
         dense = keras.layers.Dense(
-            units,
-            activation=head.activation,
-            kernel_regularizer=keras.regularizers.L2(head.l2) if head.l2 else None,
-            name=f"dense_{number}",
+            units, activation=head.activation, kernel_regularizer=_penalty(head, rates), name=f"dense_{number}"
         )
         tensor = dense(tensor)
-        if head.dropout:
-            tensor = keras.layers.Dropout(head.dropout, name=f"dropout_{number}")(tensor)
+        if rates or head.dropout:
+            name = f"dropout_{number}"
+            tensor = (_Dropout(rates, name) if rates else keras.layers.Dropout(head.dropout, name=name))(tensor)
     # float32 whatever the policy: a softmax in reduced precision does not sum to one.
     outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(tensor)
     return keras.Model(inputs, outputs, name="head")
 
 
+def _penalty(head: Head, rates: Rates | None) -> keras.regularizers.Regularizer | None:
+    if rates:
+        return _L2(rates)
+    return keras.regularizers.L2(head.l2) if head.l2 else None
+
+
 def _standardise(moments: tuple[NDArray[Any], NDArray[Any]], tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Bring features to mean 0 and variance 1.
+    """Bring features to mean 0 and variance 1, by layers."""
+    scale, mean, variance = _rescaled(moments)
+    layer = keras.layers.Normalization(name="standardise")
+    layer.build((None, len(mean)))
+    layer.adapt_mean.assign(mean)
+    layer.adapt_variance.assign(variance)
+    layer.finalize_state()
+    return layer(keras.layers.Rescaling(scale, name="rescale")(tensor))
+
+
+def standardisation(
+    moments: tuple[NDArray[Any], NDArray[Any]],
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return what brings features (n, width) to mean 0 and variance 1 before they reach a head without moments."""
+    scale, mean, variance = _rescaled(moments)
+    deviation = np.sqrt(variance)
+    return lambda features: np.asarray((features * np.float32(scale) - mean) / deviation)
+
+
+def _rescaled(moments: tuple[NDArray[Any], NDArray[Any]]) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
+    """Return a scale, and mean and variance of features that are multiplied by it.
 
     Normalization counts every deviation below 1e-7 as 1e-7, and random networks give features of 1e-10:
     a power of two, which costs no digits, brings them to the order of 1 first.
     """
     mean, variance = (np.asarray(values, dtype=np.float64) for values in moments)
     scale = 2.0 ** -round(float(np.log2(np.sqrt(variance).mean())))
-    layer = keras.layers.Normalization(name="standardise")
-    layer.build((None, len(mean)))
-    layer.adapt_mean.assign((mean * scale).astype(np.float32))
-    layer.adapt_variance.assign((variance * scale**2).astype(np.float32))
-    layer.finalize_state()
-    return layer(keras.layers.Rescaling(scale, name="rescale")(tensor))
+    return scale, (mean * scale).astype(np.float32), (variance * scale**2).astype(np.float32)
 
 
 def moments(batches: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -75,13 +134,22 @@ def moments(batches: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArr
     return mean, np.maximum(variance, least)
 
 
-def compile_for(model: keras.Model, recipe: Recipe, learning_rate: float, steps: int) -> None:
-    """Compile `model` for a phase of `steps` steps in all that begins at `learning_rate`."""
+def compile_for(model: keras.Model, recipe: Recipe, learning_rate: float, steps: int, at_once: int = 1) -> None:
+    """Compile `model` for a phase of `steps` steps in all, `at_once` together, that begins at `learning_rate`."""
     model.compile(
         optimizer=optimizer(recipe.optimizer, schedule(recipe.schedule, learning_rate, steps)),
-        loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        loss=keras.losses.CategoricalCrossentropy(),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        steps_per_execution=at_once,
     )
+
+
+def restart(optimizer: keras.optimizers.Optimizer, schedule: Schedule, learning_rate: float) -> None:
+    """Bring a used optimiser to the state of a new one: all that it remembers is 0, its rate `learning_rate`."""
+    for variable in optimizer.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    if schedule.name == "constant":
+        optimizer.learning_rate = learning_rate
 
 
 def optimizer(params: Optimizer, learning_rate: Any) -> keras.optimizers.Optimizer:

@@ -51,10 +51,8 @@ class Inputs:
         rows = selected(self.index, split, self.fold)
         return drawn(rows, self.share, self.seed) if split == "train" and self.share < 1 else rows
 
-    def rows(self, split: str, *, frozen: bool) -> Rows | Mapped:
-        """Return what a phase reads for `selected`: features, activations at the cut, or the pictures."""
-        if frozen:
-            return self.feature_rows(split)
+    def rows(self, split: str) -> Rows | Mapped:
+        """Return what phase 2 reads for `selected`: activations at the cut, or the pictures."""
         if self.backbone.unfreeze.blocks != "all" and self.computed["cut"] == "kept":
             kept = self._arrays(split, lambda name: self.features / f"cut_{name}.npy")
             return Mapped(kept, lambda batch: batch.astype(np.float32) / self.computed["cut_scale"])
@@ -86,16 +84,16 @@ class Inputs:
                 raise ValueError(f"{path} has {count_rows(path)} rows, its index {counts[name]}")
         return Rows(chosen, files)
 
-    def views(self, split: str, *, frozen: bool) -> "Views":
-        """Return the batches of a split; those of `train` are shuffled and weighted."""
+    def views(self, split: str, rows: Rows | Mapped) -> "Views":
+        """Return `rows` of a split with their classes in batches; those of `train` are shuffled and weighted."""
         from stages.models.training import Views, class_weights
 
-        rows, count, size = self.rows(split, frozen=frozen), len(self.classes), self.backbone.batch_size
+        recipe, count = self.backbone, len(self.classes)
         targets = np.array([self.classes.index(label) for label in self.selected(split)["label"]], dtype=np.int64)
-        if split != "train":
-            return Views(rows, targets, count, size)
-        weights = class_weights(targets, count, self.backbone.class_weight)
-        return Views(rows, targets, count, size, seed=self.seed, class_weights=weights)
+        training: dict[str, Any] = {}
+        if split == "train":
+            training = {"seed": self.seed, "class_weights": class_weights(targets, count, recipe.class_weight)}
+        return Views(rows, targets, count, recipe.batch_size, smoothing=recipe.label_smoothing, **training)
 
 
 def drawn(rows: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:

@@ -3,12 +3,15 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from stages.errors import ParameterError
@@ -17,14 +20,19 @@ from stages.models.heads import compile_for
 from stages.models.recipe import Recipe
 
 log = logging.getLogger(__name__)
+# Of rows, as float32.
+_READ_BYTES = 8 << 20
+# Batches, between which training can be interrupted.
+_MOST_AT_ONCE = 64
 HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
-class Views(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches of rows of array files, read as they are needed.
+class Views:
+    """Rows of array files with their targets and weights, as a dataset of batches that is read as it is needed.
 
-    Each item is inputs (n, ...) float32, targets (n, classes) one-hot float32 and sample weights (n,)
-    float32. With `seed` the order is drawn anew for every epoch, from the seed and the epoch alone.
+    A batch is inputs (n, ...) float32, targets (n, classes) one-hot float32, smoothed by `smoothing` (Szegedy et
+    al. 2016, section 7), and sample weights (n,) float32. With `seed` the order is drawn anew for every epoch, from
+    the seed and the number of the epoch alone.
     """
 
     def __init__(
@@ -36,36 +44,46 @@ class Views(keras.utils.PyDataset):  # type: ignore[misc]
         *,
         seed: int | None = None,
         class_weights: NDArray[np.float64] | None = None,
+        smoothing: float = 0.0,
     ) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
         if len(inputs) != len(targets):
             raise ValueError(f"{len(inputs)} rows with {len(targets)} targets")
         self.inputs = inputs
-        self.targets, self.classes, self.batch_size, self.seed = targets, classes, batch_size, seed
+        self.targets, self.batch_size, self.seed = targets, batch_size, seed
         weights = np.ones(classes) if class_weights is None else class_weights
         self.weights = weights[targets].astype(np.float32)
         self.epoch = 0
-        self._shuffle()
+        self._one_hot = np.eye(classes, dtype=np.float32) * np.float32(1 - smoothing) + np.float32(smoothing / classes)
 
     def __len__(self) -> int:
         return math.ceil(len(self.targets) / self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        inputs = np.asarray(self.inputs[rows], dtype=np.float32)
-        return inputs, np.eye(self.classes, dtype=np.float32)[self.targets[rows]], self.weights[rows]
+    @cached_property
+    def read_at_once(self) -> int:
+        """How many batches are read, and handed over to TensorFlow, at once."""
+        row = np.asarray(self.inputs[np.zeros(1, dtype=np.int64)], dtype=np.float32).nbytes
+        return min(max(1, _READ_BYTES // (row * self.batch_size)), _MOST_AT_ONCE)
 
-    def on_epoch_end(self) -> None:
-        """Draw the order of the next epoch."""
-        self.epoch += 1
-        self._shuffle()
+    def read(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Yield inputs, targets and weights in the order of the epoch, `read_at_once` batches together."""
+        count, size = len(self.targets), self.read_at_once * self.batch_size
+        order = (
+            np.arange(count) if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(count)
+        )
+        for start in range(0, count, size):
+            rows = order[start : start + size]
+            inputs = np.asarray(self.inputs[rows], dtype=np.float32)
+            yield inputs, self._one_hot[self.targets[rows]], self.weights[rows]
 
-    def _shuffle(self) -> None:
-        count = len(self.targets)
-        if self.seed is None:
-            self.order = np.arange(count)
-        else:
-            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(count)
+    def dataset(self) -> tf.data.Dataset:
+        """Return the batches for Keras; each pass over them reads what `epoch` says when it begins."""
+        shape = self.inputs[np.zeros(1, dtype=np.int64)].shape[1:]
+        signature = [(None, *shape), (None, self._one_hot.shape[1]), (None,)]
+        read = tf.data.Dataset.from_generator(
+            self.read, output_signature=tuple(tf.TensorSpec(each, tf.float32) for each in signature)
+        )
+        # Keras's own PyDataset asks Python for every batch, which takes longer than a step of a head.
+        return read.rebatch(self.batch_size).apply(tf.data.experimental.assert_cardinality(len(self)))
 
 
 def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float64] | None:
@@ -104,21 +122,27 @@ class Phase:
 def train(
     model: keras.Model, data: tuple[Views, Views], phase: Phase, recipe: Recipe, run: Run, checkpoints: Path
 ) -> None:
-    """Train `model` for one phase on (training, validation) and leave the kept weights in it.
+    """Compile `model` and train it for one phase on (training, validation), as `fit` says."""
+    if phase.epochs:
+        compile_for(model, recipe, phase.learning_rate, phase.epochs * len(data[0]), data[0].read_at_once)
+        fit(model, data, phase, recipe, run, checkpoints)
+
+
+def fit(
+    model: keras.Model, data: tuple[Views, Views], phase: Phase, recipe: Recipe, run: Run, checkpoints: Path
+) -> None:
+    """Train a compiled `model` for one phase on (training, validation) and leave the kept weights in it.
 
     With `checkpoint.keep: best` the weights of the epoch that validation prefers are kept, those from
     before the phase included where an earlier phase in `run` reached more. Adds to `run`.
     """
-    if not phase.epochs:
-        return
     training, validation = data
-    compile_for(model, recipe, phase.learning_rate, phase.epochs * len(training))
     path = checkpoints / f"{phase.name}.weights.h5"
     before = model.get_weights()
-    log_epochs, begin = _Epochs(phase, run), time.perf_counter()
+    log_epochs, begin = _Epochs(phase, run, training), time.perf_counter()
     model.fit(
-        training,
-        validation_data=validation,
+        training.dataset(),
+        validation_data=validation.dataset(),
         epochs=phase.epochs,
         shuffle=False,
         verbose=0,
@@ -191,11 +215,14 @@ def mode(monitor: str) -> str:
 
 
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
-    """Notes each epoch, with the learning rate it was trained at, and logs a line for it."""
+    """Says which epoch's order to read, notes each epoch, with the learning rate it was trained at, and logs it."""
 
-    def __init__(self, phase: Phase, run: Run) -> None:
+    def __init__(self, phase: Phase, run: Run, training: Views) -> None:
         super().__init__()
-        self.phase, self.run = phase, run
+        self.phase, self.run, self.training = phase, run, training
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
+        self.training.epoch = epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         found = {name: float((logs or {})[name]) for name in HISTORY[2:-1]}

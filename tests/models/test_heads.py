@@ -122,13 +122,44 @@ def test_steps_fall_at_the_boundaries() -> None:
     assert (found[0], found[5], found[7]) == pytest.approx((1.0, 0.5, 0.25))
 
 
-def test_label_smoothing_changes_the_loss(declare) -> None:
-    losses = []
-    for smoothing in (0.0, 0.2):
-        recipe = declare("vgg16", label_smoothing=smoothing, head={"l2": 0.0})
+@pytest.mark.parametrize(("dropout", "l2"), [(0.0, 0.0), (0.4, 0.01)])
+def test_rates_in_variables_do_what_those_of_layers_do(declare, dropout: float, l2: float) -> None:
+    settings = declare("vgg16", head={"units": [512], "dropout": dropout, "l2": l2}).head
+    rates = heads.Rates()
+    rates.set(settings)
+    varied, fixed = heads.build(settings, 4, 3, None, rates), heads.build(settings, 4, 3, None)
+    fixed.set_weights(varied.get_weights())
+    batch = np.ones((200, 4), dtype="float32")
+    np.testing.assert_array_equal(varied(batch, training=False), fixed(batch, training=False))
+    assert float(sum(varied.losses)) == pytest.approx(float(sum(fixed.losses)), rel=1e-6)
+    dropped = keras.Model(varied.input, varied.get_layer("dropout_1").output)
+    kept = keras.Model(varied.input, varied.get_layer("dense_1").output)(batch)
+    found = dropped(batch, training=True).numpy()
+    active = kept.numpy() > 0
+    assert (found[active] == 0).mean() == pytest.approx(dropout, abs=0.02)
+    np.testing.assert_allclose(found[found > 0], (kept / (1 - dropout)).numpy()[found > 0], rtol=1e-5)
+
+
+def test_features_are_standardised_as_by_the_layers_of_the_saved_head(declare) -> None:
+    features = np.random.default_rng(0).normal(3e-10, 1e-10, (500, 6)).astype("float32")
+    moments = heads.moments([features])
+    head = heads.build(declare("vgg16").head, 6, 2, moments)
+    inner = keras.Model(head.input, head.get_layer("standardise").output)
+    np.testing.assert_allclose(heads.standardisation(moments)(features), inner(features), rtol=1e-5, atol=1e-6)
+
+
+def test_a_restarted_optimiser_remembers_nothing(declare) -> None:
+    recipe = declare("vgg16", head={"units": [4]})
+    states = []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)
         head = heads.build(recipe.head, 4, 2, None)
         heads.compile_for(head, recipe, 0.1, 10)
-        sure = keras.ops.convert_to_tensor([[0.999, 0.001]])
-        losses.append(float(head.loss(np.array([[1.0, 0.0]]), sure)))
-    assert losses[0] == pytest.approx(0.001, abs=1e-4)
-    assert losses[1] == pytest.approx(-0.9 * np.log(0.999) - 0.1 * np.log(0.001), rel=1e-3)
+        if states:
+            head.train_on_batch(np.ones((8, 4)), np.eye(2)[[0, 1] * 4])
+            heads.restart(head.optimizer, recipe.schedule, 0.1)
+        else:
+            head.optimizer.build(head.trainable_variables)
+        states.append([variable.numpy() for variable in head.optimizer.variables])
+    for used, new in zip(*states, strict=True):
+        np.testing.assert_array_equal(used, new)

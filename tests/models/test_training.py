@@ -33,6 +33,11 @@ def data(file, **changes) -> tuple[Views, Views]:
     return Views(rows_of, targets, CLASSES, 16, seed=1, **changes), Views(rows_of, targets, CLASSES, 16)
 
 
+def batches(views: Views) -> list[tuple[np.ndarray, ...]]:
+    """Return inputs, targets and weights of each batch, as Keras gets them."""
+    return [tuple(value.numpy() for value in batch) for batch in views.dataset()]
+
+
 def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01, run: Run | None = None):
     keras.utils.set_random_seed(3)
     head, run = heads.build(recipe.head, WIDTH, CLASSES, None), run or Run()
@@ -42,20 +47,48 @@ def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01, run: Run 
 
 def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file) -> None:
     views = data(file)[0]
-    seen = []
-    for _ in range(2):
-        inputs = np.concatenate([views[index][0] for index in range(len(views))])
+    dataset, seen = views.dataset(), []
+    for epoch in range(2):
+        views.epoch = epoch
+        inputs = np.concatenate([batch[0].numpy() for batch in dataset])
         np.testing.assert_array_equal(np.sort(inputs, axis=0), np.sort(np.load(file[0]), axis=0))
         seen.append(inputs)
-        views.on_epoch_end()
     assert not np.array_equal(*seen)
-    again = data(file)[0]
-    np.testing.assert_array_equal(seen[0][:16], again[0][0])
+    np.testing.assert_array_equal(seen[0][:16], batches(data(file)[0])[0][0])
+
+
+def test_every_epoch_of_a_training_is_read_in_its_own_order(declare, file, tmp_path, monkeypatch) -> None:
+    read, orders = Views.read, []
+    monkeypatch.setattr(Views, "read", lambda views: orders.append((views.seed, views.epoch)) or read(views))
+    trained(declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}), file, tmp_path, epochs=3)
+    assert [epoch for seed, epoch in orders if seed is not None] == [0, 1, 2]
 
 
 def test_the_last_batch_may_be_smaller(file) -> None:
     views = Views(rows(file[0]), file[1], CLASSES, 20)
-    assert [len(views[index][0]) for index in range(len(views))] == [20, 20, 8]
+    assert [len(batch[0]) for batch in batches(views)] == [20, 20, 8]
+    assert len(views) == len(views.dataset()) == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 64])
+def test_batches_do_not_depend_on_how_many_are_read_at_once(file, monkeypatch, count: int) -> None:
+    expected = batches(data(file)[0])
+    monkeypatch.setattr("stages.models.training._READ_BYTES", count * 16 * WIDTH * 4)
+    views = data(file)[0]
+    assert views.read_at_once == count
+    for found, other in zip(batches(views), expected, strict=True):
+        for one, two in zip(found, other, strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+def test_smoothed_targets_give_the_loss_that_keras_gives_with_label_smoothing(file) -> None:
+    views = Views(rows(file[0]), file[1], CLASSES, 16, smoothing=0.2)
+    _, targets, _ = batches(views)[0]
+    sure = np.tile(np.array([[0.9, 0.1]], dtype="float32"), (16, 1))
+    one_hot = np.eye(CLASSES, dtype="float32")[file[1][:16]]
+    found = keras.losses.CategoricalCrossentropy()(targets, sure)
+    expected = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)(one_hot, sure)
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_rows_that_do_not_fit_their_targets_are_an_error(file) -> None:
@@ -70,7 +103,7 @@ def test_rows_of_several_files_are_shown_as_those_of_one_would_be(file, tmp_path
     places = pd.DataFrame({"split": ["test"] * 20 + ["train"] * 28, "row": [*range(20), *range(28)]})
     apart = Views(Rows(places, {"train": tmp_path / "second.npy", "test": tmp_path / "first.npy"}),
                   file[1], CLASSES, 16, seed=1)  # fmt: skip
-    for batch, expected in zip(apart, data(file)[0], strict=True):
+    for batch, expected in zip(batches(apart), batches(data(file)[0]), strict=True):
         for found, other in zip(batch, expected, strict=True):
             np.testing.assert_array_equal(found, other)
 
@@ -84,7 +117,7 @@ def test_balanced_weights_make_each_class_count_the_same() -> None:
 
 def test_class_weights_reach_the_batches(file) -> None:
     views = data(file, class_weights=np.array([0.5, 3.0]))[0]
-    _, targets, weights = views[0]
+    _, targets, weights = batches(views)[0]
     np.testing.assert_array_equal(weights, np.where(targets[:, 1] == 1, 3.0, 0.5).astype("float32"))
 
 
@@ -154,7 +187,7 @@ def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path
     losses = [row["val_loss"] for row in run.rows]
     assert losses == sorted(set(losses))
     assert run.best_epoch == kept
-    loss = head.evaluate(opposite, verbose=0, return_dict=True)["loss"]
+    loss = head.evaluate(opposite.dataset(), verbose=0, return_dict=True)["loss"]
     assert loss == pytest.approx(losses[kept - 1], rel=1e-4)
 
 
