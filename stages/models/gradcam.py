@@ -1,7 +1,10 @@
 """Grad-CAM: where in a picture the evidence for a class lies, as the network sees it.
 
-Source: Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization",
-eq. 1 and 2, https://arxiv.org/abs/1610.02391.
+In the form of Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional
+neural networks", eq. 3, https://arxiv.org/abs/2011.08891: gradients are not averaged over the positions. Behind global
+average pooling, where they are the same at every position, that is Grad-CAM itself (Selvaraju et al. 2017,
+https://arxiv.org/abs/1610.02391); behind flatten, where each position has weights of its own, the mean over them says
+little and often leaves nothing.
 """
 
 from collections.abc import Callable
@@ -69,8 +72,7 @@ def _scores(head: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _weighted(activations: tf.Tensor, gradients: tf.Tensor) -> NDArray[np.float32]:
-    """Sum the channels by the mean gradient of each, drop what speaks against the class, and scale each map to 1."""
-    importance = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-    found = tf.nn.relu(tf.reduce_sum(importance * activations, axis=-1)).numpy()
+    """Sum the channels by their gradients, drop what speaks against the class, and scale each map to 1."""
+    found = tf.nn.relu(tf.reduce_sum(gradients * activations, axis=-1)).numpy()
     largest = found.max(axis=(1, 2), keepdims=True)
     return np.asarray(found / np.where(largest > 0, largest, 1))

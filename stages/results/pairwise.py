@@ -88,7 +88,7 @@ def holm(p: Sequence[float]) -> list[float]:
     A pair with a corrected value of at most s differs, and with probability 1 - s no pair of all is wrongly said to.
     Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
     """
-    from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
+    from statsmodels.stats.multitest import multipletests
 
     return [float(value) for value in multipletests(p, method="holm")[1]] if p else []
 

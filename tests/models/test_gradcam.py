@@ -126,6 +126,35 @@ def test_every_pooling_and_every_head_is_looked_through(declare, pictures, pooli
     assert (found.std(axis=(1, 2)) > 0).all()
 
 
+def test_behind_average_pooling_the_map_is_the_class_activation_map(declare, pictures) -> None:
+    keras.utils.set_random_seed(3)
+    backbone = networks.build(declare("scratch", sizes=(32,), head={"pooling": "average"}), None)
+    head = heads.build(heads.Head.model_validate(HEAD), backbone.output.shape[-1], 3, None)
+    shown, targets = pictures(2, 32), np.array([0, 2])
+    found = grad_cam(joined(backbone, head))(shown, targets)
+    activations = keras.Model(backbone.input, feature_map(backbone))(shown.astype(np.float32)).numpy()
+    # Zhou et al. 2016, eq. 2; max pooling lies between, so that only the largest of four positions counts.
+    largest = activations.reshape(2, 4, 2, 4, 2, -1).max(axis=(2, 4), keepdims=True)
+    counted = activations.reshape(2, 4, 2, 4, 2, -1) * (activations.reshape(2, 4, 2, 4, 2, -1) == largest)
+    maps = counted.reshape(activations.shape) @ head.get_layer("probabilities").kernel.numpy()
+    expected = np.stack([np.maximum(maps[number, :, :, target], 0) for number, target in enumerate(targets)])
+    np.testing.assert_allclose(found, expected / expected.max(axis=(1, 2), keepdims=True), atol=1e-5)
+
+
+def test_behind_flatten_each_position_speaks_for_itself(declare, pictures) -> None:
+    keras.utils.set_random_seed(3)
+    backbone = networks.build(declare("scratch", sizes=(32,), head={"pooling": "flatten"}), None)
+    head = heads.build(heads.Head.model_validate(HEAD), backbone.output.shape[-1], 2, None)
+    # What lies in the upper left quarter speaks for the class, all else, three times as much, against it.
+    weights = np.full((4, 4, backbone.output.shape[-1] // 16, 2), -1.0)
+    weights[:2, :2] = 1.0
+    head.set_weights([weights.reshape(-1, 2), np.zeros(2)])
+    found = grad_cam(joined(backbone, head))(pictures(2, 32), np.array([0, 1]))
+    assert found[:, :4, :4].any(axis=(1, 2)).all()
+    assert not found[:, 4:].any()
+    assert not found[:, :, 4:].any()
+
+
 def test_each_picture_of_a_batch_is_explained_as_it_is_alone(finder) -> None:
     explained = grad_cam(finder)
     pictures, targets = squares([(2, 3), (15, 20)], [RED, BLUE], 32, 10), np.array([0, 1])
