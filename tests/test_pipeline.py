@@ -4,6 +4,7 @@ import ast
 import configparser
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +102,7 @@ def test_paths_stay_inside_the_repository(stage: str) -> None:
         assert re.fullmatch(r"(data|stages)/[a-z0-9_/.]*(\$\{key\}[a-z_/.]*)?|\$\{data\.source\}", path)
 
 
-def test_git_keeps_metrics_plots_and_report() -> None:
+def test_git_keeps_metrics_plots_and_the_report_in_short_and_dvc_the_pages() -> None:
     options = {
         path: settings
         for entry in STAGES.values()
@@ -109,7 +110,15 @@ def test_git_keeps_metrics_plots_and_report() -> None:
         if isinstance(out, dict)
         for path, settings in out.items()
     }
-    assert options == {path: {"cache": False} for path in ("data/audit.json", *ARTEFACTS["compare"])}
+    kept = [path for path in ("data/audit.json", *ARTEFACTS["compare"]) if not path.endswith(".html")]
+    assert options == {path: {"cache": False} for path in kept}
+
+
+def test_git_holds_no_large_file() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name]
+    assert files
+    assert [path for path in files if path.is_file() and path.stat().st_size > 1_000_000] == []
 
 
 @each_stage
