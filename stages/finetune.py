@@ -120,7 +120,7 @@ def _train_head(inputs: Inputs, trainer: "HeadTrainer", history: "Run", checkpoi
         trainer.train(inputs, history, checkpoints)
         return trainer.head(inputs.backbone)
     keras.utils.set_random_seed(inputs.seed)
-    return heads.build(inputs.backbone.head, trainer.width, trainer.classes, None)
+    return heads.build(inputs.backbone.head, trainer.width, trainer.classes, None, seed=inputs.seed)
 
 
 def _train_top(

@@ -53,7 +53,7 @@ class HeadTrainer:
             self.moments = heads.moments(inputs.feature_rows("train").batches(recipe.batch_size))
         phase = Phase("head", recipe.frozen_epochs, recipe.optimizer.learning_rate)
         data = self._views(inputs, "train"), self._views(inputs, "validation")
-        self._current = self._started(recipe, phase, data[0])
+        self._current = self._started(recipe, phase, data[0], inputs.seed)
         fit(self._current.head, data, phase, recipe, run, checkpoints)
 
     def predict(self, inputs: Inputs, split: str) -> NDArray[np.float32]:
@@ -78,10 +78,10 @@ class HeadTrainer:
         rows = inputs.feature_rows(split)
         return inputs.views(split, rows if self.moments is None else Mapped(rows, heads.standardisation(self.moments)))
 
-    def _started(self, recipe: Recipe, phase: Phase, training: Views) -> _Network:
+    def _started(self, recipe: Recipe, phase: Phase, training: Views, seed: int) -> _Network:
         """Return the network of the recipe's shape, compiled, in the state in which a new one is."""
         rates = heads.Rates()
-        fresh = heads.build(recipe.head, self.width, self.classes, None, rates)
+        fresh = heads.build(recipe.head, self.width, self.classes, None, rates, seed=seed)
         steps = phase.epochs * len(training)
         key = _shape(recipe, phase.learning_rate, steps, training.read_at_once)
         if key not in self._networks:

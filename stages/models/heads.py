@@ -1,6 +1,7 @@
 """Heads: what is put on a backbone, and the optimiser, schedule and loss that train it."""
 
 import math
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,9 +31,9 @@ class Rates:
 class _Dropout(keras.layers.Layer):  # type: ignore[misc]
     """Keras's dropout at a rate that is a variable."""
 
-    def __init__(self, rates: Rates, name: str) -> None:
+    def __init__(self, rates: Rates, seed: int, name: str) -> None:
         super().__init__(name=name)
-        self.rates, self.seed_generator = rates, keras.random.SeedGenerator()
+        self.rates, self.seed_generator = rates, keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:  # noqa: FBT001, FBT002 (Keras's)
         """Drop a share of `inputs`, and raise the rest, in training alone (Srivastava et al. 2014, inverted)."""
@@ -54,28 +55,51 @@ class _L2(keras.regularizers.Regularizer):  # type: ignore[misc]
 
 
 def build(
-    head: Head, width: int, classes: int, moments: tuple[NDArray[Any], NDArray[Any]] | None, rates: Rates | None = None
+    head: Head,
+    width: int,
+    classes: int,
+    moments: tuple[NDArray[Any], NDArray[Any]] | None,
+    rates: Rates | None = None,
+    *,
+    seed: int = 0,
 ) -> keras.Model:
     """Return the head: features (n, width) in, probabilities (n, classes) out.
 
     `moments` are the features' mean and variance over the training views, both (width,), or None
-    where nothing is standardised. With `rates` dropout and penalty are what these say.
+    where nothing is standardised. With `rates` dropout and penalty are what these say. Kernels are drawn
+    (Glorot and Bengio 2010, eq. 16), and units dropped, by `seed` alone.
     """
+    # Keras would draw a seed for each layer from Python's generator, which every thread of the process may use.
+    seeds = random.Random(seed)  # noqa: S311 (no secret)
     inputs = keras.Input((width,), name="features")
     tensor = inputs
     if moments is not None:
         tensor = _standardise(moments, tensor)
     for number, units in enumerate(head.units, 1):
         dense = keras.layers.Dense(
-            units, activation=head.activation, kernel_regularizer=_penalty(head, rates), name=f"dense_{number}"
+            units,
+            activation=head.activation,
+            kernel_initializer=_kernel(seeds),
+            kernel_regularizer=_penalty(head, rates),
+            name=f"dense_{number}",
         )
         tensor = dense(tensor)
         if rates or head.dropout:
-            name = f"dropout_{number}"
-            tensor = (_Dropout(rates, name) if rates else keras.layers.Dropout(head.dropout, name=name))(tensor)
+            tensor = _dropout(head, rates, seeds, f"dropout_{number}")(tensor)
     # float32 whatever the policy: a softmax in reduced precision does not sum to one.
-    outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities")(tensor)
-    return keras.Model(inputs, outputs, name="head")
+    last = keras.layers.Dense(
+        classes, activation="softmax", kernel_initializer=_kernel(seeds), dtype="float32", name="probabilities"
+    )
+    return keras.Model(inputs, last(tensor), name="head")
+
+
+def _kernel(seeds: random.Random) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seeds.getrandbits(31))
+
+
+def _dropout(head: Head, rates: Rates | None, seeds: random.Random, name: str) -> keras.layers.Layer:
+    seed = seeds.getrandbits(31)
+    return _Dropout(rates, seed, name) if rates else keras.layers.Dropout(head.dropout, seed=seed, name=name)
 
 
 def _penalty(head: Head, rates: Rates | None) -> keras.regularizers.Regularizer | None:

@@ -1,4 +1,4 @@
-"""A Prefect server for the whole session, and small DVC projects with stages that take no time."""
+"""A Prefect server for all tests of flows, and small DVC projects with stages that take no time."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage
 DATA = "outs: [{md5: 8d777f385d3dfec8815d20f7496026dc, size: 4, hash: md5, path: input.txt}]\n"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_server() -> Iterator[None]:
     # Measuring the coverage of the server, or of DVC below, would cost seconds each and find nothing of ours.
     with pytest.MonkeyPatch.context() as patch:

@@ -1,3 +1,6 @@
+import random
+import threading
+
 import keras
 import numpy as np
 import pandas as pd
@@ -101,3 +104,22 @@ def test_the_head_takes_the_features_as_they_are(inputs_of, tmp_path, standardis
     assert ("standardise" in {layer.name for layer in head.layers}) == standardise
     np.testing.assert_allclose(head.predict(inputs.feature_rows("test")[:], verbose=0), found, atol=1e-5)
     assert keras.models.model_from_json(head.to_json()).count_params() == head.count_params()
+
+
+def test_who_else_draws_random_numbers_changes_nothing(inputs_of, tmp_path, monkeypatch) -> None:
+    expected, _ = trained(HeadTrainer(WIDTH, len(CLASSES)), inputs_of(), tmp_path)
+    stop = threading.Event()
+
+    def draw() -> None:
+        while not stop.wait(1e-5):
+            random.random()
+            np.random.random()  # noqa: NPY002 (what others may use)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        found, _ = trained(HeadTrainer(WIDTH, len(CLASSES)), inputs_of(), tmp_path)
+    finally:
+        stop.set()
+        thread.join()
+    np.testing.assert_array_equal(found, expected)
