@@ -33,7 +33,7 @@ test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tes
 ifdef LEFT_OUT
 	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
 endif
-	pytest --cov --cov-report=term -m "$(CHOSEN)"
+	pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term -m "$(CHOSEN)"
 
 machines: .venv/.synced  ## the tests that play several machines, five minutes
 	pytest -m machines
