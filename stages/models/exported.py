@@ -7,15 +7,15 @@ Every form takes raw RGB pictures (n, size, size, 3), 0 to 255, made square as `
 (n, classes), float32.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from stages.errors import UserError, one_line
 from stages.files import write_json
-from stages.models.download import checksum
-from stages.params import Section
+from stages.params import Section, Tuple
 
 MANIFEST = "manifest.json"
 # Where a form's files begin; a folder is a form of several files.
@@ -31,7 +31,29 @@ Format = Literal["keras", "saved_model", "onnx", "openvino", "litert", "litert_i
 # Names of the forms' input and outputs; the second is the OpenVINO form's alone.
 PICTURES, PROBABILITIES, EMBEDDING = "pictures", "probabilities", "embedding"
 
+# In export.backbones: the backbone that the report recommends or, where it recommends none, the most accurate one.
+WINNER = "winner"
+
 Checksums = dict[str, Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]]
+
+
+class ExportParams(Section):
+    """Section `export`: what is exported, in which forms, and how far a form in float32 may be from Keras."""
+
+    backbones: Tuple[str] = Field(min_length=1)
+    formats: Tuple[Format] = Field(min_length=1)
+    calibration_pictures: int = Field(ge=1, le=100_000)
+    test_pictures: int = Field(ge=1, le=1_000_000)
+    tolerance: float = Field(ge=0, le=1)
+    largest_difference: float = Field(ge=0, le=1)
+    latency_repeats: int = Field(ge=1, le=100_000)
+
+    @field_validator("backbones", "formats")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each name once")
+        return value
 
 
 class ExportError(UserError):
@@ -74,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ExportError(
             f"'{folder / MANIFEST}' cannot be read ({error.strerror})",
             "the folder of an exported classifier, such as data/exports/winner",
-            "run 'dvc repro export' or 'dvc pull export', or name another folder",
+            "run 'dvc repro export', or name another folder",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -82,7 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ExportError(
             f"'{folder / MANIFEST}' is damaged ({f'{where}: ' if where else ''}{first['msg']})",
             "the manifest as stage export wrote it",
-            "run 'dvc checkout export', or export again",
+            "run 'dvc checkout --force data/exports', or export again",
         ) from error
 
 
@@ -92,7 +114,13 @@ def checksums(folder: Path, path: str) -> Checksums:
     below = sorted(file for file in found.rglob("*") if file.is_file()) if found.is_dir() else [found]
     if found.suffix == ".xml":
         below.append(found.with_suffix(".bin"))
-    return {file.relative_to(folder).as_posix(): f"sha256:{checksum(file, 'sha256')}" for file in below}
+    return {file.relative_to(folder).as_posix(): checksum(file) for file in below}
+
+
+def checksum(path: Path) -> str:
+    """Return a file's checksum as the manifest has it."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def verify(folder: Path, expected: Checksums) -> None:
@@ -102,7 +130,7 @@ def verify(folder: Path, expected: Checksums) -> None:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise _refused(path, "lies outside of the export")
         try:
-            found = f"sha256:{checksum(path, 'sha256')}"
+            found = checksum(path)
         except OSError as error:
             raise _refused(path, f"cannot be read ({error.strerror})") from error
         if found != digest:
@@ -123,11 +151,11 @@ def open_export(folder: Path, form: Format = "openvino") -> tuple[Manifest, Path
         )
     found = manifest.formats[form]
     verify(folder, found.files)
-    if found.path != PATHS[form] or not any(Path(name).is_relative_to(found.path) for name in found.files):
+    if found.path != PATHS[form] or not _covered(found):
         raise ExportError(
             f"'{folder / MANIFEST}' names '{one_line(found.path)}' as '{form}'",
             f"'{PATHS[form]}', with a checksum",
-            "run 'dvc checkout export', or export again",
+            "run 'dvc checkout --force data/exports', or export again",
         )
     return manifest, folder / found.path
 
@@ -141,5 +169,12 @@ def open_reference(folder: Path) -> Path:
     return folder / next(iter(expected))
 
 
+def _covered(form: Form) -> bool:
+    """Say whether there is a checksum of what an engine reads first and, beside an OpenVINO model, of its weights."""
+    weights = [str(Path(form.path).with_suffix(".bin"))] if form.path.endswith(".xml") else []
+    first = any(Path(name).is_relative_to(form.path) for name in form.files)
+    return first and all(name in form.files for name in weights)
+
+
 def _refused(path: Path, received: str, expected: str = "the file as stage export wrote it") -> ExportError:
-    return ExportError(f"'{path}' {received}", expected, "run 'dvc checkout export', or export again")
+    return ExportError(f"'{path}' {received}", expected, "run 'dvc checkout --force data/exports', or export again")

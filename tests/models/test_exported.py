@@ -106,6 +106,7 @@ def test_a_manifest_that_is_missing_or_damaged_is_one_line(folder: Path, damage,
         (lambda values: values["formats"]["openvino"].update(files={"../../x": f"sha256:{'0' * 64}"}), "lies outside"),
         (lambda values: values["formats"]["openvino"].update(files={}), "formats.openvino.files"),
         (lambda values: values["formats"]["openvino"]["files"].pop("openvino/model.xml"), "with a checksum"),
+        (lambda values: values["formats"]["openvino"]["files"].pop("openvino/model.bin"), "with a checksum"),
     ],
 )
 def test_a_manifest_leads_to_no_file_without_a_checksum_or_outside_the_folder(folder: Path, change, said) -> None:
