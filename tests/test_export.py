@@ -1,6 +1,7 @@
 """The stage export on a small prepared data set: its forms agree with Keras, and say what they are."""
 
 import json
+import re
 import shutil
 import sys
 import zipfile
@@ -22,7 +23,8 @@ from stages.models import export_runners, exporting, keras_engine
 from stages.models.engine import Choice, compile_openvino
 from stages.models.exported import PATHS, ExportError, open_export
 from stages.results import temperature
-from tests.test_finetune import CLASSES, COUNTS, LINES, SIDE, configure, prepare, stage
+from tests.clone import Clone
+from tests.test_finetune import CLASSES, COUNTS, LINES, ROOT, SIDE, configure, prepare, stage
 
 FLOAT = [form for form in PATHS if form != "litert_int8"]
 EXPORTS = {"winner": "scratch", "frozen": "frozen"}
@@ -241,3 +243,39 @@ def test_pictures_are_spread_evenly_and_augmented_views_are_none() -> None:
     index = pd.DataFrame({"split": "train", "row": range(20), "view": [0, 1] * 10, "fold": -1})
     assert export.select(index, "train", 4)["row"].tolist() == [0, 6, 12, 18]
     assert export.select(index, "train", 100)["row"].tolist() == list(range(0, 20, 2))
+
+
+def test_dvc_hands_out_each_artifact_by_its_name_and_version(finished: Path, tmp_path: Path) -> None:
+    clone = Clone.of_project(tmp_path / "project")
+    shutil.copyfile(finished / "params.yaml", clone.folder / "params.yaml")
+    shutil.copytree(finished / "data", clone.folder / "data", ignore=shutil.ignore_patterns("exports", "latencies"))
+    done = clone.dvc("repro", "--single-item", "export@winner")
+    assert done.code == 0, done.errors
+    clone.commit("export")
+    paths = {
+        "classifier-onnx": "model.onnx",
+        "classifier": "model.keras",
+        "classifier-openvino": "openvino/model.bin",
+    }
+    for name in paths:
+        # DVC looks for annotated tags alone.
+        clone.git("tag", "--annotate", f"{name}@v1.0.0", "--message", "first")
+    shutil.rmtree(clone.folder / "data/exports")
+    (tmp_path / "elsewhere").mkdir()
+    for name, path in paths.items():
+        target = tmp_path / "elsewhere" / name
+        version = ("--rev", "v1.0.0") if name == "classifier-onnx" else ()
+        got = clone.dvc("artifacts", "get", str(clone.folder), name, *version, "--out", str(target))
+        assert got.code == 0, got.errors
+        found = next(file for file in (target / path, target / Path(path).name, target) if file.is_file())
+        assert found.read_bytes() == (finished / "data/exports/winner" / path).read_bytes()
+    assert open_export(tmp_path / "elsewhere/classifier")[0].backbone == "scratch"
+
+
+def test_artifacts_are_named_for_a_registry_and_lie_in_what_export_writes() -> None:
+    artifacts = yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]
+    written = {"data/exports/winner", *(f"data/exports/winner/{path}" for path in PATHS.values())}
+    for name, artifact in artifacts.items():
+        assert re.fullmatch(r"[a-z0-9-]+", name)
+        assert artifact["type"] == "model"
+        assert artifact["path"] in written | {"data/exports/winner/openvino"}

@@ -15,8 +15,12 @@ processes that export nothing before them: TensorFlow numbers functions as it ma
 
 import json
 import logging
+import os
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +75,32 @@ def write(classifier: Classifier, form: Format, folder: Path) -> None:
     """
     path = folder / PATHS[form]
     path.parent.mkdir(parents=True, exist_ok=True)
-    _WRITERS[form](classifier, path)
+    with _quiet():
+        _WRITERS[form](classifier, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what converters, also those in C++, say of their own steps; it comes after all where one fails."""
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "tf2onnx")]
+    levels = [logger.level for logger in loggers]
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def _keras(classifier: Classifier, path: Path) -> None:
@@ -130,9 +159,6 @@ def _onnx(classifier: Classifier, path: Path) -> None:
     import tf2onnx
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    for name in ("tensorflow", "tf2onnx"):
-        # What they say of their own steps is of no use to anybody here; errors are raised.
-        logging.getLogger(name).setLevel(logging.ERROR)
     function = _frozen(classifier.model)
     given, found = function.inputs[0].name, function.outputs[0].name
     # What layers hold as tensors, such as means, are inputs of the function.
