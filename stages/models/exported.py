@@ -104,7 +104,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ExportError(
             f"'{folder / MANIFEST}' is damaged ({f'{where}: ' if where else ''}{first['msg']})",
             "the manifest as stage export wrote it",
-            "run 'dvc checkout --force data/exports', or export again",
+            _restore(folder),
         ) from error
 
 
@@ -128,13 +128,13 @@ def verify(folder: Path, expected: Checksums) -> None:
     for name, digest in expected.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise _refused(path, "lies outside of the export")
+            raise _refused(folder, name, "lies outside of the export")
         try:
             found = checksum(path)
         except OSError as error:
-            raise _refused(path, f"cannot be read ({error.strerror})") from error
+            raise _refused(folder, name, f"cannot be read ({error.strerror})") from error
         if found != digest:
-            raise _refused(path, f"was cut or altered: its checksum is {found}", digest)
+            raise _refused(folder, name, f"was cut or altered: its checksum is {found}", digest)
 
 
 def open_export(folder: Path, form: Format = "openvino") -> tuple[Manifest, Path]:
@@ -155,7 +155,7 @@ def open_export(folder: Path, form: Format = "openvino") -> tuple[Manifest, Path
         raise ExportError(
             f"'{folder / MANIFEST}' names '{one_line(found.path)}' as '{form}'",
             f"'{PATHS[form]}', with a checksum",
-            "run 'dvc checkout --force data/exports', or export again",
+            _restore(folder),
         )
     return manifest, folder / found.path
 
@@ -176,5 +176,11 @@ def _covered(form: Form) -> bool:
     return first and all(name in form.files for name in weights)
 
 
-def _refused(path: Path, received: str, expected: str = "the file as stage export wrote it") -> ExportError:
-    return ExportError(f"'{path}' {received}", expected, "run 'dvc checkout --force data/exports', or export again")
+def _refused(
+    folder: Path, name: str, received: str, expected: str = "the file as stage export wrote it"
+) -> ExportError:
+    return ExportError(f"'{folder / name}' {received}", expected, _restore(folder))
+
+
+def _restore(folder: Path) -> str:
+    return f"run 'dvc checkout --force {folder}', or fetch the export again"
