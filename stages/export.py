@@ -53,6 +53,7 @@ EVALUATIONS = Path("data/evaluations")
 PREPARED = Path("data/prepared")
 EXPORTS = Path("data/exports")
 LATENCIES = Path("data/latencies")
+COMPARISON = "comparison.csv"
 # Pictures in memory at a time.
 _BATCH = 16
 _WARMUP = 3
@@ -95,16 +96,21 @@ def named(names: tuple[str, ...]) -> str:
 
 def read_subject(name: str) -> Subject:
     """Return what the export `name` is made of. Raise DataError when a stage before has not run."""
-    metrics = read_json(METRICS) if name == WINNER else {}
-    backbone = str(metrics[RECOMMENDED] or metrics[BEST]) if metrics else name
+    _require(METRICS, "compare")
+    compared = read_json(METRICS)
+    backbone = str(compared[RECOMMENDED] or compared[BEST]) if name == WINNER else name
     needed = {
-        MODELS / backbone / "provenance.json": "finetune",
-        EVALUATIONS / backbone / "metrics.json": "evaluate",
+        MODELS / backbone / "provenance.json": f"finetune@{backbone}",
+        EVALUATIONS / backbone / "metrics.json": f"evaluate@{backbone}",
     }
     for path, stage in needed.items():
-        if not path.is_file():
-            raise DataError(f"no {path}", f"what stage {stage} writes", f"run 'dvc repro {stage}@{backbone}'")
+        _require(path, stage)
     return Subject(name, backbone, *map(read_json, needed))
+
+
+def _require(path: Path, stage: str) -> None:
+    if not path.is_file():
+        raise DataError(f"no {path}", f"what stage {stage.partition('@')[0]} writes", f"run 'dvc repro {stage}'")
 
 
 def select(index: pd.DataFrame, split: str, most: int) -> pd.DataFrame:
@@ -255,6 +261,7 @@ def describe(subject: Subject, folder: Path, formats: tuple[Format, ...]) -> Man
         weights=subject.provenance["weights"],
         output="probabilities",
         formats={form: Form(path=PATHS[form], files=checksums(folder, PATHS[form])) for form in formats},
+        comparison=checksums(folder, COMPARISON),
     )
 
 
@@ -267,7 +274,7 @@ def main() -> None:
     repeatable(seed(), threads())
     with replacing_folder(EXPORTS / subject.name) as folder:
         forms, latencies = export(subject, params, folder)
-        write_csv(folder / "comparison.csv", forms)
+        write_csv(folder / COMPARISON, forms)
         manifest = describe(subject, folder, tuple(forms["format"]))
         write_card(subject, folder, forms, manifest)
         write_manifest(folder, manifest)

@@ -147,11 +147,12 @@ def test_the_openvino_form_also_gives_what_its_head_is_given(finished: Path) -> 
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_the_manifest_has_the_checksum_of_every_file_but_the_texts_for_people(finished: Path) -> None:
+def test_the_manifest_has_the_checksum_of_every_file_but_its_own_and_the_cards(finished: Path) -> None:
     folder = finished / "data/exports/winner"
     listed = {name for form in read_json(folder / "manifest.json")["formats"].values() for name in form["files"]}
+    listed |= set(read_json(folder / "manifest.json")["comparison"])
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert present - listed == {"manifest.json", "README.md", "comparison.csv"}
+    assert present - listed == {"manifest.json", "README.md"}
     manifest = read_json(folder / "manifest.json")
     assert (manifest["backbone"], manifest["classes"], manifest["input_size"]) == ("scratch", list(CLASSES), SIDE)
     assert (manifest["fit"], manifest["output"]) == ("pad", "probabilities")
@@ -232,6 +233,12 @@ def test_an_export_that_is_not_declared_is_one_line(project: Path, monkeypatch) 
     monkeypatch.setattr(sys, "argv", ["stages/export.py", "winer"])
     with pytest.raises(ParameterError, match=r"export of 'winer'.*did you mean 'winner'"):
         export.main()
+
+
+def test_without_a_comparison_there_is_no_winner(project: Path) -> None:
+    (project / "data/metrics.json").unlink()
+    with pytest.raises(DataError, match=r"no data/metrics.json; expected what stage compare writes"):
+        export.read_subject("winner")
 
 
 def test_a_backbone_that_was_not_trained_is_one_line_with_the_command(project: Path) -> None:

@@ -70,7 +70,10 @@ class Form(Section):
 
 
 class Manifest(Section):
-    """What `manifest.json` says. Probabilities are in the order of `classes`; `weights` is what provenance has."""
+    """What `manifest.json` says. Probabilities are in the order of `classes`; `weights` is what provenance has.
+
+    `comparison` and `reference` are the checksums of the files of these names, where there are any.
+    """
 
     backbone: str
     classes: tuple[str, ...] = Field(min_length=2)
@@ -80,6 +83,7 @@ class Manifest(Section):
     weights: dict[str, Any]
     output: Literal["probabilities"]
     formats: dict[Format, Form]
+    comparison: Checksums | None = None
     reference: Checksums | None = None
 
 

@@ -119,10 +119,18 @@ def _saved_model(classifier: Classifier, path: Path) -> None:
         input_signature=[_signature(classifier.model)],
     )
     tf.saved_model.save(module, str(path), signatures=serve)
-    # A number drawn anew each time; who loads the folder does without it.
-    (path / "fingerprint.pb").unlink()
+    _without_uuid(path / "fingerprint.pb")
     (path / "assets.extra").mkdir()
     (path / "assets.extra" / LABELS).write_text(classifier.labels, encoding="utf-8")
+
+
+def _without_uuid(path: Path) -> None:
+    """Drop the number that TensorFlow draws for each SavedModel from its fingerprint, whose hashes stay."""
+    from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
+
+    fingerprint = FingerprintDef.FromString(path.read_bytes())
+    fingerprint.ClearField("uuid")
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
 def _openvino(classifier: Classifier, path: Path) -> None:
