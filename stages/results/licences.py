@@ -1,7 +1,7 @@
 """Under which licence the weights that Keras publishes were released, by builder of `keras.applications`.
 
-What Keras says of the older ones: https://keras.io/2.3/applications/ ("License" of each network). Of the newer ones
-it says nothing; there stands the licence of the repository that they were taken from.
+What Keras says of the older ones stands in `docs/templates/applications.md` of Keras 2.3 ("License" of each network).
+Of the newer ones it says nothing; there stands the licence of the repository that they were taken from.
 """
 
 import re
@@ -31,7 +31,7 @@ _LICENCES: Mapping[str, Licence] = {
     r"MobileNetV3\w+": Licence("Apache-2.0", _TENSORFLOW, stated=False),
     r"NASNet\w+": Licence("Apache-2.0", _TENSORFLOW, stated=True),
     r"ResNet\d+": Licence("MIT", "https://github.com/KaimingHe/deep-residual-networks", stated=True),
-    r"ResNet\d+V2": Licence("BSD-3-Clause", "https://github.com/facebookarchive/fb.resnet.torch", stated=True),
+    r"ResNet\d+V2": Licence("BSD-3-Clause", "https://github.com/facebook/fb.resnet.torch", stated=True),
     r"VGG1[69]": Licence("CC-BY-4.0", _OXFORD, stated=True),
     "Xception": Licence("MIT", "https://github.com/fchollet/deep-learning-models", stated=True),
 }
