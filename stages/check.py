@@ -19,12 +19,14 @@ from stages.ingest import DataParams
 from stages.models.backbones import resolve
 from stages.models.download import WeightsParams
 from stages.models.engine import EngineParams
+from stages.models.exported import WINNER, ExportParams
 from stages.models.recipe import Recipe
 from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
 from stages.results.audit import AuditParams
 from stages.results.examples import ExplainParams
 from stages.results.gate import GateParams
+from stages.results.runs import RECOMMENDED
 from stages.results.settings import ReportParams
 from stages.split import SplitParams
 
@@ -40,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "explain": ExplainParams,
     "benchmark": BenchmarkParams,
     "report": ReportParams,
+    "export": ExportParams,
     "gate": GateParams,
 }
 TOP = ("seed", "threads", *SECTIONS, "backbones")
@@ -57,7 +60,8 @@ def faults(params: Mapping[str, Any]) -> list[UserError]:
     found += _faults_of(partial(common, params))
     for key, cls in SECTIONS.items():
         found += _faults_of(partial(_section, params, key, cls))
-    return found + _backbone_faults(params, {fault.key for fault in found})
+    known = {fault.key for fault in found}
+    return found + _backbone_faults(params, known) + _export_faults(params, known)
 
 
 def _section(params: Mapping[str, Any], key: str, cls: type[BaseModel]) -> BaseModel:
@@ -92,6 +96,34 @@ def _backbone_faults(params: Mapping[str, Any], known: set[str]) -> list[UserErr
                 ParameterError(f"a backbone named {shown(name)}", "a name that is text", "rename it, or quote it")
             )
     return found
+
+
+def _export_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
+    """Return the faults of names that exports and backbones share; `known` are the keys at fault in the sections."""
+    lines = params.get("backbones")
+    declared = [name for name in lines if isinstance(name, str)] if isinstance(lines, Mapping) else []
+    found: list[UserError] = [
+        ParameterError(
+            f"a backbone named '{name}'",
+            f"another name ('{name}' stands for one of them in {place})",
+            "rename it and set its 'builder'",
+            f"backbones.{name}",
+        )
+        for name, place in ((WINNER, "export.backbones"), (RECOMMENDED, "the metrics"))
+        if name in declared
+    ]
+    if any(key.startswith("export") for key in known) or not declared or "export" not in params:
+        return found
+    return found + [
+        ParameterError(
+            f"export.backbones names {shown(name)}",
+            f"'{WINNER}' or a declared backbone ({', '.join(declared)})",
+            nearest(name, [WINNER, *declared]) or "correct it, or add the backbone",
+            "export.backbones",
+        )
+        for name in params["export"]["backbones"]
+        if name != WINNER and name not in declared
+    ]
 
 
 def _usable(params: Mapping[str, Any], known: set[str]) -> dict[str, Any]:

@@ -150,15 +150,17 @@ def _write_folds(found: "list[Run]") -> None:
 
 def main() -> None:
     """Compare all declared backbones."""
-    from stages.results import brief, explanations, languages, report, runs, transfer
+    from stages.results import brief, explanations, languages, report, runs, transfer, verdict
 
     backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
     language = languages.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)
-    summary, audit, pairs = runs.summary(found), files.read_json(AUDIT), compare_pairs(found)
+    audit, pairs = files.read_json(AUDIT), compare_pairs(found)
     evidence = draw_evidence(found, pairs, audit, settings)
+    chosen = verdict.decide(evidence).chosen
+    summary = runs.summary(found, chosen.backbone if chosen else None)
     material = report.Material(
         evidence,
         transfer.transfer(runs.ranked(found), evidence.duels, language),

@@ -50,6 +50,11 @@ def test_the_shipped_parameters_are_valid() -> None:
 
 
 ONE_FAULT = [
+    ({"export.formats": []}, "export.formats = []; expected at least 1 item; correct it"),
+    ({"export.formats": ["keras", "onx"]}, "export.formats.1 = 'onx'"),
+    ({"export.backbones": ["winner", "winner"]}, "export.backbones = ['winner', 'winner']; expected each name once"),
+    ({"export.backbones": ["winner", "resnet5"]}, "export.backbones names 'resnet5'; expected 'winner' or a declared"),
+    ({"export.tolerance": 2.0}, "export.tolerance = 2.0; expected at most 1; correct it"),
     ({"seed": True}, "seed = true; expected a whole number; correct it"),
     ({"threads": ABSENT}, "'threads' is missing; expected this key; add it, or restore params.yaml from git"),
     ({"data": ABSENT}, "'data' is missing; expected this key; add it, or restore params.yaml from git"),
@@ -290,6 +295,13 @@ def test_a_name_that_is_no_folder_or_stage_is_refused(name: str) -> None:
     assert found.startswith("a backbone named '")
     assert found.endswith("; rename it and set its 'builder'")
     assert "\n" not in found
+
+
+@pytest.mark.parametrize("name", ["winner", "recommended"])
+def test_a_name_that_stands_for_some_backbone_is_refused(name: str) -> None:
+    (found,) = messages({"backbones": {name: {"builder": "VGG16"}}})
+    assert found.startswith(f"a backbone named '{name}'")
+    assert found.endswith("; rename it and set its 'builder'")
 
 
 @pytest.mark.parametrize("name", ["vgg16", "VGG16", "vgg-16", "my_vgg_2", "a" * 64, "best_of_all", "3"])

@@ -66,7 +66,7 @@ def test_all_outputs_are_written_twice_the_same(project: Path) -> None:
 def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(project: Path) -> None:
     compare.main()
     found = files.read_json(project / "data/metrics.json")
-    assert list(found) == ["best", "resnet50", "scratch", "vgg16"]
+    assert list(found) == ["best", "recommended", "resnet50", "scratch", "vgg16"]
     evaluated = files.read_json(project / "data/evaluations/vgg16/metrics.json")
     assert found["vgg16"] == {key: evaluated[key] for key in found["vgg16"]}
     assert found["best"] == max(("vgg16", "resnet50", "scratch"), key=lambda name: found[name]["accuracy"])

@@ -42,7 +42,10 @@ ARTEFACTS = {
     "explain": ["data/explanations/${key}"],
     "benchmark": ["data/benchmarks/${key}.json"],
     "compare": ["data/metrics.json", "data/plots", "data/report/comparison.html", "data/report/comparison.md"],
+    "export": ["data/exports/${item}", "data/latencies/${item}.csv"],
 }
+# Of what each of these stages runs for everything, and how its command calls it.
+EACH = dict.fromkeys(PER_BACKBONE, ("${backbones}", " ${key}")) | {"export": ("${export.backbones}", " ${item}")}
 # What lies beside the code: templates, catalogues of languages, the shipped parameters.
 TEXTS = {str(path.relative_to(ROOT)) for kind in ("j2", "po", "yaml") for path in (ROOT / "stages").rglob(f"*.{kind}")}
 each_stage = pytest.mark.parametrize("stage", STAGES)
@@ -73,15 +76,15 @@ def test_stages_and_artefacts_have_the_names_that_others_rely_on() -> None:
     assert {stage: paths(entry["outs"]) for stage, entry in STAGES.items()} == ARTEFACTS
 
 
-def test_the_stages_of_a_backbone_run_for_each_declared_one() -> None:
+def test_the_stages_of_a_backbone_run_for_each_declared_one_and_export_for_each_that_is_named() -> None:
     assert {name: entry.get("foreach") for name, entry in GRAPH["stages"].items()} == {
-        stage: "${backbones}" if stage in PER_BACKBONE else None for stage in ARTEFACTS
+        stage: EACH.get(stage, (None,))[0] for stage in ARTEFACTS
     }
 
 
 @each_stage
 def test_a_command_runs_one_module_and_names_no_place_host_or_device(stage: str) -> None:
-    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}" + (" ${key}" if stage in PER_BACKBONE else "")
+    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}" + EACH.get(stage, ("", ""))[1]
     assert (ROOT / "stages" / f"{stage}.py").is_file()
 
 
@@ -99,7 +102,7 @@ def test_the_flow_lends_the_gpu_to_the_stages_that_run_tensorflow() -> None:
 def test_paths_stay_inside_the_repository(stage: str) -> None:
     assert "wdir" not in STAGES[stage]
     for path in paths(STAGES[stage]["deps"] + STAGES[stage]["outs"]):
-        assert re.fullmatch(r"(data|stages)/[a-z0-9_/.]*(\$\{key\}[a-z_/.]*)?|\$\{data\.source\}", path)
+        assert re.fullmatch(r"(data|stages)/[a-z0-9_/.]*(\$\{(key|item)\}[a-z_/.]*)?|\$\{data\.source\}", path)
 
 
 def test_git_keeps_metrics_plots_and_the_report_in_short_and_dvc_the_pages() -> None:
@@ -405,11 +408,14 @@ def test_every_dependency_has_an_upper_bound() -> None:
 def test_the_committed_lock_is_that_of_the_shipped_parameters() -> None:
     lock = read(ROOT / "dvc.lock")
     assert lock["stages"]["check"]["params"]["params.yaml"] == PARAMS
-    assert set(json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))) == {*PARAMS["backbones"], "best"}
+    assert set(json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))) == {
+        *PARAMS["backbones"],
+        *("best", "recommended"),
+    }
 
 
 def test_the_readme_shows_the_committed_metrics() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name, found in json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8")).items():
-        if name != "best":
+        if isinstance(found, dict):
             assert f"| `{name}` | {found['accuracy']:.1%}".replace("%", " %") in readme

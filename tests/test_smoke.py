@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {
     "weights": {"mirror": "no_weights_here", "if_unreachable": "random"},
     "finetune": {"head": {"units": [16]}, "epochs": 3, "batch_size": 16, "repeats": 2, "training_shares": [0.5]},
     "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [4]},
+    "export": {"calibration_pictures": 8, "latency_repeats": 2},
 }
 SMALLEST = "mobilenet_v3_small: {input_size: 32, unfreeze: {blocks: 1, epochs: 1, learning_rate: 0.0001}}"
 SCRATCH = (
@@ -48,7 +49,7 @@ UNIMPORTANT = r"(data|stages)/.*|.*_(low|high|f1|loss)|.*\.ece"
 SAME = (
     "data/manifest.csv", "data/rejects.csv", "data/raw", "data/quarantine", "data/splits.csv", "data/leaks.csv",
     "data/prepared", "data/weights", "data/features", "data/probes", "data/audit.json", "data/suspects.csv", AUDIT,
-    "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/plots",
+    "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/plots", "data/exports",
 )  # fmt: skip
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 
@@ -194,7 +195,9 @@ def sharing(stories: tuple[Changes, Sharing]) -> Sharing:
 
 def test_the_first_run_runs_every_stage_and_makes_every_artefact(changes: Changes) -> None:
     assert changes.start.code == 0, changes.start.errors
-    assert changes.start.ran == {"check", "ingest", "split", "preprocess", "audit", "compare"}.union(*map(stages, BOTH))
+    assert changes.start.ran == {"check", "ingest", "split", "preprocess", "audit", "compare", "export@winner"}.union(
+        *map(stages, BOTH)
+    )
     for name in BOTH:
         assert f"data/models/{name}/model.keras" in changes.files
         assert {"metrics.json", "confusion.csv", "calibration.csv", "calibration_scaled.csv"} == {
@@ -204,7 +207,7 @@ def test_the_first_run_runs_every_stage_and_makes_every_artefact(changes: Change
 
 
 def test_metrics_hold_every_backbone_and_the_best(changes: Changes) -> None:
-    assert set(changes.metrics) == {*BOTH, "best"}
+    assert set(changes.metrics) == {*BOTH, "best", "recommended"}
     assert changes.metrics["best"] in BOTH
     for name in BOTH:
         found = changes.metrics[name]
@@ -256,17 +259,21 @@ def test_another_dropout_computes_no_features(changes: Changes) -> None:
     assert changes.dropout.code == 0, changes.dropout.errors
     # The shape of the head is the same, and what it costs.
     trained = (stages(name, "weights", "features", "probe", "benchmark") for name in BOTH)
-    assert changes.dropout.ran == {"check", "compare"}.union(*trained)
+    assert changes.dropout.ran == {"check", "compare", "export@winner"}.union(*trained)
 
 
 def test_another_line_of_one_backbone_leaves_the_others_alone(changes: Changes) -> None:
     assert changes.line.code == 0, changes.line.errors
-    assert {"finetune@scratch", "compare"} <= changes.line.ran <= {"check", "audit", "compare"} | stages("scratch")
+    assert (
+        {"finetune@scratch", "compare"}
+        <= changes.line.ran
+        <= {"check", "audit", "compare", "export@winner"} | stages("scratch")
+    )
 
 
 def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(changes: Changes) -> None:
-    assert changes.removed.ran == {"check", "audit", "compare"}, changes.removed.errors
-    assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best"}
+    assert changes.removed.ran == {"check", "audit", "compare", "export@winner"}, changes.removed.errors
+    assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best", "recommended"}
     assert "<bdi>scratch</bdi>" in changes.html
     assert "<bdi>scratch</bdi>" not in changes.removed_html
     assert (changes.clone.folder / "data/models/scratch/model.keras").exists()
@@ -276,7 +283,7 @@ def test_another_augmentation_prepares_and_trains_anew_from_the_same_pictures(ch
     assert changes.augmentation.code == 0, changes.augmentation.errors
     anew = stages("mobilenet_v3_small", "weights", "benchmark")
     # The features of the pictures themselves stay as they are, so the probe finds the same: no audit.
-    assert changes.augmentation.ran == {"check", "preprocess", "compare"} | anew
+    assert changes.augmentation.ran == {"check", "preprocess", "compare", "export@winner"} | anew
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -288,8 +295,8 @@ def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing, name: str
 
 
 def test_a_new_backbone_leaves_the_others_alone(sharing: Sharing) -> None:
-    assert sharing.added.ran == {"check", "audit", "compare"}.union(*map(stages, OTHERS))
-    assert set(sharing.added_metrics) == {*BOTH, *OTHERS, "best"}
+    assert sharing.added.ran == {"check", "audit", "compare", "export@winner"}.union(*map(stages, OTHERS))
+    assert set(sharing.added_metrics) == {*BOTH, *OTHERS, "best", "recommended"}
 
 
 def test_two_clones_make_the_same_bytes_by_dvc_and_by_the_flow_with_two_stages_at_a_time(

@@ -16,7 +16,7 @@ from pydantic import Field
 from stages.errors import UserError
 from stages.params import Section
 from stages.results.paired import Pairs, fewest, mcnemar, pair
-from stages.results.runs import BEST
+from stages.results.runs import BEST, RECOMMENDED
 
 # What data/metrics.json calls the weights of a backbone that had nothing to learn from.
 _UNLEARNT = ("random", "none")
@@ -54,7 +54,7 @@ class Results:
     @property
     def backbones(self) -> set[str]:
         """The names of all backbones."""
-        return set(self.metrics) - {BEST}
+        return set(self.metrics) - {BEST, RECOMMENDED}
 
     @property
     def test_pictures(self) -> int:

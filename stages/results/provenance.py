@@ -27,7 +27,7 @@ MADE_BY = ("stages", "params.yaml", "dvc.yaml", "uv.lock")
 # What calculates the report.
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
 # Sections of params.yaml that no result depends on.
-BESIDE = ("gate",)
+BESIDE = ("export", "gate")
 # Characters of a value that are shown.
 _LONGEST = 200
 # Changed parameters that are told in sentences.

@@ -14,8 +14,8 @@ from stages.results.intervals import Interval, overlap
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
 # Metrics over folds that stand there too, with folds_ in front, where there are folds.
 FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
-# Key of data/metrics.json beside the backbones' names.
-BEST = "best"
+# Keys of data/metrics.json beside the backbones' names: what is right most often, and what the report says to use.
+BEST, RECOMMENDED = "best", "recommended"
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 
 
@@ -119,12 +119,13 @@ def rivals_over_folds(ranking: list[Run]) -> list[Run]:
     return [run for run in ranking[1:] if overlap(run.fold_interval, ranking[0].fold_interval)]
 
 
-def summary(runs: list[Run]) -> dict[str, Any]:
-    """Return data/metrics.json: the main metrics of each backbone, and the name of the best."""
-    if any(run.backbone == BEST for run in runs):
-        raise ParameterError(f"a backbone named '{BEST}'", f"another name ('{BEST}' holds the winner's)", "rename it")
+def summary(runs: list[Run], recommended: str | None) -> dict[str, Any]:
+    """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`."""
+    for key in (BEST, RECOMMENDED):
+        if any(run.backbone == key for run in runs):
+            raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
     values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} | _folds(run) for run in runs}
-    return values | {BEST: ranked(runs)[0].backbone}
+    return values | {BEST: ranked(runs)[0].backbone, RECOMMENDED: recommended}
 
 
 def _folds(run: Run) -> dict[str, float]:

@@ -28,16 +28,17 @@ def test_rivals_are_those_whose_interval_overlaps_the_best_ones() -> None:
     assert runs.rivals(ranking[:1]) == []
 
 
-def test_the_summary_holds_a_row_for_each_backbone_and_the_best() -> None:
-    found = runs.summary([scored("a", 0.7), scored("b", 0.8)])
-    assert found["best"] == "b"
-    assert set(found) == {"a", "b", "best"}
+def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_one() -> None:
+    found = runs.summary([scored("a", 0.7), scored("b", 0.8)], "a")
+    assert (found["best"], found["recommended"]) == ("b", "a")
+    assert set(found) == {"a", "b", "best", "recommended"}
     assert tuple(found["a"]) == runs.SUMMARY
 
 
-def test_no_backbone_may_take_the_place_of_the_best() -> None:
-    with pytest.raises(ParameterError, match="a backbone named 'best'"):
-        runs.summary([scored("best", 0.7)])
+@pytest.mark.parametrize("name", ["best", "recommended"])
+def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str) -> None:
+    with pytest.raises(ParameterError, match=f"a backbone named '{name}'"):
+        runs.summary([scored(name, 0.7)], None)
 
 
 def test_backbones_scored_on_other_pictures_are_not_compared() -> None:
@@ -75,7 +76,7 @@ def test_rivals_over_folds_are_those_whose_interval_overlaps_the_best_ones() -> 
 
 
 def test_the_summary_holds_mean_and_spread_only_where_there_are_folds() -> None:
-    found = runs.summary([folded("a", [0.5, 0.6, 0.7])])["a"]
+    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None)["a"]
     assert tuple(found) == (*runs.SUMMARY, "folds_accuracy_mean", "folds_accuracy_sd")
     assert found["folds_accuracy_mean"] == pytest.approx(0.6)
 

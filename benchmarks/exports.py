@@ -1,0 +1,145 @@
+"""How well every export of every declared backbone agrees with Keras, how large it is and how long it takes.
+
+    python benchmarks/exports.py [--pictures 200] [--backbones resnet50 scratch] [--floor 0.995]
+
+Backbones have random weights, and a head that was trained for some seconds on generated pictures, stripes in five
+directions; those of which params.yaml trains all blocks are trained as a whole. Exits with 1 where a form in float32
+names another class than Keras on more than 1 - floor of as many other pictures. What int8 loses is told, and says
+something of trained networks alone: features of random ones vary by less than a step of int8.
+
+Prints a table in Markdown; takes some minutes, most of it ConvNeXt's.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from stages import params  # noqa: E402
+from stages.models.backbones import resolve  # noqa: E402
+from stages.models.exported import PATHS, checksums  # noqa: E402
+from stages.results.agreement import agreement  # noqa: E402
+
+CLASSES = ("0 degrees", "36 degrees", "72 degrees", "108 degrees", "144 degrees")
+HEADER = (
+    "| backbone | form | same class as Keras | largest difference | accuracy | size, MB | latency, ms | export, s |\n"
+    "|:--|:--|--:|--:|--:|--:|--:|--:|"
+)
+TRAINED, CALIBRATED, BATCH, EPOCHS, PASSES = 100, 50, 20, 30, 10
+
+
+def pictures(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return noisy stripes in two colours, (count, side, side, 3), and the number of their direction."""
+    draw = np.random.default_rng(seed)
+    across, down = np.meshgrid(np.arange(side) / side, np.arange(side) / side)
+    found, actual = np.empty((count, side, side, 3), np.uint8), np.arange(count) % len(CLASSES)
+    for picture, number in zip(found, actual, strict=True):
+        angle = np.pi * (number + draw.uniform(-0.2, 0.2)) / len(CLASSES)
+        wave = np.sin(
+            2 * np.pi * (draw.uniform(4, 8) * (across * np.cos(angle) + down * np.sin(angle)) + draw.random())
+        )
+        first, second = draw.uniform(40, 215, (2, 3))
+        shares = 0.5 + 0.5 * wave[..., None]
+        noisy = first * shares + second * (1 - shares) + draw.normal(0, 12, (side, side, 3))
+        picture[...] = np.clip(noisy, 0, 255)
+    return found, actual
+
+
+def classifier(backbone: Any) -> Any:
+    """Return a network with random weights and a trained head, as stage finetune puts it together."""
+    from stages.models import keras_engine, weights  # isort: skip
+    import keras
+
+    from stages.models import heads
+
+    keras_engine.repeatable(1, 2)
+    network = weights.random(backbone)
+    shown, actual = pictures(TRAINED, backbone.input_size, seed=1)
+    features = np.concatenate(
+        [np.asarray(network(shown[n : n + BATCH].astype(np.float32), training=False)) for n in range(0, TRAINED, BATCH)]
+    )
+    whole, known = backbone.unfreeze.blocks == "all", heads.moments([features])
+    head = heads.build(backbone.head, features.shape[1], len(CLASSES), None if whole else known)
+    model = keras.Model(network.input, head(network(network.input)), name="classifier")
+    part, inputs = (model, shown.astype(np.float32)) if whole else (head, features)
+    # A network around the same layers keeps the optimiser's state out of what is exported.
+    trained = keras.Model(part.input, part.output)
+    trained.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy())
+    trained.fit(inputs, actual, batch_size=BATCH, epochs=EPOCHS, verbose=0)
+    return model
+
+
+def measure(name: str, count: int, folder: Path) -> float:
+    """Print a line for each form of a backbone; return the worst agreement of those in float32."""
+    backbone = resolve(name, params.read(ROOT / "params.yaml") | {"weights": {"source": "random"}})
+    model = classifier(backbone)
+    from stages.models import export_runners, exporting
+
+    exporting.temper(model, 1.5)
+    shown, _ = pictures(CALIBRATED, backbone.input_size, seed=2)
+    tested, actual = pictures(count, backbone.input_size, seed=3)
+    subject = exporting.Classifier(model, CLASSES, lambda: iter(shown))
+    expected, worst = None, 1.0
+    for form in PATHS:
+        begin = time.perf_counter()
+        exporting.write(subject, form, folder)
+        took = time.perf_counter() - begin
+        run = export_runners.runner(form, folder / PATHS[form], threads=2)
+        found = np.concatenate([run(tested[n : n + BATCH]) for n in range(0, count, BATCH)])
+        expected = found if expected is None else expected
+        compared = agreement(expected, found, actual, 0.95)
+        size = sum((folder / file).stat().st_size for file in checksums(folder, PATHS[form])) / 1e6
+        print(
+            f"| `{name}` | `{form}` | {compared['agreement']:.1%} | {compared['largest_difference']:.1g}"
+            f" | {compared['accuracy']:.1%} | {size:.1f} | {latency(run, tested[:1]):.1f} | {took:.1f} |",
+            flush=True,
+        )
+        if form != "litert_int8":
+            worst = min(worst, compared["agreement"])
+    return worst
+
+
+def latency(run: Any, picture: NDArray[np.uint8]) -> float:
+    """Return the median time of one picture, ms."""
+    taken = []
+    for _ in range(PASSES):
+        begin = time.perf_counter()
+        run(picture)
+        taken.append(time.perf_counter() - begin)
+    return float(np.median(taken)) * 1e3
+
+
+def main() -> None:
+    """Measure each backbone in a process of its own; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--backbones", nargs="+", default=params.declared_backbones(ROOT / "params.yaml"))
+    parser.add_argument("--floor", type=float, default=0.995, help="least agreement in float32")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        with tempfile.TemporaryDirectory() as folder:
+            worst = measure(options.backbones[0], options.pictures, Path(folder))
+        sys.exit(int(worst < options.floor))
+    print(HEADER, flush=True)
+    shared = ["--alone", "--pictures", str(options.pictures), "--floor", str(options.floor), "--backbones"]
+    ended = [
+        subprocess.run([sys.executable, __file__, *shared, name], check=False, stderr=subprocess.DEVNULL).returncode
+        for name in options.backbones
+    ]
+    failed = [name for name, code in zip(options.backbones, ended, strict=True) if code]
+    if failed:
+        sys.exit(f"below {options.floor:.1%} in float32, or not exported: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Stage `export@NAME`: a fine-tuned classifier in the forms that others run, each compared with Keras.
+
+NAME is a backbone or `winner`: the one that the report recommends or, where it recommends none, the most accurate.
+Writes `data/exports/NAME/`: the forms (stages/models/exporting.py), `comparison.csv` (how far each is from Keras on
+the test pictures), `README.md` (the model card) and `manifest.json` (what others read, with the checksum of every
+form's files). How long one picture takes, which is never the same, is in `data/latencies/NAME.csv`.
+
+A form in float32 that names another class than Keras on more than `export.tolerance` of the pictures, or whose
+probabilities differ by more than `export.largest_difference`, fails the stage. int8 may differ: its loss is reported.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from stages.errors import DataError, ParameterError, run
+from stages.files import read_csv, read_json, replacing_folder, write_csv, write_text
+from stages.images.prepared import SPLITS, Rows, array_path, read_index, selected
+from stages.models.exported import (
+    PATHS,
+    WINNER,
+    ExportError,
+    ExportParams,
+    Form,
+    Format,
+    Manifest,
+    checksums,
+    write_manifest,
+)
+from stages.models.machine import processor
+from stages.params import load, lookup, nearest, read, seed, threads
+from stages.results import agreement, card, licences, predictions, temperature
+from stages.results.runs import BEST, RECOMMENDED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stages.models.export_runners import Run
+    from stages.models.exporting import Classifier
+
+log = logging.getLogger(__name__)
+METRICS = Path("data/metrics.json")
+MODELS = Path("data/models")
+EVALUATIONS = Path("data/evaluations")
+PREPARED = Path("data/prepared")
+EXPORTS = Path("data/exports")
+LATENCIES = Path("data/latencies")
+COMPARISON = "comparison.csv"
+# Pictures in memory at a time.
+_BATCH = 16
+_WARMUP = 3
+# Share of the evaluated predictions that may be others: ties, and activations kept with three digits.
+_EVALUATED = 0.05
+_INT8 = "litert_int8"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported: its name, its backbone, and what earlier stages wrote about it."""
+
+    name: str
+    backbone: str
+    provenance: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes, in the order of the probabilities."""
+        return tuple(self.provenance["classes"])
+
+    @property
+    def size(self) -> int:
+        """The side of the pictures, pixels."""
+        return int(self.provenance["input_size"])
+
+
+def named(names: tuple[str, ...]) -> str:
+    """Return the export named on the command line. Raise ParameterError unless it is one of `names`."""
+    given = sys.argv[1:]
+    if len(given) != 1 or given[0] not in names:
+        raise ParameterError(
+            f"export of '{' '.join(given)}'",
+            f"one of export.backbones ({', '.join(names)})",
+            (nearest(given[0], list(names)) if given else "") or "add it there, or name one of these",
+        )
+    return given[0]
+
+
+def read_subject(name: str) -> Subject:
+    """Return what the export `name` is made of. Raise DataError when a stage before has not run."""
+    _require(METRICS, "compare")
+    compared = read_json(METRICS)
+    backbone = str(compared[RECOMMENDED] or compared[BEST]) if name == WINNER else name
+    needed = {
+        MODELS / backbone / "provenance.json": f"finetune@{backbone}",
+        EVALUATIONS / backbone / "metrics.json": f"evaluate@{backbone}",
+    }
+    for path, stage in needed.items():
+        _require(path, stage)
+    return Subject(name, backbone, *map(read_json, needed))
+
+
+def _require(path: Path, stage: str) -> None:
+    if not path.is_file():
+        raise DataError(f"no {path}", f"what stage {stage.partition('@')[0]} writes", f"run 'dvc repro {stage}'")
+
+
+def select(index: pd.DataFrame, split: str, most: int) -> pd.DataFrame:
+    """Return the rows of at most `most` pictures of a split, without augmented views, evenly spread over it."""
+    rows = selected(index, split)
+    rows = rows[rows["view"] == 0]
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
+
+
+def rows_of(chosen: pd.DataFrame, size: int) -> Rows:
+    """Return the pictures of `chosen` rows of the index."""
+    return Rows(chosen, {split: array_path(PREPARED, size, split) for split in SPLITS})
+
+
+def predict(network: "Run", pictures: Rows) -> "NDArray[np.float32]":
+    """Return the probabilities of all pictures, (n, classes)."""
+    return np.concatenate([network(batch) for batch in pictures.batches(_BATCH)])
+
+
+def latency(network: "Run", pictures: Rows, repeats: int) -> dict[str, float]:
+    """Return how long one picture takes, in ms: median and 95th percentile."""
+    picture, taken = pictures[:1], []
+    for _ in range(_WARMUP + repeats):
+        begin = time.perf_counter()
+        network(picture)
+        taken.append(time.perf_counter() - begin)
+    measured = np.array(taken[_WARMUP:]) * 1e3
+    return {
+        "latency_ms_median": float(np.median(measured)),
+        "latency_ms_p95": float(np.percentile(measured, 95)),
+    }
+
+
+def require_agreement(subject: Subject, form: Format, found: dict[str, float], params: ExportParams) -> None:
+    """Raise ExportError when a form in float32 is further from Keras than section `export` allows."""
+    differing, largest = 1 - found["agreement"], found["largest_difference"]
+    # Written so that a difference which is no number is noticed too.
+    if form == _INT8 or (differing <= params.tolerance and largest <= params.largest_difference):
+        return
+    raise ExportError(
+        f"'{form}' of '{subject.backbone}' names another class than Keras on {differing:.2%} of {found['pictures']} "
+        f"test pictures, and its probabilities differ by up to {largest:.3g}",
+        f"at most {params.tolerance:.2%} (export.tolerance) and {params.largest_difference:g} "
+        "(export.largest_difference)",
+        f"leave '{form}' out of export.formats, or allow more if that is meant",
+    )
+
+
+def require_evaluated(subject: Subject, chosen: pd.DataFrame, found: "NDArray[np.float32]") -> None:
+    """Log how far the network is from the predictions that were evaluated, scaled by the same temperature.
+
+    Raises RuntimeError when they belong to other pictures, or, where all was computed in float32, when some other
+    class is named: in a reduced precision features differ a little, and those of random networks visibly.
+    """
+    table = read_csv(MODELS / subject.backbone / "predictions.csv", text=("split", "file", "label", "predicted"))
+    rows = table[table["split"] == "test"].set_index("file").loc[chosen["file"].tolist()].reset_index()
+    evaluated = predictions.of_split(rows, "test", subject.classes).probabilities
+    scaled = temperature.scaled(evaluated, subject.metrics["temperature"])
+    differing = float((scaled.argmax(axis=1) != found.argmax(axis=1)).mean())
+    precision = subject.provenance["precision"]
+    log.info(
+        "%s: of the evaluated predictions, computed in %s, %.1f %% name another class; largest difference %.3g",
+        subject.backbone, precision, 100 * differing, float(np.abs(scaled - found).max()),
+    )  # fmt: skip
+    if precision == "float32" and differing > _EVALUATED:
+        raise RuntimeError(f"{subject.backbone}: {differing:.1%} of its predictions are not those that were evaluated")
+
+
+def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write every form into `folder`; return how each compares with Keras (agreement.COLUMNS), and its latencies.
+
+    Raises ExportError when one disagrees.
+    """
+    from stages.models import export_runners, exporting
+
+    index = read_index(PREPARED)
+    tested = select(index, "test", params.test_pictures)
+    pictures = rows_of(tested, subject.size)
+    actual = np.array([subject.classes.index(label) for label in tested["label"]])
+    classifier = read_classifier(subject, rows_of(select(index, "train", params.calibration_pictures), subject.size))
+    expected, table, latencies = None, [], []
+    # Keras is what the others are compared with.
+    forms: list[Format] = ["keras", *(form for form in params.formats if form != "keras")]
+    for form in tqdm(forms, desc=f"export {subject.name}", unit="form", disable=None):
+        exporting.write(classifier, form, folder)
+        network = export_runners.runner(form, folder / PATHS[form], threads())
+        found = predict(network, pictures)
+        if expected is None:
+            expected = found
+            require_evaluated(subject, tested, found)
+        compared = agreement.agreement(expected, found, actual, lookup(read(), "evaluate.confidence"))
+        require_agreement(subject, form, compared, params)
+        table.append({"format": form, "size_mb": size_mb(folder, form)} | compared)
+        latencies.append({"format": form, **latency(network, pictures, params.latency_repeats)})
+    return pd.DataFrame(table)[list(agreement.COLUMNS)], pd.DataFrame(latencies).assign(processor=processor())
+
+
+def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
+    """Return the fine-tuned network with its temperature inside, and pictures to calibrate int8 by."""
+    from stages.models import exporting, keras_engine
+
+    model = keras_engine.load(MODELS / subject.backbone / "model.keras")
+    exporting.temper(model, subject.metrics["temperature"])
+
+    def pictures() -> "Iterator[NDArray[np.uint8]]":
+        for batch in calibration.batches(_BATCH):
+            yield from batch
+
+    return exporting.Classifier(model, subject.classes, pictures)
+
+
+def size_mb(folder: Path, form: Format) -> float:
+    """Return the size of a form's files, MB, to 10 kB."""
+    return round(sum((folder / name).stat().st_size for name in checksums(folder, PATHS[form])) / 1e6, 2)
+
+
+def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Manifest) -> None:
+    """Write the model card."""
+    index = read_index(PREPARED)
+    counts = pd.crosstab(index.loc[index["view"] == 0, "label"], index.loc[index["view"] == 0, "split"])
+    compared = read_json(METRICS)
+    text = card.card(
+        card.Subject(
+            name=subject.name,
+            backbone=subject.backbone,
+            best=compared[BEST],
+            recommended=compared[RECOMMENDED],
+            metrics=subject.metrics,
+            confusion=read_csv(EVALUATIONS / subject.backbone / "confusion.csv", text=("actual", "predicted")),
+            provenance=subject.provenance,
+            counts=counts.reindex(index=list(subject.classes), columns=list(SPLITS), fill_value=0),
+            forms=forms,
+            manifest=manifest.model_dump(),
+            licence=licences.licence_of(subject.provenance["builder"], subject.provenance["weights"]["source"]),
+        )
+    )
+    write_text(folder / "README.md", text)
+
+
+def describe(subject: Subject, folder: Path, formats: tuple[Format, ...]) -> Manifest:
+    """Return the manifest of what lies in `folder`."""
+    return Manifest(
+        backbone=subject.backbone,
+        classes=subject.classes,
+        input_size=subject.size,
+        fit=lookup(read(), "preprocess.fit"),
+        temperature=subject.metrics["temperature"],
+        weights=subject.provenance["weights"],
+        output="probabilities",
+        formats={form: Form(path=PATHS[form], files=checksums(folder, PATHS[form])) for form in formats},
+        comparison=checksums(folder, COMPARISON),
+    )
+
+
+def main() -> None:
+    """Write `data/exports/NAME/` for the export named on the command line."""
+    params = load(ExportParams, "export")
+    subject = read_subject(named(params.backbones))
+    from stages.models.keras_engine import repeatable
+
+    repeatable(seed(), threads())
+    with replacing_folder(EXPORTS / subject.name) as folder:
+        forms, latencies = export(subject, params, folder)
+        write_csv(folder / COMPARISON, forms)
+        manifest = describe(subject, folder, tuple(forms["format"]))
+        write_card(subject, folder, forms, manifest)
+        write_manifest(folder, manifest)
+    write_csv(LATENCIES / f"{subject.name}.csv", latencies)
+    for row, took in zip(forms.to_dict("records"), latencies["latency_ms_median"], strict=True):
+        log.info(
+            "%s %s: %.2f MB, %.1f %% as Keras, largest difference %.3g, accuracy %.1f %%, %.1f ms",
+            subject.backbone, row["format"], row["size_mb"], 100 * row["agreement"], row["largest_difference"],
+            100 * row["accuracy"], took,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)
