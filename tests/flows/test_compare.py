@@ -1,7 +1,4 @@
-import os
 import signal
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -168,19 +165,3 @@ def test_forty_stages_at_once_fail_on_no_lock(project: Path, ran: Callable[[Path
     assert state.message == "40 stages are up to date, 0 were unchanged"
     assert ran(project) == sorted(map(str, range(40)))
     assert set(task_states(state, 40).values()) == {"Completed"}
-
-
-def test_ctrl_c_ends_the_running_stage(project: Path, capsys: pytest.CaptureFixture[str], signals: None) -> None:
-    program = "import os,time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
-    (project / "long.py").write_text(program)
-    (project / "dvc.yaml").write_text("stages: {long: {cmd: python long.py, outs: [x]}}")
-
-    def interrupt() -> None:
-        while not (project / "pid").exists():
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    assert main([]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "flow: stopped"
-    assert not Path(f"/proc/{(project / 'pid').read_text()}").exists()

@@ -110,6 +110,7 @@ def test_a_stopped_run_leaves_no_process_and_no_lock_and_the_next_one_goes_on(
     assert "Error logging to API" not in text
     # Nobody is left to say so after SIGKILL.
     assert ("Crashed" in text) is (number != signal.SIGKILL)
+    assert ("flow: stopped" in text.splitlines()) is (number == signal.SIGINT)
     assert not (project / "called.log").exists(), (project / "called.log").read_text()
 
     (project / "train.sh").write_text("")
