@@ -21,6 +21,7 @@ from stages.models.download import WeightsParams
 from stages.models.engine import EngineParams
 from stages.models.exported import WINNER, ExportParams
 from stages.models.recipe import Recipe
+from stages.models.space import TuneParams
 from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
 from stages.results.audit import AuditParams
@@ -36,6 +37,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "preprocess": PreprocessParams,
     "weights": WeightsParams,
     "features": EngineParams,
+    "tune": TuneParams,
     "finetune": Recipe,
     "audit": AuditParams,
     "evaluate": EvaluateParams,

@@ -27,6 +27,7 @@ EXPLANATIONS = Path("data/explanations")
 BENCHMARKS = Path("data/benchmarks")
 MODELS = Path("data/models")
 TIMINGS = Path("data/timings")
+TUNING = Path("data/tuning")
 RAW = Path("data/raw")
 MANIFEST = Path("data/manifest.csv")
 SPLITS = Path("data/splits.csv")
@@ -39,6 +40,7 @@ _CALIBRATIONS = ("calibration", "calibration_scaled")
 # What is read of each backbone, in the folder of its own, and by which stage it is written.
 _OF_BACKBONE = {
     EVALUATIONS: ("evaluate", ("metrics.json", "confusion.csv", *(f"{name}.csv" for name in _CALIBRATIONS))),
+    TUNING: ("tune", ("search.json", "trials.csv")),
     MODELS: ("finetune", ("history.csv", "predictions.csv", "provenance.json")),
     EXPLANATIONS: ("explain", ("examples.csv", "embedding.csv")),
 }
@@ -89,6 +91,8 @@ def read_run(backbone: str) -> "Run":
         provenance=provenance,
         timings=files.read_json(TIMINGS / f"{backbone}.json"),
         tested=tested(predictions, tuple(provenance["classes"])),
+        search=files.read_json(TUNING / backbone / "search.json"),
+        trials=files.read_csv(TUNING / backbone / "trials.csv", text=("state", "optimizer", "units")),
     )
 
 

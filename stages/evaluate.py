@@ -6,7 +6,8 @@ Reads the predictions of one backbone and writes data/evaluations/BACKBONE: metr
 confusion.csv (one row for each test picture), calibration.csv, and calibration_scaled.csv with the
 temperature that the validation pictures ask for. Labels and predictions of the test pictures are
 compared here and nowhere before. With folds, metrics.json has the mean over them and its spread under
-`folds`; `repeats` has the spread over trainings with other seeds, `shares` what fewer pictures gave.
+`folds`; `repeats` has the spread over trainings with other seeds, `shares` what fewer pictures gave, `tuning` what
+chosen hyperparameters brought.
 """
 
 import hashlib
@@ -150,6 +151,30 @@ def over_shares(found: "dict[tuple[float, int], Predictions]", confidence: float
     return rows
 
 
+def over_tuning(
+    table: "pd.DataFrame", untuned: "pd.DataFrame", settings: EvaluateParams, seed: int
+) -> dict[str, float] | None:
+    """Return what the chosen hyperparameters brought on the test pictures; None where none were chosen.
+
+    `gain` is the accuracy less that of the default ones, `untuned_accuracy`, on the same pictures, with the ends low
+    and high of its interval by the paired bootstrap and the p-value of McNemar's exact test.
+    """
+    from stages.results import paired, pairwise
+
+    if untuned.empty:
+        return None
+    right = pairwise.correct({"tuned": table, "untuned": untuned})
+    pairs = paired.Pairs(right["tuned"].to_numpy(), right["untuned"].to_numpy())
+    (interval,) = pairwise.differences(right, settings.confidence, settings.resamples, seed).values()
+    return {
+        "untuned_accuracy": float(pairs.second.mean()),
+        "gain": pairs.difference,
+        "low": interval.low,
+        "high": interval.high,
+        "p": paired.mcnemar(pairs),
+    }
+
+
 def digest(table: "pd.DataFrame") -> str:
     """Return 16 hexadecimal digits that say which picture lies in which fold."""
     lines = sorted(f"{fold} {file}" for fold, file in zip(table["fold"], table["file"], strict=True))
@@ -166,9 +191,9 @@ def main() -> None:
     try:
         provenance = files.read_json(folder / "provenance.json")
         table = files.read_csv(folder / "predictions.csv", text=("split", "file", "label", "predicted"))
-        by_fold, by_repeat, by_share = (
+        by_fold, by_repeat, by_share, untuned = (
             files.read_csv(folder / f"{name}.csv", text=("split", "file", "label", "predicted"))
-            for name in ("folds", "repeats", "shares")
+            for name in ("folds", "repeats", "shares", "untuned")
         )
     except FileNotFoundError as error:
         raise DataError(
@@ -182,6 +207,7 @@ def main() -> None:
     metrics = result.metrics | {
         "repeats": over_repeats(test, predictions.of_repeats(by_repeat, classes)),
         "shares": over_shares(shares | whole, settings.confidence),
+        "tuning": over_tuning(table, untuned, settings, params.seed()),
     }
     if folds := predictions.of_folds(by_fold, classes):
         metrics = metrics | {"folds": over_folds(folds, settings.confidence) | {"digest": digest(by_fold)}}

@@ -12,6 +12,7 @@ as if the process had just started, and only the predictions are kept:
     folds.csv     for each fold, those of its pictures by a network that never saw them
     repeats.csv   with other seeds (`finetune.repeats`), for validation and test
     shares.csv    on a part of the training pictures (`finetune.training_shares`), for test
+    untuned.csv   without what tune@B has chosen, for validation and test; no rows where it has chosen nothing
 
 On frozen features one takes a second or two; where blocks are unfrozen as long as the main training.
 """
@@ -147,8 +148,8 @@ def _predict(part: "keras.Model", inputs: Inputs, split: str) -> "NDArray[np.flo
     return found
 
 
-def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
-    """Write what the main run made into `folder`."""
+def write(folder: Path, trained: Trained, inputs: Inputs, chosen: dict[str, Any]) -> None:
+    """Write what the main run made, with the hyperparameters that a search has `chosen`, into `folder`."""
     from stages.models import keras_engine
     from stages.models.training import HISTORY
 
@@ -160,7 +161,7 @@ def write(folder: Path, trained: Trained, inputs: Inputs) -> None:
     write_json(folder / "outline.json", {"parameters": trained.model.count_params(), "size_mb": size})
     write_csv(folder / "history.csv", pd.DataFrame(trained.history.rows, columns=list(HISTORY)))
     write_csv(folder / "predictions.csv", predictions(inputs, trained.probabilities))
-    write_json(folder / "provenance.json", _provenance(trained, inputs))
+    write_json(folder / "provenance.json", _provenance(trained, inputs) | {"tuned": chosen})
 
 
 def predictions(inputs: Inputs, probabilities: "dict[str, NDArray[np.float32]]") -> pd.DataFrame:
@@ -201,6 +202,16 @@ def shares(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.Data
         pictures = part.selected("train")["file"].nunique()
         tables.append(_marked(_table(part, "test", found["test"]), share=share, training_pictures=pictures))
     return _joined(tables, inputs, "share", "training_pictures")
+
+
+def untuned(inputs: Inputs, default: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
+    """Return split, file, label, predicted, p:CLASS for validation and test, by the `default` hyperparameters.
+
+    No rows where `inputs` have the same.
+    """
+    if (default.backbone, default.most_views) == (inputs.backbone, inputs.most_views):
+        return _joined([], inputs, "split")
+    return predictions(default, train_anew(default, trainer, checkpoints, "untuned", "validation", "test"))
 
 
 def _table(inputs: Inputs, split: str, found: "NDArray[np.float32]", *keys: str) -> pd.DataFrame:
@@ -288,7 +299,7 @@ def main() -> None:
     from stages.models.keras_engine import repeatable
 
     repeatable(seed(), threads())
-    inputs = Inputs(
+    default = Inputs(
         backbone,
         Path("data/weights") / backbone.name,
         Path("data/features") / backbone.name,
@@ -297,20 +308,23 @@ def main() -> None:
         read_classes(PREPARED),
         seed(),
     )
+    chosen = read_json(Path("data/tuning") / backbone.name / "chosen.json")["values"]
+    inputs = default.with_values(chosen)
     logging.getLogger("tensorflow").addFilter(_unexpected)
     with _checkpoints(backbone.name) as checkpoints, replacing_folder(Path("data/models") / backbone.name) as folder:
         trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
-        history = _main_run(folder, inputs, trainer, checkpoints)
+        history = _main_run(folder, inputs, trainer, checkpoints, chosen)
         for name, trained_anew in (("folds", folds), ("repeats", repeats), ("shares", shares)):
             write_csv(folder / f"{name}.csv", trained_anew(inputs, trainer, checkpoints))
+        write_csv(folder / "untuned.csv", untuned(inputs, default, trainer, checkpoints))
     write_json(Path("data/timings") / f"{backbone.name}.json", _timings(history))
 
 
-def _main_run(folder: Path, inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> "Run":
+def _main_run(folder: Path, inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path, chosen: dict[str, Any]) -> "Run":
     """Train, write and check what the split of the pictures asks for; its networks are let go at the end."""
     trained = finetune(inputs, trainer, checkpoints)
     compare_parts(trained.model, trained.part, inputs)
-    write(folder, trained, inputs)
+    write(folder, trained, inputs, chosen)
     return trained.history
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import benchmark, features, finetune, weights
+from stages import benchmark, features, finetune, tune, weights
 from stages import params as params_module
 from stages.errors import ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
@@ -105,7 +105,7 @@ def _generator_of_its_own():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Run the four stages for each line of LINES, once, in a folder of their own."""
+    """Run the five stages for each line of LINES, once, in a folder of their own."""
     root = tmp_path_factory.mktemp("graph")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -114,7 +114,7 @@ def finished(tmp_path_factory):
         # Threads can be set once in a process: the set-up itself is tested by the whole graph.
         patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
         for name in LINES:
-            for module in (weights, features, finetune, benchmark):
+            for module in (weights, features, tune, finetune, benchmark):
                 stage(module, name, patch)
     yield root
     params_module.read.cache_clear()
@@ -122,7 +122,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folded(finished: Path, tmp_path_factory):
-    """Run features and finetune again, with the same pictures in folds, and neither repeats nor shares."""
+    """Run features, tune and finetune again, with the same pictures in folds, and neither repeats nor shares."""
     root = tmp_path_factory.mktemp("folds")
     shutil.copytree(finished / "data/weights", root / "data/weights")
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +131,7 @@ def folded(finished: Path, tmp_path_factory):
         configure(root, LINES, repeats=1, shares=())
         patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
         for name in LINES:
-            for module in (features, finetune):
+            for module in (features, tune, finetune):
                 stage(module, name, patch)
     yield root
     params_module.read.cache_clear()
@@ -276,6 +276,7 @@ def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, fold
         (finished, "folds", "fold"),
         (folded, "repeats", "repeat,split"),
         (folded, "shares", "share,training_pictures"),
+        (finished, "untuned", "split"),
     ):
         assert (root / f"data/models/{name}/{table}.csv").read_text() == f"{keys},{columns}"
 
@@ -360,7 +361,7 @@ def test_activations_that_pass_the_limit_are_computed_anew(finished: Path, tmp_p
     params_module.read.cache_clear()
     monkeypatch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
     with caplog.at_level("WARNING"):
-        for module in (features, finetune):
+        for module in (features, tune, finetune):
             stage(module, "partly", monkeypatch)
     assert "partly: activations for phase 2 would take" in caplog.text
     assert "GB, more than features.max_cache_gb = 0: each epoch computes them anew" in caplog.text

@@ -27,7 +27,7 @@ GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 # A stage's own entry: for those that run once for each backbone, what stands under `do`.
 STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entry in GRAPH["stages"].items()}
 PARAMS = read(ROOT / "params.yaml")
-PER_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "explain", "benchmark")
+PER_BACKBONE = ("weights", "features", "probe", "tune", "finetune", "evaluate", "explain", "benchmark")
 ARTEFACTS = {
     "check": ["data/checked.txt"],
     "ingest": ["data/raw", "data/quarantine", "data/manifest.csv", "data/rejects.csv"],
@@ -37,6 +37,7 @@ ARTEFACTS = {
     "features": ["data/features/${key}"],
     "probe": ["data/probes/${key}"],
     "audit": ["data/audit.json", "data/suspects.csv", "data/report/audit.html"],
+    "tune": ["data/tuning/${key}"],
     "finetune": ["data/models/${key}", "data/timings/${key}.json"],
     "evaluate": ["data/evaluations/${key}"],
     "explain": ["data/explanations/${key}"],
@@ -235,8 +236,11 @@ def needed(stage: str) -> set[str]:
 
 def recipe_keys(stage: str) -> set[str]:
     """Return the keys of section `finetune` that the stage's code reads from a backbone, one or two parts deep."""
+    if stage == "tune":
+        # Its trainings read all of a recipe but which others there are.
+        return {f"finetune.{key}" for key in Recipe.model_fields if key not in {"repeats", "training_shares"}}
     chains = set()
-    for file in closure(module(stage)) - {"stages/models/backbones.py", "stages/models/recipe.py"}:
+    for file in closure(module(stage)) - {f"stages/models/{name}.py" for name in ("backbones", "recipe", "space")}:
         for node in ast.walk(source(file)):
             if isinstance(node, ast.Attribute):
                 chain = re.search(r"\bbackbone\.(\w+)(?:\.(\w+))?$", ast.unparse(node))

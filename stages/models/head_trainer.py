@@ -16,7 +16,7 @@ from stages.images.prepared import Mapped
 from stages.models import heads
 from stages.models.inputs import Inputs
 from stages.models.recipe import Recipe
-from stages.models.training import Phase, Run, Views, fit
+from stages.models.training import Phase, Run, Views, Watch, fit
 
 Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -41,9 +41,10 @@ class HeadTrainer:
         self._networks: dict[tuple[Any, ...], _Network] = {}
         self._current: _Network | None = None
 
-    def train(self, inputs: Inputs, run: Run, checkpoints: Path) -> None:
+    def train(self, inputs: Inputs, run: Run, checkpoints: Path, watch: Watch | None = None) -> None:
         """Train a head as `inputs` say, as if the process had just started; add to `run`.
 
+        After each epoch `watch` says whether to stop.
         Raises ParameterError when training diverges.
         """
         recipe = inputs.backbone
@@ -54,7 +55,7 @@ class HeadTrainer:
         phase = Phase("head", recipe.frozen_epochs, recipe.optimizer.learning_rate)
         data = self._views(inputs, "train"), self._views(inputs, "validation")
         self._current = self._started(recipe, phase, data[0], inputs.seed)
-        fit(self._current.head, data, phase, recipe, run, checkpoints)
+        fit(self._current.head, data, phase, recipe, run, checkpoints, watch)
 
     def predict(self, inputs: Inputs, split: str) -> NDArray[np.float32]:
         """Return the probabilities of the split's pictures, (pictures, classes), by the last training."""

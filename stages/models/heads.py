@@ -163,7 +163,11 @@ def compile_for(model: keras.Model, recipe: Recipe, learning_rate: float, steps:
     model.compile(
         optimizer=optimizer(recipe.optimizer, schedule(recipe.schedule, learning_rate, steps)),
         loss=keras.losses.CategoricalCrossentropy(),
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        metrics=[
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+            # Without penalties: of heads with other ones the losses cannot be compared.
+            keras.metrics.CategoricalCrossentropy(name="log_loss"),
+        ],
         steps_per_execution=at_once,
     )
 

@@ -4,8 +4,8 @@ Importing this imports no Keras: a backbone that is not declared is said at once
 """
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from stages.files import read_json
 from stages.images.prepared import Mapped, Rows, array_path, count_rows, selected
 from stages.models.backbones import Backbone
 from stages.models.engine import Choice
+from stages.models.space import changed
 
 if TYPE_CHECKING:
     from stages.models.training import Views
@@ -28,7 +29,7 @@ class Inputs:
     """What training reads: the backbone and its folders, the prepared pictures, their index and classes, the seed.
 
     `fold` names the run: the main one, or the one that tests this fold. `share` is how much of the training
-    pictures it sees.
+    pictures it sees, `most_views` how many augmented views of each, None for all.
     """
 
     backbone: Backbone
@@ -40,6 +41,11 @@ class Inputs:
     seed: int
     fold: int | None = None
     share: float = 1.0
+    most_views: int | None = None
+
+    def with_values(self, values: Mapping[str, Any]) -> "Inputs":
+        """Return the inputs of a training with these values of hyperparameters, as in section `tune.space`."""
+        return replace(self, backbone=changed(self.backbone, values), most_views=values.get("views", self.most_views))
 
     @cached_property
     def computed(self) -> dict[str, Any]:
@@ -49,6 +55,8 @@ class Inputs:
     def selected(self, split: str) -> pd.DataFrame:
         """Return the rows of the index that train, choose or test in this run, as `split` says."""
         rows = selected(self.index, split, self.fold)
+        if self.most_views is not None:
+            rows = rows[rows["view"] <= self.most_views]
         return drawn(rows, self.share, self.seed) if split == "train" and self.share < 1 else rows
 
     def rows(self, split: str) -> Rows | Mapped:
@@ -85,15 +93,19 @@ class Inputs:
         return Rows(chosen, files)
 
     def views(self, split: str, rows: Rows | Mapped) -> "Views":
-        """Return `rows` of a split with their classes in batches; those of `train` are shuffled and weighted."""
+        """Return `rows` of a split with their classes in batches; those of `train` are shuffled, weighted, smoothed."""
         from stages.models.training import Views, class_weights
 
         recipe, count = self.backbone, len(self.classes)
         targets = np.array([self.classes.index(label) for label in self.selected(split)["label"]], dtype=np.int64)
         training: dict[str, Any] = {}
         if split == "train":
-            training = {"seed": self.seed, "class_weights": class_weights(targets, count, recipe.class_weight)}
-        return Views(rows, targets, count, recipe.batch_size, smoothing=recipe.label_smoothing, **training)
+            training = {
+                "seed": self.seed,
+                "class_weights": class_weights(targets, count, recipe.class_weight),
+                "smoothing": recipe.label_smoothing,
+            }
+        return Views(rows, targets, count, recipe.batch_size, **training)
 
 
 def drawn(rows: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:

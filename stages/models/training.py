@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _READ_BYTES = 8 << 20
 # Batches, between which training can be interrupted.
 _MOST_AT_ONCE = 64
+# Told an epoch, from 0, and what Keras measured in it (val_log_loss, val_accuracy and others); says whether to stop.
+Watch = Callable[[int, Mapping[str, float]], bool]
 HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
@@ -129,7 +131,13 @@ def train(
 
 
 def fit(
-    model: keras.Model, data: tuple[Views, Views], phase: Phase, recipe: Recipe, run: Run, checkpoints: Path
+    model: keras.Model,
+    data: tuple[Views, Views],
+    phase: Phase,
+    recipe: Recipe,
+    run: Run,
+    checkpoints: Path,
+    watch: Watch | None = None,
 ) -> None:
     """Train a compiled `model` for one phase on (training, validation) and leave the kept weights in it.
 
@@ -139,7 +147,7 @@ def fit(
     training, validation = data
     path = checkpoints / f"{phase.name}.weights.h5"
     before = model.get_weights()
-    log_epochs, begin = _Epochs(phase, run, training), time.perf_counter()
+    log_epochs, begin = _Epochs(phase, run, training, watch), time.perf_counter()
     model.fit(
         training.dataset(),
         validation_data=validation.dataset(),
@@ -217,9 +225,9 @@ def mode(monitor: str) -> str:
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
     """Says which epoch's order to read, notes each epoch, with the learning rate it was trained at, and logs it."""
 
-    def __init__(self, phase: Phase, run: Run, training: Views) -> None:
+    def __init__(self, phase: Phase, run: Run, training: Views, watch: Watch | None) -> None:
         super().__init__()
-        self.phase, self.run, self.training = phase, run, training
+        self.phase, self.run, self.training, self.watch = phase, run, training, watch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
         self.training.epoch = epoch
@@ -235,3 +243,5 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             self.phase.name, epoch + 1, self.phase.epochs,
             found["loss"], found["accuracy"], found["val_loss"], found["val_accuracy"],
         )  # fmt: skip
+        if self.watch and self.watch(epoch, logs or {}):
+            self.model.stop_training = True

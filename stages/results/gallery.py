@@ -5,10 +5,24 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stages.results import figures, panels
+from stages.results import figures, panels, tuning_figures
 from stages.results.drawing import Figure
 from stages.results.runs import Run, ranked_over_folds
 from stages.results.scene import Scene
+
+
+@dataclass(frozen=True)
+class Searches:
+    """The figures of the searches for hyperparameters; `trials` by backbone."""
+
+    history: Figure
+    importance: Figure | None
+    trials: dict[str, Figure]
+
+    def __iter__(self) -> Iterator[Figure]:
+        """Yield every figure."""
+        yield from filter(None, (self.history, self.importance))
+        yield from self.trials.values()
 
 
 @dataclass(frozen=True)
@@ -22,6 +36,7 @@ class Gallery:
     curves: dict[str, list[Figure]]
     reliability: dict[str, Figure]
     embedding: Figure | None
+    tuning: Searches | None
 
     def __iter__(self) -> Iterator[Figure]:
         """Yield every figure."""
@@ -30,6 +45,7 @@ class Gallery:
         yield from self.reliability.values()
         for pair in self.curves.values():
             yield from pair
+        yield from self.tuning or ()
 
 
 def draw(scene: Scene, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Gallery:
@@ -48,6 +64,19 @@ def draw(scene: Scene, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> G
         },
         {run.backbone: panels.reliability(scene, run) for run in ranking},
         panels.embedding(scene, best, mapped, thumbnails) if len(mapped) else None,
+        _searches(scene),
+    )
+
+
+def _searches(scene: Scene) -> Searches | None:
+    runs = [run for run in scene.ranking if run.searched]
+    if not runs:
+        return None
+    explained = [run for run in runs if run.search["importance"]]
+    return Searches(
+        tuning_figures.histories(scene, runs),
+        tuning_figures.importance(scene, explained) if explained else None,
+        {run.backbone: tuning_figures.trials(scene, run) for run in runs},
     )
 
 

@@ -25,6 +25,7 @@ from stages.results.runs import Run, ranked, ranked_over_folds
 from stages.results.scene import Scene
 from stages.results.thumbnails import data_uris
 from stages.results.transfer import Transfer
+from stages.results.tuning import tuning
 from stages.results.verdict import Evidence, decide
 from stages.results.wording import sentence
 
@@ -103,6 +104,7 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("costs.html.j2", language.say("What it costs"), True),
         ("transfer.html.j2", language.say("What transfer learning bought"), transfer),
         ("transfer.html.j2", language.say("With fewer pictures"), figures.training_pictures and not transfer),
+        ("tuning.html.j2", language.say("What tuning brought"), figures.tuning),
         ("curves.html.j2", language.say("Learning curves"), True),
         ("confusion.html.j2", language.say("Which classes are confused"), True),
         ("recall.html.j2", language.say("Recall of each class"), True),
@@ -133,6 +135,7 @@ def _tables(material: Material, ranking: list[Run], language: Language) -> dict[
         "machines": tables.machines(ranking),
         "transfer": material.transfer,
         "gains": material.transfer and {row.run.backbone: row.duel for row in material.transfer.rows},
+        "tuning": tuning(ranking, language),
         "shares": tables.training_shares(ranking),
         "classes": classes,
         "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],

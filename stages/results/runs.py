@@ -23,7 +23,8 @@ CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 class Run:
     """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it.
 
-    `tested` has a row for each test picture: file, label, predicted, confidence.
+    `tested` has a row for each test picture: file, label, predicted, confidence. `search` is tune's search.json,
+    `trials` its table, empty where nothing was searched.
     """
 
     backbone: str
@@ -36,6 +37,13 @@ class Run:
     provenance: dict[str, Any]
     timings: dict[str, Any]
     tested: pd.DataFrame
+    search: dict[str, Any]
+    trials: pd.DataFrame
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search for hyperparameters was made."""
+        return len(self.trials) > 0
 
     @property
     def classes(self) -> list[str]:

@@ -30,6 +30,7 @@ NINE = {
 }
 SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
 SEED = 20
+NO_TRIALS = pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"])
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
 
 
@@ -209,6 +210,9 @@ def write_model(
     folder = root / "data/models" / backbone
     files.write_csv(folder / "repeats.csv", repeats(table))
     files.write_csv(folder / "shares.csv", shares(table))
+    files.write_csv(folder / "untuned.csv", table[:0])
+    files.write_json(root / f"data/tuning/{backbone}/search.json", {"not_searched": "off"})
+    files.write_csv(root / f"data/tuning/{backbone}/trials.csv", NO_TRIALS)
     files.write_json(root / f"data/timings/{backbone}.json", timings(zlib.crc32(backbone.encode())))
     files.write_csv(folder / "predictions.csv", table)
     files.write_csv(folder / "folds.csv", folds(table if count else table[:0], count))
@@ -276,6 +280,7 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
     more = {
         "repeats": over_repeats(test, of_repeats(repeats(table), classes)),
         "shares": over_shares(of_shares(shares(table), classes) | {(1.0, 220): test}, 0.95),
+        "tuning": None,
     }
     metrics = json.loads(json.dumps(files._plain(result.metrics | more | ({"folds": by_fold} if count else {}))))
     values = {
@@ -288,6 +293,8 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
         "history": history(zlib.crc32(backbone.encode())),
         "provenance": provenance(backbone, classes, 4_700_000, "imagenet"),
         "timings": timings(zlib.crc32(backbone.encode())),
+        "search": {"not_searched": "off"},
+        "trials": NO_TRIALS,
     }
     return Run(backbone, **(values | changes))
 
