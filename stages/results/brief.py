@@ -7,6 +7,7 @@ from stages.results.pages import render
 from stages.results.provenance import Provenance, words
 from stages.results.runs import ranked, ranked_over_folds
 from stages.results.transfer import Transfer
+from stages.results.tuning import tuning
 from stages.results.verdict import Evidence, decide
 from stages.results.wording import sentence
 
@@ -26,6 +27,7 @@ def markdown(evidence: Evidence, transfer: Transfer | None, provenance: Provenan
         by_folds=ranked_over_folds(ranking),
         transfer=transfer,
         gained=[_points(row.duel, language) for row in transfer.rows] if transfer else [],
+        tuning=tuning(ranking, language),
         provenance=words(provenance, ranking, language),
     )
 

@@ -11,17 +11,7 @@ from numpy.typing import NDArray
 from stages.results.language import Language
 from stages.results.runs import Run
 
-# Names as people call them, for gettext.
-_CALLED = {
-    "learning_rate": "learning rate",
-    "optimizer": "optimiser",
-    "batch_size": "batch size",
-    "units": "units",
-    "dropout": "dropout",
-    "l2": "L2",
-    "label_smoothing": "label smoothing",
-    "views": "views",
-}
+_KEYS = ("learning_rate", "optimizer", "batch_size", "units", "dropout", "l2", "label_smoothing", "views")
 _CHOICES = frozenset({"optimizer", "batch_size", "units", "l2", "views"})
 _NONE = "\N{EN DASH}"
 # On a logarithmic axis.
@@ -57,18 +47,30 @@ def tuning(ranking: Sequence[Run], language: Language) -> Tuning | None:
     return Tuning(
         [_row(run, keys, language) for run in runs],
         [called(key, language) for key in keys],
-        language.gettext(str(runs[0].search["measure"]).replace("_", " ")),
+        called(runs[0].search["measure"], language),
     )
 
 
 def hyperparameters(runs: Sequence[Run]) -> list[str]:
     """Return the keys of the hyperparameters that were searched for any of the backbones."""
-    return [key for key in _CALLED if any(key in run.search.get("default", {}) for run in runs)]
+    return [key for key in _KEYS if any(key in run.search.get("default", {}) for run in runs)]
 
 
 def called(key: str, language: Language) -> str:
-    """Return the name of a hyperparameter."""
-    return language.gettext(_CALLED[key])
+    """Return the name of a hyperparameter, or of a measure."""
+    names = {
+        "learning_rate": language.gettext("learning rate"),
+        "optimizer": language.gettext("optimiser"),
+        "batch_size": language.gettext("batch size"),
+        "units": language.gettext("units"),
+        "dropout": language.gettext("dropout"),
+        "l2": "L2",
+        "label_smoothing": language.gettext("label smoothing"),
+        "views": language.gettext("views"),
+        "log_loss": language.gettext("log loss"),
+        "accuracy": language.gettext("accuracy"),
+    }
+    return names[key]
 
 
 def _row(run: Run, keys: list[str], language: Language) -> Row:

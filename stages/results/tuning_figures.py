@@ -15,7 +15,7 @@ def histories(scene: Scene, runs: Sequence[Run]) -> Figure:
     import altair as alt
 
     rows = [scene.row(run, **row) for run in runs for row in history(run)]
-    measure = scene.say(str(runs[0].search["measure"]).replace("_", " "))
+    measure = called(runs[0].search["measure"], scene.language)
     trial = scene.say("trial")
     marks = chosen(rows).encode(
         x=alt.X("trial:Q").title(trial).axis(format=COUNT, tickMinStep=1),
