@@ -25,6 +25,7 @@ SMALL: dict[str, Any] = {
     # A folder without weights stands for a network without an answer.
     "weights": {"mirror": "no_weights_here", "if_unreachable": "random"},
     "finetune": {"head": {"units": [16]}, "epochs": 3, "batch_size": 16, "repeats": 2, "training_shares": [0.5]},
+    "tune": {"trials": 2},
     "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [4]},
     "export": {"calibration_pictures": 8, "latency_repeats": 2},
 }
@@ -56,7 +57,7 @@ HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 
 def stages(backbone: str, *left_out: str) -> set[str]:
     """Return the stages of a backbone, without those `left_out`."""
-    own = {"weights", "features", "probe", "finetune", "evaluate", "explain", "benchmark"}
+    own = {"weights", "features", "probe", "tune", "finetune", "evaluate", "explain", "benchmark"}
     return {f"{stage}@{backbone}" for stage in own.difference(left_out)}
 
 
