@@ -33,7 +33,7 @@ def main() -> None:
         counts = project.divide()
         print(f"{processor()}: {sum(counts.values())} pictures, {SIDE} pixels, {VIEWS} views and the picture itself\n")
         print(
-            "| backbone | script, one epoch, s | so many trainings, s | search, s | ratio | features, s | of validation |"
+            "| backbone | script, an epoch, s | so many trainings, s | search, s | ratio | features, s | validation |"
         )
         print("|:--|--:|--:|--:|--:|--:|:--|")
         for name in options.backbones:
