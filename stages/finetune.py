@@ -278,11 +278,6 @@ def compare_parts(model: "keras.Model", part: "keras.Model", inputs: Inputs) -> 
         )
 
 
-def _unexpected(record: logging.LogRecord) -> bool:
-    """Keep all but TensorFlow's advice to trace a function once: each training has functions of its own."""
-    return "triggered tf.function retracing" not in record.getMessage()
-
-
 @contextmanager
 def _checkpoints(name: str) -> Iterator[Path]:
     folder = scratch_folder(f"checkpoints-{name}")
@@ -297,6 +292,7 @@ def main() -> None:
     backbone = resolve(named_backbone(), read())
     from stages.models.head_trainer import HeadTrainer
     from stages.models.keras_engine import repeatable
+    from stages.models.training import expect_tracing
 
     repeatable(seed(), threads())
     default = Inputs(
@@ -310,7 +306,7 @@ def main() -> None:
     )
     chosen = read_json(Path("data/tuning") / backbone.name / "chosen.json")["values"]
     inputs = default.with_values(chosen)
-    logging.getLogger("tensorflow").addFilter(_unexpected)
+    expect_tracing()
     with _checkpoints(backbone.name) as checkpoints, replacing_folder(Path("data/models") / backbone.name) as folder:
         trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
         history = _main_run(folder, inputs, trainer, checkpoints, chosen)

@@ -51,9 +51,11 @@ def search(backbone: Backbone, params: TuneParams, folder: Path) -> None:
     from stages.models.head_trainer import HeadTrainer
     from stages.models.keras_engine import repeatable
     from stages.models.search import Search
+    from stages.models.training import expect_tracing
 
     repeatable(seed(), threads())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    expect_tracing()
     inputs = Inputs(
         backbone,
         WEIGHTS / backbone.name,

@@ -102,6 +102,15 @@ def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArra
     return weights
 
 
+def expect_tracing() -> None:
+    """Leave out TensorFlow's advice to trace a function once: each shape of network has functions of its own."""
+    logging.getLogger("tensorflow").addFilter(_unexpected)
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
 @dataclass
 class Run:
     """What training did: a row per epoch as in `HISTORY`, each phase's time, the epoch that was kept (0: none)."""
