@@ -7,6 +7,7 @@ confusion.csv (one row for each test picture), calibration.csv, and calibration_
 temperature that the validation pictures ask for. Labels and predictions of the test pictures are
 compared here and nowhere before. With folds, metrics.json has the mean over them and its spread under
 `folds`; `repeats` has the spread over trainings with other seeds, `shares` what fewer pictures gave.
+Of a backbone that was not fine-tuned metrics.json is empty, and there is nothing else.
 """
 
 import hashlib
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from stages.results.predictions import Predictions
 
+CANDIDATES = Path("data/candidates")
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 
@@ -162,6 +164,11 @@ def main() -> None:
 
     settings = params.load(EvaluateParams, "evaluate")
     backbone = params.named_backbone()
+    if not files.read_json(CANDIDATES / f"{backbone}.json")["finetune"]:
+        _log.info("%s: not fine-tuned, so there is nothing to evaluate", backbone)
+        with files.replacing_folder(EVALUATIONS / backbone) as target:
+            files.write_json(target / "metrics.json", {})
+        return
     folder = MODELS / backbone
     try:
         provenance = files.read_json(folder / "provenance.json")
