@@ -7,10 +7,11 @@ data/rankings/best/3.json, which stage rank writes.
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 from stages import files, params
 from stages.errors import DataError, run
@@ -23,9 +24,8 @@ _BEST = "best/"
 _log = logging.getLogger(__name__)
 
 
-def _all_or_best(value: str) -> str:
-    number = value.removeprefix(_BEST)
-    if value != ALL and not (value.startswith(_BEST) and number.isdecimal() and str(int(number)) == number != "0"):
+def _all_or_best(value: object) -> object:
+    if value != ALL and not (isinstance(value, str) and re.fullmatch(rf"{_BEST}[1-9][0-9]*", value)):
         raise ValueError(f"{ALL}, or {_BEST} and a number of 1 or more, such as {_BEST}3")
     return value
 
@@ -33,7 +33,7 @@ def _all_or_best(value: str) -> str:
 class RankParams(params.Section):
     """Section `rank`: which backbones are fine-tuned."""
 
-    candidates: Annotated[str, AfterValidator(_all_or_best)]
+    candidates: Annotated[str, BeforeValidator(_all_or_best)]
 
     @property
     def most(self) -> int | None:

@@ -232,7 +232,7 @@ def test_a_backbone_that_is_not_fine_tuned_is_named_with_its_rank_and_has_no_par
     assert set(pd.read_csv(project / "data/plots/accuracy.csv")["backbone"]) == {"vgg16", "scratch"}
     text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
     assert "- Not fine-tuned, because rank.candidates leaves them out: `resnet50`." in text
-    assert "| 2 | `resnet50` | 86.0 % | 82.0 % to 89.0 % | −0.200 | 2 | not fine-tuned | – |" in text
+    assert "| 2 | `resnet50` | 86.0 % | 82.0 % to 89.0 % | \N{MINUS SIGN}0.200 | 2 | not fine-tuned |" in text
     assert "there are no results of" not in text
     page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
     assert page.count("<bdi>resnet50</bdi>") == 2

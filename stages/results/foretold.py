@@ -1,4 +1,4 @@
-"""What the ranking before training foretold: data/ranking.csv beside what the fine-tuned backbones scored in the end."""
+"""What the ranking before training foretold: data/ranking.csv beside what fine-tuned backbones scored in the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +77,8 @@ def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] 
     """Return Kendall's tau-b of two sets of scores and its two-sided p-value; None where one set is all equal.
 
     Of all pairs of backbones, those in the same order minus those in the reverse, as a share, corrected for ties:
-    1 for the same order, 0 for unrelated ones. Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33.
+    1 for the same order, 0 for unrelated ones. Kendall 1945, "The treatment of ties in ranking problems",
+    Biometrika 33.
     """
     from scipy.stats import kendalltau
 
@@ -107,7 +108,7 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
         ]
     found = [
         language.say(
-            "Kendall’s tau-b over %(count)s fine-tuned backbones: %(probe)s between probe accuracy and test accuracy "
+            "Kendall's tau-b over %(count)s fine-tuned backbones: %(probe)s between probe accuracy and test accuracy "
             "(%(p_probe)s), %(logme)s between LogME and test accuracy (%(p_logme)s).",
             count=len(both),
             probe=language.number(by_probe[0], 2),
@@ -116,7 +117,7 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
             p_logme=language.p_value(by_logme[1]),
         ),
         language.say(
-            "1 is the same order, 0 an unrelated one, −1 the reverse. So few backbones leave it uncertain: p says how "
+            "1 is the same order, 0 an unrelated one, -1 the reverse. So few backbones leave it uncertain: p says how "
             "often unrelated orders agree, or disagree, as far.",
         ),
     ]

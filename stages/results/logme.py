@@ -21,9 +21,9 @@ def logme(batches: Iterable[NDArray[np.float32]], labels: NDArray[np.int64]) -> 
     """Return the largest log evidence of a picture, the mean over classes, in nats. Higher is better.
 
     `batches` are the features (n, D), one batch in memory at a time; `labels` are n positions in the classes. For a
-    class let y be 1 for its pictures and 0 for the others, with y ~ N(F w, I/β) and w ~ N(0, I/α): the evidence is
-    log p(y | F, α, β) at its largest (You et al. 2021, equation 2 and algorithm 1). Features times any number give the
-    same.
+    class let y be 1 for its pictures and 0 for the others, with y ~ N(F w, I/beta) and w ~ N(0, I/alpha): the evidence
+    is log p(y | F, alpha, beta) at its largest (You et al. 2021, algorithm 1). Features times any number
+    give the same.
     """
     classes, targets = np.unique(labels, return_inverse=True)
     singular, inside, outside = _decomposed(batches, targets, len(classes))
@@ -50,7 +50,7 @@ def _decomposed(
         start += len(batch)
         # As many new rows as the factor has: a smaller batch alone costs nearly as much to fold in.
         if sum(map(len, rows)) > 2 * rows[0].shape[1]:
-            rows = [np.linalg.qr(np.vstack(rows), mode="r")]
+            rows = [np.asarray(np.linalg.qr(np.vstack(rows), mode="r"))]
     factor = np.vstack(rows)
     features, wanted = factor[:, :-classes], factor[:, -classes:]
     left, singular, _ = np.linalg.svd(features, full_matrices=False)
@@ -65,9 +65,9 @@ def _decomposed(
 def _evidence(squares: NDArray[np.float64], inside: NDArray[np.float64], outside: float, count: int) -> float:
     """Return the largest log evidence of `count` targets of one class, from a column of `_decomposed`.
 
-    With t = α/β, γ = Σ σ²/(t + σ²), residual ‖F m - y‖² and weights ‖m‖² of the posterior mean m, the fixed point of
-    You et al. 2022, algorithm 3, is t = (γ/weights) (residual/(n - γ)). For a given t the best β is n/e with
-    e = residual + t weights, which leaves -(n/2) (ln(2π e/n) + 1) - ½ Σ ln(1 + σ²/t).
+    With t = alpha / beta, gamma = Σ σ²/(t + σ²), residual ‖F m - y‖² and weights ‖m‖² of the posterior mean m, the
+    fixed point that You et al. 2022 iterate is t = (gamma / weights) (residual / (n - gamma)). For a given t the best
+    beta is n / e with e = residual + t weights, which leaves -(n/2) (ln(2π e/n) + 1) - ½ Σ ln(1 + σ²/t).
     """
     ratio, found = 1.0, -np.inf
     for _ in range(_MOST_STEPS):
@@ -82,7 +82,7 @@ def _evidence(squares: NDArray[np.float64], inside: NDArray[np.float64], outside
             break
         residual = outside + float(inside @ shrunk**2)
         weights = float(inside @ (squares / (ratio + squares) ** 2))
-        # n - γ, without the rounding of a difference of two large numbers.
+        # n - gamma, without the rounding of a difference of two large numbers.
         free = count - len(squares) + float(shrunk.sum())
         ratio = float((1 - shrunk).sum()) * residual / (weights * free) if weights else _LARGEST_RATIO
         ratio = min(max(ratio, _LEAST_RATIO), _LARGEST_RATIO)

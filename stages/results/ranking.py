@@ -1,6 +1,6 @@
 """The ranking of backbones before any is trained: by linear probes of pictures that train and choose, never test."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,26 @@ COLUMNS = (
 )  # fmt: skip
 TEXT = ("backbone", "apart", "weights")
 _SPLIT = "ranked"
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}"
+
+
+# How a column is written for a terminal, and what it is called there.
+_FORMS: Mapping[str, Callable[[Any], str]] = {
+    "rank": _whole, "backbone": str, "accuracy": _share, "log_loss": _score, "logme": _score,
+    "apart": {"true": "yes", "false": "not shown", "": "-"}.__getitem__, "pictures": str, "weights": str,
+}  # fmt: skip
+_TITLES = {"log_loss": "log loss", "logme": "LogME", "apart": "worse than the first"}
 
 
 @dataclass(frozen=True)
@@ -88,19 +108,7 @@ def best(table: pd.DataFrame, most: int) -> list[str]:
 
 def lines(table: pd.DataFrame) -> list[str]:
     """Return a ranking as lines of text of equal columns, for a terminal."""
-    shown = pd.DataFrame(
-        {
-            "rank": table["rank"].map("{}".format, na_action="ignore"),
-            "backbone": table["backbone"],
-            "accuracy": table["accuracy"].map("{:.1%}".format, na_action="ignore"),
-            "interval": [
-                None if pd.isna(row.low) else f"{row.low:.1%} to {row.high:.1%}" for row in table.itertuples()
-            ],
-            "log loss": table["log_loss"].map("{:.3f}".format, na_action="ignore"),
-            "LogME": table["logme"].map("{:.3f}".format, na_action="ignore"),
-            "worse than the first": table["apart"].map({"true": "yes", "false": "not shown", "": None}),
-            "pictures": table["pictures"],
-            "weights": table["weights"],
-        }
-    )
-    return shown.astype(object).fillna("-").to_string(index=False).splitlines()
+    shown = pd.DataFrame({name: table[name].map(form, na_action="ignore") for name, form in _FORMS.items()})
+    ends = (table["low"].map(_share, na_action="ignore") + " to ") + table["high"].map(_share, na_action="ignore")
+    shown.insert(3, "interval", ends)
+    return shown.rename(columns=_TITLES).astype(object).fillna("-").to_string(index=False).splitlines()
