@@ -403,3 +403,16 @@ def test_check_and_results_load_no_network_library() -> None:
 
 def test_every_section_of_the_file_has_a_class() -> None:
     assert set(TOP) == set(SHIPPED) == {"seed", "threads", "backbones", *SECTIONS}
+
+
+@pytest.mark.parametrize("value", ["best", "best/0", "best/1.5", "top/3", 3, None, ["all"]])
+def test_candidates_are_all_or_a_number_of_the_best(value: Any) -> None:
+    (found,) = messages({"rank.candidates": value})
+    assert "expected all, or best/ and a number of 1 or more, such as best/3" in found
+
+
+def test_there_are_not_more_candidates_than_backbones() -> None:
+    assert messages({"rank.candidates": "best/9"}) == []
+    assert messages({"rank.candidates": "best/10"}) == [
+        "rank.candidates = 'best/10'; expected at most the 9 declared backbones; lower it, or set it to all"
+    ]
