@@ -156,6 +156,27 @@ def test_every_stage_waits_for_the_check_of_params(stage: str) -> None:
     assert "check" in seen
 
 
+def upstream(stage: str, candidates: str) -> set[str]:
+    """Return all stages that a stage waits for while `rank.candidates` has this value."""
+    waiting, seen = [stage], set()
+    while waiting:
+        read_paths = [path.replace("${rank.candidates}", candidates) for path in paths(STAGES[waiting.pop()]["deps"])]
+        found = {
+            other for other, outs in ARTEFACTS.items() if any(related(out, path) for out in outs for path in read_paths)
+        }
+        waiting += found - seen
+        seen |= found
+    return seen
+
+
+def test_training_waits_for_a_ranking_only_where_the_best_of_it_are_trained() -> None:
+    assert upstream("finetune", PARAMS["rank"]["candidates"]) == {
+        "check", "ingest", "split", "preprocess", "weights", "features", "candidates"
+    }  # fmt: skip
+    assert {"probe", "rank"} <= upstream("finetune", "best/3")
+    assert not {"finetune", "evaluate"} & upstream("rank", "best/3")
+
+
 # Code ---------------------------------------------------------------------------------------------------
 
 
