@@ -38,8 +38,8 @@ PARAMS = {
 }
 # In the order of the graph; those of a backbone take its name.
 STAGES = (
-    "ingest", "split", "preprocess",
-    "weights", "features", "probe", "audit", "finetune", "evaluate", "explain", "benchmark", "compare",
+    "check", "ingest", "split", "preprocess", "weights", "features", "probe", "rank", "candidates", "audit",
+    "finetune", "evaluate", "explain", "benchmark", "compare",
 )  # fmt: skip
 OF_A_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "explain", "benchmark")
 

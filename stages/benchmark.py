@@ -4,7 +4,8 @@ Writes `data/benchmarks/B.json`. The network is measured whole, from raw picture
 inference engine, in float32 or what `features.precision` chose. The part that was trained has no weights here
 (`outline.xml`), since costs follow from the shape: another training of it measures nothing anew. Timings stay out
 of the metrics: they differ from run to run. Peak memory is that of a process which holds the network and has
-classified pictures one by one; larger batches are measured after it.
+classified pictures one by one; larger batches are measured after it. Of a backbone that was not fine-tuned the file
+is empty.
 """
 
 import logging
@@ -23,6 +24,8 @@ from stages.models.machine import processor
 from stages.params import Section, Tuple, conflict, load, named_backbone, seed, threads
 
 log = logging.getLogger(__name__)
+CANDIDATES = Path("data/candidates")
+BENCHMARKS = Path("data/benchmarks")
 # Of a batch, however large.
 _FEWEST_PASSES = 3
 
@@ -104,6 +107,10 @@ def _cpu_choice(params: EngineParams) -> Choice:
 def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
     name = named_backbone()
+    if not read_json(CANDIDATES / f"{name}.json")["finetune"]:
+        log.info("%s: not fine-tuned, so there is nothing to measure", name)
+        write_json(BENCHMARKS / f"{name}.json", {})
+        return
     weights, model = Path("data/weights") / name, Path("data/models") / name
     size = read_json(weights / "backbone.json")["input_size"]
     choice = _cpu_choice(load(EngineParams, "features"))
@@ -119,7 +126,7 @@ def main() -> None:
         name, *(figures[key] for key in ("latency_ms_median", "throughput_per_s", "batch_size")),
     )  # fmt: skip
     write_json(
-        Path("data/benchmarks") / f"{name}.json",
+        BENCHMARKS / f"{name}.json",
         figures
         | vars(choice)
         | read_json(model / "outline.json")

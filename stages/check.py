@@ -1,7 +1,8 @@
 """Stage `check`: validate all of params.yaml before anything runs, and report every fault at once.
 
 Imports the typed parameters of every stage and the gate, and none of the heavy libraries. `data/checked.txt`
-always holds the same line: the other stages wait for it, and rerun only for what they read themselves.
+always holds the same line: the other stages wait for it, and rerun only for what they read themselves. So does
+`data/rankings/all.json`, which stands for a ranking where all backbones are fine-tuned.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from stages.benchmark import BenchmarkParams
+from stages.candidates import ALL, RankParams
 from stages.errors import GroupedUserError, ParameterError, UserError, run
 from stages.evaluate import EvaluateParams
-from stages.files import write_text
+from stages.files import write_json, write_text
 from stages.ingest import DataParams
 from stages.models.backbones import resolve
 from stages.models.download import WeightsParams
@@ -40,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tune": TuneParams,
     "finetune": Recipe,
     "audit": AuditParams,
+    "rank": RankParams,
     "evaluate": EvaluateParams,
     "explain": ExplainParams,
     "benchmark": BenchmarkParams,
@@ -63,7 +66,7 @@ def faults(params: Mapping[str, Any]) -> list[UserError]:
     for key, cls in SECTIONS.items():
         found += _faults_of(partial(_section, params, key, cls))
     known = {fault.key for fault in found}
-    return found + _backbone_faults(params, known) + _export_faults(params, known)
+    return found + _backbone_faults(params, known) + _rank_faults(params, known) + _export_faults(params, known)
 
 
 def _section(params: Mapping[str, Any], key: str, cls: type[BaseModel]) -> BaseModel:
@@ -98,6 +101,24 @@ def _backbone_faults(params: Mapping[str, Any], known: set[str]) -> list[UserErr
                 ParameterError(f"a backbone named {shown(name)}", "a name that is text", "rename it, or quote it")
             )
     return found
+
+
+def _rank_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
+    """Return the fault of more candidates than there are backbones; `known` are the keys at fault in the sections."""
+    lines = params.get("backbones")
+    if any(key.startswith("rank") for key in known) or not isinstance(lines, Mapping) or not lines:
+        return []
+    settings = parse(RankParams, lookup(params, "rank"), "rank")
+    if settings.most is None or settings.most <= len(lines):
+        return []
+    return [
+        ParameterError(
+            f"rank.candidates = {shown(settings.candidates)}",
+            f"at most the {len(lines)} declared backbones",
+            f"lower it, or set it to {ALL}",
+            "rank.candidates",
+        )
+    ]
 
 
 def _export_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
@@ -184,11 +205,12 @@ def missing_source(params: Mapping[str, Any]) -> list[UserError]:
 
 
 def main() -> None:
-    """Check params.yaml; write `data/checked.txt` when it is valid."""
+    """Check params.yaml; write `data/checked.txt` and `data/rankings/all.json` when it is valid."""
     found = faults(read()) + missing_source(read())
     if found:
         raise GroupedUserError(found)
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")
+    write_json(Path("data/rankings/all.json"), {"finetune": ALL})
 
 
 if __name__ == "__main__":

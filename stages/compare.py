@@ -4,7 +4,8 @@
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
 other, and writes data/metrics.json, data/plots and the report. All of params.yaml but section `gate`
-makes it run again, since the report names what differs from the shipped parameters.
+makes it run again, since the report names what differs from the shipped parameters. A backbone that is not
+fine-tuned (`rank.candidates`) has no part in numbers and plots; the report names it.
 """
 
 import logging
@@ -18,6 +19,8 @@ from stages.results.settings import ReportParams
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stages.results.foretold import Foretold
+    from stages.results.language import Language
     from stages.results.provenance import Provenance
     from stages.results.runs import Run
     from stages.results.verdict import Evidence
@@ -32,6 +35,8 @@ RAW = Path("data/raw")
 MANIFEST = Path("data/manifest.csv")
 SPLITS = Path("data/splits.csv")
 AUDIT = Path("data/audit.json")
+CANDIDATES = Path("data/candidates")
+RANKING = Path("data/ranking.csv")
 METRICS = Path("data/metrics.json")
 PLOTS = Path("data/plots")
 REPORT = Path("data/report")
@@ -48,9 +53,17 @@ _OF_BACKBONE = {
 _log = logging.getLogger(__name__)
 
 
+def fine_tuned(backbones: list[str]) -> list[str]:
+    """Return those of `backbones` that are fine-tuned. Raise DataError when that is not decided."""
+    fates = {backbone: CANDIDATES / f"{backbone}.json" for backbone in backbones}
+    if missing := [str(path) for path in fates.values() if not path.exists()]:
+        raise DataError(f"no {', '.join(missing)}", "the fate of every backbone", "run 'dvc repro candidates'")
+    return [backbone for backbone, path in fates.items() if files.read_json(path)["finetune"]]
+
+
 def require(backbones: list[str]) -> None:
     """Raise DataError that names every missing artefact and the command that makes them."""
-    needed = {AUDIT: "audit", SPLITS: "split", MANIFEST: "ingest", RAW: "ingest"}
+    needed = {AUDIT: "audit", SPLITS: "split", MANIFEST: "ingest", RAW: "ingest", RANKING: "rank"}
     for backbone in backbones:
         for folder, (stage, names) in _OF_BACKBONE.items():
             needed |= {folder / backbone / name: f"{stage}@{backbone}" for name in names}
@@ -96,6 +109,20 @@ def read_run(backbone: str) -> "Run":
     )
 
 
+def read_foretold(found: "list[Run]", language: "Language") -> "Foretold":
+    """Return how the ranking before training compares with `found`."""
+    import pandas as pd
+
+    from stages.results.foretold import NUMBERS, foretold
+
+    table, declared = files.read_csv(RANKING, text=("backbone", "apart", "weights")), params.declared_backbones()
+    if missing := [backbone for backbone in declared if backbone not in set(table["backbone"])]:
+        raise DataError(f"{RANKING} without {', '.join(missing)}", "all declared backbones", "run 'dvc repro rank'")
+    table = table[table["backbone"].isin(declared)]
+    # What a backbone without features lacks is an empty cell.
+    return foretold(table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS}), found, language)
+
+
 def read_provenance(audit: dict[str, Any]) -> "Provenance":
     """Return where the numbers come from."""
     from stages.results import provenance
@@ -133,7 +160,7 @@ def draw_evidence(
 
     return verdict.Evidence(
         found,
-        params.declared_backbones(),
+        fine_tuned(params.declared_backbones()),
         duels.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
         audit,
         params.lookup(params.read(), "split.use_folders"),
@@ -156,7 +183,7 @@ def main() -> None:
     """Compare all declared backbones."""
     from stages.results import brief, explanations, languages, report, runs, transfer, verdict
 
-    backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
+    backbones, settings = fine_tuned(params.declared_backbones()), params.load(ReportParams, "report")
     language = languages.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
@@ -168,6 +195,7 @@ def main() -> None:
     material = report.Material(
         evidence,
         transfer.transfer(runs.ranked(found), evidence.duels, language),
+        read_foretold(found, language),
         read_provenance(audit),
         {backbone: explanations.read(EXPLANATIONS / backbone) for backbone in backbones},
         RAW,
@@ -176,7 +204,7 @@ def main() -> None:
         settings.examples,
     )
     page = report.page(material, language)
-    markdown = brief.markdown(evidence, material.transfer, material.provenance, language)
+    markdown = brief.markdown(evidence, material.transfer, material.foretold, material.provenance, language)
 
     files.write_json(METRICS, summary)
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))

@@ -8,6 +8,7 @@ temperature that the validation pictures ask for. Labels and predictions of the 
 compared here and nowhere before. With folds, metrics.json has the mean over them and its spread under
 `folds`; `repeats` has the spread over trainings with other seeds, `shares` what fewer pictures gave, `tuning` what
 chosen hyperparameters brought.
+Of a backbone that was not fine-tuned metrics.json is empty, and there is nothing else.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from stages.results.predictions import Predictions
 
+CANDIDATES = Path("data/candidates")
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 
@@ -187,6 +189,11 @@ def main() -> None:
 
     settings = params.load(EvaluateParams, "evaluate")
     backbone = params.named_backbone()
+    if not files.read_json(CANDIDATES / f"{backbone}.json")["finetune"]:
+        _log.info("%s: not fine-tuned, so there is nothing to evaluate", backbone)
+        with files.replacing_folder(EVALUATIONS / backbone) as target:
+            files.write_json(target / "metrics.json", {})
+        return
     folder = MODELS / backbone
     try:
         provenance = files.read_json(folder / "provenance.json")

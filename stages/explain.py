@@ -5,6 +5,8 @@ predicted, confidence, right), each with the names of two small WebP files besid
 gets it and an `overlay` with the Grad-CAM of the predicted class (empty where the network has no feature map); and
 `embedding.csv` (file, label, x, y), a map of the test pictures by the features that the head is given.
 
+Of a backbone that was not fine-tuned both tables are empty files.
+
 Apart from `finetune`, so that a prettier overlay or another number of examples trains nothing.
 """
 
@@ -17,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import DataError, run
-from stages.files import read_csv, replacing_folder, write_csv
+from stages.files import read_csv, read_json, replacing_folder, write_csv
 from stages.images.prepared import Rows, array_path, read_classes, read_index
 from stages.models.backbones import resolve
 from stages.models.inputs import Inputs
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
+CANDIDATES = Path("data/candidates")
+EXPLANATIONS = Path("data/explanations")
 # Pictures in memory, each with all the activations that lead to its map.
 _BATCH = 4
 
@@ -116,6 +120,12 @@ def _features(backbone: "keras.Model", inputs: Inputs) -> "Callable[[NDArray[np.
 def main() -> None:
     """Write `data/explanations/B/` for the backbone named on the command line."""
     backbone, params = resolve(named_backbone(), read()), load(ExplainParams, "explain")
+    if not read_json(CANDIDATES / f"{backbone.name}.json")["finetune"]:
+        log.info("%s: not fine-tuned, so there is nothing to explain", backbone.name)
+        with replacing_folder(EXPLANATIONS / backbone.name) as folder:
+            for table in ("examples.csv", "embedding.csv"):
+                (folder / table).touch()
+        return
     weights, features, model = (
         Path(folder) / backbone.name for folder in ("data/weights", "data/features", "data/models")
     )
@@ -125,7 +135,7 @@ def main() -> None:
 
     keras_engine.repeatable(seed(), threads())
     classifier = keras_engine.load(model / "model.keras")
-    with replacing_folder(Path("data/explanations") / backbone.name) as folder:
+    with replacing_folder(EXPLANATIONS / backbone.name) as folder:
         write_examples(folder, classifier, inputs, choose(test, params.examples))
         write_csv(folder / "embedding.csv", place(classifier, inputs, test, params.map_pictures))
 

@@ -105,7 +105,14 @@ def read_subject(name: str) -> Subject:
     }
     for path, stage in needed.items():
         _require(path, stage)
-    return Subject(name, backbone, *map(read_json, needed))
+    provenance, evaluated = needed
+    if not (metrics := read_json(evaluated)):
+        raise DataError(
+            f"'{backbone}' was not fine-tuned",
+            "one of the candidates",
+            "let rank.candidates take it in, or take it out of export.backbones",
+        )
+    return Subject(name, backbone, read_json(provenance), metrics)
 
 
 def _require(path: Path, stage: str) -> None:

@@ -15,6 +15,8 @@ as if the process had just started, and only the predictions are kept:
     untuned.csv   without what tune@B has chosen, for validation and test; no rows where it has chosen nothing
 
 On frozen features one takes a second or two; where blocks are unfrozen as long as the main training.
+
+A backbone that `data/candidates/B.json` leaves out is not trained: the files that later stages read are there, empty.
 """
 
 import logging
@@ -48,6 +50,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
+CANDIDATES = Path("data/candidates")
+MODELS = Path("data/models")
+TIMINGS = Path("data/timings")
+TUNING = Path("data/tuning")
+# What later stages depend on, and do not read where a backbone was not trained.
+_EMPTY = (
+    "model.keras", "outline.bin", "outline.json", "outline.xml", "predictions.csv", "folds.csv", "repeats.csv",
+    "shares.csv", "untuned.csv", "provenance.json",
+)  # fmt: skip
 # Probabilities of the whole network by Keras and by the engine, both in float32, may differ by this much.
 _TOLERANCE = 0.01
 # Pictures to compare them by.
@@ -290,6 +301,9 @@ def _checkpoints(name: str) -> Iterator[Path]:
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
     backbone = resolve(named_backbone(), read())
+    if not read_json(CANDIDATES / f"{backbone.name}.json")["finetune"]:
+        _leave_out(backbone.name)
+        return
     from stages.models.head_trainer import HeadTrainer
     from stages.models.keras_engine import repeatable
     from stages.models.training import expect_tracing
@@ -304,16 +318,24 @@ def main() -> None:
         read_classes(PREPARED),
         seed(),
     )
-    chosen = read_json(Path("data/tuning") / backbone.name / "chosen.json")["values"]
+    chosen = read_json(TUNING / backbone.name / "chosen.json")["values"]
     inputs = default.with_values(chosen)
     expect_tracing()
-    with _checkpoints(backbone.name) as checkpoints, replacing_folder(Path("data/models") / backbone.name) as folder:
+    with _checkpoints(backbone.name) as checkpoints, replacing_folder(MODELS / backbone.name) as folder:
         trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
         history = _main_run(folder, inputs, trainer, checkpoints, chosen)
         for name, trained_anew in (("folds", folds), ("repeats", repeats), ("shares", shares)):
             write_csv(folder / f"{name}.csv", trained_anew(inputs, trainer, checkpoints))
         write_csv(folder / "untuned.csv", untuned(inputs, default, trainer, checkpoints))
-    write_json(Path("data/timings") / f"{backbone.name}.json", _timings(history))
+    write_json(TIMINGS / f"{backbone.name}.json", _timings(history))
+
+
+def _leave_out(name: str) -> None:
+    log.info("%s: not among the candidates, so it is not fine-tuned", name)
+    with replacing_folder(MODELS / name) as folder:
+        for file in _EMPTY:
+            (folder / file).touch()
+    write_json(TIMINGS / f"{name}.json", {})
 
 
 def _main_run(folder: Path, inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path, chosen: dict[str, Any]) -> "Run":

@@ -3,6 +3,9 @@
 Writes `data/probes/B/`: probabilities.csv (file, label, a column p:<class> for each class; sorted by
 file) and probe.json (accuracy of these predictions, and what they rest on). Costs seconds, trains no
 network: stage audit finds doubtful labels with it.
+
+Stage rank must not look at the test part. For it the same is done anew without these pictures: ranking.csv
+(file, label, predicted) and ranking.json (accuracy, log loss, LogME, and what they rest on).
 """
 
 import logging
@@ -29,6 +32,8 @@ WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
 PROBES = Path("data/probes")
 
+# Numbers of what no fit has predicted.
+NO_SCORES = {"log_loss": None, "logme": None}
 # Features in memory at a time.
 _BATCH_BYTES = 4 << 20
 
@@ -81,6 +86,43 @@ def probe(table: "pd.DataFrame", folder: Path, wanted: int, seed: int) -> "tuple
     }
 
 
+def rankable(table: "pd.DataFrame", folder: Path, wanted: int, seed: int) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    """Return file, label and predicted of the pictures that train and choose, and numbers to rank by.
+
+    No picture of the test part takes part in any way.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from stages.results import metrics
+
+    seen = table[table["split"] != "test"].reset_index(drop=True)
+    predictions, numbers = probe(seen, folder, wanted, seed)
+    classes = pd.Index([name.removeprefix(PREFIX) for name in predictions.columns[2:]])
+    probabilities = predictions[predictions.columns[2:]].to_numpy()
+    named = predictions[["file", "label"]].assign(predicted=classes[probabilities.argmax(axis=1)])
+    if named.empty:
+        return named, numbers | NO_SCORES
+    labels = np.asarray(classes.get_indexer(pd.Index(named["label"])), dtype=np.int64)
+    loss = metrics.log_loss(labels, probabilities)
+    held_out = seen[seen["file"].isin(named["file"])].reset_index(drop=True)
+    return named, numbers | {"log_loss": loss, "logme": _logme(held_out, labels, folder, seed)}
+
+
+def _logme(table: "pd.DataFrame", labels: "NDArray[np.int64]", folder: Path, seed: int) -> float:
+    """Return LogME of the pictures of `table`, of at most as many as a fit sees, by their features as they are."""
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
+    from stages.results import linear_probe
+    from stages.results.logme import logme
+
+    chosen = linear_probe.drawn(np.arange(len(table)), labels, linear_probe.MOST_FITTED, seed)
+    # As for the fits: the last digits do not depend on the number of threads.
+    with threadpool_limits(1):
+        return logme(linear_probe.narrowed(read_features(folder, table.iloc[chosen]), seed), labels[chosen])
+
+
 @contextmanager
 def _reduced(
     table: "pd.DataFrame", folder: Path, seed: int
@@ -130,6 +172,11 @@ def _nothing(table: "pd.DataFrame") -> "tuple[pd.DataFrame, dict[str, Any]]":
     return empty, {"accuracy": None, "pictures": 0, "left_out": len(table), "folds": 0}
 
 
+def _nothing_to_rank(table: "pd.DataFrame") -> "tuple[pd.DataFrame, dict[str, Any]]":
+    predictions, numbers = _nothing(table[table["split"] != "test"])
+    return predictions[["file", "label"]].assign(predicted=[]), numbers | NO_SCORES
+
+
 def main() -> None:
     """Probe the backbone named on the command line."""
     settings = params.parse(ProbeParams, {"folds": params.lookup(params.read(), "audit.folds")}, "audit")
@@ -140,17 +187,22 @@ def main() -> None:
         table = pictures(read_index(PREPARED), files.read_csv(SPLIT_TABLE, text=("file", "label", "group")))
         if facts["frozen"]:
             predictions, numbers = probe(table, FEATURES / backbone, settings.folds, seed)
+            seen, scores = rankable(table, FEATURES / backbone, settings.folds, seed)
         else:
             _log.info("%s: nothing is frozen, so there is nothing to probe", backbone)
             predictions, numbers = _nothing(table)
+            seen, scores = _nothing_to_rank(table)
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", f"the features of '{backbone}'", f"run 'dvc repro features@{backbone}'"
         ) from error
     source = facts["weights"]["source"]
+    origin = {"frozen": facts["frozen"], "weights": source}
     with files.replacing_folder(PROBES / backbone) as folder:
         files.write_csv(folder / "probabilities.csv", predictions)
-        files.write_json(folder / "probe.json", numbers | {"frozen": facts["frozen"], "weights": source})
+        files.write_json(folder / "probe.json", numbers | origin)
+        files.write_csv(folder / "ranking.csv", seen)
+        files.write_json(folder / "ranking.json", scores | origin)
     if numbers["accuracy"] is not None:
         _log.info(
             "%s: a linear probe is right on %.3f of %d pictures, weights: %s",

@@ -6,7 +6,8 @@ Writes `data/tuning/B/`:
     search.json   default and choice with their measures, and how much each hyperparameter matters
     trials.csv    each trial, see stages/models/search.py
 
-With `tune.trials: 0`, and for a backbone without frozen features or without an epoch on them, nothing is searched.
+With `tune.trials: 0`, and for a backbone that is not fine-tuned (`rank.candidates`), that has no frozen features or no
+epoch on them, nothing is searched.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ PREPARED = Path("data/prepared")
 FEATURES = Path("data/features")
 WEIGHTS = Path("data/weights")
 TUNING = Path("data/tuning")
+CANDIDATES = Path("data/candidates")
 JOURNALS = Path(".cache/tuning")
 # What a trial's result follows from.
 _LIBRARIES = ("keras", "numpy", "optuna", "tensorflow")
@@ -41,6 +43,8 @@ def reason_against(backbone: Backbone, params: TuneParams) -> str | None:
     """Return why nothing is searched; None where something is."""
     if params.trials == 0:
         return "off"
+    if not read_json(CANDIDATES / f"{backbone.name}.json")["finetune"]:
+        return "not fine-tuned"
     return "unfrozen" if backbone.frozen_epochs == 0 else None
 
 

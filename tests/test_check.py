@@ -161,7 +161,7 @@ def test_many_faults_are_reported_together_each_once() -> None:
             "benchmark.warmup": "x",
             "extra": {},
             "backbones.vgg16": {"head": {"poling": "max"}},
-            "backbones.inception_v3.input_size": 96,
+            "backbones.inception_v3.input_size": 224,
             "backbones.resnet51": {},
             "backbones.resnet50": {"optimizer": {"name": "sdg"}},
             "backbones.scratch.input_size": 100,
@@ -228,7 +228,7 @@ LINES = [
     ({7: 1}, "key backbones.vgg16.7; expected keys that are text"),
     (
         {"input_size": 128},
-        "backbones.vgg16.input_size = 128; expected one of preprocess.sizes (96, 224, 299); add it th",
+        "backbones.vgg16.input_size = 128; expected one of preprocess.sizes (64, 224, 299); add it th",
     ),
     ({"input_size": 16}, "backbones.vgg16.input_size = 16; expected at least 32; correct it"),
     ({"input_size": None}, "backbones.vgg16.input_size = null; expected a whole number"),
@@ -403,3 +403,16 @@ def test_check_and_results_load_no_network_library() -> None:
 
 def test_every_section_of_the_file_has_a_class() -> None:
     assert set(TOP) == set(SHIPPED) == {"seed", "threads", "backbones", *SECTIONS}
+
+
+@pytest.mark.parametrize("value", ["best", "best/0", "best/1.5", "top/3", 3, None, ["all"]])
+def test_candidates_are_all_or_a_number_of_the_best(value: Any) -> None:
+    (found,) = messages({"rank.candidates": value})
+    assert "expected all, or best/ and a number of 1 or more, such as best/3" in found
+
+
+def test_there_are_not_more_candidates_than_backbones() -> None:
+    assert messages({"rank.candidates": "best/9"}) == []
+    assert messages({"rank.candidates": "best/10"}) == [
+        "rank.candidates = 'best/10'; expected at most the 9 declared backbones; lower it, or set it to all"
+    ]

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -217,3 +218,42 @@ def test_backbones_must_be_a_mapping_with_one_entry_at_least(
 def test_numbers_are_plain_for_other_tools(project: Path) -> None:
     compare.main()
     json.loads((project / "data/metrics.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_backbone_that_is_not_fine_tuned_is_named_with_its_rank_and_has_no_part_in_the_numbers(project: Path) -> None:
+    names = ["vgg16", "resnet50", "scratch"]
+    artefacts.write_ranking(project, names, left_out=("resnet50",))
+    for folder in ("evaluations", "models", "explanations"):
+        shutil.rmtree(project / f"data/{folder}/resnet50")
+    for folder in ("benchmarks", "timings"):
+        files.write_json(project / f"data/{folder}/resnet50.json", {})
+    compare.main()
+    assert set(files.read_json(project / "data/metrics.json")) == {"vgg16", "scratch", "best", "recommended"}
+    assert set(pd.read_csv(project / "data/plots/accuracy.csv")["backbone"]) == {"vgg16", "scratch"}
+    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+    assert "- Not fine-tuned, because rank.candidates leaves them out: `resnet50`." in text
+    assert "| 2 | `resnet50` | 86.0 % | 82.0 % to 89.0 % | \N{MINUS SIGN}0.200 | 2 | not fine-tuned |" in text
+    assert "there are no results of" not in text
+    page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
+    assert page.count("<bdi>resnet50</bdi>") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("data/candidates/vgg16.json", "no data/candidates/vgg16.json; .* run 'dvc repro candidates'"),
+        ("data/ranking.csv", "no data/ranking.csv; .* run 'dvc repro rank'"),
+    ],
+)
+def test_without_ranking_or_candidates_the_command_that_makes_them_is_named(
+    project: Path, path: str, said: str
+) -> None:
+    (project / path).unlink()
+    with pytest.raises(DataError, match=said):
+        compare.main()
+
+
+def test_a_ranking_of_other_backbones_is_one_line(project: Path) -> None:
+    files.write_csv(project / "data/ranking.csv", artefacts.ranking(["vgg16", "scratch"]))
+    with pytest.raises(DataError, match=r"data/ranking.csv without resnet50; .* run 'dvc repro rank'"):
+        compare.main()

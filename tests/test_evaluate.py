@@ -262,3 +262,10 @@ def test_the_room_of_results_loads_no_network_library() -> None:
         "assert not {'tensorflow', 'keras', 'openvino', 'matplotlib', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_backbone_that_is_no_candidate_has_no_metrics(project: Path) -> None:
+    files.write_json(project / "data/candidates/vgg16.json", {"finetune": False})
+    evaluate.main()
+    (found,) = (project / "data/evaluations/vgg16").iterdir()
+    assert (found.name, files.read_json(found)) == ("metrics.json", {})

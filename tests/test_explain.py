@@ -64,6 +64,8 @@ def configure(root: Path, **explain: int) -> None:
     params["explain"] = {"examples": EXAMPLES, "map_pictures": MAPPED} | explain
     params["backbones"] = LINES
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for name in LINES:
+        write_json(root / f"data/candidates/{name}.json", {"finetune": True})
 
 
 def make(root: Path, name: str, index: pd.DataFrame) -> None:
@@ -259,3 +261,10 @@ def test_a_backbone_that_is_not_declared_is_one_line(project: Path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["explain", "frozn"])
     with pytest.raises(ParameterError, match=r"explain of backbone 'frozn'; .* did you mean 'frozen'"):
         stage.main()
+
+
+def test_a_backbone_that_is_no_candidate_has_empty_tables(project: Path) -> None:
+    write_json(project / "data/candidates/frozen.json", {"finetune": False})
+    stage.main()
+    written = {path.name: path.read_bytes() for path in (project / "data/explanations/frozen").iterdir()}
+    assert written == {"examples.csv": b"", "embedding.csv": b""}

@@ -246,6 +246,12 @@ def test_a_backbone_that_was_not_trained_is_one_line_with_the_command(project: P
         export.read_subject("vgg16")
 
 
+def test_a_backbone_that_was_not_fine_tuned_is_one_line(project: Path) -> None:
+    write_json(project / "data/evaluations/frozen/metrics.json", {})
+    with pytest.raises(DataError, match=r"'frozen' was not fine-tuned; .* take it out of export.backbones"):
+        export.read_subject("frozen")
+
+
 def test_pictures_are_spread_evenly_and_augmented_views_are_none() -> None:
     index = pd.DataFrame({"split": "train", "row": range(20), "view": [0, 1] * 10, "fold": -1})
     assert export.select(index, "train", 4)["row"].tolist() == [0, 6, 12, 18]

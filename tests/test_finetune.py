@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -76,6 +77,8 @@ def configure(root: Path, lines: dict, repeats: int = 2, shares: tuple[float, ..
     params["benchmark"] = {"warmup": 1, "repeats": 4, "batch_sizes": [2]}
     params["backbones"] = lines
     (root / "params.yaml").write_text(yaml.safe_dump(params))
+    for name in lines:
+        write_json(root / f"data/candidates/{name}.json", {"finetune": True})
     params_module.read.cache_clear()
 
 
@@ -426,3 +429,24 @@ def test_a_backbone_that_is_not_declared_is_one_line(finished: Path, module, mon
     params_module.read.cache_clear()
     with pytest.raises(ParameterError, match=r"of backbone 'frozn'; expected the name of one.* did you mean 'frozen'"):
         stage(module, "frozn", monkeypatch)
+
+
+def test_a_backbone_that_is_no_candidate_is_not_trained_and_leaves_every_file_that_others_wait_for(
+    finished: Path, tmp_path, monkeypatch, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)
+    configure(tmp_path, LINES)
+    write_json(tmp_path / "data/candidates/frozen.json", {"finetune": False})
+    for module in (finetune, benchmark):
+        stage(module, "frozen", monkeypatch)
+    graph = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    awaited = set(re.findall(r"data/models/\$\{key\}/(\S+)", graph))
+    assert {path.name: path.stat().st_size for path in Path("data/models/frozen").iterdir()} == dict.fromkeys(
+        awaited, 0
+    )
+    assert (read_json(Path("data/timings/frozen.json")), read_json(Path("data/benchmarks/frozen.json"))) == ({}, {})
+    assert caplog.messages == [
+        "frozen: not among the candidates, so it is not fine-tuned",
+        "frozen: not fine-tuned, so there is nothing to measure",
+    ]

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,15 @@ STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entr
 PARAMS = read(ROOT / "params.yaml")
 PER_BACKBONE = ("weights", "features", "probe", "tune", "finetune", "evaluate", "explain", "benchmark")
 ARTEFACTS = {
-    "check": ["data/checked.txt"],
+    "check": ["data/checked.txt", "data/rankings/all.json"],
     "ingest": ["data/raw", "data/quarantine", "data/manifest.csv", "data/rejects.csv"],
     "split": ["data/splits.csv", "data/leaks.csv"],
     "preprocess": ["data/prepared"],
     "weights": ["data/weights/${key}"],
     "features": ["data/features/${key}"],
     "probe": ["data/probes/${key}"],
+    "rank": ["data/ranking.csv", "data/rankings/best"],
+    "candidates": ["data/candidates"],
     "audit": ["data/audit.json", "data/suspects.csv", "data/report/audit.html"],
     "tune": ["data/tuning/${key}"],
     "finetune": ["data/models/${key}", "data/timings/${key}.json"],
@@ -103,7 +106,9 @@ def test_the_flow_lends_the_gpu_to_the_stages_that_run_tensorflow() -> None:
 def test_paths_stay_inside_the_repository(stage: str) -> None:
     assert "wdir" not in STAGES[stage]
     for path in paths(STAGES[stage]["deps"] + STAGES[stage]["outs"]):
-        assert re.fullmatch(r"(data|stages)/[a-z0-9_/.]*(\$\{(key|item)\}[a-z_/.]*)?|\$\{data\.source\}", path)
+        assert re.fullmatch(
+            r"(data|stages)/[a-z0-9_/.]*(\$\{(key|item|rank\.candidates)\}[a-z_/.]*)?|\$\{data\.source\}", path
+        )
 
 
 def test_git_keeps_metrics_plots_and_the_report_in_short_and_dvc_the_pages() -> None:
@@ -133,8 +138,9 @@ def test_no_stage_is_kept_out_of_the_run_cache(stage: str) -> None:
 @each_stage
 def test_what_a_stage_reads_is_written_by_an_earlier_one(stage: str) -> None:
     earlier = [out for name in list(STAGES)[: list(STAGES).index(stage)] for out in ARTEFACTS[name]]
-    for path in paths(STAGES[stage]["deps"]):
-        assert path.startswith(("stages/", "${data.source}")) or any(related(path, out) for out in earlier)
+    for path, candidates in product(paths(STAGES[stage]["deps"]), ("all", "best/3")):
+        found = path.replace("${rank.candidates}", candidates)
+        assert found.startswith(("stages/", "${data.source}")) or any(related(found, out) for out in earlier)
 
 
 @each_stage
@@ -149,6 +155,27 @@ def test_every_stage_waits_for_the_check_of_params(stage: str) -> None:
             if other not in seen and any(related(out, path) for out in outs for path in read_paths)
         ]
     assert "check" in seen
+
+
+def upstream(stage: str, candidates: str) -> set[str]:
+    """Return all stages that a stage waits for while `rank.candidates` has this value."""
+    waiting, seen = [stage], set()
+    while waiting:
+        read_paths = [path.replace("${rank.candidates}", candidates) for path in paths(STAGES[waiting.pop()]["deps"])]
+        found = {
+            other for other, outs in ARTEFACTS.items() if any(related(out, path) for out in outs for path in read_paths)
+        }
+        waiting += found - seen
+        seen |= found
+    return seen
+
+
+def test_training_waits_for_a_ranking_only_where_the_best_of_it_are_trained() -> None:
+    assert upstream("finetune", PARAMS["rank"]["candidates"]) == {
+        "check", "ingest", "split", "preprocess", "weights", "features", "candidates", "tune"
+    }  # fmt: skip
+    assert {"probe", "rank"} <= upstream("finetune", "best/3")
+    assert not {"finetune", "evaluate"} & upstream("rank", "best/3")
 
 
 # Code ---------------------------------------------------------------------------------------------------

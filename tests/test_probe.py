@@ -12,6 +12,8 @@ import pytest
 
 from stages import files, params, probe
 from stages.errors import DataError, GroupedUserError
+from stages.results import linear_probe
+from stages.results.logme import logme
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("001", "NA", "tree")
@@ -145,3 +147,68 @@ def test_probing_loads_no_network_library(project: Path) -> None:
         "assert not {'tensorflow', 'keras', 'openvino'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_ranking_is_made_of_the_pictures_that_train_and_choose(project: Path) -> None:
+    probe.main()
+    found = files.read_csv(Path("data/probes/vgg16/ranking.csv"), text=("file", "label", "predicted"))
+    seen = index()[index()["split"] != "test"]["file"].unique()
+    assert found.columns.tolist() == ["file", "label", "predicted"]
+    assert found["file"].tolist() == sorted(seen)
+    numbers = files.read_json(Path("data/probes/vgg16/ranking.json"))
+    assert numbers["accuracy"] == (found["label"] == found["predicted"]).mean() == 1
+    assert (numbers["pictures"], numbers["left_out"], numbers["folds"], numbers["weights"]) == (24, 0, 4, "random")
+    assert 0 < numbers["log_loss"] < 1
+
+
+def test_nothing_of_the_test_part_is_in_the_ranking(project: Path) -> None:
+    written = []
+    for _ in range(2):
+        probe.main()
+        written.append([Path(f"data/probes/vgg16/ranking.{kind}").read_bytes() for kind in ("csv", "json")])
+        # Other features of the test pictures, and other pictures of the same class.
+        np.save("data/features/vgg16/test.npy", np.load("data/features/vgg16/test.npy")[::-1] * 7)
+    assert written[0] == written[1]
+
+
+def test_logme_is_that_of_the_features_as_they_are(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe.main()
+    splits = files.read_csv(Path("data/splits.csv"), text=("file", "label", "group"))
+    table = probe.pictures(files.read_csv(Path("data/prepared/index.csv"), text=("split", "file", "label")), splits)
+    seen = table[table["split"] != "test"]
+    (features,) = probe.read_features(Path("data/features/vgg16"), seen)
+    expected = logme([features], pd.factorize(seen["label"])[0])
+    found = files.read_json(Path("data/probes/vgg16/ranking.json"))["logme"]
+    assert found == pytest.approx(expected, abs=1e-8)
+    # Some at a time, and of so many pictures at most.
+    monkeypatch.setattr(probe, "_BATCH_BYTES", 5 * 3 * 4)
+    probe.main()
+    assert files.read_json(Path("data/probes/vgg16/ranking.json"))["logme"] == pytest.approx(expected, abs=1e-8)
+    monkeypatch.setattr(linear_probe, "MOST_FITTED", 12)
+    probe.main()
+    assert files.read_json(Path("data/probes/vgg16/ranking.json"))["logme"] != pytest.approx(expected, abs=1e-3)
+
+
+def test_copies_of_a_picture_say_nothing_of_each_other_in_the_ranking(project: Path) -> None:
+    splits = files.read_csv(Path("data/splits.csv"), text=("file", "label", "group"))
+    files.write_csv(Path("data/splits.csv"), splits.assign(group=splits["group"].where(splits["label"] != "NA", "one")))
+    probe.main()
+    found = files.read_csv(Path("data/probes/vgg16/ranking.csv"), text=("file", "label", "predicted"))
+    assert set(found["label"]) == {"001", "tree"}
+    assert files.read_json(Path("data/probes/vgg16/ranking.json"))["left_out"] == 8
+
+
+def test_a_backbone_without_a_frozen_part_has_no_scores(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(monkeypatch, "scratch")
+    probe.main()
+    assert Path("data/probes/scratch/ranking.csv").read_text() == "file,label,predicted\n"
+    found = files.read_json(Path("data/probes/scratch/ranking.json"))
+    assert (found["accuracy"], found["log_loss"], found["logme"], found["left_out"]) == (None, None, None, 24)
+
+
+def test_where_nothing_can_be_held_out_there_are_no_scores(project: Path) -> None:
+    splits = files.read_csv(Path("data/splits.csv"), text=("file", "label", "group"))
+    files.write_csv(Path("data/splits.csv"), splits.assign(group="one"))
+    probe.main()
+    found = files.read_json(Path("data/probes/vgg16/ranking.json"))
+    assert (found["accuracy"], found["log_loss"], found["logme"], found["pictures"]) == (None, None, None, 0)

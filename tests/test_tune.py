@@ -32,6 +32,7 @@ def root(tmp_path: Path) -> Path:
     write_csv(prepared / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "view", "fold"]))
     write_json(prepared / "classes.json", {"classes": list(CLASSES)})
     write_json(tmp_path / f"data/weights/{NAME}/backbone.json", {"width": WIDTH})
+    write_json(tmp_path / f"data/candidates/{NAME}.json", {"finetune": True})
     configure(tmp_path, trials=6)
     return tmp_path
 
@@ -105,6 +106,11 @@ def test_where_nothing_is_searched_it_takes_no_tensorflow_and_chooses_nothing(
     assert read_json(folder / "chosen.json") == {"values": {}}
     assert read_json(folder / "search.json") == {"not_searched": reason}
     assert read_csv(folder / "trials.csv").empty
+
+
+def test_for_a_backbone_that_is_not_fine_tuned_nothing_is_searched(root: Path) -> None:
+    write_json(root / f"data/candidates/{NAME}.json", {"finetune": False})
+    assert json.loads(run(root)["search.json"]) == {"not_searched": "not fine-tuned"}
 
 
 def test_another_search_does_not_go_on_with_the_trials_of_an_earlier_one(root: Path) -> None:

@@ -1,6 +1,7 @@
 """comparison.md: the report in short, for a pull request's comment and for Prefect's artifact."""
 
 from stages.results.duels import Duel, signed
+from stages.results.foretold import Foretold
 from stages.results.language import UNKNOWN, Language
 from stages.results.notes import notes, warnings
 from stages.results.pages import render
@@ -12,7 +13,9 @@ from stages.results.verdict import Evidence, decide
 from stages.results.wording import sentence
 
 
-def markdown(evidence: Evidence, transfer: Transfer | None, provenance: Provenance, language: Language) -> str:
+def markdown(
+    evidence: Evidence, transfer: Transfer | None, foretold: Foretold, provenance: Provenance, language: Language
+) -> str:
     """Return comparison.md."""
     verdict, ranking = decide(evidence), ranked(list(evidence.runs))
     best, duels = ranking[0].backbone, evidence.duels
@@ -20,12 +23,13 @@ def markdown(evidence: Evidence, transfer: Transfer | None, provenance: Provenan
         "comparison.md.j2",
         language,
         verdict=sentence(verdict, evidence, language),
-        notes=notes(verdict, evidence, language),
+        notes=[*notes(verdict, evidence, language), *foretold.left_out],
         findings=warnings(evidence, language),
         ranking=ranking,
         behind=[_points(None if run is ranking[0] else duels.between(run.backbone, best), language) for run in ranking],
         by_folds=ranked_over_folds(ranking),
         transfer=transfer,
+        foretold=foretold,
         gained=[_points(row.duel, language) for row in transfer.rows] if transfer else [],
         tuning=tuning(ranking, language),
         provenance=words(provenance, ranking, language),

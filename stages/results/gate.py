@@ -127,7 +127,8 @@ def _lost(before: Results, now: Results, params: GateParams) -> GateError | None
     return GateError(
         f"no results of {', '.join(lost)}",
         f"those of all {len(before.backbones)} backbones at {before.place}",
-        "declare what is missing in params.yaml again, or set gate.keep_backbones to false",
+        "declare what is missing in params.yaml again, let rank.candidates take it in, or set gate.keep_backbones to "
+        "false",
     )
 
 

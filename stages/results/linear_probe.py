@@ -5,7 +5,7 @@ picture is predicted by a fit that saw neither it nor anything of its group, so 
 backbones and contradict labels.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from stages.params import Section
 # Wider features are projected to so many columns.
 _COLUMNS = 2048
 # A fit sees at most so many pictures, 82 MB of features: more change its predictions little.
-_MOST_FITTED = 10_000
+MOST_FITTED = 10_000
 # A feature that hardly varies must not be blown up where it does: its variance counts as at least this share
 # of the mean variance.
 _LEAST_SHARE_OF_VARIANCE = 1e-4
@@ -68,6 +68,15 @@ def standardisation(batches: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.
     return scaler.mean_, 1 / np.sqrt(np.maximum(variance, least) * len(variance))
 
 
+def narrowed(batches: Iterable[NDArray[np.float32]], seed: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the features as they are, but for wide ones, which are projected as `reduction` does it."""
+    projection = None
+    for number, batch in enumerate(batches):
+        if not number:
+            projection = _projection(batch.shape[1], seed)
+        yield batch if projection is None else batch @ projection
+
+
 def _projection(width: int, seed: int) -> NDArray[np.float32] | None:
     if width <= _COLUMNS:
         return None
@@ -92,15 +101,15 @@ def out_of_fold(
     """
     found = np.full((len(labels), int(labels.max()) + 1), np.nan)
     for others, held_out in _folds(labels, groups, folds, seed):
-        training = drawn(others, labels, _MOST_FITTED, seed)
+        training = drawn(others, labels, MOST_FITTED, seed)
         known = np.unique(labels[training])
         predicted = held_out[np.isin(labels[held_out], known)]
         if len(known) < 2 or not len(predicted):  # noqa: PLR2004 (one class cannot be told from another)
             continue
         predict = _fit(features(training), labels[training])
         found[predicted] = 0.0
-        for start in range(0, len(predicted), _MOST_FITTED):
-            part = predicted[start : start + _MOST_FITTED]
+        for start in range(0, len(predicted), MOST_FITTED):
+            part = predicted[start : start + MOST_FITTED]
             found[np.ix_(part, known)] = predict(features(part))
     return found
 

@@ -16,6 +16,7 @@ from stages.results import drawing, gallery, mistakes, tables
 from stages.results.duels import matrix
 from stages.results.explanations import Explanation
 from stages.results.findings import misleading
+from stages.results.foretold import Foretold
 from stages.results.gallery import Gallery
 from stages.results.language import Language
 from stages.results.notes import notes
@@ -45,6 +46,7 @@ class Material:
 
     evidence: Evidence
     transfer: Transfer | None
+    foretold: Foretold
     provenance: Provenance
     explanations: Mapping[str, Explanation]
     raw: Path
@@ -77,7 +79,7 @@ def page(material: Material, language: Language) -> str:
         sections=_sections(material, figures, language),
         verdict=verdict,
         sentence=sentence(verdict, evidence, language),
-        notes=notes(verdict, evidence, language),
+        notes=[*notes(verdict, evidence, language), *material.foretold.left_out],
         findings=misleading(evidence.audit, language),
         ranking=ranking,
         places={run.backbone: place for place, run in enumerate(ranking, start=1)},
@@ -105,6 +107,7 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("transfer.html.j2", language.say("What transfer learning bought"), transfer),
         ("transfer.html.j2", language.say("With fewer pictures"), figures.training_pictures and not transfer),
         ("tuning.html.j2", language.say("What tuning brought"), figures.tuning),
+        ("foretold.html.j2", language.say("What the ranking before training foretold"), True),
         ("curves.html.j2", language.say("Learning curves"), True),
         ("confusion.html.j2", language.say("Which classes are confused"), True),
         ("recall.html.j2", language.say("Recall of each class"), True),
@@ -136,6 +139,7 @@ def _tables(material: Material, ranking: list[Run], language: Language) -> dict[
         "transfer": material.transfer,
         "gains": material.transfer and {row.run.backbone: row.duel for row in material.transfer.rows},
         "tuning": tuning(ranking, language),
+        "foretold": material.foretold,
         "shares": tables.training_shares(ranking),
         "classes": classes,
         "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],

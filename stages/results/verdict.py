@@ -34,8 +34,8 @@ Kind = Literal["unusable", "alone", "too few", "winner", "ahead", "best and chea
 class Evidence:
     """What a verdict is drawn from.
 
-    `declared` are the backbones of params.yaml; `audit` is data/audit.json; `source_split` says whether the split that
-    the source brought is used (`split.use_folders`).
+    `declared` are the backbones of params.yaml that are to be fine-tuned; `audit` is data/audit.json; `source_split`
+    says whether the split that the source brought is used (`split.use_folders`).
     """
 
     runs: Sequence[Run]

@@ -13,6 +13,7 @@ import pandas as pd
 from stages import files
 from stages.evaluate import EvaluateParams, digest, evaluate, over_folds, over_repeats, over_shares
 from stages.results.predictions import of_folds, of_repeats, of_shares, of_split, tested
+from stages.results.ranking import COLUMNS
 from stages.results.runs import Run
 from tests.results.collection import encoded, picture
 
@@ -257,7 +258,28 @@ def write_data(root: Path, classes: tuple[str, ...], reasons: dict[str, int], pe
     files.write_json(root / "data/audit.json", audit(reasons))
 
 
+def ranking(backbones: Iterable[str]) -> pd.DataFrame:
+    """Return data/ranking.csv of backbones in this order; one without weights from elsewhere has no features."""
+    rows = []
+    for place, name in enumerate(backbones, start=1):
+        weights = NINE.get(name, (0, 0, 0, "imagenet"))[-1]
+        accuracy = 0.9 - place / 50
+        interval, apart = (accuracy - 0.04, accuracy + 0.03), "" if place == 1 else "false"
+        rows.append([place, name, accuracy, *interval, 0.5, -place / 10, None, apart, 330, weights])
+        if weights == "none":
+            rows[-1][:] = [None, name, *[None] * 6, "", 0, weights]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
+
+
+def write_ranking(root: Path, backbones: list[str], left_out: tuple[str, ...] = ()) -> None:
+    """Write what rank says of the backbones, and candidates, which are all but those `left_out`."""
+    files.write_csv(root / "data/ranking.csv", ranking(backbones))
+    for name in backbones:
+        files.write_json(root / f"data/candidates/{name}.json", {"finetune": name not in left_out})
+
+
 def write_params(root: Path, backbones: list[str], language: str = "en") -> None:
+    write_ranking(root, backbones)
     declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
     (root / "params.yaml").write_text(
         f"seed: {SEED}\nthreads: 2\nbackbones:\n{declared}"

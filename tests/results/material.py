@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.results import explanations, report
 from stages.results.duels import Duels
+from stages.results.foretold import foretold
 from stages.results.language import ENGLISH, Language
 from stages.results.pairwise import all_pairs
 from stages.results.provenance import Provenance
@@ -36,6 +37,7 @@ def material(root: Path, found: Evidence, language: Language = ENGLISH, **change
         artefacts.write_explanation(root / f"explanations/{number}", run.tested)
     values = {
         "transfer": transfer(ranked(list(found.runs)), found.duels, language),
+        "foretold": foretold(artefacts.ranking(found.declared), found.runs, language),
         "provenance": Provenance("aa", "bb", {"train": 220, "test": 110}, 20, None, {"Python": "3.11.9"}, []),
         "explanations": {
             run.backbone: explanations.read(root / f"explanations/{number}") for number, run in enumerate(found.runs)

@@ -7,6 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from stages.results import brief
+from stages.results.foretold import foretold
 from stages.results.language import ENGLISH, Language
 from stages.results.languages import named
 from stages.results.provenance import Change, Commit, Provenance
@@ -25,7 +26,8 @@ EVIL = (
 
 def markdown(found: Evidence, language: Language = ENGLISH, provenance: Provenance = PROVENANCE) -> str:
     gained = transfer(ranked(list(found.runs)), found.duels, language)
-    return brief.markdown(found, gained, provenance, language)
+    before = foretold(artefacts.ranking(found.declared), found.runs, language)
+    return brief.markdown(found, gained, before, provenance, language)
 
 
 def rows(text: str) -> list[str]:
@@ -46,7 +48,7 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking() -> 
 def test_points_against_the_best_are_bold_where_they_are_significant() -> None:
     found = markdown(evidence({"large": range(10), "small": range(12), "x": range(40)}))
     minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
-    assert [row.split(" | ")[4] for row in rows(found)] == [dash, f"{minus}2.0", f"**{minus}30.0**"]
+    assert [row.split(" | ")[4] for row in rows(found)[:3]] == [dash, f"{minus}2.0", f"**{minus}30.0**"]
     assert "Points in bold are significant" in found
     assert "Points in bold" not in markdown(evidence({"a": ()}))
 
@@ -96,6 +98,19 @@ def test_what_transfer_learning_bought_has_sentences_and_a_table_by_share_of_the
     assert "transfer" not in markdown(evidence({"a": (), "b": ()}))
 
 
+def test_what_the_ranking_foretold_has_sentences_and_a_table_with_both_ranks() -> None:
+    found = markdown(evidence({"a": range(10), "b": range(4), "scratch": range(40)}, weights={"scratch": "none"}))
+    section = found[found.index("### What the ranking before training foretold") :]
+    assert "fewer than 3 ranked backbones were fine-tuned." in section
+    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
+    for row in (
+        f"| 1 | `a` | 88.0 % | 84.0 % to 91.0 % | {minus}0.100 | 1 | 90.0 % | 2 |",
+        f"| 2 | `b` | 86.0 % | 82.0 % to 89.0 % | {minus}0.200 | 2 | 96.0 % | 1 |",
+        f"| {dash} | `scratch` | {dash} | {dash} | {dash} | {dash} | 60.0 % | 3 |",
+    ):
+        assert row in section
+
+
 def test_where_the_numbers_come_from_stands_at_the_end() -> None:
     provenance = Provenance(**{**vars(PROVENANCE), "changes": [Change("finetune.head.dropout", "0.3", "0.5")]})
     found = markdown(evidence({"a": ()}), provenance=provenance)
@@ -132,10 +147,10 @@ def test_every_name_is_shown_as_text_and_stays_in_its_cell(language: Language) -
     }  # fmt: skip
     code = re.findall(r"<code>(.*?)</code>", html)
     for name in ("&lt;script&gt;alert(1)&lt;/script&gt;", "&quot;quo'ted", *EVIL[2:6], "a|b`c`\\nd"):
-        # In the ranking, over the folds, in what transfer learning bought, among weights and uncommitted files.
-        assert code.count(name) >= 5
+        # In the rankings, over the folds, in what transfer learning bought, among weights and uncommitted files.
+        assert code.count(name) >= 6
     cells = [len(re.findall(r"<t[dh]", row)) for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL)]
-    assert cells == [12] * 8 + [5] * 8 + [8] * 8
+    assert cells == [12] * 8 + [5] * 8 + [8] * 16
 
 
 def test_all_of_it_is_in_spanish_but_for_names() -> None:

@@ -107,7 +107,7 @@ def test_backbones_that_disappear_are_named() -> None:
     before, now = results(range(0), resnet50="random", scratch="none"), results(range(0))
     assert one(before, now) == (
         "no results of resnet50, scratch; expected those of all 3 backbones at HEAD (1a2b3c4); declare what is "
-        "missing in params.yaml again, or set gate.keep_backbones to false"
+        "missing in params.yaml again, let rank.candidates take it in, or set gate.keep_backbones to false"
     )
     assert found(before, now, keep_backbones=False) == []
 

@@ -96,7 +96,7 @@ def test_nothing_is_predicted_where_nothing_can_be_held_out() -> None:
 
 
 def test_a_fit_sees_a_bounded_number_of_pictures_of_each_class_the_same_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear_probe, "_MOST_FITTED", 30)
+    monkeypatch.setattr(linear_probe, "MOST_FITTED", 30)
     labels = np.repeat([0, 1, 2], [80, 38, 2])
     features = (10 * np.eye(3)[labels] + np.random.default_rng(1).standard_normal((120, 3))).astype(np.float32)
     asked: list[NDArray[np.int64]] = []

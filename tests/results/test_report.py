@@ -91,8 +91,8 @@ def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
     links = re.findall(r'<li><a href="#(\w+)">([^<]+)</a>', nine)
     assert links == re.findall(r'<h2 id="(\w+)">([^<]+)</h2>', nine)
     assert [anchor for anchor, _ in links] == [
-        "ranking", "duels", "costs", "transfer", "curves", "confusion", "recall", "calibration", "mistakes", "looks",
-        "embedding", "data", "provenance",
+        "ranking", "duels", "costs", "transfer", "foretold", "curves", "confusion", "recall", "calibration", "mistakes",
+        "looks", "embedding", "data", "provenance",
     ]  # fmt: skip
 
 

@@ -71,7 +71,7 @@ def test_page_and_summary_tell_of_it(tmp_path: Path, runs: list[Run], language: 
     (section,) = re.findall(r'<section[^>]*aria-labelledby="tuning".*?</section>', page, re.DOTALL)
     assert section.count('class="figure"') == 4
     whole = material.material(tmp_path / "other", found, named(language))
-    text = brief.markdown(found, whole.transfer, whole.provenance, named(language))
+    text = brief.markdown(found, whole.transfer, whole.foretold, whole.provenance, named(language))
     assert ("| 4.1 |" if language == "en" else "| 4,1 |") in text
     for part in (section, text):
         assert runs[0].backbone in part

@@ -1,0 +1,89 @@
+"""LogME: how well a linear model on frozen features explains the classes, in one number and without held-out pictures.
+
+You, Liu, Wang and Long 2021, "LogME: Practical assessment of pre-trained models for transfer learning", ICML; You, Liu,
+Zhang, Wang, Jordan and Long 2022, "Ranking and tuning pre-trained models: a new paradigm for exploiting model hubs",
+JMLR 23. n is the number of pictures, D of features and C of classes.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The ratio of the two precisions stays within these: features of float32 say nothing of what lies beyond.
+_LEAST_RATIO, _LARGEST_RATIO = 1e-12, 1e12
+# The search ends when a step changes the evidence of a picture by less than this, in nats.
+_TOLERANCE = 1e-10
+_MOST_STEPS = 1000
+
+
+def logme(batches: Iterable[NDArray[np.float32]], labels: NDArray[np.int64]) -> float:
+    """Return the largest log evidence of a picture, the mean over classes, in nats. Higher is better.
+
+    `batches` are the features (n, D), one batch in memory at a time; `labels` are n positions in the classes. For a
+    class let y be 1 for its pictures and 0 for the others, with y ~ N(F w, I/beta) and w ~ N(0, I/alpha): the evidence
+    is log p(y | F, alpha, beta) at its largest (You et al. 2021, algorithm 1). Features times any number
+    give the same.
+    """
+    classes, targets = np.unique(labels, return_inverse=True)
+    singular, inside, outside = _decomposed(batches, targets, len(classes))
+    found = [
+        _evidence(singular, inside[:, number], float(outside[number]), len(labels)) for number in range(len(classes))
+    ]
+    return float(np.mean(found)) / len(labels)
+
+
+def _decomposed(
+    batches: Iterable[NDArray[np.float32]], targets: NDArray[np.int64], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return what the evidence needs of the features F and the targets Y (n, C), for F = U S V^T of rank r.
+
+    The squared singular values (r,), the largest being 1; the squares of U^T Y, (r, C); and of each class the squared
+    norm of what no combination of features reaches, (C,). Rows are folded into the triangular factor of [F Y] as they
+    come, which has the same products and at most D + C rows: a table of all pictures is never in memory.
+    """
+    rows: list[NDArray[np.float64]] = []
+    start = 0
+    for batch in batches:
+        wanted = targets[start : start + len(batch), None] == np.arange(classes)
+        rows.append(np.hstack([batch.astype(np.float64), wanted]))
+        start += len(batch)
+        # As many new rows as the factor has: a smaller batch alone costs nearly as much to fold in.
+        if sum(map(len, rows)) > 2 * rows[0].shape[1]:
+            rows = [np.asarray(np.linalg.qr(np.vstack(rows), mode="r"))]
+    factor = np.vstack(rows)
+    features, wanted = factor[:, :-classes], factor[:, -classes:]
+    left, singular, _ = np.linalg.svd(features, full_matrices=False)
+    # What is smaller is rounding (numpy.linalg.matrix_rank).
+    rank = int((singular > singular.max() * max(features.shape) * np.finfo(np.float64).eps).sum())
+    left, singular = left[:, :rank], singular[:rank]
+    inside = left.T @ wanted
+    outside = ((wanted - left @ inside) ** 2).sum(axis=0)
+    return (singular / singular.max(initial=np.finfo(np.float64).tiny)) ** 2, inside**2, outside
+
+
+def _evidence(squares: NDArray[np.float64], inside: NDArray[np.float64], outside: float, count: int) -> float:
+    """Return the largest log evidence of `count` targets of one class, from a column of `_decomposed`.
+
+    With t = alpha / beta, gamma = Σ σ²/(t + σ²), residual ‖F m - y‖² and weights ‖m‖² of the posterior mean m, the
+    fixed point that You et al. 2022 iterate is t = (gamma / weights) (residual / (n - gamma)). For a given t the best
+    beta is n / e with e = residual + t weights, which leaves -(n/2) (ln(2π e/n) + 1) - ½ Σ ln(1 + σ²/t).
+    """
+    ratio, found = 1.0, -np.inf
+    for _ in range(_MOST_STEPS):
+        # The share of each direction that the prior takes away.
+        shrunk = ratio / (ratio + squares)
+        error = outside + float(inside @ shrunk)
+        before, found = (
+            found,
+            -count / 2 * (np.log(2 * np.pi * error / count) + 1) - np.log1p(squares / ratio).sum() / 2,
+        )
+        if abs(found - before) < _TOLERANCE * count:
+            break
+        residual = outside + float(inside @ shrunk**2)
+        weights = float(inside @ (squares / (ratio + squares) ** 2))
+        # n - gamma, without the rounding of a difference of two large numbers.
+        free = count - len(squares) + float(shrunk.sum())
+        ratio = float((1 - shrunk).sum()) * residual / (weights * free) if weights else _LARGEST_RATIO
+        ratio = min(max(ratio, _LEAST_RATIO), _LARGEST_RATIO)
+    return float(found)

@@ -1,0 +1,80 @@
+"""What the ranking before training foretold is said with its uncertainty, and never of what was not fine-tuned."""
+
+import math
+
+import pytest
+
+from stages.results.foretold import Foretold, foretold, tau
+from stages.results.language import ENGLISH
+from tests.results import artefacts
+from tests.results.contest import evidence
+
+WRONG = {"a": range(20), "b": range(10), "c": range(30), "d": range(40)}
+
+
+def before(order: str, wrong: dict[str, range] | None = None) -> Foretold:
+    """Return what is said where a ranking had this order, and these backbones were fine-tuned."""
+    runs = evidence(wrong or WRONG).runs
+    return foretold(artefacts.ranking(order), runs, ENGLISH)
+
+
+def said(found: Foretold) -> list[str]:
+    return list(map(str, found.sentences))
+
+
+def test_tau_is_that_of_an_example_worked_by_hand() -> None:
+    # Of six pairs five are in the same order: (5 - 1) / 6; two orders of 24 agree as far in either direction by chance.
+    statistic, p = tau([4, 3, 2, 1], [4, 3, 1, 2]) or (0, 0)
+    assert (statistic, p) == (pytest.approx(4 / 6), pytest.approx(2 * 4 / 24))
+    # One pair of three is tied in the second: (2 - 0) / sqrt(3 * 2).
+    assert (tau([3, 2, 1], [2, 1, 1]) or (0, 0))[0] == pytest.approx(2 / math.sqrt(6))
+    assert tau([1, 2, 3], [1, 1, 1]) is None
+
+
+def test_both_scores_are_compared_with_the_test_accuracy() -> None:
+    found = before("abcd")
+    assert said(found)[0] == (
+        "Kendall's tau-b over 4 fine-tuned backbones: 0.67 between probe accuracy and test accuracy (p = 0.333), "
+        "0.67 between LogME and test accuracy (p = 0.333)."
+    )
+    assert "So few backbones leave it uncertain" in said(found)[1]
+    assert len(found.sentences) == 2
+    assert found.left_out == []
+
+
+def test_rows_have_the_ranks_before_and_after() -> None:
+    rows = before("abcd").rows
+    assert [(row.backbone, row.rank, row.rank_by_logme, row.final_rank) for row in rows] == [
+        ("a", 1, 1, 2),
+        ("b", 2, 2, 1),
+        ("c", 3, 3, 3),
+        ("d", 4, 4, 4),
+    ]
+    assert (rows[1].accuracy, rows[1].final) == (pytest.approx(0.86), pytest.approx(0.9))
+
+
+def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> None:
+    found = before(["a", "b", "c", "scratch"], {**WRONG, "scratch": range(50)})
+    assert "over 3 fine-tuned backbones" in said(found)[0]
+    assert said(found)[-1] == (
+        "Without frozen features there is nothing to rank by before training, so tau leaves out scratch."
+    )
+    assert found.rows[-1].rank is None
+    assert found.rows[-1].final_rank == 5
+
+
+def test_what_was_not_fine_tuned_is_named_and_has_no_test_accuracy() -> None:
+    found = before("abcde")
+    assert str(found.left_out[0]).startswith("Not fine-tuned, because rank.candidates leaves them out: e.")
+    assert (found.rows[-1].fine_tuned, found.rows[-1].final_rank) == (False, None)
+    assert "orders agree less than among all of it" in said(found)[2]
+
+
+def test_of_two_backbones_nothing_is_said() -> None:
+    (text,) = said(before("ab", {"a": range(3), "b": range(5)}))
+    assert text.endswith("fewer than 3 ranked backbones were fine-tuned.")
+
+
+def test_equal_scores_say_nothing() -> None:
+    (text,) = said(before("abc", dict.fromkeys("abc", range(5))))
+    assert text.endswith("scores do not differ.")
