@@ -50,6 +50,15 @@ def results(stages: Collection[str]) -> None:
             )
 
 
+def scores(labels: Mapping[str, int], rejects: Mapping[str, int], said: str) -> None:
+    """Show what a run has predicted: how many pictures of each label, how many were left out why, what it says."""
+    rows = [{"label": mask(label), "pictures": pictures} for label, pictures in sorted(labels.items())]
+    create_table_artifact(rows, key="scores", description="New pictures by the label that they were given")
+    lines = [said, "", f"{sum(labels.values())} pictures predicted, {sum(rejects.values())} files left out"]
+    lines += [f"- {mask(reason)}: {count}" for reason, count in sorted(rejects.items())]
+    create_markdown_artifact("\n".join(lines), key="scores-summary", description="Drift, and what was left out")
+
+
 def ranking(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the backbones of data/metrics.json as rows, ordered as the report orders them."""
     backbones = [{"backbone": name, **found} for name, found in metrics.items() if isinstance(found, Mapping)]

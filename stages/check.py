@@ -17,7 +17,7 @@ from stages.candidates import ALL, RankParams
 from stages.errors import GroupedUserError, ParameterError, UserError, run
 from stages.evaluate import EvaluateParams
 from stages.files import write_json, write_text
-from stages.ingest import DataParams
+from stages.images.sources import DataParams
 from stages.models.backbones import resolve
 from stages.models.download import WeightsParams
 from stages.models.engine import EngineParams

@@ -2,8 +2,9 @@
 
 NAME is a backbone or `winner`: the one that the report recommends or, where it recommends none, the most accurate.
 Writes `data/exports/NAME/`: the forms (stages/models/exporting.py), `comparison.csv` (how far each is from Keras on
-the test pictures), `README.md` (the model card) and `manifest.json` (what others read, with the checksum of every
-form's files). How long one picture takes, which is never the same, is in `data/latencies/NAME.csv`.
+the test pictures), `reference.json` (what its own pictures look like to it, with which others are compared; where
+there is the OpenVINO form), `README.md` (the model card) and `manifest.json` (what others read, with the checksum of
+every form's files). How long one picture takes, which is never the same, is in `data/latencies/NAME.csv`.
 
 A form in float32 that names another class than Keras on more than `export.tolerance` of the pictures, or whose
 probabilities differ by more than `export.largest_difference`, fails the stage. int8 may differ: its loss is reported.
@@ -22,7 +23,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.errors import DataError, ParameterError, run
-from stages.files import read_csv, read_json, replacing_folder, write_csv, write_text
+from stages.files import read_csv, read_json, replacing_folder, write_csv, write_json, write_text
 from stages.images.prepared import SPLITS, Rows, array_path, read_index, selected
 from stages.models.exported import (
     PATHS,
@@ -36,8 +37,9 @@ from stages.models.exported import (
     write_manifest,
 )
 from stages.models.machine import processor
+from stages.models.prediction import BATCH, outputs
 from stages.params import load, lookup, nearest, read, seed, threads
-from stages.results import agreement, card, licences, predictions, temperature
+from stages.results import agreement, card, licences, predictions, reference, temperature
 from stages.results.runs import BEST, RECOMMENDED
 
 if TYPE_CHECKING:
@@ -54,12 +56,15 @@ PREPARED = Path("data/prepared")
 EXPORTS = Path("data/exports")
 LATENCIES = Path("data/latencies")
 COMPARISON = "comparison.csv"
+REFERENCE = "reference.json"
 # Pictures in memory at a time.
 _BATCH = 16
 _WARMUP = 3
 # Share of the evaluated predictions that may be others: ties, and activations kept with three digits.
 _EVALUATED = 0.05
 _INT8 = "litert_int8"
+# Training pictures, and as many validation pictures, that the reference is made of, at most.
+_REFERENCE_PICTURES = 2000
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,26 @@ def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
     return exporting.Classifier(model, subject.classes, pictures)
 
 
+def write_reference(subject: Subject, folder: Path) -> None:
+    """Write `reference.json`, by the OpenVINO form, which new pictures are predicted by."""
+    index = read_index(PREPARED)
+    training, validation = (select(index, split, _REFERENCE_PICTURES) for split in ("train", "validation"))
+    vectors, _ = _seen(subject, folder, training)
+    found = reference.fit(vectors, training["label"].tolist(), *_seen(subject, folder, validation))
+    write_json(folder / REFERENCE, found.model_dump())
+
+
+def _seen(subject: Subject, folder: Path, chosen: pd.DataFrame) -> "tuple[NDArray[np.float64], NDArray[np.float32]]":
+    """Return the hashed embedding and the confidence of `chosen` rows of the index, by the OpenVINO form."""
+    batches = (((), batch) for batch in rows_of(chosen, subject.size).batches(BATCH))
+    found = [
+        (reference.hashed(part.embedding), part.probabilities.max(axis=1))
+        for _, part in outputs(folder / PATHS["openvino"], threads(), batches)
+    ]
+    vectors, confidences = zip(*found, strict=True)
+    return np.concatenate(vectors), np.concatenate(confidences)
+
+
 def size_mb(folder: Path, form: Format) -> float:
     """Return the size of a form's files, MB, to 10 kB."""
     return round(sum((folder / name).stat().st_size for name in checksums(folder, PATHS[form])) / 1e6, 2)
@@ -269,6 +294,7 @@ def describe(subject: Subject, folder: Path, formats: tuple[Format, ...]) -> Man
         output="probabilities",
         formats={form: Form(path=PATHS[form], files=checksums(folder, PATHS[form])) for form in formats},
         comparison=checksums(folder, COMPARISON),
+        reference=checksums(folder, REFERENCE) if "openvino" in formats else None,
     )
 
 
@@ -282,6 +308,8 @@ def main() -> None:
     with replacing_folder(EXPORTS / subject.name) as folder:
         forms, latencies = export(subject, params, folder)
         write_csv(folder / COMPARISON, forms)
+        if "openvino" in tuple(forms["format"]):
+            write_reference(subject, folder)
         manifest = describe(subject, folder, tuple(forms["format"]))
         write_card(subject, folder, forms, manifest)
         write_manifest(folder, manifest)

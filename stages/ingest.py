@@ -13,23 +13,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
-from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError, one_line, run
 from stages.files import replacing_folder, write_csv, write_csv_chunks
-from stages.images.decoding import Limits, UnusableError, decode, strict_pillow
-from stages.images.duplicates import HASH_BITS, conflicts, perceptual_hash
+from stages.images.decoding import UnusableError, decode, strict_pillow
+from stages.images.duplicates import conflicts, perceptual_hash
 from stages.images.listing import Found, Reject
 from stages.images.manifest import Accepted, Manifest
-from stages.images.members import Budget
 from stages.images.parallel import in_processes
 from stages.images.quality import score
-from stages.images.sources import SCRATCH, local_path, opened
+from stages.images.sources import SCRATCH, DataParams, local_path, opened, read_file
 from stages.images.spool import Spool
-from stages.params import Section, Tuple, load
+from stages.params import load
 
 RAW = Path("data/raw")
 QUARANTINE = Path("data/quarantine")
@@ -42,42 +39,6 @@ _DIGEST = re.compile(r"[0-9a-f]{16,64}")
 _LARGEST_GROUP, _LARGEST_SHARE = 10, 0.1
 
 log = logging.getLogger(__name__)
-
-
-class DataParams(Section):
-    """Section `data`: where the pictures are, and what is too small or too large."""
-
-    source: str = Field(min_length=1)
-    exclude: Tuple[Annotated[str, Field(min_length=1)]]
-    near_duplicates: int | None = Field(ge=0, le=HASH_BITS // 4)
-    min_pixels: int = Field(ge=1, le=4096)
-    max_megapixels: float = Field(gt=0, le=1000, allow_inf_nan=False)
-    max_megabytes: float = Field(gt=0, le=10_000, allow_inf_nan=False)
-    max_unpacked_gigabytes: float = Field(gt=0, le=100_000, allow_inf_nan=False)
-    checksum: str | None
-
-    @field_validator("max_megapixels")
-    @classmethod
-    def _room_for_the_smallest(cls, value: float, info: ValidationInfo) -> float:
-        smallest = info.data.get("min_pixels", 0) ** 2 / 1e6
-        if value < smallest:
-            raise ValueError(f"at least {smallest:g}, a square of min_pixels")
-        return value
-
-    @field_validator("checksum")
-    @classmethod
-    def _of_a_known_kind(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}|md5:[0-9a-fA-F]{32}", value):
-            raise ValueError("null, sha256: and 64 hexadecimal digits, or md5: and 32")
-        return value
-
-    def budget(self) -> Budget:
-        """Return what may be taken from an archive or an address."""
-        return Budget(self.max_megabytes * 1e6, self.max_unpacked_gigabytes * 1e9)
-
-    def limits(self) -> Limits:
-        """Return the limits that a picture's header is held against."""
-        return Limits(self.min_pixels, self.max_megapixels * 1e6)
 
 
 @dataclass(frozen=True)
@@ -165,7 +126,7 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
     number, item = numbered
     try:
         exclusion.check(item.path)
-        data = _read(item.location, params)
+        data = read_file(item.location, params)
         sha256 = hashlib.sha256(data).hexdigest()
         with strict_pillow():
             picture = decode(data, params.limits())
@@ -191,19 +152,6 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
         scores=score(picture.image),
     )
     return Checked(row)
-
-
-def _read(location: Path, params: DataParams) -> bytes:
-    try:
-        size = location.stat().st_size
-        if size > params.max_megabytes * 1e6:
-            raise UnusableError(f"too large: {size / 1e6:.1f} MB, at most {params.max_megabytes:g}")
-        data = location.read_bytes()
-    except OSError as error:
-        raise UnusableError(f"unreadable: {error.strerror}") from error
-    if not data:
-        raise UnusableError("empty file: no bytes")
-    return data
 
 
 def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> None:

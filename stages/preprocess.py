@@ -18,10 +18,11 @@ from pydantic import Field, field_validator
 
 from stages.errors import DataError, run
 from stages.files import packed, read_csv, read_csv_chunks, replacing_folder, write_csv_chunks, write_json
-from stages.images.augmentation import GREY, AugmentationParams, Pixels, apply, draw
+from stages.images.augmentation import AugmentationParams, Pixels, apply, draw
 from stages.images.decoding import decode_accepted, strict_pillow
 from stages.images.parallel import in_threads
 from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles, read_rows
+from stages.images.squares import squared
 from stages.params import Section, Tuple, load, seed
 
 RAW = Path("data/raw")
@@ -152,22 +153,6 @@ def _prepared(
         square = squared(picture.image, side, params.fit)
         arrays.append(np.stack([square, *(apply(view, square, params.augmentation.fill) for view in drawn)]))
     return arrays
-
-
-def squared(image: Image.Image, side: int, fit: str) -> Pixels:
-    """Return `image` as a square of `side` pixels, resized once, linearly and without aliasing."""
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    left, top = (width - short) / 2, (height - short) / 2
-    box = (left, top, left + short, top + short) if fit == "crop" else (0, 0, width, height)
-    inner = (max(1, round(width * side / long)), max(1, round(height * side / long))) if fit == "pad" else (side, side)
-    resized = image.resize(inner, Image.Resampling.BILINEAR, box=box)
-    if inner == (side, side):
-        return np.asarray(resized)
-    square = np.full((side, side, 3), GREY, np.uint8)
-    left_edge, top_edge = (side - inner[0]) // 2, (side - inner[1]) // 2
-    square[top_edge : top_edge + inner[1], left_edge : left_edge + inner[0]] = np.asarray(resized)
-    return square
 
 
 def _preview(training: "pd.Series[str]", views: int, folder: Path, side: int) -> Image.Image:

@@ -21,8 +21,9 @@ from stages.errors import DataError, ParameterError
 from stages.files import read_csv, read_json, write_json
 from stages.models import export_runners, exporting, keras_engine
 from stages.models.engine import Choice, compile_openvino
-from stages.models.exported import PATHS, ExportError, open_export
+from stages.models.exported import PATHS, ExportError, open_export, open_reference
 from stages.results import temperature
+from stages.results.reference import Reference
 from tests.clone import Clone
 from tests.test_finetune import CLASSES, COUNTS, LINES, ROOT, SIDE, configure, prepare, stage
 
@@ -147,10 +148,20 @@ def test_the_openvino_form_also_gives_what_its_head_is_given(finished: Path) -> 
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+def test_the_reference_is_of_validation_pictures_measured_from_training_pictures(finished: Path) -> None:
+    folder = finished / "data/exports/winner"
+    known = Reference.model_validate_json(open_reference(folder).read_bytes())
+    assert (known.training_pictures, known.validation_pictures) == (COUNTS["train"], COUNTS["validation"])
+    network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
+    said = network({"pictures": np.load(finished / f"data/prepared/{SIDE}/validation.npy")})
+    np.testing.assert_allclose(known.confidences, np.sort(said["probabilities"].max(axis=1)), rtol=1e-5)
+    np.testing.assert_allclose(known.distances, np.sort(known.measure(said["embedding"])), rtol=1e-4)
+
+
 def test_the_manifest_has_the_checksum_of_every_file_but_its_own_and_the_cards(finished: Path) -> None:
     folder = finished / "data/exports/winner"
     listed = {name for form in read_json(folder / "manifest.json")["formats"].values() for name in form["files"]}
-    listed |= set(read_json(folder / "manifest.json")["comparison"])
+    listed |= {name for key in ("comparison", "reference") for name in read_json(folder / "manifest.json")[key]}
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert present - listed == {"manifest.json", "README.md"}
     manifest = read_json(folder / "manifest.json")
@@ -184,6 +195,7 @@ def test_the_same_classifier_gives_the_same_card_and_the_same_files_but_for_numb
     for name in (
         "README.md",
         "comparison.csv",
+        "reference.json",
         "model.keras",
         "model.onnx",
         "openvino/model.xml",

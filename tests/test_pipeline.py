@@ -92,9 +92,9 @@ def test_a_command_runs_one_module_and_names_no_place_host_or_device(stage: str)
     assert (ROOT / "stages" / f"{stage}.py").is_file()
 
 
-def test_every_module_beside_the_floor_is_a_stage_or_the_gate() -> None:
+def test_every_module_beside_the_floor_is_a_stage_or_one_of_two_programs() -> None:
     modules = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "errors", "params", "files"}
-    assert modules == {*STAGES, "gate"}
+    assert modules == {*STAGES, "gate", "predict"}
 
 
 def test_the_flow_lends_the_gpu_to_the_stages_that_run_tensorflow() -> None:
@@ -211,7 +211,7 @@ def test_rooms_hold_nothing_but_code_and_templates() -> None:
 
 
 def test_no_module_is_left_unused() -> None:
-    used = closure("stages.gate").union(*(closure(module(stage)) for stage in STAGES))
+    used = closure("stages.gate").union(closure("stages.predict"), *(closure(module(stage)) for stage in STAGES))
     written = {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py") if path.stem != "__init__"}
     assert used == written
 
@@ -296,6 +296,11 @@ def test_the_gate_and_its_parameters_rerun_nothing_but_the_check() -> None:
     for stage in set(STAGES) - {"check"}:
         assert not {"stages/gate.py", "stages/results/gate.py"} & closure(module(stage))
         assert not any(covers(key, "gate") for key in STAGES[stage]["params"])
+
+
+def test_predicting_reruns_nothing() -> None:
+    for stage in STAGES:
+        assert not {"stages/predict.py", "stages/results/drift.py"} & closure(module(stage))
 
 
 def test_check_reads_all_of_params() -> None:

@@ -6,27 +6,70 @@ A source lists files and gives each a label. What it leaves out it lists too, wi
 import hashlib
 import logging
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from stages.errors import DataError
 from stages.files import scratch_folder
 from stages.images.archives import is_archive, unpacked
+from stages.images.decoding import Limits, UnusableError
+from stages.images.duplicates import HASH_BITS
 from stages.images.folders import files_below, labelled, read_folder
 from stages.images.listing import File, Found, Reject
 from stages.images.members import TABLES, Budget
 from stages.images.remote import fetched
 from stages.images.spool import Listing, Spool
 from stages.images.tables import Locate, is_table, locate_below, read_table
+from stages.params import Section, Tuple
 
 # Where a source is fetched and unpacked.
 SCRATCH = Path(".cache/source")
 
 log = logging.getLogger(__name__)
+
+
+class DataParams(Section):
+    """Section `data`: where the pictures are, and what is too small or too large."""
+
+    source: str = Field(min_length=1)
+    exclude: Tuple[Annotated[str, Field(min_length=1)]]
+    near_duplicates: int | None = Field(ge=0, le=HASH_BITS // 4)
+    min_pixels: int = Field(ge=1, le=4096)
+    max_megapixels: float = Field(gt=0, le=1000, allow_inf_nan=False)
+    max_megabytes: float = Field(gt=0, le=10_000, allow_inf_nan=False)
+    max_unpacked_gigabytes: float = Field(gt=0, le=100_000, allow_inf_nan=False)
+    checksum: str | None
+
+    @field_validator("max_megapixels")
+    @classmethod
+    def _room_for_the_smallest(cls, value: float, info: ValidationInfo) -> float:
+        smallest = info.data.get("min_pixels", 0) ** 2 / 1e6
+        if value < smallest:
+            raise ValueError(f"at least {smallest:g}, a square of min_pixels")
+        return value
+
+    @field_validator("checksum")
+    @classmethod
+    def _of_a_known_kind(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"sha256:[0-9a-fA-F]{64}|md5:[0-9a-fA-F]{32}", value):
+            raise ValueError("null, sha256: and 64 hexadecimal digits, or md5: and 32")
+        return value
+
+    def budget(self) -> Budget:
+        """Return what may be taken from an archive or an address."""
+        return Budget(self.max_megabytes * 1e6, self.max_unpacked_gigabytes * 1e9)
+
+    def limits(self) -> Limits:
+        """Return the limits that a picture's header is held against."""
+        return Limits(self.min_pixels, self.max_megapixels * 1e6)
 
 
 @contextmanager
@@ -45,10 +88,10 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def local_path(source: str) -> Path | None:
+def local_path(source: str, expected: str = "a folder, an archive or a table of pictures") -> Path | None:
     """Return the path that `source` names on this machine, None for an address elsewhere.
 
-    Raises DataError unless it is a file or folder that can be read.
+    Raises DataError, which says what was `expected`, unless it is a file or folder that can be read.
     """
     name = source.removeprefix("file://")
     if "://" in name:
@@ -64,16 +107,30 @@ def local_path(source: str) -> Path | None:
         is_missing = isinstance(error, FileNotFoundError)
         raise DataError(
             f"data.source = '{source}' " + ("does not exist" if is_missing else f"cannot be read ({reason})"),
-            "a folder, an archive or a table of pictures",
+            expected,
             "correct the path" if is_missing else "correct the path, or its rights",
         ) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(
             f"data.source = '{source}' is a pipe, socket or device",
-            "a folder, an archive or a table of pictures",
+            expected,
             "correct the path",
         )
     return path
+
+
+def read_file(location: Path, params: DataParams) -> bytes:
+    """Return what a file holds. Raise UnusableError when that is nothing, too much, or cannot be read."""
+    try:
+        size = location.stat().st_size
+        if size > params.max_megabytes * 1e6:
+            raise UnusableError(f"too large: {size / 1e6:.1f} MB, at most {params.max_megabytes:g}")
+        data = location.read_bytes()
+    except OSError as error:
+        raise UnusableError(f"unreadable: {error.strerror}") from error
+    if not data:
+        raise UnusableError("empty file: no bytes")
+    return data
 
 
 def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path) -> Listing:

@@ -181,15 +181,20 @@ def test_prefect_yaml_declares_a_nightly_schedule_and_where_things_run(prefect: 
     with get_client(sync_client=True) as client:
         nightly = client.read_deployment_by_name("nightly/nightly")
         on_demand = client.read_deployment_by_name("on-demand/on-demand")
+        scoring = client.read_deployment_by_name("score/score")
         stage = client.read_deployment_by_name("stage/stage")
         (automation,) = client.request("POST", "/automations/filter").json()
     (schedule,) = nightly.schedules
     assert (schedule.slug, schedule.active) == ("nightly", True)
     assert isinstance(schedule.schedule, CronSchedule)
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Europe/Berlin")
+    # Of pictures that nobody has named yet.
+    (waiting,) = scoring.schedules
+    assert (waiting.slug, waiting.active) == ("score", False)
+    assert scoring.parameters["folder"] == "data/incoming"
     assert set(on_demand.parameter_openapi_schema["properties"]) == {"targets", "jobs", "overrides", "name"}
-    assert nightly.work_pool_name == on_demand.work_pool_name != stage.work_pool_name
-    assert not [found.pull_steps for found in (nightly, on_demand, stage) if found.pull_steps]
+    assert nightly.work_pool_name == on_demand.work_pool_name == scoring.work_pool_name != stage.work_pool_name
+    assert not [found.pull_steps for found in (nightly, on_demand, scoring, stage) if found.pull_steps]
     assert automation["actions"][0]["state"] == "CRASHED"
 
 

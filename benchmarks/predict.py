@@ -1,0 +1,146 @@
+"""How fast the command predicts a folder of pictures beside the engine alone, and how much memory that takes.
+
+    python benchmarks/predict.py [--backbones resnet50] [--pictures 1000] [--threads N] [--repeats 3] [--floor 0.8]
+
+Classifiers have random weights; the pictures are those of data/samples, each stretched by an amount of its own. The
+engine alone computes the same pictures, decoded and in memory, in the same batches and precision, and is not asked to
+load the network. The command is timed from its start to its end, and, from what more pictures take longer, behind its
+start, which no number of pictures changes. Each time is the least of `--repeats`, taken in turn.
+
+Prints a table in Markdown. Exits with 1 where the command as a whole reaches less than the floor.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.growth import measure  # noqa: E402
+from stages import params  # noqa: E402
+from stages.images.parallel import processors  # noqa: E402
+from stages.images.squares import squared  # noqa: E402
+from stages.models.backbones import resolve  # noqa: E402
+from stages.models.exported import PATHS, Form, Manifest, checksums, open_export, write_manifest  # noqa: E402
+
+SAMPLES = sorted((ROOT / "data/samples/yoga_figures").rglob("*.jpg"))
+CLASSES = ("downdog", "goddess", "plank", "tree", "warrior2")
+HEADER = (
+    "| backbone | engine alone, pictures/s | command, pictures/s | ratio | behind its start | ratio |"
+    " peak memory of {few} and {all} pictures, MB |\n|:--|--:|--:|--:|--:|--:|--:|"
+)
+
+
+def draw(number: int, folder: Path) -> None:
+    """Write one picture."""
+    with Image.open(SAMPLES[number % len(SAMPLES)]) as sample:
+        stretched = sample.resize((sample.width + number // len(SAMPLES), sample.height))
+    stretched.save(folder / f"{number:06}.jpg", quality=90)
+
+
+def export(name: str, folder: Path) -> None:
+    """Write an export whose network has random weights."""
+    backbone = resolve(name, params.read(ROOT / "params.yaml") | {"weights": {"source": "random"}})
+    from stages.models import weights  # isort: skip
+    import keras
+
+    from stages.models import exporting, heads
+
+    network = weights.random(backbone)
+    head = heads.build(backbone.head, network.output.shape[-1], len(CLASSES), None)
+    model = keras.Model(network.input, head(network(network.input)), name="classifier")
+    exporting.write(exporting.Classifier(model, CLASSES, lambda: iter(())), "openvino", folder)
+    form = Form(path=PATHS["openvino"], files=checksums(folder, PATHS["openvino"]))
+    write_manifest(
+        folder,
+        Manifest(
+            backbone=name, classes=CLASSES, input_size=backbone.input_size, fit="pad", temperature=1.0,
+            weights={"source": "random"}, output="probabilities", formats={"openvino": form},
+        ),
+    )  # fmt: skip
+
+
+def engine_alone(folder: Path, pictures: Path, threads: int) -> float:
+    """Return the seconds that the engine takes for all pictures in memory."""
+    from stages.models.prediction import BATCH, outputs
+
+    manifest, path = open_export(folder)
+    images = [Image.open(file).convert("RGB") for file in sorted(pictures.iterdir())]
+    shown = np.stack([squared(image, manifest.input_size, manifest.fit) for image in images])
+    parts = [shown[start : start + BATCH] for start in range(0, len(shown), BATCH)]
+    # The engine allocates at the first batch, which is no part of the measurement.
+    batches = (((), part) for part in (parts[0], *parts))
+    for number, _ in enumerate(outputs(path, threads, batches)):
+        if number == 0:
+            begin = time.perf_counter()
+    return time.perf_counter() - begin
+
+
+def row(name: str, place: Path, options: argparse.Namespace) -> tuple[str, float]:
+    """Measure one backbone; return its line of the table, and the ratio of the command as a whole."""
+    model = place / name
+    own = [sys.executable, __file__, "--alone", str(model), "--threads", str(options.threads)]
+    subprocess.run([*own, "--export", name], check=True, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "stages.predict", "--model", str(model), "--format", "csv",
+               "--threads", str(options.threads), "--output", "found.csv"]  # fmt: skip
+    alone, few, whole = [], [], []
+    for _ in range(options.repeats):
+        done = subprocess.run([*own, "--shown", str(place / "all")], check=True, capture_output=True, text=True)
+        alone.append(float(done.stdout))
+        few.append(measure([*command, "few"], place))
+        whole.append(measure([*command, "all"], place))
+    (small, small_memory), (large, large_memory) = min(few), min(whole)
+    count, quarter = options.pictures, options.pictures // 4
+    bare, fast, behind = count / min(alone), count / large, (count - quarter) / (large - small)
+    cells = (f"{bare:.0f}", f"{fast:.0f}", f"{fast / bare:.2f}", f"{behind:.0f}", f"{behind / bare:.2f}",
+             f"{small_memory:.0f}, {large_memory:.0f}")  # fmt: skip
+    return f"| {name} | {' | '.join(cells)} |", fast / bare
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbones", nargs="+", default=["resnet50"])
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=processors(), help="of the engine")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--floor", type=float, default=0.8, help="least ratio of the command as a whole")
+    parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--export", help=argparse.SUPPRESS)
+    parser.add_argument("--shown", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.export:
+        export(options.export, options.alone)
+        return
+    if options.alone:
+        print(engine_alone(options.alone, options.shown, options.threads))
+        return
+    print(HEADER.format(few=options.pictures // 4, all=options.pictures), flush=True)
+    reached = []
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        shutil.copy(ROOT / "params.yaml", place)
+        for folder, count in (("few", options.pictures // 4), ("all", options.pictures)):
+            (place / folder).mkdir()
+            with ProcessPoolExecutor() as pool:
+                list(pool.map(partial(draw, folder=place / folder), range(count), chunksize=32))
+        for backbone in options.backbones:
+            line, ratio = row(backbone, place, options)
+            print(line, flush=True)
+            reached.append(ratio)
+    if min(reached) < options.floor:
+        sys.exit(f"below {options.floor:g} of the engine's throughput")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The run that scores new pictures: those that have come into a folder since the last one, with a word on drift."""
+
+import csv
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows import publish, scored, workspace
+from flows.graph import FlowError
+from flows.process import ProcessGroups, end_with_worker
+
+# A program like those of the stages; it knows what pictures and networks are.
+_PREDICT = "stages.predict"
+_DRIFT = "drift: "
+_FOUND = f"{_DRIFT}found"
+
+
+@flow(name="score", persist_result=False)
+def score(
+    folder: str = "data/incoming", results: str = "data/scores", model: str = "data/exports/winner"
+) -> State[Any]:
+    """Predict the pictures of `folder` that are new or have changed, by the exported classifier `model`.
+
+    Each run writes one CSV of predictions, and one of what it left out, into `results`. It completes as `Drift` where
+    the new pictures are unlike those that the classifier was trained for.
+    """
+    end_with_worker()
+    try:
+        with workspace.exclusive(get_run_logger().info):
+            return _score(Path(folder), Path(results), model)
+    except FlowError as error:
+        return Failed(message=str(error))
+
+
+def _score(folder: Path, results: Path, model: str) -> State[Any]:
+    if not folder.is_dir():
+        raise FlowError(f"no folder {folder}; expected that of new pictures; make it, or set `folder`")
+    if results.resolve().is_relative_to(folder.resolve()):
+        raise FlowError(f"results in {results} would be new files of {folder}; expected a folder apart; set `results`")
+    # In the order of time, and never that of another run.
+    run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    with scored.opened(results) as state:
+        new = state.begin(run, folder)
+        if not new:
+            return Completed(message="no new pictures")
+        predictions, rejects = state.predictions(run), state.rejects(run)
+        lines = _predict(new, model, predictions, rejects)
+    labels, reasons = _count(predictions, "label"), _count(rejects, "reason")
+    verdict = next((line for line in lines if line.startswith(_DRIFT)), f"{_DRIFT}not judged: no prediction")
+    publish.scores(labels, reasons, verdict)
+    said = f"{labels.total()} new pictures predicted, {reasons.total()} files left out, see {results}; {verdict}"
+    return Completed(name="Drift" if verdict.startswith(_FOUND) else "Completed", message=said)
+
+
+def _predict(pictures: Sequence[bytes], model: str, predictions: Path, rejects: Path) -> list[str]:
+    """Let the program predict; return what it says. Raise FlowError when it breaks, or cannot begin."""
+    log: Callable[[str], None] = get_run_logger().info
+    options = ["--model", model, "--format", "csv", "--output", str(predictions), "--rejects", str(rejects), "--drift"]
+    # The names would be too long for a command line, and may hold anything but a NUL.
+    with tempfile.NamedTemporaryFile() as names:
+        names.write(b"\0".join(pictures))
+        names.flush()
+        code, lines = ProcessGroups().run([sys.executable, "-m", _PREDICT, "--files0-from", names.name, *options], log)
+    # It also fails when none of the pictures can be used: they are new no longer, and their reasons are written.
+    if code and (predictions.exists() or not rejects.exists()):
+        raise FlowError(lines[-1] if lines else f"{_PREDICT} ended with exit code {code}")
+    return lines
+
+
+def _count(path: Path, column: str) -> Counter[str]:
+    """Return how often each value stands in a column, of reasons their kind; nothing of a file that is not there."""
+    if not path.exists():
+        return Counter()
+    with path.open(encoding="utf-8", newline="") as file:
+        return Counter(
+            row[column].partition(": ")[0] if column == "reason" else row[column] for row in csv.DictReader(file)
+        )
