@@ -42,24 +42,33 @@ def _decomposed(
     norm of what no combination of features reaches, (C,). Rows are folded into the triangular factor of [F Y] as they
     come, which has the same products and at most D + C rows: a table of all pictures is never in memory.
     """
+    factor = np.empty((0, 0))
     rows: list[NDArray[np.float64]] = []
     start = 0
     for batch in batches:
         wanted = targets[start : start + len(batch), None] == np.arange(classes)
         rows.append(np.hstack([batch.astype(np.float64), wanted]))
         start += len(batch)
-        # As many new rows as the factor has: a smaller batch alone costs nearly as much to fold in.
-        if sum(map(len, rows)) > 2 * rows[0].shape[1]:
-            rows = [np.asarray(np.linalg.qr(np.vstack(rows), mode="r"))]
-    factor = np.vstack(rows)
+        # Half as many new rows as the factor has: to fold in fewer costs nearly as much.
+        if 2 * sum(map(len, rows)) > rows[0].shape[1]:
+            factor = _folded(factor, rows)
+    factor = _folded(factor, rows)
     features, wanted = factor[:, :-classes], factor[:, -classes:]
-    left, singular, _ = np.linalg.svd(features, full_matrices=False)
-    # What is smaller is rounding (numpy.linalg.matrix_rank).
-    rank = int((singular > singular.max() * max(features.shape) * np.finfo(np.float64).eps).sum())
-    left, singular = left[:, :rank], singular[:rank]
+    # Half the memory of a singular value decomposition; U stays orthonormal, and nothing divides by S.
+    squares, left = np.linalg.eigh(features @ features.T)
+    # What is smaller is rounding (as in numpy.linalg.matrix_rank).
+    known = squares > squares.max() * max(features.shape) * np.finfo(np.float64).eps
+    squares, left = squares[known], left[:, known]
     inside = left.T @ wanted
     outside = ((wanted - left @ inside) ** 2).sum(axis=0)
-    return (singular / singular.max(initial=np.finfo(np.float64).tiny)) ** 2, inside**2, outside
+    return squares / squares.max(initial=np.finfo(np.float64).tiny), inside**2, outside
+
+
+def _folded(factor: NDArray[np.float64], rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the triangular factor of what `factor` stands for and `rows` together; these are let go."""
+    stacked = np.vstack([factor, *rows] if factor.size else rows) if rows else factor
+    rows.clear()
+    return np.asarray(np.linalg.qr(stacked, mode="r"))
 
 
 def _evidence(squares: NDArray[np.float64], inside: NDArray[np.float64], outside: float, count: int) -> float:
