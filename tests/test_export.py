@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import evaluate, export, features, finetune, weights
+from stages import evaluate, export, features, finetune, tune, weights
 from stages import params as params_module
 from stages.errors import DataError, ParameterError
 from stages.files import read_csv, read_json, write_json
@@ -51,7 +51,7 @@ def finished(tmp_path_factory):
         # Threads can be set once in a process: the set-up itself is tested by the whole graph.
         patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
         for name in ("frozen", "scratch"):
-            for module in (weights, features, finetune, evaluate):
+            for module in (weights, features, tune, finetune, evaluate):
                 stage(module, name, patch)
         write_json(root / "data/metrics.json", {"best": "scratch", "recommended": None})
         for name in EXPORTS:

@@ -133,20 +133,21 @@ def pids(folder: Path, count: int) -> list[int]:
     return [int(path.name) for path in names]
 
 
-def test_processes_end_at_once_when_the_caller_fails(tmp_path: Path) -> None:
-    def stop() -> None:
-        pids(tmp_path, 3)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    def interrupted() -> None:
-        with in_processes(partial(sleep, folder=tmp_path), range(MANY), MANY, "sleeping", workers=3) as results:
-            threading.Thread(target=stop).start()
-            next(results)
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert multiprocessing.active_children() == []
-    assert not any(map(alive, pids(tmp_path, 3)))
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_survives_an_end_of_its_parent(tmp_path: Path, how: signal.Signals) -> None:
+    program = f"""
+from functools import partial
+from pathlib import Path
+from stages.images.parallel import in_processes
+from tests.images.test_parallel import sleep
+with in_processes(partial(sleep, folder=Path({str(tmp_path)!r})), range(1000), 1000, "sleeping", 3) as results:
+    list(results)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        workers = pids(tmp_path, 3)
+        assert all(map(alive, workers))
+        process.send_signal(how)
+    await_end(workers)
 
 
 def end(number: int, how: signal.Signals | None) -> int:
@@ -168,19 +169,3 @@ def test_a_process_that_ends_early_is_one_line(how: signal.Signals | None, said:
     ):
         list(results)
     assert multiprocessing.active_children() == []
-
-
-def test_no_process_survives_a_kill_of_its_parent(tmp_path: Path) -> None:
-    program = f"""
-from functools import partial
-from pathlib import Path
-from stages.images.parallel import in_processes
-from tests.images.test_parallel import sleep
-with in_processes(partial(sleep, folder=Path({str(tmp_path)!r})), range(1000), 1000, "sleeping", 3) as results:
-    list(results)
-"""
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as process:
-        workers = pids(tmp_path, 3)
-        assert all(map(alive, workers))
-        process.kill()
-    await_end(workers)
