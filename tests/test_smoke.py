@@ -25,9 +25,8 @@ SMALL: dict[str, Any] = {
     # A folder without weights stands for a network without an answer.
     "weights": {"mirror": "no_weights_here", "if_unreachable": "random"},
     "finetune": {"head": {"units": [16]}, "epochs": 3, "batch_size": 16, "repeats": 2, "training_shares": [0.5]},
-    "tune": {"trials": 2},
     "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [4]},
-    "export": {"calibration_pictures": 8, "latency_repeats": 2},
+    "export": {"formats": ["keras", "openvino"], "latency_repeats": 2},
 }
 SMALLEST = "mobilenet_v3_small: {input_size: 32, unfreeze: {blocks: 1, epochs: 1, learning_rate: 0.0001}}"
 SCRATCH = (
