@@ -10,8 +10,6 @@ does not grow with the number of pictures. TensorFlow is loaded for --explain al
 """
 
 import argparse
-import csv
-import json
 import logging
 import os
 import signal
@@ -20,7 +18,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +29,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from stages.errors import DataError, UserError, one_line, run
-from stages.files import FLOAT_FORMAT, replacing, replacing_folder
+from stages.files import replacing, replacing_folder
 from stages.images.decoding import UnusableError, decode, strict_pillow
 from stages.images.listing import File, Reject
 from stages.images.parallel import in_processes
@@ -44,7 +41,7 @@ from stages.models.exported import ExportError, Manifest, open_export, open_refe
 from stages.models.prediction import BATCH, outputs
 from stages.params import load, threads
 from stages.results.drift import Sample, judge
-from stages.results.predictions import PREFIX
+from stages.results.listed import FORMATS, Batch, lines
 from stages.results.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -72,26 +69,6 @@ class Prepared:
     pixels: NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Pictures (n, size, size, 3), their paths, and what the network says: probabilities (n, classes), embedding."""
-
-    paths: Sequence[str]
-    pictures: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-
-    @property
-    def classes(self) -> NDArray[np.int64]:
-        """The position of the likeliest class of each picture, (n,)."""
-        return np.asarray(self.probabilities.argmax(axis=1))
-
-    @property
-    def confidences(self) -> NDArray[np.float32]:
-        """The probability of that class, (n,)."""
-        return np.asarray(self.probabilities.max(axis=1))
-
-
 # The command line -----------------------------------------------------------------------------------------
 
 
@@ -117,7 +94,7 @@ def _parse() -> _Options:
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help="picture, folder, archive or address")
     parser.add_argument("--files0-from", type=Path, metavar="FILE", help="pictures by name, each name ended by a NUL")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="FOLDER", help=f"an export ({MODEL})")
-    parser.add_argument("--format", choices=list(_FORMATS), default="table", help="table is for people")
+    parser.add_argument("--format", choices=list(FORMATS), default="table", help="table is for people")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where predictions go (standard output)")
     parser.add_argument("--rejects", type=Path, metavar="FILE", help="a CSV of what is left out (standard error)")
     parser.add_argument(
@@ -222,57 +199,6 @@ def predict(
 # Output ---------------------------------------------------------------------------------------------------
 
 
-def _table(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
-    """Yield a table for people, a batch at a time; paths, of any length, stand last."""
-    names = [one_line(name) for name in classes]
-    width = max(len("label"), *map(len, names))
-    yield f"{'label':<{width}}  confidence  path\n"
-    for batch in found:
-        rows = zip(batch.classes, batch.confidences, batch.paths, strict=True)
-        yield "".join(f"{names[label]:<{width}}  {100 * sure:8.1f} %  {path}\n" for label, sure, path in rows)
-
-
-def _csv(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
-    yield _lines([["path", "label", "confidence", *(PREFIX + name for name in classes)]])
-    for batch in found:
-        rows = zip(batch.paths, batch.classes, batch.probabilities, strict=True)
-        yield _lines(
-            [path, classes[label], *(FLOAT_FORMAT % value for value in (said[label], *said))]
-            for path, label, said in rows
-        )
-
-
-def _json(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
-    """Yield a list of objects, one in each line."""
-    lead = "[\n"
-    for batch in found:
-        for path, label, said in zip(batch.paths, batch.classes, batch.probabilities, strict=True):
-            numbers = [float(FLOAT_FORMAT % value) for value in said]
-            shown = {
-                "path": path,
-                "label": classes[label],
-                "confidence": numbers[label],
-                "probabilities": dict(zip(classes, numbers, strict=True)),
-            }
-            yield lead + json.dumps(shown, ensure_ascii=False)
-            lead = ",\n"
-    yield "\n]\n"
-
-
-_FORMATS: dict[str, Callable[[Sequence[str], Iterable[Batch]], Iterator[str]]] = {
-    "table": _table,
-    "csv": _csv,
-    "json": _json,
-}
-
-
-def _lines(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as lines of CSV."""
-    text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     """Give the file to write, which is complete in the end, or as it was. Raise OptionError when it cannot be had."""
@@ -307,14 +233,14 @@ class Refused:
         self.count, self.first = 0, ""
         self._file = file
         if file:
-            file.write(_lines([["path", "reason"]]))
+            file.write(lines([["path", "reason"]]))
 
     def add(self, reject: Reject) -> None:
         """Write a reject."""
         self.count += 1
         self.first = self.first or f", such as '{reject.path}' ({reject.reason})"
         if self._file:
-            self._file.write(_lines([[reject.path, reject.reason]]))
+            self._file.write(lines([[reject.path, reject.reason]]))
         else:
             tqdm.write(f"left out: {reject.path}: {reject.reason}", file=sys.stderr)
 
@@ -360,7 +286,7 @@ def explained(
         )
     number = 0
     with (folder / "index.csv").open("w", encoding="utf-8", newline="") as index:
-        index.write(_lines([["overlay", "path", "label"]]))
+        index.write(lines([["overlay", "path", "label"]]))
         for batch in found:
             for start in range(0, len(batch.paths), _EXPLAINED):
                 part = slice(start, start + _EXPLAINED)
@@ -370,7 +296,7 @@ def explained(
                     number += 1
                     name = f"{number:06}.webp"
                     write_picture(folder / name, overlay(picture, shown))
-                    index.write(_lines([[name, path, classes[label]]]))
+                    index.write(lines([[name, path, classes[label]]]))
             yield batch
 
 
@@ -398,7 +324,7 @@ def main() -> None:
                 folder = stack.enter_context(replacing_folder(options.explain.resolve()))
                 found = explained(found, keras, manifest.classes, folder, count)
             file = stack.enter_context(_opened(options.output)) if options.output else sys.stdout
-            _emit(file, _FORMATS[options.format](manifest.classes, found))
+            _emit(file, FORMATS[options.format](manifest.classes, found))
         seen = len(files[0]) + len(files[1])
     if not first:
         raise DataError(

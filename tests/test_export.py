@@ -25,7 +25,7 @@ from stages.models.exported import PATHS, ExportError, open_export, open_referen
 from stages.results import temperature
 from stages.results.reference import Reference
 from tests.clone import Clone
-from tests.test_finetune import CLASSES, COUNTS, LINES, ROOT, SIDE, configure, prepare, stage
+from tests.test_finetune import CLASSES, COUNTS, LINES, ROOT, SIDE, prepared, stage
 
 FLOAT = [form for form in PATHS if form != "litert_int8"]
 EXPORTS = {"winner": "scratch", "frozen": "frozen"}
@@ -43,13 +43,8 @@ def change(root: Path, **values) -> None:
 def finished(tmp_path_factory):
     """Run the stages up to evaluate, and export, for two lines of LINES, once, in a folder of their own."""
     root = tmp_path_factory.mktemp("exports")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        prepare(root / "data/prepared")
-        configure(root, {name: LINES[name] for name in ("frozen", "scratch")}, repeats=1, shares=())
+    with prepared(root, {name: LINES[name] for name in ("frozen", "scratch")}, repeats=1, shares=()) as patch:
         change(root, backbones=list(EXPORTS), calibration_pictures=6, latency_repeats=2)
-        # Threads can be set once in a process: the set-up itself is tested by the whole graph.
-        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
         for name in ("frozen", "scratch"):
             for module in (weights, features, tune, finetune, evaluate):
                 stage(module, name, patch)

@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -106,16 +107,23 @@ def _generator_of_its_own():
         yield
 
 
+@contextmanager
+def prepared(root: Path, lines: dict, *, folds: bool = False, **options):
+    """Work in `root`, where what comes before the stages of a backbone is ready."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        prepare(root / "data/prepared", folds=folds)
+        configure(root, lines, **options)
+        # Threads can be set once in a process: the set-up itself is tested by the whole graph.
+        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+        yield patch
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Run the five stages for each line of LINES, once, in a folder of their own."""
     root = tmp_path_factory.mktemp("graph")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        prepare(root / "data/prepared")
-        configure(root, LINES)
-        # Threads can be set once in a process: the set-up itself is tested by the whole graph.
-        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+    with prepared(root, LINES) as patch:
         for name in LINES:
             for module in (weights, features, tune, finetune, benchmark):
                 stage(module, name, patch)
@@ -128,11 +136,7 @@ def folded(finished: Path, tmp_path_factory):
     """Run features, tune and finetune again, with the same pictures in folds, and neither repeats nor shares."""
     root = tmp_path_factory.mktemp("folds")
     shutil.copytree(finished / "data/weights", root / "data/weights")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        prepare(root / "data/prepared", folds=True)
-        configure(root, LINES, repeats=1, shares=())
-        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+    with prepared(root, LINES, folds=True, repeats=1, shares=()) as patch:
         for name in LINES:
             for module in (features, tune, finetune):
                 stage(module, name, patch)

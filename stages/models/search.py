@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 from stages.errors import ParameterError
+from stages.files import FLOAT_FORMAT
 from stages.models.head_trainer import HeadTrainer
 from stages.models.inputs import Inputs
 from stages.models.space import Space, TuneParams, searched
@@ -197,7 +198,10 @@ def _encoded(value: Any) -> Any:
 
 
 def _decoded(name: str, value: Any) -> Any:
-    return json.loads(value) if name == "units" else value
+    """Return a value as training takes it: to the digits that files keep, so that finetune trains what was tried."""
+    if name == "units":
+        return json.loads(value)
+    return float(FLOAT_FORMAT % value) if isinstance(value, float) else value
 
 
 def _row(number: int, trial: FrozenTrial, names: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.errors import ParameterError
+from stages.files import read_json, write_json
 from stages.models import search as search_module
 from stages.models.head_trainer import HeadTrainer
 from stages.models.inputs import Inputs
@@ -67,7 +68,9 @@ def test_the_first_trial_is_the_default_and_nothing_worse_is_chosen(inputs_of, b
     complete = found.trials[found.trials["state"] == "complete"]
     assert found.chosen_measure == complete["log_loss"].min() <= found.default_measure
     best = complete.loc[complete["log_loss"].idxmin()]
-    assert {key: best[key] for key in found.chosen} == found.chosen | {"units": json.dumps(found.chosen["units"])}
+    assert best["units"] == json.dumps(found.chosen["units"])
+    numbers = {key: value for key, value in found.chosen.items() if key != "units"}
+    assert {key: best[key] for key in numbers} == pytest.approx(numbers, rel=1e-8)
     assert sum(found.importance.values()) == pytest.approx(1)
 
 
@@ -77,6 +80,9 @@ def test_the_measure_is_that_of_a_training_with_what_was_chosen(inputs_of, begin
     chosen, anew = inputs.with_values(found.chosen), begin(inputs, 1)
     anew.trainer.train(chosen, Run(), anew.checkpoints)
     assert anew._measured(chosen)["log_loss"] == found.chosen_measure
+    # Files keep so many digits: what finetune reads is what was tried.
+    write_json(tmp_path / "chosen.json", {"values": found.chosen})
+    assert read_json(tmp_path / "chosen.json")["values"] == found.chosen
 
 
 def test_a_search_that_was_killed_goes_on_to_the_same_result(inputs_of, begin, tmp_path, monkeypatch) -> None:
@@ -131,7 +137,7 @@ def test_by_accuracy_the_first_of_equals_is_chosen(inputs_of, begin, tmp_path) -
     accuracies = found.trials["accuracy"]
     best = found.trials.iloc[int(np.flatnonzero(accuracies == accuracies.max())[0])]
     assert found.chosen_measure == accuracies.max()
-    assert best["learning_rate"] == found.chosen["learning_rate"]
+    assert best["learning_rate"] == pytest.approx(found.chosen["learning_rate"], rel=1e-8)
 
 
 def test_no_trial_reads_the_test_part(inputs_of, begin, tmp_path) -> None:
