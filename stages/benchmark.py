@@ -18,13 +18,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stages.errors import run
+from stages.fates import is_fine_tuned
 from stages.files import read_json, write_json
 from stages.models.engine import FROZEN, OUTLINE, Choice, EngineParams, choose, compile_openvino, flops, join
 from stages.models.machine import processor
 from stages.params import Section, Tuple, conflict, load, named_backbone, seed, threads
 
 log = logging.getLogger(__name__)
-CANDIDATES = Path("data/candidates")
 BENCHMARKS = Path("data/benchmarks")
 # Of a batch, however large.
 _FEWEST_PASSES = 3
@@ -107,7 +107,7 @@ def _cpu_choice(params: EngineParams) -> Choice:
 def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
     name = named_backbone()
-    if not read_json(CANDIDATES / f"{name}.json")["finetune"]:
+    if not is_fine_tuned(name):
         log.info("%s: not fine-tuned, so there is nothing to measure", name)
         write_json(BENCHMARKS / f"{name}.json", {})
         return

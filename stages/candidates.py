@@ -1,7 +1,6 @@
 """Stage `candidates`: say of each declared backbone whether it is fine-tuned, `rank.candidates` being all or best/K.
 
-Writes data/candidates/B.json, which hold nothing else: where another ranking or another K leaves a backbone's fate as
-it was, nothing of it runs again. The parameter is part of a path. Where it is `all` this stage reads
+Writes data/candidates/B.json, see stages/fates.py. The parameter is part of a path. Where it is `all` this stage reads
 data/rankings/all.json, which stage check writes, and training waits for no other backbone; where it is `best/3`,
 data/rankings/best/3.json, which stage rank writes.
 """
@@ -13,11 +12,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from stages import files, params
+from stages import fates, files, params
 from stages.errors import DataError, run
 
 RANKINGS = Path("data/rankings")
-CANDIDATES = Path("data/candidates")
 ALL = "all"
 _BEST = "best/"
 
@@ -51,12 +49,10 @@ def main() -> None:
         raise DataError(
             f"no {path}", f"what rank.candidates = {settings.candidates} names", "run 'dvc repro candidates'"
         ) from error
-    fates = {backbone: chosen == ALL or backbone in chosen for backbone in backbones}
-    with files.replacing_folder(CANDIDATES) as folder:
-        for backbone, finetune in fates.items():
-            files.write_json(folder / f"{backbone}.json", {"finetune": finetune})
-    left = [backbone for backbone, finetune in fates.items() if not finetune]
-    _log.info("to be fine-tuned: %d of %d backbones%s", len(fates) - len(left), len(fates), _without(left))
+    decided = {backbone: chosen == ALL or backbone in chosen for backbone in backbones}
+    fates.write(decided)
+    left = [backbone for backbone, finetune in decided.items() if not finetune]
+    _log.info("to be fine-tuned: %d of %d backbones%s", len(decided) - len(left), len(decided), _without(left))
 
 
 def _without(left: list[str]) -> str:

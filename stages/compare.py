@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages import files, params
+from stages import fates, files, params
 from stages.errors import DataError, run
 from stages.results.settings import ReportParams
 
@@ -35,7 +35,6 @@ RAW = Path("data/raw")
 MANIFEST = Path("data/manifest.csv")
 SPLITS = Path("data/splits.csv")
 AUDIT = Path("data/audit.json")
-CANDIDATES = Path("data/candidates")
 RANKING = Path("data/ranking.csv")
 METRICS = Path("data/metrics.json")
 PLOTS = Path("data/plots")
@@ -51,14 +50,6 @@ _OF_BACKBONE = {
 }
 
 _log = logging.getLogger(__name__)
-
-
-def fine_tuned(backbones: list[str]) -> list[str]:
-    """Return those of `backbones` that are fine-tuned. Raise DataError when that is not decided."""
-    fates = {backbone: CANDIDATES / f"{backbone}.json" for backbone in backbones}
-    if missing := [str(path) for path in fates.values() if not path.exists()]:
-        raise DataError(f"no {', '.join(missing)}", "the fate of every backbone", "run 'dvc repro candidates'")
-    return [backbone for backbone, path in fates.items() if files.read_json(path)["finetune"]]
 
 
 def require(backbones: list[str]) -> None:
@@ -160,7 +151,7 @@ def draw_evidence(
 
     return verdict.Evidence(
         found,
-        fine_tuned(params.declared_backbones()),
+        fates.fine_tuned(params.declared_backbones()),
         duels.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
         audit,
         params.lookup(params.read(), "split.use_folders"),
@@ -183,7 +174,7 @@ def main() -> None:
     """Compare all declared backbones."""
     from stages.results import brief, explanations, languages, report, runs, transfer, verdict
 
-    backbones, settings = fine_tuned(params.declared_backbones()), params.load(ReportParams, "report")
+    backbones, settings = fates.fine_tuned(params.declared_backbones()), params.load(ReportParams, "report")
     language = languages.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]

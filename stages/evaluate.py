@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from stages import files, params
+from stages import fates, files, params
 from stages.errors import DataError, run
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from stages.results.predictions import Predictions
 
-CANDIDATES = Path("data/candidates")
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 
@@ -189,7 +188,7 @@ def main() -> None:
 
     settings = params.load(EvaluateParams, "evaluate")
     backbone = params.named_backbone()
-    if not files.read_json(CANDIDATES / f"{backbone}.json")["finetune"]:
+    if not fates.is_fine_tuned(backbone):
         _log.info("%s: not fine-tuned, so there is nothing to evaluate", backbone)
         with files.replacing_folder(EVALUATIONS / backbone) as target:
             files.write_json(target / "metrics.json", {})

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import DataError, run
-from stages.files import read_csv, read_json, replacing_folder, write_csv
+from stages.fates import is_fine_tuned
+from stages.files import read_csv, replacing_folder, write_csv
 from stages.images.prepared import Rows, array_path, read_classes, read_index
 from stages.models.backbones import resolve
 from stages.models.inputs import Inputs
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
-CANDIDATES = Path("data/candidates")
 EXPLANATIONS = Path("data/explanations")
 # Pictures in memory, each with all the activations that lead to its map.
 _BATCH = 4
@@ -120,7 +120,7 @@ def _features(backbone: "keras.Model", inputs: Inputs) -> "Callable[[NDArray[np.
 def main() -> None:
     """Write `data/explanations/B/` for the backbone named on the command line."""
     backbone, params = resolve(named_backbone(), read()), load(ExplainParams, "explain")
-    if not read_json(CANDIDATES / f"{backbone.name}.json")["finetune"]:
+    if not is_fine_tuned(backbone.name):
         log.info("%s: not fine-tuned, so there is nothing to explain", backbone.name)
         with replacing_folder(EXPLANATIONS / backbone.name) as folder:
             for table in ("examples.csv", "embedding.csv"):

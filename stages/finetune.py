@@ -33,6 +33,7 @@ import numpy as np
 import pandas as pd
 
 from stages.errors import run
+from stages.fates import is_fine_tuned
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.images.prepared import array_path, count_folds, read_classes, read_index, read_rows
 from stages.models.backbones import resolve
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
-CANDIDATES = Path("data/candidates")
 MODELS = Path("data/models")
 TIMINGS = Path("data/timings")
 TUNING = Path("data/tuning")
@@ -301,7 +301,7 @@ def _checkpoints(name: str) -> Iterator[Path]:
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
     backbone = resolve(named_backbone(), read())
-    if not read_json(CANDIDATES / f"{backbone.name}.json")["finetune"]:
+    if not is_fine_tuned(backbone.name):
         _leave_out(backbone.name)
         return
     from stages.models.head_trainer import HeadTrainer

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from stages.errors import run
+from stages.fates import is_fine_tuned
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.images.prepared import read_classes, read_index
 from stages.models.backbones import Backbone, resolve
@@ -33,7 +34,6 @@ PREPARED = Path("data/prepared")
 FEATURES = Path("data/features")
 WEIGHTS = Path("data/weights")
 TUNING = Path("data/tuning")
-CANDIDATES = Path("data/candidates")
 JOURNALS = Path(".cache/tuning")
 # What a trial's result follows from.
 _LIBRARIES = ("keras", "numpy", "optuna", "tensorflow")
@@ -43,7 +43,7 @@ def reason_against(backbone: Backbone, params: TuneParams) -> str | None:
     """Return why nothing is searched; None where something is."""
     if params.trials == 0:
         return "off"
-    if not read_json(CANDIDATES / f"{backbone.name}.json")["finetune"]:
+    if not is_fine_tuned(backbone.name):
         return "not fine-tuned"
     return "unfrozen" if backbone.frozen_epochs == 0 else None
 

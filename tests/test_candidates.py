@@ -95,7 +95,7 @@ def clone(tmp_path: Path) -> Clone:
     folder = tmp_path / "clone"
     root = Path(__file__).parents[1]
     (folder / "stages").mkdir(parents=True)
-    for name in ("__init__", "candidates", "errors", "files", "params"):
+    for name in ("__init__", "candidates", "errors", "fates", "files", "params"):
         (folder / f"stages/{name}.py").write_text((root / f"stages/{name}.py").read_text(encoding="utf-8"))
     (folder / "dvc.yaml").write_text(GRAPH)
     files.write_json(folder / "all.txt", {"finetune": "all"})
