@@ -23,7 +23,7 @@ from stages.models.download import WeightsParams
 from stages.models.engine import EngineParams
 from stages.models.exported import WINNER, ExportParams
 from stages.models.recipe import Recipe
-from stages.models.space import TuneParams
+from stages.models.space import TuneParams, varied
 from stages.params import common, lookup, nearest, parse, read, shown
 from stages.preprocess import PreprocessParams
 from stages.results.audit import AuditParams
@@ -66,7 +66,8 @@ def faults(params: Mapping[str, Any]) -> list[UserError]:
     for key, cls in SECTIONS.items():
         found += _faults_of(partial(_section, params, key, cls))
     known = {fault.key for fault in found}
-    return found + _backbone_faults(params, known) + _rank_faults(params, known) + _export_faults(params, known)
+    across = (_backbone_faults, _rank_faults, _tune_faults, _export_faults)
+    return found + [fault for faults in across for fault in faults(params, known)]
 
 
 def _section(params: Mapping[str, Any], key: str, cls: type[BaseModel]) -> BaseModel:
@@ -117,6 +118,25 @@ def _rank_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
             f"at most the {len(lines)} declared backbones",
             f"lower it, or set it to {ALL}",
             "rank.candidates",
+        )
+    ]
+
+
+def _tune_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
+    """Return the fault of a search that would try the same over and over; `known` are the keys at fault."""
+    if any(key.startswith(("tune", "preprocess")) for key in known):
+        return []
+    settings = parse(TuneParams, lookup(params, "tune"), "tune")
+    views = parse(PreprocessParams, lookup(params, "preprocess"), "preprocess").views
+    if settings.trials == 0 or varied(settings.space, views):
+        return []
+    return [
+        ParameterError(
+            f"tune.trials = {settings.trials} with nothing in tune.space to vary",
+            "a range or choices for a hyperparameter"
+            + ("" if views else " (there are no views: preprocess.views = 0)"),
+            "give one, or set tune.trials to 0",
+            "tune.space",
         )
     ]
 

@@ -416,3 +416,17 @@ def test_there_are_not_more_candidates_than_backbones() -> None:
     assert messages({"rank.candidates": "best/10"}) == [
         "rank.candidates = 'best/10'; expected at most the 9 declared backbones; lower it, or set it to all"
     ]
+
+
+def test_a_search_has_something_to_vary() -> None:
+    space: dict[str, list[Any]] = {key: [] for key in SHIPPED["tune"]["space"]}
+    assert messages({"tune.space": space}) == []
+    (found,) = messages({"tune.space": space, "tune.trials": 20})
+    assert found == (
+        "tune.trials = 20 with nothing in tune.space to vary; expected a range or choices for a hyperparameter; "
+        "give one, or set tune.trials to 0"
+    )
+    only_views = {"tune.space": space | {"views": [0]}, "tune.trials": 20}
+    assert messages(only_views) == []
+    (found,) = messages(only_views | {"preprocess.views": 0})
+    assert "hyperparameter (there are no views: preprocess.views = 0); give one" in found

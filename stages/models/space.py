@@ -78,13 +78,14 @@ _PLACES: tuple[Mapping[str, str], ...] = (
 )
 
 
+def varied(space: Space, views: int) -> list[str]:
+    """Return the names of what a search varies, given how many augmented views there are."""
+    return [name for name in _DEFAULTS if getattr(space, name) and not (name == "views" and views == 0)]
+
+
 def searched(space: Space, backbone: Backbone, views: int) -> dict[str, Any]:
     """Return the hyperparameters that a search varies, each with the value that `backbone` has without it."""
-    return {
-        name: default(backbone, views)
-        for name, default in _DEFAULTS.items()
-        if getattr(space, name) and not (name == "views" and views == 0)
-    }
+    return {name: _DEFAULTS[name](backbone, views) for name in varied(space, views)}
 
 
 def changed(backbone: Backbone, values: Mapping[str, Any]) -> Backbone:
