@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from stages.results.drawing import DOTTED, INK, PAGE, Figure, chart, figure, layered, logarithmic_ticks
+from stages.results.intervals import Interval
 from stages.results.runs import Run
 from stages.results.scene import COUNT, Scene, across, choosable, chosen, colour, in_rows, told, up
 
@@ -85,15 +86,46 @@ def cost(scene: Scene, name: str, title: str, costs: Mapping[str, float]) -> Fig
         marks.mark_rule(strokeWidth=2, opacity=0.45, aria=False).encode(
             y=up("low", accurate), y2="high:Q", color=colour()
         ),
-        points.mark_circle(size=290, opacity=1).encode(
-            color=colour(), tooltip=scene.hover(told("accuracy", accurate), told("cost", title, ",.3~r"))
-        ),
+        *_numbered(points, scene.hover(told("accuracy", accurate), told("cost", title, ",.3~r"))),
+    )
+    label = scene.say("Accuracy against cost; each point carries its rank, the tables have the numbers.")
+    return figure(f"cost-{name}", f"{label} {title}.", choosable(whole).properties(height=230), 330, scene.language)
+
+
+def foretold(scene: Scene, before: Mapping[str, tuple[float, Interval]]) -> Figure:
+    """Draw test accuracy against the probe's before training, which `before` has with its interval by backbone."""
+    rows = [
+        scene.row(
+            run,
+            probe=before[run.backbone][0],
+            probe_low=before[run.backbone][1].low,
+            probe_high=before[run.backbone][1].high,
+            accuracy=run.metrics["accuracy"],
+            **run.interval._asdict(),
+        )
+        for run in scene.ranking
+        if run.backbone in before
+    ]
+    probed, final = scene.say("probe accuracy before training"), scene.say("test accuracy after")
+    points = chosen(rows).encode(x=across("probe", probed), y=up("accuracy", final))
+    lines = chosen(rows).mark_rule(strokeWidth=2, opacity=0.45, aria=False).encode(color=colour())
+    whole = layered(
+        lines.encode(x=across("probe_low", probed), x2="probe_high:Q", y=up("accuracy", final)),
+        lines.encode(x=across("probe", probed), y=up("low", final), y2="high:Q"),
+        *_numbered(points, scene.hover(told("probe", probed), told("accuracy", final))),
+    )
+    label = scene.say("Accuracy after training against that before; each point carries its rank, the table has both.")
+    return figure("foretold", label, choosable(whole).properties(height=260), 460, scene.language)
+
+
+def _numbered(points: "alt.Chart", hover: "list[alt.Tooltip]") -> "tuple[alt.Chart, alt.Chart]":
+    """Return a disc for each of `points`, and on it the backbone's place."""
+    return (
+        points.mark_circle(size=290, opacity=1).encode(color=colour(), tooltip=hover),
         points.mark_text(fontSize=11, fontWeight="bold", fill=PAGE, baseline="middle", aria=False).encode(
             text="place:N"
         ),
     )
-    label = scene.say("Accuracy against cost; each point carries its rank, the tables have the numbers.")
-    return figure(f"cost-{name}", f"{label} {title}.", choosable(whole).properties(height=230), 330, scene.language)
 
 
 def _cost(costs: list[float], title: str) -> "alt.X":

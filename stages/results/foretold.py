@@ -48,6 +48,15 @@ class Foretold:
     sentences: list[Text]
     left_out: list[Text]
 
+    @property
+    def before(self) -> dict[str, tuple[float, Interval]]:
+        """The probe's accuracy and its interval of each fine-tuned backbone that has them."""
+        return {
+            row.backbone: (row.accuracy, row.interval)
+            for row in self.rows
+            if row.fine_tuned and row.accuracy is not None and row.interval is not None
+        }
+
 
 def foretold(table: pd.DataFrame, runs: Sequence[Run], language: Language) -> Foretold:
     """Return how data/ranking.csv compares with the fine-tuned backbones."""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from stages.results import figures, panels, tuning_figures
 from stages.results.drawing import Figure
+from stages.results.intervals import Interval
 from stages.results.runs import Run, ranked_over_folds
 from stages.results.scene import Scene
 
@@ -33,6 +34,7 @@ class Gallery:
     folds: Figure | None
     costs: list[Figure]
     training_pictures: Figure | None
+    foretold: Figure | None
     curves: dict[str, list[Figure]]
     reliability: dict[str, Figure]
     embedding: Figure | None
@@ -40,7 +42,7 @@ class Gallery:
 
     def __iter__(self) -> Iterator[Figure]:
         """Yield every figure."""
-        yield from filter(None, (self.accuracy, self.folds, self.training_pictures, self.embedding))
+        yield from filter(None, (self.accuracy, self.folds, self.training_pictures, self.foretold, self.embedding))
         yield from self.costs
         yield from self.reliability.values()
         for pair in self.curves.values():
@@ -48,8 +50,14 @@ class Gallery:
         yield from self.tuning or ()
 
 
-def draw(scene: Scene, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Gallery:
-    """Draw all figures; `mapped` and `thumbnails` are those of the best backbone's map, see `panels.embedding`."""
+def draw(
+    scene: Scene, before: Mapping[str, tuple[float, Interval]], mapped: pd.DataFrame, thumbnails: Mapping[str, str]
+) -> Gallery:
+    """Draw all figures.
+
+    `before` is the accuracy before training of those fine-tuned backbones that have one, see `figures.foretold`;
+    `mapped` and `thumbnails` are those of the best backbone's map, see `panels.embedding`.
+    """
     ranking = scene.ranking
     best, top = ranking[0], panels.top_of_losses(ranking)
     by_folds = ranked_over_folds(list(ranking))
@@ -58,6 +66,7 @@ def draw(scene: Scene, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> G
         figures.folds(scene, by_folds) if by_folds else None,
         [figures.cost(scene, name, title, costs) for name, title, costs in _costs(scene)],
         figures.training_pictures(scene) if best.metrics["shares"] else None,
+        figures.foretold(scene, before) if len(before) > 1 else None,
         {
             run.backbone: [panels.curves(scene, run, "accuracy", 1.0), panels.curves(scene, run, "loss", top)]
             for run in ranking

@@ -71,7 +71,7 @@ def page(material: Material, language: Language) -> str:
     mapped, sheets = _mapped(material, ranking[0]), _sheets(material, ranking)
     thumbnails = _thumbnails(material, sheets, mapped)
     scene = Scene(ranking, verdict.chosen.backbone if verdict.chosen else None, language)
-    figures = gallery.draw(scene, mapped, thumbnails)
+    figures = gallery.draw(scene, material.foretold.before, mapped, thumbnails)
     scripts = [Markup(drawing.script()), Markup(render("comparison.js.j2"))]  # noqa: S704 (ours)
     return render(
         "comparison.html.j2",

@@ -9,6 +9,7 @@ import pytest
 
 from stages.results import figures, gallery, panels
 from stages.results.drawing import Figure, logarithmic_ticks
+from stages.results.intervals import Interval
 from stages.results.language import ENGLISH
 from stages.results.languages import named
 from stages.results.runs import Run
@@ -47,6 +48,7 @@ def drawings(found: Run) -> list[Figure]:
         figures.folds(one, [found]),
         figures.cost(one, "latency", "latency, ms", {found.backbone: 10.0}),
         figures.training_pictures(one),
+        figures.foretold(one, {found.backbone: (0.5, Interval(0.4, 0.6))}),
         panels.curves(one, found, "accuracy", 1.0),
         panels.curves(one, found, "loss", 2.0),
         panels.reliability(one, found),
@@ -162,10 +164,19 @@ def test_a_cost_that_was_measured_of_some_shows_these_and_of_none_is_not_drawn()
     some, none = run("a"), run("b")
     some.benchmark["flops"], none.benchmark["flops"] = 1e9, None
     assert len(marks(figures.cost(scene(some, none), "flops", "GFLOPs", {"a": 1.0}), "circle")) == 1
-    assert [figure.name for figure in gallery.draw(scene(none), mapped()[:0], {}).costs] == [
+    assert [figure.name for figure in gallery.draw(scene(none), {}, mapped()[:0], {}).costs] == [
         "cost-latency",
         "cost-size",
     ]
+
+
+def test_before_and_after_are_drawn_of_those_that_have_both() -> None:
+    both = scene(run("a"), run("b"), run("c"))
+    found = {"a": (0.9, Interval(0.8, 1.0)), "c": (0.5, Interval(0.4, 0.6))}
+    assert [element.text for element in elements(figures.foretold(both, found), "text")][-2:] == ["1", "3"]
+    assert gallery.draw(both, found, mapped()[:0], {}).foretold is not None
+    # One point shows no order.
+    assert gallery.draw(both, {"a": found["a"]}, mapped()[:0], {}).foretold is None
 
 
 def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:

@@ -51,6 +51,7 @@ def test_rows_have_the_ranks_before_and_after() -> None:
         ("d", 4, 4, 4),
     ]
     assert (rows[1].accuracy, rows[1].final) == (pytest.approx(0.86), pytest.approx(0.9))
+    assert list(before("abcd", {"a": range(20), "c": range(30)}).before) == ["a", "c"]
 
 
 def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> None:
