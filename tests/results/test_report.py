@@ -131,7 +131,7 @@ def test_every_picture_and_figure_has_a_text_in_its_place(nine: str) -> None:
     figures = [attributes for _, attributes in elements if attributes.get("class") == "figure"]
     assert len(pictures) > 9
     assert all(attributes["alt"] for attributes in pictures)
-    assert len(figures) == 1 + 3 + 1 + 2 * 9 + 9 + 1
+    assert len(figures) == 1 + 3 + 1 + 1 + 2 * 9 + 9 + 1
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
 
 
