@@ -53,8 +53,9 @@ class Project:
             data={"source": "figures"},
             preprocess={"sizes": [SIDE], "views": VIEWS},
             features={"precision": precision},
-            # The script trains once.
+            # The script trains once, and saves in Keras's form alone.
             finetune={"repeats": 1, "training_shares": []},
+            export={"formats": ["keras"]},
             backbones={},
         )
 

@@ -77,13 +77,14 @@ def make(root: Path, name: str, index: pd.DataFrame) -> None:
     weights.write(folder, network, backbone, Origin("random"))
     width = network.output.shape[-1]
     pictures = {split: np.load(root / f"data/prepared/{SIDE}/{split}.npy") for split in SPLITS}
-    frozen = network.predict(pictures["train"].astype(np.float32), verbose=0)
+    # Called, not predicted: to trace a network for a few pictures takes longer.
+    frozen = np.asarray(network(pictures["train"].astype(np.float32), training=False))
     head = heads.build(backbone.head, width, len(CLASSES), (frozen.mean(axis=0), frozen.var(axis=0) + 1e-12))
     model = keras.Model(network.input, head(network(network.input)), name="classifier")
     write_features(root / "data/features" / name, folder, pictures)
     (root / "data/models" / name).mkdir(parents=True)
     keras_engine.save(model, root / f"data/models/{name}/model.keras")
-    found = {split: model.predict(pictures[split].astype(np.float32), verbose=0) for split in SPLITS[1:]}
+    found = {split: np.asarray(model(pictures[split].astype(np.float32), training=False)) for split in SPLITS[1:]}
     tables = [index.loc[index["split"] == split, ["split", "file", "label"]] for split in found]
     probabilities = np.concatenate(list(found.values()))
     table = pd.concat(tables, ignore_index=True).assign(predicted=np.array(CLASSES)[probabilities.argmax(axis=1)])

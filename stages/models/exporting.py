@@ -13,6 +13,7 @@ scaled by the temperature. Class names travel with the form:
 processes that export nothing before them: TensorFlow numbers functions as it makes them.
 """
 
+import gc
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ from stages.models.exported import EMBEDDING, PATHS, PICTURES, PROBABILITIES, Fo
 LABELS = "labels.txt"
 # The newest set of operations that tf2onnx 1.17 writes; ONNX Runtime reads it from 1.14 on.
 _OPSET = 18
+# New objects, and rounds of the generations before, after which Python looks for garbage; the last is 10 else.
+_OFTEN = (100, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def write(classifier: Classifier, form: Format, folder: Path) -> None:
     """
     path = folder / PATHS[form]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    with _quiet(), _collecting():
         _WRITERS[form](classifier, path)
 
 
@@ -101,6 +104,27 @@ def _quiet() -> Iterator[None]:
             os.close(stderr)
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+@contextmanager
+def _collecting() -> Iterator[None]:
+    """Have Python look for garbage often: Python counts objects, and a few of a converter's hold whole networks.
+
+    tf2onnx copies the network for each of its optimisers; left to itself Python keeps dozens of the copies.
+    """
+    thresholds = gc.get_threshold()
+    gc.collect()
+    # What is there already is not looked at again. A full round comes only where a quarter more is there than after
+    # the last, so that one has to follow.
+    gc.freeze()
+    gc.collect()
+    gc.set_threshold(*_OFTEN)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+        gc.collect()
 
 
 def _keras(classifier: Classifier, path: Path) -> None:
@@ -165,12 +189,8 @@ def _name_by_place(model: Any) -> None:
 def _onnx(classifier: Classifier, path: Path) -> None:
     import onnx
     import tf2onnx
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    function = _frozen(classifier.model)
-    given, found = function.inputs[0].name, function.outputs[0].name
-    # What layers hold as tensors, such as means, are inputs of the function.
-    graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
+    graph, given, found = _graph(classifier.model)
     network, _ = tf2onnx.convert.from_graph_def(
         _with_vectors(_without_erfc(_without_calls(graph))),
         name="classifier",
@@ -183,6 +203,16 @@ def _onnx(classifier: Classifier, path: Path) -> None:
     onnx.helper.set_model_props(network, {"classes": classifier.listed})
     with replacing(path) as temporary:
         temporary.write_bytes(network.SerializeToString(deterministic=True))
+
+
+def _graph(model: keras.Model) -> tuple[Any, str, str]:
+    """Return the network as TensorFlow's graph, with the names of input and output."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    function = _frozen(model)
+    # What layers hold as tensors, such as means, are inputs of the function.
+    graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
+    return graph, function.inputs[0].name, function.outputs[0].name
 
 
 def _without_calls(graph: Any) -> Any:
