@@ -11,14 +11,12 @@ export DO_NOT_TRACK := 1
 BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
 AXE := $(wildcard .cache/npm/node_modules/axe-core/axe.min.js)
 LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
-# Several machines on one are slow, and the slower the fewer cores it has: `make machines` runs those tests.
-CHOSEN := not machines$(if $(LEFT_OUT), and not $(LEFT_OUT))
 
 # Where Prefect's server is, and which of its work pools a worker serves.
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 POOL ?= comparison
 
-.PHONY: help repro test machines server deploy worker bench lint figures clean
+.PHONY: help repro test server deploy worker bench lint figures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -33,10 +31,7 @@ test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tes
 ifdef LEFT_OUT
 	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
 endif
-	pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term -m "$(CHOSEN)"
-
-machines: .venv/.synced  ## the tests that play several machines, five minutes
-	pytest -m machines
+	pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
 
 server: .venv/.synced  ## run Prefect's server, on loopback unless PREFECT_SERVER_API_HOST says otherwise
 	prefect server start

@@ -37,6 +37,8 @@ SIDE, VIEWS, EPOCHS = 224, 4, 15
 PRETRAINED = [name for name in read(ROOT / "params.yaml")["backbones"] if name != "scratch"]
 # The second needs the first.
 PARTS = ("frozen", "reruns", "unfrozen")
+# Stages that do what the script does; it searches, explains, ranks and measures nothing.
+_OF_SCRIPT = ("weights", "features", "finetune", "evaluate")
 UNFROZEN = ("vgg16", "resnet50_v2", "convnext_tiny")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -180,12 +182,13 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
     parts = ", ".join(f"{count} {part}" for part, count in counts.items())
     print(f"\n{sum(counts.values())} pictures ({parts}), {SIDE} pixels, {VIEWS} views and the picture itself\n")
     print(
-        f"| backbone | script, {EPOCHS} epochs, s | pipeline, s | ratio | of which features, s | bare passes, s ",
+        f"| backbone | script, {EPOCHS} epochs, s | pipeline, s | ratio | of which what the script does, s | ratio ",
         end="",
     )
-    print("| accuracy of the script | of the pipeline | its interval |\n|:--|--:|--:|--:|--:|--:|--:|--:|:--|")
+    print("| of which features, s | bare passes, s | accuracy of the script | of the pipeline | its interval |")
+    print("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|:--|")
     metrics = read_json(project.folder / "data/metrics.json")
-    sums = dict.fromkeys(("script", "pipeline", "features", "bare"), 0.0)
+    sums = dict.fromkeys(("script", "pipeline", "same", "features", "bare"), 0.0)
     for name in backbones:
         measured = project.script(name, EPOCHS if name in whole else 1)
         accuracy = f"{measured['accuracy']:.1%}" if name in whole else "-"
@@ -193,6 +196,7 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
         took = {
             "script": measured["setup"] + sum(measured["epochs"]) / len(measured["epochs"]) * EPOCHS,
             "pipeline": sum(own.values()),
+            "same": sum(own[f"{stage}@{name}"] for stage in _OF_SCRIPT),
             "features": own[f"features@{name}"],
             "bare": project.bare(name),
         }
@@ -203,6 +207,7 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
     shared = sum(seconds for stage, seconds in cold.items() if "@" not in stage and stage != "all")
     sums["pipeline"] += shared
     print(f"| all, with what they share ({shared:.0f} s) | {_row(sums)} | | | |")
+    print(f"\nwhat the script does: {', '.join(_OF_SCRIPT)}")
     print(f"\nfeatures stages in sum / bare forward passes: {sums['features'] / sums['bare']:.2f}")
     kinds: dict[str, float] = {}
     for stage, peak in peaks.items():
@@ -220,8 +225,8 @@ def _lines(backbones: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _row(took: dict[str, float]) -> str:
-    numbers = f"{took['script']:.0f} | {took['pipeline']:.0f} | {took['script'] / took['pipeline']:.1f}"
-    return f"{numbers} | {took['features']:.0f} | {took['bare']:.0f}"
+    whole, same = (f"{took[part]:.0f} | {took['script'] / took[part]:.1f}" for part in ("pipeline", "same"))
+    return f"{took['script']:.0f} | {whole} | {same} | {took['features']:.0f} | {took['bare']:.0f}"
 
 
 def reruns(project: Project, cold: float, backbones: list[str]) -> None:

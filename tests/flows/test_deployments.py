@@ -253,7 +253,6 @@ def test_a_cancelled_run_leaves_no_process_and_no_lock(prefect: Prefect, shared:
     worker.kill()
 
 
-@pytest.mark.machines
 def test_each_stage_runs_once_on_a_free_worker_and_all_comes_back(shared: Path, workers: dict[str, Worker]) -> None:
     coordinator = clone(shared, "coordinator")
     (shared / "together").touch()
@@ -294,7 +293,6 @@ def test_each_stage_runs_once_on_a_free_worker_and_all_comes_back(shared: Path, 
     assert "first" not in ran(shared)
 
 
-@pytest.mark.machines
 def test_killed_workers_and_a_killed_flow_leave_no_process_and_the_next_run_goes_on(
     prefect: Prefect, shared: Path, workers: dict[str, Worker]
 ) -> None:
