@@ -115,7 +115,9 @@ def strip_dates(archive: Path) -> None:
         for name in sorted(old.namelist()):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = old.getinfo(name).compress_type
-            with old.open(name) as source, new.open(info, "w", force_zip64=True) as target:
+            # Large members need another header, which has changed between Pythons 3.11.2 and 3.11.7: others have none.
+            info.file_size = old.getinfo(name).file_size
+            with old.open(name) as source, new.open(info, "w") as target:
                 if name == "metadata.json":
                     target.write(_without_date(source.read()))
                 elif name == "config.json":
