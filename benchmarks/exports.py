@@ -1,4 +1,4 @@
-"""How well every export of every declared backbone agrees with Keras, how large it is and how long it takes.
+"""How well every export of every declared backbone agrees with Keras, how large it is, and what it takes.
 
     python benchmarks/exports.py [--pictures 200] [--backbones resnet50 scratch] [--floor 0.995]
 
@@ -25,14 +25,15 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from stages import params  # noqa: E402
+from stages.benchmark import peak_memory_mb  # noqa: E402
 from stages.models.backbones import resolve  # noqa: E402
 from stages.models.exported import PATHS, checksums  # noqa: E402
 from stages.results.agreement import agreement  # noqa: E402
 
 CLASSES = ("0 degrees", "36 degrees", "72 degrees", "108 degrees", "144 degrees")
 HEADER = (
-    "| backbone | form | same class as Keras | largest difference | accuracy | size, MB | latency, ms | export, s |\n"
-    "|:--|:--|--:|--:|--:|--:|--:|--:|"
+    "| backbone | form | same class as Keras | largest difference | accuracy | size, MB | latency, ms | export, s "
+    "| peak, MB |\n|:--|:--|--:|--:|--:|--:|--:|--:|--:|"
 )
 TRAINED, CALIBRATED, BATCH, EPOCHS, PASSES = 100, 50, 20, 30, 10
 
@@ -90,9 +91,10 @@ def measure(name: str, count: int, folder: Path) -> float:
     subject = exporting.Classifier(model, CLASSES, lambda: iter(shown))
     expected, worst = None, 1.0
     for form in PATHS:
+        forget_peak()
         begin = time.perf_counter()
         exporting.write(subject, form, folder)
-        took = time.perf_counter() - begin
+        took, peak = time.perf_counter() - begin, peak_memory_mb()
         run = export_runners.runner(form, folder / PATHS[form], threads=2)
         found = np.concatenate([run(tested[n : n + BATCH]) for n in range(0, count, BATCH)])
         expected = found if expected is None else expected
@@ -100,12 +102,17 @@ def measure(name: str, count: int, folder: Path) -> float:
         size = sum((folder / file).stat().st_size for file in checksums(folder, PATHS[form])) / 1e6
         print(
             f"| `{name}` | `{form}` | {compared['agreement']:.1%} | {compared['largest_difference']:.1g}"
-            f" | {compared['accuracy']:.1%} | {size:.1f} | {latency(run, tested[:1]):.1f} | {took:.1f} |",
+            f" | {compared['accuracy']:.1%} | {size:.1f} | {latency(run, tested[:1]):.1f} | {took:.1f} | {peak:.0f} |",
             flush=True,
         )
         if form != "litert_int8":
             worst = min(worst, compared["agreement"])
     return worst
+
+
+def forget_peak() -> None:
+    """Let the peak memory of this process be what it holds now: `clear_refs` of proc_pid_clear_refs(5), Linux alone."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def latency(run: Any, picture: NDArray[np.uint8]) -> float:
