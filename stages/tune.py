@@ -13,6 +13,7 @@ epoch on them, nothing is searched.
 import hashlib
 import json
 import logging
+import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -111,9 +112,13 @@ def _journal(inputs: Inputs, params: TuneParams) -> Path:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     path = JOURNALS / inputs.backbone.name / f"{digest.hexdigest()[:16]}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
+    # What a search leaves that was killed while it wrote goes, too: Optuna would wait for its lock without end (the
+    # lock is a symbolic link that leads nowhere from its own folder), and take half a line for a broken file.
     for other in path.parent.iterdir():
-        if not other.name.startswith(path.name):
+        if other != path:
             other.unlink()
+    if path.exists():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
     return path
 
 
