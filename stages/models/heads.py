@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
+from stages.models import fused
 from stages.models.recipe import Head, Optimizer, Recipe, Schedule
 
 # A feature that hardly varies over the training views must not be blown up where it does vary:
@@ -51,7 +53,8 @@ class _L2(keras.regularizers.Regularizer):  # type: ignore[misc]
         self.rates = rates
 
     def __call__(self, kernel: Any) -> Any:
-        return self.rates.l2.value * keras.ops.sum(keras.ops.square(kernel))
+        # One pass over the kernel, and one for its gradient; keras.ops takes two each.
+        return self.rates.l2.value * 2 * tf.nn.l2_loss(kernel)
 
 
 def build(
@@ -181,7 +184,7 @@ def restart(optimizer: keras.optimizers.Optimizer, schedule: Schedule, learning_
 
 
 def optimizer(params: Optimizer, learning_rate: Any) -> keras.optimizers.Optimizer:
-    """Return Keras's optimiser; `learning_rate` is a number or a schedule."""
+    """Return one of Keras's optimisers; `learning_rate` is a number or a schedule."""
     shared: dict[str, Any] = {"learning_rate": learning_rate, "clipnorm": params.clip_norm}
     if params.weight_decay or params.name == "adamw":
         shared["weight_decay"] = params.weight_decay
@@ -190,8 +193,8 @@ def optimizer(params: Optimizer, learning_rate: Any) -> keras.optimizers.Optimiz
     return {
         "sgd": keras.optimizers.SGD,
         "rmsprop": keras.optimizers.RMSprop,
-        "adam": keras.optimizers.Adam,
-        "adamw": keras.optimizers.AdamW,
+        "adam": fused.Adam,
+        "adamw": fused.AdamW,
     }[params.name](**shared)
 
 

@@ -20,8 +20,9 @@ from stages.models.heads import compile_for
 from stages.models.recipe import Recipe
 
 log = logging.getLogger(__name__)
-# Of rows, as float32.
+# Of rows, as float32: what is read together, and what is held in memory. Of more, each epoch reads the rows anew.
 _READ_BYTES = 8 << 20
+_HELD_BYTES = 128 << 20
 # Batches, between which training can be interrupted.
 _MOST_AT_ONCE = 64
 # Told an epoch, from 0, and what Keras measured in it (val_log_loss, val_accuracy and others); says whether to stop.
@@ -55,6 +56,7 @@ class Views:
         weights = np.ones(classes) if class_weights is None else class_weights
         self.weights = weights[targets].astype(np.float32)
         self.epoch = 0
+        self._order: tf.Variable | None = None
         self._one_hot = np.eye(classes, dtype=np.float32) * np.float32(1 - smoothing) + np.float32(smoothing / classes)
 
     def __len__(self) -> int:
@@ -63,29 +65,58 @@ class Views:
     @cached_property
     def read_at_once(self) -> int:
         """How many batches are read, and handed over to TensorFlow, at once."""
-        row = np.asarray(self.inputs[np.zeros(1, dtype=np.int64)], dtype=np.float32).nbytes
-        return min(max(1, _READ_BYTES // (row * self.batch_size)), _MOST_AT_ONCE)
+        return min(max(1, _READ_BYTES // (self._row_bytes * self.batch_size)), _MOST_AT_ONCE)
 
-    def read(self) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        """Yield inputs, targets and weights in the order of the epoch, `read_at_once` batches together."""
-        count, size = len(self.targets), self.read_at_once * self.batch_size
-        order = (
-            np.arange(count) if self.seed is None else np.random.default_rng([self.seed, self.epoch]).permutation(count)
-        )
-        for start in range(0, count, size):
-            rows = order[start : start + size]
-            inputs = np.asarray(self.inputs[rows], dtype=np.float32)
-            yield inputs, self._one_hot[self.targets[rows]], self.weights[rows]
+    @cached_property
+    def _row_bytes(self) -> int:
+        return np.asarray(self.inputs[np.zeros(1, dtype=np.int64)], dtype=np.float32).nbytes
+
+    def begin(self, epoch: int) -> None:
+        """Let the next passes over the batches be those of `epoch`, from 0."""
+        self.epoch = epoch
+        if self._order is not None:
+            self._order.assign(self.order())
+
+    def order(self) -> NDArray[np.int64]:
+        """Return the rows' numbers in the order of the epoch."""
+        count = len(self.targets)
+        if self.seed is None:
+            return np.arange(count)
+        return np.random.default_rng([self.seed, self.epoch]).permutation(count)
 
     def dataset(self) -> tf.data.Dataset:
-        """Return the batches for Keras; each pass over them reads what `epoch` says when it begins."""
+        """Return the batches for Keras; each pass over them is that of the epoch that was begun last."""
+        return self._held() if len(self.targets) * self._row_bytes <= _HELD_BYTES else self._read()
+
+    def _held(self) -> tf.data.Dataset:
+        """Return batches of rows that are in memory from now on: a pass need not wait for Python and the disk."""
+        count = len(self.targets)
+        inputs = np.concatenate([part for part, _, _ in self._parts(np.arange(count))])
+        held = tuple(tf.constant(array) for array in (inputs, self._one_hot[self.targets], self.weights))
+        if self.seed is None:
+            return tf.data.Dataset.from_tensor_slices(held).batch(self.batch_size)
+        self._order = order = tf.Variable(self.order(), trainable=False)
+        positions = tf.data.Dataset.range(count).batch(self.batch_size)
+        return positions.map(lambda at: tuple(tf.gather(array, tf.gather(order, at)) for array in held))
+
+    def _read(self) -> tf.data.Dataset:
+        """Return batches of rows that are read as they are needed."""
         shape = self.inputs[np.zeros(1, dtype=np.int64)].shape[1:]
         signature = [(None, *shape), (None, self._one_hot.shape[1]), (None,)]
         read = tf.data.Dataset.from_generator(
-            self.read, output_signature=tuple(tf.TensorSpec(each, tf.float32) for each in signature)
+            lambda: self._parts(self.order()),
+            output_signature=tuple(tf.TensorSpec(each, tf.float32) for each in signature),
         )
         # Keras's own PyDataset asks Python for every batch, which takes longer than a step of a head.
         return read.rebatch(self.batch_size).apply(tf.data.experimental.assert_cardinality(len(self)))
+
+    def _parts(self, order: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Yield inputs, targets and weights in this order, `read_at_once` batches together."""
+        size = self.read_at_once * self.batch_size
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            inputs = np.asarray(self.inputs[rows], dtype=np.float32)
+            yield inputs, self._one_hot[self.targets[rows]], self.weights[rows]
 
 
 def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float64] | None:
@@ -239,7 +270,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self.phase, self.run, self.training, self.watch = phase, run, training, watch
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
-        self.training.epoch = epoch
+        self.training.begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         found = {name: float((logs or {})[name]) for name in HISTORY[2:-1]}

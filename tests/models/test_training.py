@@ -45,11 +45,19 @@ def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01, run: Run 
     return head, run
 
 
-def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file) -> None:
+@pytest.fixture(params=["held", "read"])
+def where(request, monkeypatch) -> str:
+    """Let views be held in memory, or read in every epoch."""
+    if request.param == "read":
+        monkeypatch.setattr("stages.models.training._HELD_BYTES", ROWS * WIDTH * 4 - 1)
+    return request.param
+
+
+def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file, where) -> None:
     views = data(file)[0]
     dataset, seen = views.dataset(), []
     for epoch in range(2):
-        views.epoch = epoch
+        views.begin(epoch)
         inputs = np.concatenate([batch[0].numpy() for batch in dataset])
         np.testing.assert_array_equal(np.sort(inputs, axis=0), np.sort(np.load(file[0]), axis=0))
         seen.append(inputs)
@@ -57,14 +65,27 @@ def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file) -> None:
     np.testing.assert_array_equal(seen[0][:16], batches(data(file)[0])[0][0])
 
 
-def test_every_epoch_of_a_training_is_read_in_its_own_order(declare, file, tmp_path, monkeypatch) -> None:
-    read, orders = Views.read, []
-    monkeypatch.setattr(Views, "read", lambda views: orders.append((views.seed, views.epoch)) or read(views))
+def test_every_epoch_of_a_training_is_in_its_own_order(declare, file, tmp_path, where, monkeypatch) -> None:
+    order, orders = Views.order, []
+    monkeypatch.setattr(Views, "order", lambda views: orders.append((views.seed, views.epoch)) or order(views))
     trained(declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}), file, tmp_path, epochs=3)
-    assert [epoch for seed, epoch in orders if seed is not None] == [0, 1, 2]
+    epochs = [epoch for seed, epoch in orders if seed is not None]
+    assert epochs == ([0, 0, 1, 2] if where == "held" else [0, 1, 2])
 
 
-def test_the_last_batch_may_be_smaller(file) -> None:
+def test_views_held_in_memory_train_as_those_read_in_every_epoch_do(declare, file, tmp_path, monkeypatch) -> None:
+    recipe, found = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}), []
+    for number, kept in enumerate((ROWS * WIDTH * 4, ROWS * WIDTH * 4 - 1)):
+        monkeypatch.setattr("stages.models.training._HELD_BYTES", kept)
+        (folder := tmp_path / str(number)).mkdir()
+        head, run = trained(recipe, file, folder)
+        found.append(
+            (run.rows, [variable.numpy().tolist() for variable in head.variables if "seed" not in variable.path])
+        )
+    assert found[0] == found[1]
+
+
+def test_the_last_batch_may_be_smaller(file, where) -> None:
     views = Views(rows(file[0]), file[1], CLASSES, 20)
     assert [len(batch[0]) for batch in batches(views)] == [20, 20, 8]
     assert len(views) == len(views.dataset()) == 3
