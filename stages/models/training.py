@@ -31,8 +31,9 @@ HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "le
 
 
 class Views:
-    """Rows of array files with their targets and weights, as a dataset of batches that is read as it is needed.
+    """Rows of array files with their targets and weights, as a dataset of batches.
 
+    Rows that fit are held in memory, others are read as they are needed, to the same batches.
     A batch is inputs (n, ...) float32, targets (n, classes) one-hot float32, smoothed by `smoothing` (Szegedy et
     al. 2016, section 7), and sample weights (n,) float32. With `seed` the order is drawn anew for every epoch, from
     the seed and the number of the epoch alone.
@@ -92,10 +93,12 @@ class Views:
         """Return batches of rows that are in memory from now on: a pass need not wait for Python and the disk."""
         count = len(self.targets)
         inputs = np.concatenate([part for part, _, _ in self._parts(np.arange(count))])
-        held = tuple(tf.constant(array) for array in (inputs, self._one_hot[self.targets], self.weights))
+        # Where tf.data runs, which cannot reach into the memory of a GPU.
+        with tf.device("CPU"):
+            held = tuple(tf.constant(array) for array in (inputs, self._one_hot[self.targets], self.weights))
+            self._order = order = tf.Variable(self.order(), trainable=False)
         if self.seed is None:
             return tf.data.Dataset.from_tensor_slices(held).batch(self.batch_size)
-        self._order = order = tf.Variable(self.order(), trainable=False)
         positions = tf.data.Dataset.range(count).batch(self.batch_size)
         return positions.map(lambda at: tuple(tf.gather(array, tf.gather(order, at)) for array in held))
 
