@@ -239,7 +239,7 @@ def test_a_share_sees_no_other_pictures(finished: Path, monkeypatch) -> None:
     part = replace(inputs_of("frozen"), share=0.5)
     views, features = part.views("train", part.feature_rows("train")), np.load("data/features/frozen/train.npy")
     rows, whole = part.selected("train")["row"].to_numpy(), inputs_of("frozen")
-    seen = np.concatenate([inputs for inputs, _, _ in views.read()])
+    seen = np.concatenate([inputs.numpy() for inputs, _, _ in views.dataset()])
     assert len(views) == len(whole.views("train", whole.feature_rows("train")))
     assert len(set(rows)) == 12
     np.testing.assert_array_equal(np.unique(seen, axis=0), np.unique(features[rows], axis=0))
