@@ -66,11 +66,12 @@ class Views:
     @cached_property
     def read_at_once(self) -> int:
         """How many batches are read, and handed over to TensorFlow, at once."""
-        return min(max(1, _READ_BYTES // (self._row_bytes * self.batch_size)), _MOST_AT_ONCE)
+        return min(max(1, _READ_BYTES // (self._row.nbytes * self.batch_size)), _MOST_AT_ONCE)
 
     @cached_property
-    def _row_bytes(self) -> int:
-        return np.asarray(self.inputs[np.zeros(1, dtype=np.int64)], dtype=np.float32).nbytes
+    def _row(self) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = np.asarray(self.inputs[np.zeros(1, dtype=np.int64)], dtype=np.float32)[0]
+        return row
 
     def begin(self, epoch: int) -> None:
         """Let the next passes over the batches be those of `epoch`, from 0."""
@@ -87,7 +88,7 @@ class Views:
 
     def dataset(self) -> tf.data.Dataset:
         """Return the batches for Keras; each pass over them is that of the epoch that was begun last."""
-        return self._held() if len(self.targets) * self._row_bytes <= _HELD_BYTES else self._read()
+        return self._held() if len(self.targets) * self._row.nbytes <= _HELD_BYTES else self._read()
 
     def _held(self) -> tf.data.Dataset:
         """Return batches of rows that are in memory from now on: a pass need not wait for Python and the disk."""
@@ -96,16 +97,15 @@ class Views:
         # Where tf.data runs, which cannot reach into the memory of a GPU.
         with tf.device("CPU"):
             held = tuple(tf.constant(array) for array in (inputs, self._one_hot[self.targets], self.weights))
+            if self.seed is None:
+                return tf.data.Dataset.from_tensor_slices(held).batch(self.batch_size)
             self._order = order = tf.Variable(self.order(), trainable=False)
-        if self.seed is None:
-            return tf.data.Dataset.from_tensor_slices(held).batch(self.batch_size)
         positions = tf.data.Dataset.range(count).batch(self.batch_size)
         return positions.map(lambda at: tuple(tf.gather(array, tf.gather(order, at)) for array in held))
 
     def _read(self) -> tf.data.Dataset:
         """Return batches of rows that are read as they are needed."""
-        shape = self.inputs[np.zeros(1, dtype=np.int64)].shape[1:]
-        signature = [(None, *shape), (None, self._one_hot.shape[1]), (None,)]
+        signature = [(None, *self._row.shape), (None, self._one_hot.shape[1]), (None,)]
         read = tf.data.Dataset.from_generator(
             lambda: self._parts(self.order()),
             output_signature=tuple(tf.TensorSpec(each, tf.float32) for each in signature),
