@@ -52,13 +52,13 @@ def export(name: str, folder: Path) -> None:
     """Write an export whose network has random weights."""
     backbone = resolve(name, params.read(ROOT / "params.yaml") | {"weights": {"source": "random"}})
     from stages.models import weights  # isort: skip
-    import keras
+    from stages.models import exporting
+    from stages.models.head import Head, Layer
 
-    from stages.models import exporting, heads
-
-    network = weights.random(backbone)
-    head = heads.build(backbone.head, network.output.shape[-1], len(CLASSES), None)
-    model = keras.Model(network.input, head(network(network.input)), name="classifier")
+    network = weights.random(backbone.network)
+    width, classes = network.output.shape[-1], len(CLASSES)
+    head = Head((Layer(np.ones((width, classes), np.float32), np.zeros(classes, np.float32)),))
+    model = exporting.joined(network, None, head)
     exporting.write(exporting.Classifier(model, CLASSES, lambda: iter(())), "openvino", folder)
     form = Form(path=PATHS["openvino"], files=checksums(folder, PATHS["openvino"]))
     write_manifest(

@@ -76,7 +76,8 @@ def read_probes(backbones: list[str]) -> Probes:
 
 
 def _probabilities(backbone: str) -> "pd.DataFrame":
-    return files.read_csv(PROBES / backbone / "probabilities.csv", text=("file", "label"))
+    table = files.read_csv(PROBES / backbone / "predictions.csv", text=("split", "file", "label", "predicted"))
+    return table.drop(columns=["split", "predicted"])
 
 
 def main() -> None:

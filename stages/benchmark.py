@@ -1,11 +1,10 @@
-"""Stage `benchmark@B`: what a fine-tuned backbone costs on this machine.
+"""Stage `benchmark@B`: what a classifier costs on this machine.
 
-Writes `data/benchmarks/B.json`. The network is measured whole, from raw pictures to probabilities, by the
-inference engine, in float32 or what `features.precision` chose. The part that was trained has no weights here
-(`outline.xml`), since costs follow from the shape: another training of it measures nothing anew. Timings stay out
-of the metrics: they differ from run to run. Peak memory is that of a process which holds the network and has
-classified pictures one by one; larger batches are measured after it. Of a backbone that was not fine-tuned the file
-is empty.
+Writes `data/benchmarks/B.json`. The network is measured whole, from raw images to probabilities, by the inference
+engine, in float32 or what `features.precision` chose. What was trained has no weights here
+(`data/models/B/outline/`), since costs follow from the shape: another training of it measures nothing anew. Timings
+stay out of the metrics: they differ from run to run. Peak memory is that of a process which holds the network and has
+classified images one by one; larger batches are measured after it.
 """
 
 import logging
@@ -18,9 +17,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from stages.errors import run
-from stages.fates import is_fine_tuned
 from stages.files import read_json, write_json
-from stages.models.engine import FROZEN, OUTLINE, Choice, EngineParams, choose, compile_openvino, flops, join
+from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join, read_architecture
 from stages.models.machine import processor
 from stages.params import Section, Tuple, conflict, load, named_backbone, seed, threads
 
@@ -48,8 +46,8 @@ Network = Callable[[Any], Any]
 
 
 def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> dict[str, float]:
-    """Return how long one picture of `size` pixels takes, in ms: median and 95th percentile."""
-    taken = _seconds(network, _pictures(1, size, seed), params.warmup, params.repeats)
+    """Return how long one image of `size` pixels takes, in ms: median and 95th percentile."""
+    taken = _seconds(network, _images(1, size, seed), params.warmup, params.repeats)
     return {
         "latency_ms_median": float(np.median(taken)) * 1e3,
         "latency_ms_p95": float(np.percentile(taken, 95)) * 1e3,
@@ -57,14 +55,14 @@ def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> 
 
 
 def throughput(network: Network, size: int, params: BenchmarkParams, single: float, seed: int) -> dict[str, float]:
-    """Return the most pictures a second, and the size of the batches in which that was reached.
+    """Return the most images a second, and the size of the batches in which that was reached.
 
-    `single` is what is reached with one picture at a time. Batches grow as long as the throughput does: where
+    `single` is what is reached with one image at a time. Batches grow as long as the throughput does: where
     the smaller one already fills the processor, a larger one only takes longer.
     """
     best = {"throughput_per_s": single, "batch_size": 1}
     for count in params.batch_sizes:
-        taken = _seconds(network, _pictures(count, size, seed), 1, max(params.repeats // count, _FEWEST_PASSES))
+        taken = _seconds(network, _images(count, size, seed), 1, max(params.repeats // count, _FEWEST_PASSES))
         reached = count / float(np.median(taken))
         if reached <= best["throughput_per_s"]:
             break
@@ -72,17 +70,17 @@ def throughput(network: Network, size: int, params: BenchmarkParams, single: flo
     return best
 
 
-def _pictures(count: int, size: int, seed: int) -> Any:
+def _images(count: int, size: int, seed: int) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3)).astype(np.float32)
 
 
-def _seconds(network: Network, pictures: Any, warmup: int, repeats: int) -> list[float]:
+def _seconds(network: Network, images: Any, warmup: int, repeats: int) -> list[float]:
     for _ in range(warmup):
-        network(pictures)
+        network(images)
     taken = []
     for _ in range(repeats):
         begin = time.perf_counter()
-        network(pictures)
+        network(images)
         taken.append(time.perf_counter() - begin)
     return taken
 
@@ -107,31 +105,23 @@ def _cpu_choice(params: EngineParams) -> Choice:
 def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
     name = named_backbone()
-    if not is_fine_tuned(name):
-        log.info("%s: not fine-tuned, so there is nothing to measure", name)
-        write_json(BENCHMARKS / f"{name}.json", {})
-        return
-    weights, model = Path("data/weights") / name, Path("data/models") / name
+    weights, outline = Path("data/weights") / name, Path("data/models") / name / "outline"
     size = read_json(weights / "backbone.json")["input_size"]
     choice = _cpu_choice(load(EngineParams, "features"))
-    frozen = weights / FROZEN
-    whole = join(frozen if frozen.exists() else None, model / OUTLINE)
+    whole = join(weights / FROZEN, outline)
     network = compile_openvino(whole, choice)
     params = load(BenchmarkParams, "benchmark")
     figures = latency(network, size, params, seed())
     memory = peak_memory_mb()
     figures |= throughput(network, size, params, 1e3 / figures["latency_ms_median"], seed())
     log.info(
-        "%s: %.1f ms for one picture, %.0f a second in batches of %d",
+        "%s: %.1f ms for one image, %.0f a second in batches of %d",
         name, *(figures[key] for key in ("latency_ms_median", "throughput_per_s", "batch_size")),
     )  # fmt: skip
-    write_json(
-        BENCHMARKS / f"{name}.json",
-        figures
-        | vars(choice)
-        | read_json(model / "outline.json")
-        | {"flops": flops(whole, size), "peak_memory_mb": memory, "processor": processor()},
-    )
+    architecture = read_architecture(outline)
+    known = vars(choice) | {key: architecture[key] for key in ("parameters", "size_mb")}
+    measured = figures | {"flops": flops(whole, size), "peak_memory_mb": memory}
+    write_json(BENCHMARKS / f"{name}.json", measured | known | {"processor": processor()})
 
 
 if __name__ == "__main__":

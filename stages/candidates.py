@@ -1,8 +1,8 @@
-"""Stage `candidates`: say of each declared backbone whether it is fine-tuned, `rank.candidates` being all or best/K.
+"""Stage `candidates`: say of each declared backbone whether it gets more than the linear head.
 
-Writes data/candidates/B.json, see stages/fates.py. The parameter is part of a path. Where it is `all` this stage reads
-data/rankings/all.json, which stage check writes, and training waits for no other backbone; where it is `best/3`,
-data/rankings/best/3.json, which stage rank writes.
+Writes data/candidates/B.json, see stages/fates.py. The parameter `rank.candidates` is part of a path. Where it is `all`
+this stage reads data/rankings/all.json, which stage check writes, and training waits for no other backbone; where it is
+`contenders` or `best/3`, data/rankings/contenders.json or best/3.json, which stage rank writes.
 """
 
 import logging
@@ -16,27 +16,29 @@ from stages import fates, files, params
 from stages.errors import DataError, run
 
 RANKINGS = Path("data/rankings")
-ALL = "all"
+ALL, CONTENDERS = "all", "contenders"
 _BEST = "best/"
 
 _log = logging.getLogger(__name__)
 
 
-def _all_or_best(value: object) -> object:
-    if value != ALL and not (isinstance(value, str) and re.fullmatch(rf"{_BEST}[1-9][0-9]*", value)):
-        raise ValueError(f"{ALL}, or {_BEST} and a number of 1 or more, such as {_BEST}3")
+def _known(value: object) -> object:
+    best = isinstance(value, str) and re.fullmatch(rf"{_BEST}[1-9][0-9]*", value)
+    if value not in (ALL, CONTENDERS) and not best:
+        raise ValueError(f"{CONTENDERS}, {ALL}, or {_BEST} and a number of 1 or more, such as {_BEST}3")
     return value
 
 
 class RankParams(params.Section):
-    """Section `rank`: which backbones are fine-tuned."""
+    """Section `rank`: which backbones get more than the linear head."""
 
-    candidates: Annotated[str, BeforeValidator(_all_or_best)]
+    candidates: Annotated[str, BeforeValidator(_known)]
 
     @property
     def most(self) -> int | None:
-        """How many of the ranked backbones are fine-tuned at most; None for all."""
-        return None if self.candidates == ALL else int(self.candidates.removeprefix(_BEST))
+        """How many of the ranked backbones are trained further at most; None where that is no number."""
+        found = self.candidates.removeprefix(_BEST)
+        return int(found) if found.isdecimal() else None
 
 
 def main() -> None:
@@ -52,7 +54,9 @@ def main() -> None:
     decided = {backbone: chosen == ALL or backbone in chosen for backbone in backbones}
     fates.write(decided)
     left = [backbone for backbone, finetune in decided.items() if not finetune]
-    _log.info("to be fine-tuned: %d of %d backbones%s", len(decided) - len(left), len(decided), _without(left))
+    _log.info(
+        "more than the linear head for %d of %d backbones%s", len(decided) - len(left), len(decided), _without(left)
+    )
 
 
 def _without(left: list[str]) -> str:

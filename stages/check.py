@@ -2,7 +2,8 @@
 
 Imports the typed parameters of every stage and the gate, and none of the heavy libraries. `data/checked.txt`
 always holds the same line: the other stages wait for it, and rerun only for what they read themselves. So does
-`data/rankings/all.json`, which stands for a ranking where all backbones are fine-tuned.
+`data/rankings/all.json`, which stands for a ranking where all backbones are trained further. `data/recipes/B/` says
+what each backbone is made of (see `write_recipes` in stages/models/backbones.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,9 +17,9 @@ from stages.benchmark import BenchmarkParams
 from stages.candidates import ALL, RankParams
 from stages.errors import GroupedUserError, ParameterError, UserError, run
 from stages.evaluate import EvaluateParams
-from stages.files import write_json, write_text
+from stages.files import replacing_folder, write_json, write_text
 from stages.images.sources import DataParams
-from stages.models.backbones import resolve
+from stages.models.backbones import resolve, write_recipes
 from stages.models.download import WeightsParams
 from stages.models.engine import EngineParams
 from stages.models.exported import WINNER, ExportParams
@@ -51,6 +52,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gate": GateParams,
 }
 TOP = ("seed", "threads", *SECTIONS, "backbones")
+RECIPES = Path("data/recipes")
 
 
 def faults(params: Mapping[str, Any]) -> list[UserError]:
@@ -225,10 +227,13 @@ def missing_source(params: Mapping[str, Any]) -> list[UserError]:
 
 
 def main() -> None:
-    """Check params.yaml; write `data/checked.txt` and `data/rankings/all.json` when it is valid."""
-    found = faults(read()) + missing_source(read())
+    """Check params.yaml; write what other stages wait for, and the recipes, when it is valid."""
+    params = read()
+    found = faults(params) + missing_source(params)
     if found:
         raise GroupedUserError(found)
+    with replacing_folder(RECIPES) as folder:
+        write_recipes(folder, params, searched=params["tune"]["trials"] > 0)
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")
     write_json(Path("data/rankings/all.json"), {"finetune": ALL})
 

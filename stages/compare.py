@@ -4,15 +4,14 @@
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
 other, and writes data/metrics.json, data/plots and the report. All of params.yaml but section `gate`
-makes it run again, since the report names what differs from the shipped parameters. A backbone that is not
-fine-tuned (`rank.candidates`) has no part in numbers and plots; the report names it.
+makes it run again, since the report names what differs from the shipped parameters.
 """
 
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages import fates, files, params
+from stages import files, params
 from stages.errors import DataError, run
 from stages.results.settings import ReportParams
 
@@ -57,7 +56,9 @@ def require(backbones: list[str]) -> None:
     needed = {AUDIT: "audit", SPLITS: "split", MANIFEST: "ingest", RAW: "ingest", RANKING: "rank"}
     for backbone in backbones:
         for folder, (stage, names) in _OF_BACKBONE.items():
-            needed |= {folder / backbone / name: f"{stage}@{backbone}" for name in names}
+            # One stage evaluates all.
+            command = stage if folder is EVALUATIONS else f"{stage}@{backbone}"
+            needed |= {folder / backbone / name: command for name in names}
         needed[BENCHMARKS / f"{backbone}.json"] = f"benchmark@{backbone}"
         needed[TIMINGS / f"{backbone}.json"] = f"finetune@{backbone}"
     missing = [path for path in needed if not path.exists()]
@@ -151,7 +152,7 @@ def draw_evidence(
 
     return verdict.Evidence(
         found,
-        fates.fine_tuned(params.declared_backbones()),
+        params.declared_backbones(),
         duels.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
         audit,
         params.lookup(params.read(), "split.use_folders"),
@@ -174,7 +175,7 @@ def main() -> None:
     """Compare all declared backbones."""
     from stages.results import brief, explanations, languages, report, runs, transfer, verdict
 
-    backbones, settings = fates.fine_tuned(params.declared_backbones()), params.load(ReportParams, "report")
+    backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
     language = languages.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]

@@ -20,7 +20,11 @@ class UserError(Exception):
 
     def __init__(self, received: str, expected: str, remedy: str) -> None:
         self.received, self.expected, self.remedy = received, expected, remedy
-        super().__init__(one_line(f"{received}; expected {expected}; {remedy}"))
+        # As they are: by its arguments a process tells another one of an error.
+        super().__init__(received, expected, remedy)
+
+    def __str__(self) -> str:
+        return one_line(f"{self.received}; expected {self.expected}; {self.remedy}")
 
 
 class ParameterError(UserError):

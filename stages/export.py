@@ -1,10 +1,12 @@
-"""Stage `export@NAME`: a fine-tuned classifier in the forms that others run, each compared with Keras.
+"""Stage `export@NAME`: a whole classifier in the forms that others run, each compared with Keras.
 
 NAME is a backbone or `winner`: the one that the report recommends or, where it recommends none, the most accurate.
-Writes `data/exports/NAME/`: the forms (stages/models/exporting.py), `comparison.csv` (how far each is from Keras on
-the test pictures), `reference.json` (what its own pictures look like to it, with which others are compared; where
-there is the OpenVINO form), `README.md` (the model card) and `manifest.json` (what others read, with the checksum of
-every form's files). How long one picture takes, which is never the same, is in `data/latencies/NAME.csv`.
+The network of `data/weights`, those of its blocks that were trained and the head of `data/models` are joined to one,
+with the temperature in it. Writes `data/exports/NAME/`: the forms (stages/models/exporting.py), `comparison.csv` (how
+far each is from Keras on the test pictures), `reference.json` (what its own pictures look like to it, with which others
+are compared; where there is the OpenVINO form), `README.md` (the model card) and `manifest.json` (what others read,
+with the checksum of every form's files). How long one picture takes, which is never the same, is in
+`data/latencies/NAME.csv`.
 
 A form in float32 that names another class than Keras on more than `export.tolerance` of the pictures, or whose
 probabilities differ by more than `export.largest_difference`, fails the stage. int8 may differ: its loss is reported.
@@ -36,6 +38,8 @@ from stages.models.exported import (
     checksums,
     write_manifest,
 )
+from stages.models.head import Head
+from stages.models.head import load as load_head
 from stages.models.machine import processor
 from stages.models.prediction import BATCH, outputs
 from stages.params import load, lookup, nearest, read, seed, threads
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 METRICS = Path("data/metrics.json")
+WEIGHTS = Path("data/weights")
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
 PREPARED = Path("data/prepared")
@@ -86,6 +91,10 @@ class Subject:
         """The side of the pictures, pixels."""
         return int(self.provenance["input_size"])
 
+    def head(self) -> Head:
+        """Read the head that was kept."""
+        return load_head(MODELS / self.backbone / "head.npz")
+
 
 def named(names: tuple[str, ...]) -> str:
     """Return the export named on the command line. Raise ParameterError unless it is one of `names`."""
@@ -104,20 +113,10 @@ def read_subject(name: str) -> Subject:
     _require(METRICS, "compare")
     compared = read_json(METRICS)
     backbone = str(compared[RECOMMENDED] or compared[BEST]) if name == WINNER else name
-    needed = {
-        MODELS / backbone / "provenance.json": f"finetune@{backbone}",
-        EVALUATIONS / backbone / "metrics.json": f"evaluate@{backbone}",
-    }
-    for path, stage in needed.items():
-        _require(path, stage)
-    provenance, evaluated = needed
-    if not (metrics := read_json(evaluated)):
-        raise DataError(
-            f"'{backbone}' was not fine-tuned",
-            "one of the candidates",
-            "let rank.candidates take it in, or take it out of export.backbones",
-        )
-    return Subject(name, backbone, read_json(provenance), metrics)
+    provenance, metrics = MODELS / backbone / "provenance.json", EVALUATIONS / backbone / "metrics.json"
+    _require(provenance, f"finetune@{backbone}")
+    _require(metrics, "evaluate")
+    return Subject(name, backbone, read_json(provenance), read_json(metrics))
 
 
 def _require(path: Path, stage: str) -> None:
@@ -126,9 +125,8 @@ def _require(path: Path, stage: str) -> None:
 
 
 def select(index: pd.DataFrame, split: str, most: int) -> pd.DataFrame:
-    """Return the rows of at most `most` pictures of a split, without augmented views, evenly spread over it."""
+    """Return the rows of at most `most` pictures of a split, evenly spread over it."""
     rows = selected(index, split)
-    rows = rows[rows["view"] == 0]
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
 
@@ -221,11 +219,13 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
 
 
 def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
-    """Return the fine-tuned network with its temperature inside, and pictures to calibrate int8 by."""
+    """Return the whole network with its temperature inside, and pictures to calibrate int8 by."""
     from stages.models import exporting, keras_engine
 
-    model = keras_engine.load(MODELS / subject.backbone / "model.keras")
-    exporting.temper(model, subject.metrics["temperature"])
+    _require(path := WEIGHTS / subject.backbone / keras_engine.BACKBONE, f"weights@{subject.backbone}")
+    trained = subject.provenance["top"] is not None
+    top = keras_engine.load(MODELS / subject.backbone / keras_engine.TOP) if trained else None
+    model = exporting.joined(keras_engine.load(path), top, subject.head().tempered(subject.metrics["temperature"]))
 
     def pictures() -> "Iterator[NDArray[np.uint8]]":
         for batch in calibration.batches(_BATCH):
@@ -262,8 +262,8 @@ def size_mb(folder: Path, form: Format) -> float:
 def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Manifest) -> None:
     """Write the model card."""
     index = read_index(PREPARED)
-    counts = pd.crosstab(index.loc[index["view"] == 0, "label"], index.loc[index["view"] == 0, "split"])
-    compared = read_json(METRICS)
+    counts = pd.crosstab(index["label"], index["split"])
+    compared, hidden = read_json(METRICS), subject.head().layers[:-1]
     text = card.card(
         card.Subject(
             name=subject.name,
@@ -273,6 +273,7 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
             metrics=subject.metrics,
             confusion=read_csv(EVALUATIONS / subject.backbone / "confusion.csv", text=("actual", "predicted")),
             provenance=subject.provenance,
+            layers=[(len(layer.bias), layer.activation) for layer in hidden],
             counts=counts.reindex(index=list(subject.classes), columns=list(SPLITS), fill_value=0),
             forms=forms,
             manifest=manifest.model_dump(),

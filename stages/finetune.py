@@ -1,235 +1,285 @@
-"""Stage `finetune@B`: train a head on the frozen features, then the top of the backbone, if any.
+"""Stage `finetune@B`: more than the linear head, where it helps; what validation prefers is kept.
 
-Writes `data/models/B/`: `model.keras` (raw RGB pictures, 0 to 255, in; probabilities out), `history.csv`,
-`predictions.csv` for validation and test, `provenance.json`, and what stage benchmark reads, which changes with the
-network's shape alone: `outline.xml` and `.bin` (the trained part without its weights, for OpenVINO: with the frozen
-part of `data/weights/B/` it is as large as the whole network) and `outline.json`. How long it took, which is never
-the same, is in `data/timings/B.json`.
+Every backbone has its linear head from stage probe. For candidates (stage candidates) the dense head that the
+backbone's line declares is trained on the same features (`finetune.head.units`), and the top of the network from the
+linear head on (`finetune.unfreeze.blocks`). What has the lowest log loss on the validation part is kept, or, with
+`finetune.head.choose: declared`, the last of these. A network without frozen features, such as `scratch`, is trained
+whole. The test part is predicted once, by each. Without a dense head or trained blocks no TensorFlow is started.
 
-Validation chooses the epoch; the test part is predicted once, by what was chosen. The same is done anew, each time
-as if the process had just started, and only the predictions are kept:
+Writes `data/models/B/`, without any frozen weights: stage export joins these to whole models.
 
-    folds.csv     for each fold, those of its pictures by a network that never saw them
-    repeats.csv   with other seeds (`finetune.repeats`), for validation and test
-    shares.csv    on a part of the training pictures (`finetune.training_shares`), for test
-    untuned.csv   without what tune@B has chosen, for validation and test; no rows where it has chosen nothing
+    head.npz          the head that is kept (stages/models/head.py)
+    top.keras         the trained top of the network, from the tensor that provenance.json names on; where it is kept
+    predictions.csv   split, file, label, predicted, p:CLASS...: images that what is kept, or its like, had not seen
+    heads.csv         the same for each head that was tried, by its kind (column head): linear, dense, unfrozen, whole
+    history.csv       an epoch of what was trained in each row
+    repeats.csv       predictions with other seeds, of what is kept; a linear head has no seed
+    shares.csv        predictions of the test part on fewer images (`finetune.training_shares`), by linear heads
+    folds.csv         predictions of each image by the run that tests its fold (`split.folds`)
+    untuned.csv       predictions without what tune@B has chosen; no rows where it has chosen nothing
+    provenance.json   what all of that is, and where it comes from
+    outline/          what the costs follow from (stages/models/engine.py)
 
-On frozen features one takes a second or two; where blocks are unfrozen as long as the main training.
-
-A backbone that `data/candidates/B.json` leaves out is not trained: the files that later stages read are there, empty.
+How long it took, which is never the same, is in `data/timings/B.json`.
 """
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from stages.errors import run
 from stages.fates import is_fine_tuned
-from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.prepared import array_path, count_folds, read_classes, read_index, read_rows
-from stages.models.backbones import resolve
-from stages.models.engine import OUTLINE, Choice, outline
+from stages.files import read_csv, read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.images.augmentation import Augmentation, ViewParams
+from stages.images.prepared import count_folds, read_classes, read_index
+from stages.models import engine, head
+from stages.models.backbones import Backbone, read_backbone
 from stages.models.inputs import Inputs
 from stages.models.machine import processor
-from stages.params import named_backbone, read, seed, threads
+from stages.params import load_part, named_backbone, seed, threads
 
 if TYPE_CHECKING:
-    import keras
     from numpy.typing import NDArray
 
-    from stages.models.head_trainer import HeadTrainer
+    from stages.models.top_trainer import TrainedTop
     from stages.models.training import Run
 
 log = logging.getLogger(__name__)
+RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
+WEIGHTS = Path("data/weights")
+FEATURES = Path("data/features")
+VIEWS = Path("data/views")
+PROBES = Path("data/probes")
+TUNING = Path("data/tuning")
 MODELS = Path("data/models")
 TIMINGS = Path("data/timings")
-TUNING = Path("data/tuning")
-# What later stages depend on, and do not read where a backbone was not trained.
-_EMPTY = (
-    "model.keras", "outline.bin", "outline.json", "outline.xml", "predictions.csv", "folds.csv", "repeats.csv",
-    "shares.csv", "untuned.csv", "provenance.json",
-)  # fmt: skip
-# Probabilities of the whole network by Keras and by the engine, both in float32, may differ by this much.
-_TOLERANCE = 0.01
-# Pictures to compare them by.
-_COMPARED = 2
-# What trains and predicts.
-LIBRARIES = ("keras", "numpy", "openvino", "tensorflow")
+HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+_TEXT = ("split", "file", "label", "predicted")
+_SPLITS = ("validation", "test")
+# What is taken for a probability of 0.
+_LEAST = float(np.finfo(np.float64).tiny)
+
+Kind = Literal["linear", "dense", "unfrozen", "whole"]
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What the main run makes: the whole network, its trained part, the history, probabilities per split."""
+class Tried:
+    """A head, and where it was trained the top below it, with predictions of images that these had not seen.
 
-    model: "keras.Model"
-    part: "keras.Model"
-    history: "Run"
-    probabilities: "dict[str, NDArray[np.float32]]"
-
-
-def finetune(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> Trained:
-    """Train head and, where blocks are unfrozen, the top of the backbone; predict validation and test.
-
-    Checkpoints go to the folder `checkpoints`. Raises ParameterError when training diverges.
+    `predictions` has columns split, file, label, predicted, p:CLASS... . `facts` go to provenance.json.
     """
-    import keras
 
-    from stages.models import keras_engine
-    from stages.models.training import Run
-
-    history, unfrozen = Run(), inputs.backbone.unfreeze.blocks
-    head = _train_head(inputs, trainer, history, checkpoints)
-    backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
-    part = _train_top(inputs, backbone, head, history, checkpoints) if unfrozen else head
-    model = keras.Model(backbone.input, head(backbone(backbone.input)), name="classifier")
-    predict = partial(_predict, part) if unfrozen else trainer.predict
-    return Trained(model, part, history, {split: predict(inputs, split) for split in ("validation", "test")})
+    kind: Kind
+    head: head.Head
+    predictions: pd.DataFrame
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    trained: "TrainedTop | None" = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def train_anew(
-    inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path, name: str, *splits: str
-) -> "dict[str, NDArray[np.float32]]":
-    """Train as `inputs` say; return the probabilities of `splits`. The log calls the training `name`.
+def linear(probe: Path) -> Tried:
+    """Return the linear head that stage probe fitted."""
+    facts = read_json(probe / "probe.json")
+    table = read_csv(probe / "predictions.csv", text=_TEXT)
+    known = {key: facts[key] for key in ("strength", "losses")}
+    return Tried("linear", head.load(probe / "head.npz"), table, facts=known)
 
-    Begins as if the process had just started, so that none depends on what was trained before it.
+
+class Trainer:
+    """Trains what the recipe of a backbone declares beside the linear head; TensorFlow is started for that alone."""
+
+    def __init__(self, inputs: Inputs, strength: float | None, scratch: Path) -> None:
+        from stages.models import keras_engine
+
+        # First: it also keeps TensorFlow quiet while that starts.
+        keras_engine.repeatable(inputs.seed, threads())
+        from stages.models.head_trainer import HeadTrainer
+        from stages.models.top_trainer import TopTrainer
+        from stages.models.training import expect_tracing
+
+        expect_tracing()
+        self.strength, self.scratch = strength, scratch
+        width = read_json(inputs.weights / "backbone.json")["width"]
+        self._heads: HeadTrainer = HeadTrainer(width, len(inputs.classes))
+        self._tops: TopTrainer = TopTrainer(scratch)
+
+    def dense(self, inputs: Inputs, name: str) -> Tried:
+        """Train a dense head on frozen features, and fit it once more on validation images as well if asked for.
+
+        The log calls the training `name`.
+        """
+        from stages.models.head_trainer import predict
+        from stages.models.training import Run
+
+        # Of its own: a training that never improves reads no checkpoint, and must not find an earlier one's.
+        checkpoints, found = self._folder("checkpoints"), Run()
+        first = self._heads.train(inputs, found, checkpoints)
+        last = self._heads.refit(inputs, found) if inputs.backbone.refit else first
+        self._say(name, inputs, found)
+        probabilities = {"validation": predict(first, inputs, "validation"), "test": predict(last, inputs, "test")}
+        return Tried(
+            "dense", last, predictions(inputs, probabilities), found.rows, found.best_epoch, sum(found.seconds.values())
+        )
+
+    def unfrozen(self, inputs: Inputs, name: str) -> Tried:
+        """Train the top of the network, from a linear head on that has seen the training images alone."""
+        assert self.strength is not None
+        rows, labels = replace(inputs, views=0).feature_rows("train"), replace(inputs, views=0).targets("train")
+        kind = inputs.backbone.class_weight
+        from stages.models.linear import fit
+
+        start = fit(rows, labels, len(inputs.classes), kind, self.strength, self._folder("fit"))
+        return self._top(inputs, start, "unfrozen", name)
+
+    def whole(self, inputs: Inputs, name: str) -> Tried:
+        """Train a network that has learnt nothing before, from a random head on."""
+        return self._top(inputs, None, "whole", name)
+
+    def _top(self, inputs: Inputs, start: "head.Head | None", kind: Kind, name: str) -> Tried:
+        from stages.models.training import Run
+
+        found = Run()
+        trained = self._tops.train(inputs, start, found, _SPLITS)
+        self._say(name, inputs, found)
+        facts = {"blocks": trained.blocks, "epochs": len(found.rows), "stopped": "minutes" if trained.spent else ""}
+        seconds = sum(found.seconds.values())
+        table = predictions(inputs, trained.probabilities)
+        return Tried(kind, trained.head, table, found.rows, found.best_epoch, seconds, trained, facts)
+
+    def _folder(self, name: str) -> Path:
+        folder = self.scratch / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def _say(self, name: str, inputs: Inputs, found: "Run") -> None:
+        images = inputs.selected("train")["file"].nunique()
+        log.info("%s: best epoch %d of %d, %d training images", name, found.best_epoch, len(found.rows), images)
+
+
+def tried(inputs: Inputs, trainer: Trainer | None, first: Tried | None) -> Iterator[Tried]:
+    """Yield what the backbone declares, the last of it last, after the linear head `first`, if any."""
+    if first is None:
+        assert trainer is not None
+        yield trainer.whole(inputs, "main training")
+        return
+    yield first
+    if trainer and inputs.backbone.head.units:
+        yield trainer.dense(inputs, "dense head")
+    if trainer and inputs.backbone.unfreeze.blocks:
+        yield trainer.unfrozen(inputs, "phase 2")
+
+
+def kept(found: list[Tried], choose: str) -> Tried:
+    """Return what validation prefers, or what is declared. Of equals the first."""
+    losses = validation_losses(found)
+    return found[-1] if choose == "declared" else min(found, key=lambda each: losses[each.kind])
+
+
+def validation_losses(found: list[Tried]) -> dict[str, float]:
+    """Return the mean log loss of each by its kind, on the validation images that all of them could predict.
+
+    Infinite where there are none.
     """
-    from stages.models import keras_engine
-    from stages.models.training import Run
-
-    # Of its own: a phase that never improves reads no checkpoint, and must not find an earlier training's.
-    (own := checkpoints / name.replace(" ", "_")).mkdir()
-    history, part = Run(), None
-    head = _train_head(inputs, trainer, history, own)
-    if inputs.backbone.unfreeze.blocks:
-        backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
-        part = _train_top(inputs, backbone, head, history, own)
-    pictures = inputs.selected("train")["file"].nunique()
-    log.info("%s: best epoch %d of %d, %d training pictures", name, history.best_epoch, len(history.rows), pictures)
-    predict = partial(_predict, part) if part else trainer.predict
-    found = {split: predict(inputs, split) for split in splits}
-    if part:
-        keras_engine.release(part)
-    return found
+    common = set.intersection(*({*_validation(each.predictions)["file"]} for each in found))
+    return {each.kind: _log_loss(each.predictions[each.predictions["file"].isin(common)]) for each in found}
 
 
-def _train_head(inputs: Inputs, trainer: "HeadTrainer", history: "Run", checkpoints: Path) -> "keras.Model":
-    """Return the head, trained on the frozen features, or untrained where nothing is frozen."""
-    import keras
-
-    from stages.models import heads
-
-    if inputs.backbone.frozen_epochs:
-        trainer.train(inputs, history, checkpoints)
-        return trainer.head(inputs.backbone)
-    keras.utils.set_random_seed(inputs.seed)
-    return heads.build(inputs.backbone.head, trainer.width, trainer.classes, None, seed=inputs.seed)
+def _validation(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"] == "validation"]
 
 
-def _train_top(
-    inputs: Inputs, backbone: "keras.Model", head: "keras.Model", history: "Run", checkpoints: Path
-) -> "keras.Model":
-    """Train `head` and the unfrozen top of `backbone` together; return them as one network."""
-    import keras
-
-    from stages.models import networks
-    from stages.models.training import Phase, train
-
-    recipe = inputs.backbone
-    top = networks.unfreeze(backbone, networks.cut(backbone, recipe.unfreeze.blocks, recipe.name))
-    part = keras.Model(top.input, head(top.output), name="trained")
-    data = [inputs.views(split, inputs.rows(split)) for split in ("train", "validation")]
-    phase = Phase("finetune", recipe.unfrozen_epochs, recipe.unfreeze.learning_rate)
-    train(part, (data[0], data[1]), phase, recipe, history, checkpoints)
-    return part
+def _log_loss(table: pd.DataFrame) -> float:
+    rows = _validation(table)
+    columns = [column for column in table.columns if column.startswith("p:")]
+    places = pd.Index(columns).get_indexer(pd.Index("p:" + rows["label"].astype(str)))
+    right = rows[columns].to_numpy(dtype=np.float64)[np.arange(len(rows)), places]
+    return float(-np.log(np.maximum(right, _LEAST)).mean()) if len(rows) else float("inf")
 
 
-def _predict(part: "keras.Model", inputs: Inputs, split: str) -> "NDArray[np.float32]":
-    """Return the probabilities of the split's pictures, (pictures, classes), by what `_train_top` has trained."""
-    found: NDArray[np.float32] = part.predict(inputs.views(split, inputs.rows(split)).dataset(), verbose=0)
-    return found
+def predictions(inputs: Inputs, probabilities: "Mapping[str, NDArray[np.float32]]") -> pd.DataFrame:
+    """Return one row per image: what it is in this run, file, label, predicted, and the probability of each class."""
+    return pd.concat([_table(inputs, split, found) for split, found in probabilities.items()], ignore_index=True)
 
 
-def write(folder: Path, trained: Trained, inputs: Inputs, chosen: dict[str, Any]) -> None:
-    """Write what the main run made, with the hyperparameters that a search has `chosen`, into `folder`."""
-    from stages.models import keras_engine
-    from stages.models.training import HISTORY
-
-    keras_engine.save(trained.model, folder / "model.keras")
-    part = keras_engine.convert(trained.part.input, {"probabilities": trained.part.output})
-    keras_engine.save_openvino(outline(part), folder / OUTLINE)
-    # To 10 kB: the text of the parameters inside is no matter of shape.
-    size = round((folder / "model.keras").stat().st_size / 1e6, 2)
-    write_json(folder / "outline.json", {"parameters": trained.model.count_params(), "size_mb": size})
-    write_csv(folder / "history.csv", pd.DataFrame(trained.history.rows, columns=list(HISTORY)))
-    write_csv(folder / "predictions.csv", predictions(inputs, trained.probabilities))
-    write_json(folder / "provenance.json", _provenance(trained, inputs) | {"tuned": chosen})
+def _table(inputs: Inputs, split: str, found: "NDArray[np.float32]") -> pd.DataFrame:
+    table = inputs.selected(split)[["file", "label"]].reset_index(drop=True)
+    table.insert(0, "split", split)
+    table["predicted"] = [inputs.classes[number] for number in found.argmax(axis=1)]
+    return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in inputs.classes])], axis=1)
 
 
-def predictions(inputs: Inputs, probabilities: "dict[str, NDArray[np.float32]]") -> pd.DataFrame:
-    """Return one row per picture: split, file, label, predicted, and the probability of each class."""
-    tables = [_table(inputs, split, found, "split") for split, found in probabilities.items()]
-    return pd.concat(tables, ignore_index=True)
+def anew(inputs: Inputs, trainer: Trainer, kind: Kind, name: str) -> pd.DataFrame:
+    """Train as the kind that is kept was, with other `inputs`; return the predictions alone."""
+    found: Tried = {"dense": trainer.dense, "unfrozen": trainer.unfrozen, "whole": trainer.whole}[kind](inputs, name)
+    if found.trained:
+        found.trained.release()
+    return found.predictions
 
 
-def folds(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
-    """Return fold, file, label, predicted, p:CLASS for every picture once; no row where there are no folds."""
-    tables = []
-    for fold in range(count_folds(inputs.index)):
-        part = replace(inputs, fold=fold)
-        found = train_anew(part, trainer, checkpoints, f"fold {fold}", "test")
-        tables.append(_table(part, "test", found["test"], "fold"))
-    return _joined(tables, inputs, "fold")
-
-
-def repeats(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
-    """Return repeat, split, file, label, predicted, p:CLASS for validation and test, by each training but the main one.
+def repeats(inputs: Inputs, trainer: Trainer | None, kind: Kind) -> pd.DataFrame:
+    """Return repeat, split, file, label, predicted, p:CLASS of validation and test, by trainings with other seeds.
 
     Repeat 1, 2, ... has the main one's seed and so much more.
     """
+    if trainer is None or kind == "linear":
+        return _joined([], inputs, "repeat", "split")
+    count = inputs.backbone.repeats if kind == "dense" else inputs.backbone.unfreeze.repeats
     tables = []
-    for repeat in range(1, inputs.backbone.repeats):
-        part = replace(inputs, seed=inputs.seed + repeat)
-        found = train_anew(part, trainer, checkpoints, f"repeat {repeat}", "validation", "test")
-        tables.append(_marked(predictions(part, found), repeat=repeat))
+    for repeat in range(1, count):
+        found = anew(replace(inputs, seed=inputs.seed + repeat), trainer, kind, f"repeat {repeat}")
+        tables.append(_marked(found, repeat=repeat))
     return _joined(tables, inputs, "repeat", "split")
 
 
-def shares(inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
-    """Return share, training_pictures, file, label, predicted, p:CLASS for the test pictures, by each share."""
+def shares(inputs: Inputs, trainer: Trainer) -> pd.DataFrame:
+    """Return share, training_pictures, file, label, predicted, p:CLASS of the test images, by a whole network."""
     tables = []
     for share in inputs.backbone.training_shares:
         part = replace(inputs, share=share)
-        found = train_anew(part, trainer, checkpoints, f"share {share:g}", "test")
-        pictures = part.selected("train")["file"].nunique()
-        tables.append(_marked(_table(part, "test", found["test"]), share=share, training_pictures=pictures))
+        found = anew(part, trainer, "whole", f"share {share:g}")
+        images = part.selected("train")["file"].nunique()
+        tables.append(_marked(_test(found), share=share, training_pictures=images))
     return _joined(tables, inputs, "share", "training_pictures")
 
 
-def untuned(inputs: Inputs, default: Inputs, trainer: "HeadTrainer", checkpoints: Path) -> pd.DataFrame:
-    """Return split, file, label, predicted, p:CLASS for validation and test, by the `default` hyperparameters.
+def folds(inputs: Inputs, trainer: Trainer, kind: Kind) -> pd.DataFrame:
+    """Return fold, file, label, predicted, p:CLASS for every image once; no row where there are no folds."""
+    tables = []
+    for fold in range(count_folds(inputs.index)):
+        found = anew(replace(inputs, fold=fold), trainer, kind, f"fold {fold}")
+        tables.append(_marked(_test(found), fold=fold))
+    return _joined(tables, inputs, "fold")
 
-    No rows where `inputs` have the same.
+
+def untuned(inputs: Inputs, default: Inputs, trainer: Trainer | None, found: list[Tried]) -> pd.DataFrame:
+    """Return the predictions that would be kept without what a search has chosen, by `default` hyperparameters.
+
+    No rows where it has chosen nothing, or where what it has chosen is not kept.
     """
-    if (default.backbone, default.most_views) == (inputs.backbone, inputs.most_views):
+    same = (default.backbone, default.views) == (inputs.backbone, inputs.views)
+    if same or trainer is None or kept(found, inputs.backbone.head.choose).kind != "dense":
         return _joined([], inputs, "split")
-    return predictions(default, train_anew(default, trainer, checkpoints, "untuned", "validation", "test"))
+    without = found[:1]
+    if default.backbone.head.units:
+        without = [*without, trainer.dense(default, "untuned")]
+    table = kept(without, default.backbone.head.choose).predictions
+    return table[table["split"].isin(_SPLITS)]
 
 
-def _table(inputs: Inputs, split: str, found: "NDArray[np.float32]", *keys: str) -> pd.DataFrame:
-    """Return a row for each picture: the index's `keys`, file, label, predicted, and the probabilities found."""
-    table = inputs.selected(split)[[*keys, "file", "label"]].reset_index(drop=True)
-    table["predicted"] = [inputs.classes[number] for number in found.argmax(axis=1)]
-    return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in inputs.classes])], axis=1)
+def _test(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"] == "test"].drop(columns="split")
 
 
 def _marked(table: pd.DataFrame, **keys: float) -> pd.DataFrame:
@@ -243,113 +293,167 @@ def _joined(tables: list[pd.DataFrame], inputs: Inputs, *keys: str) -> pd.DataFr
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _provenance(trained: Trained, inputs: Inputs) -> dict[str, Any]:
-    facts, computed = read_json(inputs.weights / "backbone.json"), inputs.computed
-    train = inputs.selected("train")
-    copied = ("backbone", "builder", "input_size", "pooling", "unfrozen_blocks", "weights")
+def write(folder: Path, inputs: Inputs, found: list[Tried], chosen: dict[str, Any]) -> Tried:
+    """Write what was tried, and what of it is kept, into `folder`; return the latter."""
+    best, facts = kept(found, inputs.backbone.head.choose), read_json(inputs.weights / "backbone.json")
+    head.save(best.head, folder / "head.npz")
+    _write_network(folder, best, facts["parameters"] + best.head.parameters)
+    write_csv(folder / "predictions.csv", best.predictions)
+    write_csv(folder / "heads.csv", pd.concat([_tested(each) for each in found], ignore_index=True))
+    write_csv(folder / "history.csv", _history(found))
+    write_json(folder / "provenance.json", _provenance(inputs, facts, found, best) | {"tuned": chosen})
+    return best
+
+
+def _write_network(folder: Path, best: Tried, parameters: int) -> None:
+    """Write the trained top, if there is one, and what the costs of the whole of so many `parameters` follow from."""
+    if best.trained is None:
+        engine.write_architecture(folder / "outline", best.head, parameters, "features", None)
+        return
+    from stages.models import keras_engine
+
+    top = best.trained.top
+    keras_engine.save(top, folder / keras_engine.TOP)
+    converted = keras_engine.convert(top.input, {"features": top.output})
+    engine.write_architecture(folder / "outline", best.head, parameters, best.trained.start, converted)
+
+
+def _tested(each: Tried) -> pd.DataFrame:
+    rows = each.predictions[each.predictions["split"].isin(_SPLITS)]
+    return rows.assign(head=each.kind)[["head", *rows]]
+
+
+def _history(found: list[Tried]) -> pd.DataFrame:
+    """Return the epochs of all that was trained, counted on."""
+    rows = [row for each in found for row in each.history]
+    return pd.DataFrame([row | {"epoch": number} for number, row in enumerate(rows, 1)], columns=list(HISTORY))
+
+
+def _provenance(inputs: Inputs, facts: dict[str, Any], found: list[Tried], best: Tried) -> dict[str, Any]:
+    copied = ("backbone", "builder", "input_size", "pooling", "weights")
+    fitted = ["train", "validation"] if best.kind == "linear" or _refitted(inputs, best) else ["train"]
+    solved = found[0].facts if found[0].kind == "linear" else {"strength": None, "losses": {}}
+    trained = sum(int(np.prod(v.shape)) for v in best.trained.top.trainable_variables) if best.trained else 0
+    images = sum(len(inputs.selected(split)) for split in fitted)
+    used = inputs.views if best.kind != "linear" else 0
     return {key: facts[key] for key in copied} | {
         "classes": inputs.classes,
-        "parameters": trained.model.count_params(),
-        "trainable_parameters": sum(int(np.prod(v.shape)) for v in trained.part.trainable_variables),
-        "engine": computed["engine"],
-        "precision": computed["precision"],
-        "epochs_run": len(trained.history.rows),
-        "best_epoch": trained.history.best_epoch,
-        "train_pictures": train["file"].nunique(),
-        "train_views": len(train),
+        "parameters": facts["parameters"] + best.head.parameters,
+        "trainable_parameters": trained + best.head.parameters,
+        "engine": inputs.computed["engine"],
+        "precision": inputs.computed["precision"],
+        "epochs_run": len(best.history),
+        "best_epoch": best.best_epoch,
+        "train_pictures": images,
+        "train_views": images * (used + 1),
         "seed": inputs.seed,
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": {library: version(library) for library in _libraries(found)},
+        "head": {
+            "kept": best.kind,
+            "declared": found[-1].kind,
+            "choose": inputs.backbone.head.choose,
+            "validation_log_loss": validation_losses(found),
+            "fitted_on": fitted,
+            **solved,
+        },
+        "unfrozen": next((_unfrozen(each, facts["blocks"]) for each in found if each.trained), None),
+        "top": {"input": best.trained.start} if best.trained else None,
     }
 
 
-def compare_parts(model: "keras.Model", part: "keras.Model", inputs: Inputs) -> None:
-    """Check that the whole network gives, from raw pictures, what frozen and trained part give in turn.
+def _unfrozen(each: Tried, blocks: int) -> dict[str, Any]:
+    """Return how many blocks were trained, and of how many: a block that takes the images has no name of its own."""
+    return {**each.facts, "of": max(blocks, each.facts["blocks"])}
 
-    Both in float32: in a reduced precision random networks, whose features hardly vary, differ visibly.
-    Raises RuntimeError when they differ: some part of what is saved would not be what was trained.
-    """
-    from stages.models.extraction import forward
 
-    blocks = inputs.backbone.unfreeze.blocks
-    pictures = read_rows(array_path(inputs.prepared, inputs.backbone.input_size, "validation"), 0, _COMPARED)
-    below = pictures
-    if blocks != "all":
-        joint = "cut" if blocks else "features"
-        below = forward(inputs.weights, Choice("openvino", "float32", threads()), joint)(pictures)[joint]
-    # Called, not predicted: to trace a network for a few pictures takes longer than to run it.
-    expected, found = (
-        np.asarray(network(values.astype(np.float32), training=False))
-        for network, values in ((part, below), (model, pictures))
-    )
-    difference = float(np.abs(found - expected).max())
-    # Written so that a difference which is no number is noticed too.
-    if not difference <= _TOLERANCE:
-        raise RuntimeError(
-            f"{inputs.backbone.name}: probabilities differ by {difference:.3g} from those of the network's parts"
-        )
+def _refitted(inputs: Inputs, best: Tried) -> bool:
+    return best.kind == "dense" and inputs.backbone.refit
+
+
+def _libraries(found: list[Tried]) -> list[str]:
+    """Return the libraries that computed this."""
+    trained = ["keras", "tensorflow"] if any(each.history for each in found) else []
+    return sorted([*trained, "numpy", "openvino", "scipy"])
 
 
 @contextmanager
-def _checkpoints(name: str) -> Iterator[Path]:
-    folder = scratch_folder(f"checkpoints-{name}")
+def _scratch(name: str) -> Iterator[Path]:
+    folder = scratch_folder(f"finetune-{name}")
     try:
         yield folder
     finally:
         shutil.rmtree(folder)
 
 
-def main() -> None:
-    """Write `data/models/B/` for the backbone named on the command line."""
-    backbone = resolve(named_backbone(), read())
-    if not is_fine_tuned(backbone.name):
-        _leave_out(backbone.name)
-        return
-    from stages.models.head_trainer import HeadTrainer
-    from stages.models.keras_engine import repeatable
-    from stages.models.training import expect_tracing
-
-    repeatable(seed(), threads())
-    default = Inputs(
+def read_inputs(backbone: Backbone) -> Inputs:
+    """Return what the trainings of a backbone read."""
+    params = load_part(ViewParams, "preprocess")
+    return Inputs(
         backbone,
-        Path("data/weights") / backbone.name,
-        Path("data/features") / backbone.name,
+        WEIGHTS / backbone.name,
+        FEATURES / backbone.name,
         PREPARED,
         read_index(PREPARED),
         read_classes(PREPARED),
         seed(),
+        views=params.views,
+        view_features=VIEWS / backbone.name,
+        augmentation=Augmentation(params.augmentation, seed()),
     )
+
+
+def _trainer(inputs: Inputs, first: Tried | None, scratch: Path) -> Trainer | None:
+    """Return what trains, or None where there is nothing to train but the linear head."""
+    recipe = inputs.backbone
+    if first is None:
+        return Trainer(inputs, None, scratch)
+    if not is_fine_tuned(recipe.name):
+        log.info("%s: not among the candidates, so it keeps its linear head", recipe.name)
+        return None
+    if not recipe.head.units and not recipe.unfreeze.blocks:
+        return None
+    return Trainer(inputs, first.facts["strength"], scratch)
+
+
+def main() -> None:
+    """Write `data/models/B/` for the backbone named on the command line."""
+    backbone = read_backbone(RECIPES, named_backbone())
+    default, probe = read_inputs(backbone), PROBES / backbone.name
     chosen = read_json(TUNING / backbone.name / "chosen.json")["values"]
     inputs = default.with_values(chosen)
-    expect_tracing()
-    with _checkpoints(backbone.name) as checkpoints, replacing_folder(MODELS / backbone.name) as folder:
-        trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
-        history = _main_run(folder, inputs, trainer, checkpoints, chosen)
-        for name, trained_anew in (("folds", folds), ("repeats", repeats), ("shares", shares)):
-            write_csv(folder / f"{name}.csv", trained_anew(inputs, trainer, checkpoints))
-        write_csv(folder / "untuned.csv", untuned(inputs, default, trainer, checkpoints))
-    write_json(TIMINGS / f"{backbone.name}.json", _timings(history))
+    first = linear(probe) if read_json(inputs.weights / "backbone.json")["frozen"] else None
+    with _scratch(backbone.name) as scratch, replacing_folder(MODELS / backbone.name) as folder:
+        trainer = _trainer(inputs, first, scratch)
+        found = list(tried(inputs, trainer, first))
+        best = write(folder, inputs, found, chosen)
+        write_csv(folder / "repeats.csv", repeats(inputs, trainer, best.kind))
+        write_csv(folder / "untuned.csv", untuned(inputs, default, trainer, found))
+        _write_beside(folder, inputs, trainer, best.kind, probe)
+    write_json(TIMINGS / f"{backbone.name}.json", _timings(found))
+    losses = ", ".join(f"{kind} {loss:.3f}" for kind, loss in validation_losses(found).items())
+    log.info("%s: the %s head is kept; log loss on validation: %s", backbone.name, best.kind, losses)
 
 
-def _leave_out(name: str) -> None:
-    log.info("%s: not among the candidates, so it is not fine-tuned", name)
-    with replacing_folder(MODELS / name) as folder:
-        for file in _EMPTY:
-            (folder / file).touch()
-    write_json(TIMINGS / f"{name}.json", {})
+def _write_beside(folder: Path, inputs: Inputs, trainer: Trainer | None, kind: Kind, probe: Path) -> None:
+    """Write the predictions on fewer images and over folds: of linear heads those that stage probe has made."""
+    if trainer is None or kind == "linear":
+        shutil.copyfile(probe / "folds.csv", folder / "folds.csv")
+    else:
+        write_csv(folder / "folds.csv", folds(inputs, trainer, kind))
+    if kind == "whole":
+        assert trainer is not None
+        write_csv(folder / "shares.csv", shares(inputs, trainer))
+    else:
+        shutil.copyfile(probe / "shares.csv", folder / "shares.csv")
 
 
-def _main_run(folder: Path, inputs: Inputs, trainer: "HeadTrainer", checkpoints: Path, chosen: dict[str, Any]) -> "Run":
-    """Train, write and check what the split of the pictures asks for; its networks are let go at the end."""
-    trained = finetune(inputs, trainer, checkpoints)
-    compare_parts(trained.model, trained.part, inputs)
-    write(folder, trained, inputs, chosen)
-    return trained.history
-
-
-def _timings(history: "Run") -> dict[str, Any]:
-    """Return how long each phase of the main training took on this machine."""
-    seconds = {f"{phase}_seconds": history.seconds.get(phase, 0.0) for phase in ("head", "finetune")}
-    return seconds | {"epochs": len(history.rows), "processor": processor()}
+def _timings(found: list[Tried]) -> dict[str, Any]:
+    """Return how long training took on this machine, and how many epochs of all there were."""
+    seconds = {
+        "head_seconds": sum(each.seconds for each in found if each.kind == "dense"),
+        "finetune_seconds": sum(each.seconds for each in found if each.kind in ("unfrozen", "whole")),
+    }
+    return seconds | {"epochs": sum(len(each.history) for each in found), "processor": processor()}
 
 
 if __name__ == "__main__":

@@ -119,6 +119,12 @@ def load(cls: type[S], key: str, path: Path = FILE) -> S:
     return parse(cls, lookup(read(path), key), key)
 
 
+def load_part(cls: type[S], key: str, path: Path = FILE) -> S:
+    """Return what `cls` knows of the section under the dotted `key`, whatever else stands there."""
+    params = read(path)
+    return parse(cls, {name: lookup(params, f"{key}.{name}") for name in cls.model_fields}, key)
+
+
 def lookup(params: Mapping[str, Any], key: str) -> Any:
     """Return the value under the dotted `key`; raise ParameterError when a part of it is missing."""
     value: Any = params

@@ -37,6 +37,7 @@ from stages.images.sources import DataParams, read_file
 from stages.images.spool import Files
 from stages.images.squares import squared
 from stages.images.unlabelled import gather
+from stages.models.engine import Choice
 from stages.models.exported import ExportError, Manifest, open_export, open_reference
 from stages.models.prediction import BATCH, outputs
 from stages.params import load, threads
@@ -53,6 +54,8 @@ _EXPLAINED = 4
 
 # Where rejects go, one by one.
 Refuse = Callable[[Reject], None]
+# From pictures (n, size, size, 3) and the place of a class of each to heatmaps (n, height, width).
+Explain = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 
 class OptionError(UserError):
@@ -266,24 +269,31 @@ def measured(found: Iterable[Batch], reference: Reference, sample: Sample) -> It
         yield batch
 
 
-def explained(
-    found: Iterable[Batch], model: Path, classes: Sequence[str], folder: Path, engine_threads: int
-) -> Iterator[Batch]:
-    """Yield all that is `found`, and write for each picture where the Keras form sees its class.
+def heatmaps_of(model: Path, engine_threads: int) -> Explain:
+    """Return what says where the network of the Keras form `model` sees a class.
 
-    The overlays have numbers for names; `index.csv` says which picture each belongs to.
+    Raises OptionError when it has no feature map.
     """
-    from stages.models.gradcam import grad_cam
-    from stages.models.keras_engine import load as load_keras
-    from stages.models.keras_engine import repeatable
-    from stages.results.overlays import overlay, write_picture
+    from stages.models import explainable, heads, keras_engine
+    from stages.models.saliency import heatmaps
 
-    repeatable(0, engine_threads)
-    maps_of = grad_cam(load_keras(model))
-    if maps_of is None:
+    classifier = keras_engine.load(model)
+    head = heads.arrays_of(classifier.get_layer("head"))
+    forward, tail = explainable.of(classifier.get_layer("backbone"), Choice("openvino", "float32", engine_threads))
+    if tail is None:
         raise OptionError(
             "--explain with a network that has no feature map", "one that has", "leave --explain out for this export"
         )
+    return lambda pictures, labels: heatmaps(forward(pictures)["map"], tail, head, labels)
+
+
+def explained(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], folder: Path) -> Iterator[Batch]:
+    """Yield all that is `found`, and write for each picture where its class is seen, as `maps_of` says.
+
+    The overlays have numbers for names; `index.csv` says which picture each belongs to.
+    """
+    from stages.results.overlays import overlay, write_picture
+
     number = 0
     with (folder / "index.csv").open("w", encoding="utf-8", newline="") as index:
         index.write(lines([["overlay", "path", "label"]]))
@@ -322,7 +332,7 @@ def main() -> None:
                 found = measured(found, reference, sample)
             if keras and options.explain:
                 folder = stack.enter_context(replacing_folder(options.explain.resolve()))
-                found = explained(found, keras, manifest.classes, folder, count)
+                found = explained(found, heatmaps_of(keras, count), manifest.classes, folder)
             file = stack.enter_context(_opened(options.output)) if options.output else sys.stdout
             _emit(file, FORMATS[options.format](manifest.classes, found))
         seen = len(files[0]) + len(files[1])

@@ -1,215 +1,240 @@
-"""Stage `probe@B`: predict each picture from the backbone's frozen features, by fits that never saw it.
+"""Stage `probe@B`: the linear head on the backbone's frozen features, and what it says of images that it has not seen.
 
-Writes `data/probes/B/`: probabilities.csv (file, label, a column p:<class> for each class; sorted by
-file) and probe.json (accuracy of these predictions, and what they rest on). Costs seconds, trains no
-network: stage audit finds doubtful labels with it.
+Writes `data/probes/B/`, without TensorFlow:
 
-Stage rank must not look at the test part. For it the same is done anew without these pictures: ranking.csv
-(file, label, predicted) and ranking.json (accuracy, log loss, LogME, and what they rest on).
+    head.npz          the head, fitted on training and validation images together (stages/models/head.py)
+    predictions.csv   split, file, label, predicted, p:CLASS...: each image that trains or chooses by a fit on other
+                      folds, each test image by the head; an image that no fit could predict is left out
+    probe.json        the strength and the log loss of each one tried, and what stage rank ranks by: accuracy, log loss
+                      and LogME of the images that train and choose
+    shares.csv        share, training_pictures, file, label, predicted, p:CLASS...: the test images by a head on part of
+                      the others (`finetune.training_shares`)
+    folds.csv         fold, file, label, predicted, p:CLASS...: each image by the run that tests its fold
+
+Stage audit finds doubtful labels with the predictions, stage rank ranks by them, and stage finetune takes the head.
 """
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from stages import files, params
 from stages.errors import DataError, run
-from stages.images.prepared import ArrayWriter, read_index
-from stages.results.linear_probe import ProbeParams
+from stages.images.prepared import SPLITS, Rows, count_folds, fold_roles, read_classes, read_index
+from stages.models import head, linear
+from stages.models.backbones import LinearRecipe, read_linear
+from stages.models.shares import drawn
+from stages.results import metrics
+from stages.results.logme import logme
 from stages.results.predictions import PREFIX
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
+from stages.results.sampling import narrowed, stratified
+from stages.results.settings import ProbeParams
 
 PREPARED = Path("data/prepared")
 SPLIT_TABLE = Path("data/splits.csv")
+RECIPES = Path("data/recipes")
 WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
 PROBES = Path("data/probes")
-
-# Numbers of what no fit has predicted.
-NO_SCORES = {"log_loss": None, "logme": None}
-# Features in memory at a time.
-_BATCH_BYTES = 4 << 20
+# Images that LogME looks at, at most.
+_MOST_SCORED = 10_000
+# Rows predicted at a time.
+_BATCH = 1024
 
 _log = logging.getLogger(__name__)
 
 
-def pictures(index: "pd.DataFrame", splits: "pd.DataFrame") -> "pd.DataFrame":
-    """Return split, row, file, label and group of each picture itself (view 0), sorted by file."""
-    own = index.loc[index["view"] == 0, ["split", "row", "file", "label"]]
-    return own.merge(splits[["file", "group"]], on="file", validate="one_to_one").sort_values("file", ignore_index=True)
+@dataclass(frozen=True)
+class Probed:
+    """What a linear head is fitted to: images with their split, row, file, label, fold and group, and their features.
+
+    `scratch` is a folder for what the fits put on disk.
+    """
+
+    table: pd.DataFrame
+    features: Path
+    classes: list[str]
+    recipe: LinearRecipe
+    folds: int
+    seed: int
+    scratch: Path
+
+    def rows(self, table: pd.DataFrame) -> Rows:
+        """Return the features of the images of `table`."""
+        return Rows(table, {split: self.features / f"{split}.npy" for split in table["split"].unique()})
+
+    def labels(self, table: pd.DataFrame) -> NDArray[np.int64]:
+        """Return the places of the labels of `table` among the classes."""
+        return np.asarray(pd.Index(self.classes).get_indexer(pd.Index(table["label"])), dtype=np.int64)
+
+    def solve(self, table: pd.DataFrame) -> linear.Solved:
+        """Return the linear head of the images of `table`."""
+        groups, _ = pd.factorize(table["group"])
+        settings = linear.Settings(self.recipe.c, self.folds, self.recipe.class_weight, self.seed)
+        return linear.solve(
+            self.rows(table), self.labels(table), groups, len(self.classes), settings, self.scratch
+        )  # fmt: skip
+
+    def predict(self, found: head.Head, table: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the probabilities of the images of `table` by a head, (n, classes)."""
+        parts = [found.probabilities(batch) for batch in self.rows(table).batches(_BATCH)]
+        return np.concatenate([np.empty((0, len(self.classes))), *parts])
+
+    def described(self, table: pd.DataFrame, found: NDArray[np.float64], *keys: str) -> pd.DataFrame:
+        """Return the columns `keys`, file, label, predicted and the probabilities of each image."""
+        rows = table[[*keys, "file", "label"]].reset_index(drop=True)
+        rows["predicted"] = [self.classes[number] for number in found.argmax(axis=1)]
+        return rows.join(pd.DataFrame(found, columns=[f"{PREFIX}{label}" for label in self.classes]))
 
 
-def read_features(folder: Path, table: "pd.DataFrame") -> "Iterator[NDArray[np.float32]]":
-    """Yield the features of the pictures of `table`, (n, width), in its order, some megabytes at a time."""
-    import numpy as np
-
-    width = np.load(folder / f"{table['split'].iloc[0]}.npy", mmap_mode="r", allow_pickle=False).shape[1]
-    size = max(1, _BATCH_BYTES // (4 * width))
-    for start in range(0, len(table), size):
-        part = table.iloc[start : start + size]
-        batch = np.empty((len(part), width), np.float32)
-        for split in part["split"].unique():
-            here = (part["split"] == split).to_numpy()
-            batch[here] = _rows(folder / f"{split}.npy", part["row"].to_numpy()[here])
-        yield batch
+def images(index: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Return split, row, file, label, fold and group of each image, in the order of the splits and rows."""
+    own = index[["split", "row", "file", "label", "fold"]].astype({"split": str, "file": str, "label": str})
+    merged = own.merge(splits[["file", "group"]], on="file", validate="one_to_one")
+    place = merged["split"].map(SPLITS.index)
+    return merged.assign(place=place).sort_values(["place", "row"], ignore_index=True).drop(columns="place")
 
 
-def probe(table: "pd.DataFrame", folder: Path, wanted: int, seed: int) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """Return the predictions for the pictures of `table` from the features in `folder`, and numbers about them."""
-    import numpy as np
-    import pandas as pd
-    from threadpoolctl import threadpool_limits
+def main_run(probed: Probed) -> tuple[linear.Solved, pd.DataFrame]:
+    """Return the linear head, and the predictions of each image that could be predicted."""
+    seen, test = (probed.table[(probed.table["split"] == "test") == tested] for tested in (False, True))
+    found = probed.solve(seen)
+    known = ~np.isnan(found.out_of_fold[:, 0])
+    own = probed.described(seen[known], found.out_of_fold[known], "split")
+    tested = probed.described(test, probed.predict(found.head, test), "split")
+    return found, pd.concat([own, tested], ignore_index=True)
 
-    from stages.results import linear_probe
 
-    labels, classes = pd.factorize(table["label"], sort=True)
-    groups, _ = pd.factorize(table["group"])
-    folds = linear_probe.usable_folds(labels, groups, wanted)
-    # These products are small: two threads spend three to six times as long as one, waiting for each other.
-    with threadpool_limits(1), _reduced(table, folder, seed) as features:
-        found = linear_probe.out_of_fold(features, labels, groups, folds, seed)
-    known = ~np.isnan(found).any(axis=1)
-    predictions = _with_probabilities(table.iloc[np.flatnonzero(known)], found[known], list(classes))
-    right = found[known].argmax(axis=1) == labels[known]
-    return predictions, {
-        "accuracy": float(right.mean()) if len(right) else None,
-        "pictures": len(right),
-        "left_out": int((~known).sum()),
-        "folds": folds,
+def shares(probed: Probed) -> pd.DataFrame:
+    """Return the predictions of the test images by a head on each share of the others."""
+    seen, test = (probed.table[(probed.table["split"] == "test") == tested] for tested in (False, True))
+    tables = []
+    for share in probed.recipe.training_shares:
+        part = seen[drawn(seen, share, probed.seed)]
+        found = probed.predict(probed.solve(part).head, test)
+        marked = test.assign(share=share, training_pictures=len(part))
+        tables.append(probed.described(marked, found, "share", "training_pictures"))
+    return pd.concat(tables, ignore_index=True) if tables else _no_rows(probed, "share", "training_pictures")
+
+
+def folds(probed: Probed) -> pd.DataFrame:
+    """Return the predictions of each image by the run that tests its fold; no row where there are no folds."""
+    table, tables = probed.table, []
+    for fold in range(count_folds(table)):
+        roles = fold_roles(table["fold"], fold)
+        test = table[roles == "test"].sort_values("file")
+        tables.append(probed.described(test, probed.predict(probed.solve(table[roles != "test"]).head, test), "fold"))
+    return pd.concat(tables, ignore_index=True) if tables else _no_rows(probed, "fold")
+
+
+def _no_rows(probed: Probed, *keys: str) -> pd.DataFrame:
+    return pd.DataFrame(columns=[*keys, "file", "label", "predicted", *(f"{PREFIX}{name}" for name in probed.classes)])
+
+
+def numbers(probed: Probed, found: linear.Solved, predictions: pd.DataFrame) -> dict[str, Any]:
+    """Return what is known of the head, and accuracy, log loss and LogME of the images that train and choose."""
+    seen = predictions[predictions["split"] != "test"]
+    count = int((probed.table["split"] != "test").sum())
+    known = {
+        "strength": found.strength,
+        "losses": {f"{strength:g}": loss for strength, loss in found.losses.items()},
+        "pictures": len(seen),
+        "left_out": count - len(seen),
+    }
+    if seen.empty:
+        return known | {"accuracy": None, "log_loss": None, "logme": None}
+    labels = probed.labels(seen)
+    return known | {
+        "accuracy": float((seen["predicted"] == seen["label"]).mean()),
+        "log_loss": metrics.log_loss(labels, seen.filter(like=PREFIX).to_numpy()),
+        "logme": _logme(probed, seen["file"]),
     }
 
 
-def rankable(table: "pd.DataFrame", folder: Path, wanted: int, seed: int) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """Return file, label and predicted of the pictures that train and choose, and numbers to rank by.
-
-    No picture of the test part takes part in any way.
-    """
-    import numpy as np
-    import pandas as pd
-
-    from stages.results import metrics
-
-    seen = table[table["split"] != "test"].reset_index(drop=True)
-    predictions, numbers = probe(seen, folder, wanted, seed)
-    classes = pd.Index([name.removeprefix(PREFIX) for name in predictions.columns[2:]])
-    probabilities = predictions[predictions.columns[2:]].to_numpy()
-    named = predictions[["file", "label"]].assign(predicted=classes[probabilities.argmax(axis=1)])
-    if named.empty:
-        return named, numbers | NO_SCORES
-    labels = np.asarray(classes.get_indexer(pd.Index(named["label"])), dtype=np.int64)
-    loss = metrics.log_loss(labels, probabilities)
-    held_out = seen[seen["file"].isin(named["file"])].reset_index(drop=True)
-    return named, numbers | {"log_loss": loss, "logme": _logme(held_out, labels, folder, seed)}
-
-
-def _logme(table: "pd.DataFrame", labels: "NDArray[np.int64]", folder: Path, seed: int) -> float:
-    """Return LogME of the pictures of `table`, of at most as many as a fit sees, by their features as they are."""
-    import numpy as np
-    from threadpoolctl import threadpool_limits
-
-    from stages.results import linear_probe
-    from stages.results.logme import logme
-
-    chosen = linear_probe.drawn(np.arange(len(table)), labels, linear_probe.MOST_FITTED, seed)
-    # As for the fits: the last digits do not depend on the number of threads.
-    with threadpool_limits(1):
-        return logme(linear_probe.narrowed(read_features(folder, table.iloc[chosen]), seed), labels[chosen])
+def _logme(probed: Probed, chosen: pd.Series) -> float:
+    """Return LogME of the `chosen` images, of a part where there are many, by their features as they are."""
+    table = probed.table[probed.table["file"].isin(chosen)]
+    labels = probed.labels(table)
+    part = stratified(np.arange(len(table)), labels, _MOST_SCORED, probed.seed)
+    return logme(narrowed(probed.rows(table.iloc[part]).batches(_BATCH), probed.seed), labels[part])
 
 
 @contextmanager
-def _reduced(
-    table: "pd.DataFrame", folder: Path, seed: int
-) -> "Iterator[Callable[[NDArray[np.int64]], NDArray[np.float32]]]":
-    """Give what reads the reduced features of the pictures at some positions of `table`; they lie on disk."""
-    import numpy as np
-
-    from stages.results import linear_probe
-
-    reduce = linear_probe.reduction(read_features(folder, table), seed)
-    scratch = files.scratch_folder(f"probe-{folder.name}")
-    path = scratch / "reduced.npy"
+def _scratch(name: str) -> Iterator[Path]:
+    folder = files.scratch_folder(f"probe-{name}")
     try:
-        first = reduce(next(read_features(folder, table.iloc[:1])))
-        with ArrayWriter(path, len(table), first.shape[1:], np.float32) as writer:
-            for batch in read_features(folder, table):
-                writer.append(reduce(batch))
-        size = max(1, _BATCH_BYTES // first.nbytes)
-        yield lambda positions: np.concatenate(
-            [_rows(path, positions[start : start + size]) for start in range(0, len(positions), size)]
-        )
+        yield folder
     finally:
-        shutil.rmtree(scratch)
+        shutil.rmtree(folder)
 
 
-def _rows(path: Path, positions: "NDArray[np.int64]") -> "NDArray[np.float32]":
-    """Return rows of an array file, which is opened anew: what stays mapped counts as this process's memory."""
-    import numpy as np
-
-    found: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)[positions]
-    return found
-
-
-def _with_probabilities(table: "pd.DataFrame", found: "NDArray[np.float64]", classes: list[str]) -> "pd.DataFrame":
-    import pandas as pd
-
-    columns = pd.DataFrame(found, columns=[PREFIX + name for name in classes], index=table.index)
-    return table[["file", "label"]].join(columns).reset_index(drop=True)
+def write(folder: Path, probed: Probed) -> dict[str, Any]:
+    """Fit, predict and write into `folder`; return the numbers."""
+    found, predictions = main_run(probed)
+    scores = numbers(probed, found, predictions)
+    head.save(found.head, folder / "head.npz")
+    files.write_csv(folder / "predictions.csv", predictions)
+    files.write_csv(folder / "shares.csv", shares(probed))
+    files.write_csv(folder / "folds.csv", folds(probed))
+    return scores
 
 
-def _nothing(table: "pd.DataFrame") -> "tuple[pd.DataFrame, dict[str, Any]]":
-    """Return what stands for the predictions of a backbone that has no frozen features."""
-    import numpy as np
-
-    classes = sorted(table["label"].unique())
-    empty = _with_probabilities(table.iloc[:0], np.empty((0, len(classes))), classes)
-    return empty, {"accuracy": None, "pictures": 0, "left_out": len(table), "folds": 0}
-
-
-def _nothing_to_rank(table: "pd.DataFrame") -> "tuple[pd.DataFrame, dict[str, Any]]":
-    predictions, numbers = _nothing(table[table["split"] != "test"])
-    return predictions[["file", "label"]].assign(predicted=[]), numbers | NO_SCORES
+def write_nothing(folder: Path, probed: Probed) -> dict[str, Any]:
+    """Write the tables of a backbone that has no frozen features, without rows; return its numbers."""
+    for name, keys in {"predictions": ["split"], "shares": ["share", "training_pictures"], "folds": ["fold"]}.items():
+        files.write_csv(folder / f"{name}.csv", _no_rows(probed, *keys))
+    left_out = int((probed.table["split"] != "test").sum())
+    nothing = dict.fromkeys(("strength", "accuracy", "log_loss", "logme"))
+    return {**nothing, "losses": {}, "pictures": 0, "left_out": left_out}
 
 
 def main() -> None:
     """Probe the backbone named on the command line."""
-    settings = params.parse(ProbeParams, {"folds": params.lookup(params.read(), "audit.folds")}, "audit")
-    seed = params.seed()
-    backbone = params.named_backbone()
+    settings = params.load_part(ProbeParams, "audit")
+    name = params.named_backbone()
+    recipe = read_linear(RECIPES, name)
     try:
-        facts = files.read_json(WEIGHTS / backbone / "backbone.json")
-        table = pictures(read_index(PREPARED), files.read_csv(SPLIT_TABLE, text=("file", "label", "group")))
-        if facts["frozen"]:
-            predictions, numbers = probe(table, FEATURES / backbone, settings.folds, seed)
-            seen, scores = rankable(table, FEATURES / backbone, settings.folds, seed)
-        else:
-            _log.info("%s: nothing is frozen, so there is nothing to probe", backbone)
-            predictions, numbers = _nothing(table)
-            seen, scores = _nothing_to_rank(table)
+        facts = files.read_json(WEIGHTS / name / "backbone.json")
+        table = images(read_index(PREPARED), files.read_csv(SPLIT_TABLE, text=("file", "label", "group")))
+        # With another number of threads the last digits are others, and for most fits one is faster than two.
+        with (
+            threadpool_limits(1),
+            _scratch(name) as scratch,
+            files.replacing_folder(PROBES / name) as folder,
+        ):
+            probed = Probed(
+                table, FEATURES / name, read_classes(PREPARED), recipe, settings.folds, params.seed(), scratch
+            )
+            scores = (write if facts["frozen"] else write_nothing)(folder, probed)
+            origin = {"frozen": facts["frozen"], "weights": facts["weights"]["source"]}
+            files.write_json(folder / "probe.json", scores | origin)
     except FileNotFoundError as error:
         raise DataError(
-            f"no {error.filename}", f"the features of '{backbone}'", f"run 'dvc repro features@{backbone}'"
+            f"no {error.filename}", f"the features of '{name}'", f"run 'dvc repro features@{name}'"
         ) from error
-    source = facts["weights"]["source"]
-    origin = {"frozen": facts["frozen"], "weights": source}
-    with files.replacing_folder(PROBES / backbone) as folder:
-        files.write_csv(folder / "probabilities.csv", predictions)
-        files.write_json(folder / "probe.json", numbers | origin)
-        files.write_csv(folder / "ranking.csv", seen)
-        files.write_json(folder / "ranking.json", scores | origin)
-    if numbers["accuracy"] is not None:
+    _say(name, facts, scores)
+
+
+def _say(name: str, facts: dict[str, Any], scores: dict[str, Any]) -> None:
+    if not facts["frozen"]:
+        _log.info("%s: nothing is frozen, so there is no linear head", name)
+        return
+    if scores["accuracy"] is not None:
         _log.info(
-            "%s: a linear probe is right on %.3f of %d pictures, weights: %s",
-            backbone, numbers["accuracy"], numbers["pictures"], source,
+            "%s: the linear head (C = %g) is right on %.3f of %d images that it has not seen, weights: %s",
+            name, scores["strength"], scores["accuracy"], scores["pictures"], facts["weights"]["source"],
         )  # fmt: skip
-    if facts["frozen"] and numbers["left_out"]:
-        _log.warning("%s: %d pictures are of classes too small to be held out", backbone, numbers["left_out"])
+    if scores["left_out"]:
+        _log.warning("%s: %d images are of classes too small to be held out", name, scores["left_out"])
 
 
 if __name__ == "__main__":

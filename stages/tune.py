@@ -1,13 +1,14 @@
-"""Stage `tune@B`: search for a better head on the frozen features, chosen by the validation part.
+"""Stage `tune`: search for a better dense head on the frozen features of each backbone, chosen by the validation part.
 
-Writes `data/tuning/B/`:
+Writes for each backbone, in `data/tuning/B/`:
 
     chosen.json   the hyperparameters that finetune@B takes in place of its own; none where nothing better was found
     search.json   default and choice with their measures, and how much each hyperparameter matters
     trials.csv    each trial, see stages/models/search.py
 
-With `tune.trials: 0`, and for a backbone that is not fine-tuned (`rank.candidates`), that has no frozen features or no
-epoch on them, nothing is searched.
+With `tune.trials: 0`, and for a backbone that is no candidate (`rank.candidates`), that has no frozen features or no
+dense head to search, nothing is searched. Finished trials are kept in `.cache/tuning`: a search that was killed goes on
+where it was, and one whose backbone has not changed is not made again when another one's has.
 """
 
 import hashlib
@@ -24,16 +25,19 @@ import pandas as pd
 from stages.errors import run
 from stages.fates import is_fine_tuned
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.images.parallel import apart
 from stages.images.prepared import read_classes, read_index
-from stages.models.backbones import Backbone, resolve
+from stages.models.backbones import Backbone, read_backbone
 from stages.models.inputs import Inputs
 from stages.models.space import TuneParams
-from stages.params import load, named_backbone, read, seed, threads
+from stages.params import declared_backbones, load, lookup, read, seed, threads
 
 log = logging.getLogger(__name__)
+RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
 FEATURES = Path("data/features")
 WEIGHTS = Path("data/weights")
+VIEWS = Path("data/views")
 TUNING = Path("data/tuning")
 JOURNALS = Path(".cache/tuning")
 # What a trial's result follows from.
@@ -46,11 +50,14 @@ def reason_against(backbone: Backbone, params: TuneParams) -> str | None:
         return "off"
     if not is_fine_tuned(backbone.name):
         return "not fine-tuned"
-    return "unfrozen" if backbone.frozen_epochs == 0 else None
+    if not read_json(WEIGHTS / backbone.name / "backbone.json")["frozen"]:
+        return "unfrozen"
+    return None if backbone.head.units or params.space.units else "no dense head"
 
 
-def search(backbone: Backbone, params: TuneParams, folder: Path) -> None:
-    """Search, and write what was found into `folder`."""
+def search(job: tuple[Backbone, TuneParams, Path]) -> None:
+    """Search, and write what was found into a folder: the last of `job`."""
+    backbone, params, folder = job
     import optuna
 
     from stages.models.head_trainer import HeadTrainer
@@ -69,6 +76,8 @@ def search(backbone: Backbone, params: TuneParams, folder: Path) -> None:
         read_index(PREPARED),
         read_classes(PREPARED),
         seed(),
+        views=lookup(read(), "preprocess.views"),
+        view_features=VIEWS / backbone.name,
     )
     trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
     # Each epoch of each trial would be a line.
@@ -77,7 +86,7 @@ def search(backbone: Backbone, params: TuneParams, folder: Path) -> None:
     checkpoints = scratch_folder(f"trials-{backbone.name}")
     found = Search(inputs, params, trainer, checkpoints).run(journal)
     shutil.rmtree(checkpoints)
-    chosen = {} if found.chosen == found.default else found.chosen
+    chosen = {} if found.chosen == found.default and backbone.head.units else found.chosen
     write_json(folder / "chosen.json", {"values": chosen})
     write_json(
         folder / "search.json",
@@ -107,7 +116,9 @@ def _journal(inputs: Inputs, params: TuneParams) -> Path:
         "libraries": {library: version(library) for library in _LIBRARIES},
     }
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for path in (PREPARED / "index.csv", *(inputs.features / f"{split}.npy" for split in ("train", "validation"))):
+    views = [inputs.view_features / "train.npy"] if inputs.view_features and inputs.views else []
+    features = [inputs.features / f"{split}.npy" for split in ("train", "validation")]
+    for path in (PREPARED / "index.csv", *features, *views):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     path = JOURNALS / inputs.backbone.name / f"{digest.hexdigest()[:16]}.log"
@@ -123,17 +134,27 @@ def _journal(inputs: Inputs, params: TuneParams) -> Path:
 
 
 def main() -> None:
-    """Write `data/tuning/B/` for the backbone named on the command line."""
-    backbone, params = resolve(named_backbone(), read()), load(TuneParams, "tune")
-    against = reason_against(backbone, params)
-    with replacing_folder(TUNING / backbone.name) as folder:
-        if against is None:
-            search(backbone, params, folder)
-        else:
-            write_json(folder / "chosen.json", {"values": {}})
-            write_json(folder / "search.json", {"not_searched": against})
-            write_csv(folder / "trials.csv", pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"]))
-    shutil.rmtree(JOURNALS / backbone.name, ignore_errors=True)
+    """Write `data/tuning/B/` for each declared backbone.
+
+    Each search has a process of its own: TensorFlow keeps the networks that it has traced.
+    """
+    params = load(TuneParams, "tune")
+    with replacing_folder(TUNING) as folder:
+        for name in declared_backbones():
+            backbone, own = read_backbone(RECIPES, name), folder / name
+            own.mkdir()
+            against = reason_against(backbone, params)
+            if against is None:
+                apart(search, (backbone, params, own), f"the search for '{name}'")
+            else:
+                write_not_searched(own, against)
+
+
+def write_not_searched(folder: Path, reason: str) -> None:
+    """Write what stands for a search where there is none."""
+    write_json(folder / "chosen.json", {"values": {}})
+    write_json(folder / "search.json", {"not_searched": reason})
+    write_csv(folder / "trials.csv", pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"]))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Stage `weights@B`: get a backbone's weights, and convert its frozen part for the inference engine.
+"""Stage `weights@B`: get a backbone's weights, and convert the network for the inference engine.
 
-Writes `data/weights/B/`: `backbone.keras` (raw pictures in, one feature vector out), `frozen.xml` and
-`.bin` (the same up to where phase 2 cuts, for OpenVINO), `backbone.json` (what it is, where the weights
-came from). Whatever changes none of these, such as a head's dropout, recomputes no features.
+Writes `data/weights/B/`: `backbone.keras` (raw images in, one feature vector out), `frozen.xml` and `.bin` (the same
+for OpenVINO, with the outputs that `networks.outputs` names; not of a network that is trained from nothing) and
+`backbone.json` (what it is, where the weights came from).
 """
 
 import logging
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from stages.errors import run
 from stages.files import replacing_folder, write_json
-from stages.models.backbones import Backbone, resolve
+from stages.models.backbones import Network, read_network
 from stages.models.download import WeightsParams
-from stages.params import load, named_backbone, read, seed, threads
+from stages.params import load, named_backbone, seed, threads
 
 if TYPE_CHECKING:
     import keras
@@ -21,47 +21,49 @@ if TYPE_CHECKING:
     from stages.models.weights import Origin
 
 log = logging.getLogger(__name__)
+RECIPES = Path("data/recipes")
 
 
-def write(folder: Path, network: "keras.Model", backbone: Backbone, origin: "Origin") -> None:
-    """Write the network, its frozen part and what it is into `folder`."""
-    from stages.models import keras_engine
-    from stages.models.engine import FROZEN
-    from stages.models.networks import cut
+def write(folder: Path, network: "keras.Model", backbone: Network, origin: "Origin") -> None:
+    """Write the network, the same for the inference engine, and what it is into `folder`."""
+    from stages.models import engine, keras_engine, networks
 
-    bottom = cut(network, backbone.unfreeze.blocks, backbone.name)
+    outputs = networks.outputs(network)
     keras_engine.save(network, folder / keras_engine.BACKBONE)
-    if bottom is not network.input:
-        outputs = {"features": network.output} | ({} if bottom is None else {"cut": bottom})
-        keras_engine.save_openvino(keras_engine.convert(network.input, outputs), folder / FROZEN)
-    write_json(folder / "backbone.json", _facts(network, backbone, origin, bottom))
+    if _has_learnt(origin):
+        engine.save(keras_engine.convert(network.input, outputs), folder / engine.FROZEN)
+    write_json(folder / "backbone.json", _facts(network, outputs, backbone, origin))
 
 
-def _facts(network: "keras.Model", backbone: Backbone, origin: "Origin", bottom: Any) -> dict[str, Any]:
+def _has_learnt(origin: "Origin") -> bool:
+    """Say whether features are taken of the network as it is: of one that is trained from nothing they are not."""
+    return origin.source != "none"
+
+
+def _facts(
+    network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", backbone: Network, origin: "Origin"
+) -> dict[str, Any]:
     """Return what later stages need to know of the network without loading it."""
+    from stages.models.networks import tail
+
+    shown = outputs.get("map")
     return {
         "backbone": backbone.name,
         "builder": backbone.builder,
         "input_size": backbone.input_size,
-        "pooling": backbone.head.pooling,
-        "unfrozen_blocks": backbone.unfreeze.blocks,
-        "frozen": bottom is not network.input,
-        # The name of the operation whose output phase 2 starts from.
-        "cut": None if bottom is None or bottom is network.input else _producer(network, bottom),
-        "cut_shape": None if bottom is None else list(bottom.shape[1:]),
+        "pooling": backbone.pooling,
+        "frozen": _has_learnt(origin),
+        "blocks": sum(name.startswith("block_") for name in outputs),
+        "map": None if shown is None else {"shape": list(shown.shape[1:]), "tail": tail(network)},
         "width": network.output.shape[-1],
         "parameters": network.count_params(),
         "weights": vars(origin),
     }
 
 
-def _producer(network: "keras.Model", tensor: Any) -> str:
-    return str(next(operation.name for operation in network.operations if operation.output is tensor))
-
-
 def main() -> None:
     """Write `data/weights/B/` for the backbone named on the command line."""
-    backbone = resolve(named_backbone(), read())
+    backbone = read_network(RECIPES, named_backbone())
     from stages.models.keras_engine import repeatable
     from stages.models.weights import obtain
 

@@ -1,5 +1,6 @@
-"""Stage candidates says of each declared backbone whether it is fine-tuned, in files that change with that alone."""
+"""Stage candidates says which backbones get more than a linear head, in files that change with that alone."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from stages import candidates, files, params
 from stages.errors import DataError, GroupedUserError
+from stages.params import parse
 from tests.clone import Clone, Done
 
 
@@ -15,6 +17,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     files.write_json(Path("data/rankings/all.json"), {"finetune": "all"})
     files.write_json(Path("data/rankings/best/2.json"), {"finetune": ["b", "c"]})
+    files.write_json(Path("data/rankings/contenders.json"), {"finetune": ["a", "c"]})
     yield tmp_path
     params.read.cache_clear()
 
@@ -29,6 +32,7 @@ def decide(chosen: object) -> dict[str, bool]:
 
 def test_all_are_fine_tuned_without_a_ranking(project: Path) -> None:
     Path("data/rankings/best/2.json").unlink()
+    Path("data/rankings/contenders.json").unlink()
     assert decide("all") == {"a": True, "b": True, "c": True}
 
 
@@ -37,9 +41,22 @@ def test_the_best_of_the_ranking_are_fine_tuned_and_what_is_no_longer_declared_i
     assert decide("best/2") == {"a": False, "b": True, "c": True}
 
 
-@pytest.mark.parametrize("value", ["best", "best/0", "best/02", "best/-1", "2", "null", "best/2/3", "every"])
+def test_the_contenders_of_the_ranking_are_fine_tuned(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert decide("contenders") == {"a": True, "b": False, "c": True}
+    assert caplog.messages == ["more than the linear head for 2 of 3 backbones, not b"]
+
+
+@pytest.mark.parametrize(("value", "most"), [("best/1", 1), ("best/30", 30), ("all", None), ("contenders", None)])
+def test_a_number_is_known_where_there_is_one(value: str, most: int | None) -> None:
+    assert parse(candidates.RankParams, {"candidates": value}, "rank").most == most
+
+
+@pytest.mark.parametrize(
+    "value", ["contender", "best", "best/0", "best/02", "best/-1", "2", "null", "best/2/3", "every"]
+)
 def test_anything_else_is_one_line(project: Path, value: str) -> None:
-    with pytest.raises(GroupedUserError, match=r"rank.candidates = .*; expected all, or best/ and a number of 1 or mo"):
+    with pytest.raises(GroupedUserError, match=r"rank.candidates = .*; expected contenders, all, or best/ and"):
         decide(value)
 
 
@@ -57,9 +74,9 @@ stages:
     deps: [all.txt]
     outs: [data/rankings/all.json, data/checked.txt]
   rank:
-    cmd: mkdir -p data/rankings && cp -r ranked data/rankings/best
+    cmd: mkdir -p data/rankings && cp -r ranked data/rankings/best && cp ranked/2.json data/rankings/contenders.json
     deps: [ranked]
-    outs: [data/rankings/best]
+    outs: [data/rankings/best, data/rankings/contenders.json]
   candidates:
     cmd: python -m stages.candidates
     params: [rank, backbones]
@@ -123,5 +140,7 @@ def test_under_dvc_training_waits_for_no_ranking_and_only_changed_fates_run_agai
     assert repro(clone, "best/1").ran == {"rank", "candidates", "finetune@b"}
     assert "true" in clone.text("trained_a")
     assert "false" in clone.text("trained_b")
+    assert repro(clone, "contenders").ran == {"candidates"}
+    assert "true" in clone.text("trained_c")
     assert repro(clone, "all").ran == set()
     assert "true" in clone.text("trained_b")

@@ -89,10 +89,22 @@ ONE_FAULT = [
     ({"finetune.schedule.warmup": 0.1}, "warmup = 0.1; expected 0 with schedule 'constant': only cosine warms up"),
     ({"finetune.schedule.boundaries": [0.5, 0.2]}, "boundaries = [0.5, 0.2]; expected shares rising between 0 and 1"),
     ({"finetune.schedule.name": "cosine"}, "finetune.reduce_on_plateau.patience = 3; expected 0 with schedule.name"),
-    ({"finetune.unfreeze.blocks": True}, "finetune.unfreeze.blocks = true; expected 0, 1, 2, ... or all; correct it"),
-    ({"finetune.unfreeze.blocks": -1}, "finetune.unfreeze.blocks = -1; expected 0, 1, 2, ... or all; correct it"),
-    ({"finetune.epochs": 0}, "finetune.unfreeze.blocks = 0; expected more than 0 while epochs is 0, or nothing is tr"),
-    ({"finetune.unfreeze.blocks": 2, "finetune.epochs": 0, "finetune.unfreeze.epochs": 0}, "unfreeze.epochs = 0; ex"),
+    ({"finetune.unfreeze.blocks": True}, "finetune.unfreeze.blocks = true; expected 0, 1, 2, ..., a share of the bl"),
+    ({"finetune.unfreeze.blocks": -1}, "blocks = -1; expected 0, 1, 2, ..., a share of the blocks between 0 and 1, or"),
+    ({"finetune.unfreeze.blocks": 1.5}, "finetune.unfreeze.blocks = 1.5; expected 0, 1, 2, ..., a share of the blocks"),
+    ({"finetune.unfreeze.blocks": 1.0}, "finetune.unfreeze.blocks = 1.0; expected 0, 1, 2, ..., a share of the blocks"),
+    ({"finetune.unfreeze.blocks": float("nan")}, "finetune.unfreeze.blocks = nan; expected 0, 1, 2, ..., a share of "),
+    ({"finetune.unfreeze.epochs": 0}, "finetune.unfreeze.epochs = 0; expected at least 1; correct it"),
+    ({"finetune.unfreeze.decay": 0}, "finetune.unfreeze.decay = 0; expected more than 0; correct it"),
+    ({"finetune.unfreeze.minutes": 0}, "finetune.unfreeze.minutes = 0; expected more than 0; correct it"),
+    ({"finetune.unfreeze.repeats": 0}, "finetune.unfreeze.repeats = 0; expected at least 1; correct it"),
+    ({"finetune.epochs": 0}, "finetune.epochs = 0; expected at least 1; correct it"),
+    ({"finetune.linear.c": []}, "finetune.linear.c = []; expected at least 1 item; correct it"),
+    ({"finetune.linear.c": [1, 10, 3]}, "finetune.linear.c = [1, 10, 3]; expected rising values, for instance [1, 10"),
+    ({"finetune.linear.c": [1, 1]}, "finetune.linear.c = [1, 1]; expected rising values, for instance [1, 10, 100]; c"),
+    ({"finetune.linear.c": [0, 1]}, "finetune.linear.c.0 = 0; expected more than 0; correct it"),
+    ({"finetune.head.choose": "bset"}, "head.choose = 'bset'; expected 'best' or 'declared'; did you mean 'best'?"),
+    ({"finetune.refit": 1}, "finetune.refit = 1; expected true or false; correct it"),
     ({"finetune.repeats": 0}, "finetune.repeats = 0; expected at least 1; correct it"),
     ({"finetune.training_shares": [0.5, 0.1]}, "training_shares = [0.5, 0.1]; expected shares rising between 0 and 1"),
     ({"finetune.training_shares": [0.5, 1.0]}, "training_shares = [0.5, 1.0]; expected shares rising between 0 and 1"),
@@ -210,6 +222,11 @@ def test_a_line_may_be_at_fault_only_together_with_finetune() -> None:
     assert found.startswith("backbones.vgg16.reduce_on_plateau.patience = 3; expected 0 with schedule.name 'step'")
 
 
+@pytest.mark.parametrize("blocks", [0, 1, 12, 0.5, "all"])
+def test_a_count_of_blocks_a_share_of_them_or_all_may_be_unfrozen(blocks: object) -> None:
+    assert messages({"backbones": {"vgg16": {"unfreeze": {"blocks": blocks}}}}) == []
+
+
 # Lines of backbones -------------------------------------------------------------------------------------
 
 
@@ -222,7 +239,7 @@ LINES = [
     ("x", "backbones.vgg16 = 'x'; expected a mapping, {} for the defaults; write {}"),
     (224, "backbones.vgg16 = 224; expected a mapping"),
     ([], "backbones.vgg16 = []; expected a mapping"),
-    ({"inputsize": 96}, "unknown key 'backbones.vgg16.inputsize'; expected one of head, "),
+    ({"inputsize": 96}, "unknown key 'backbones.vgg16.inputsize'; expected one of linear, head, "),
     ({"inputsize": 96}, "did you mean 'input_size'?"),
     ({"name": "other"}, "unknown key 'backbones.vgg16.name'"),
     ({7: 1}, "key backbones.vgg16.7; expected keys that are text"),
@@ -248,9 +265,14 @@ LINES = [
     ),
     ({"head": {"units": [64, "x"]}}, "backbones.vgg16.head.units.1 = 'x'; expected a whole number"),
     ({"optimizer": "rmsprop"}, "backbones.vgg16.optimizer = 'rmsprop'; expected a mapping"),
-    ({"unfreeze": {"blocks": "al"}}, "backbones.vgg16.unfreeze.blocks = 'al'; expected 0, 1, 2, ... or all"),
-    ({"unfreeze": {"blocks": "all", "epochs": 0}}, "backbones.vgg16.unfreeze.epochs = 0; expected at least 1, or noth"),
-    ({"epochs": 0}, "backbones.vgg16.unfreeze.blocks = 0; expected more than 0 while epochs is 0"),
+    ({"unfreeze": {"blocks": "al"}}, "backbones.vgg16.unfreeze.blocks = 'al'; expected 0, 1, 2, ..., a share of"),
+    ({"unfreeze": {"epochs": 0}}, "backbones.vgg16.unfreeze.epochs = 0; expected at least 1; correct it"),
+    ({"epochs": 0}, "backbones.vgg16.epochs = 0; expected at least 1; correct it"),
+    ({"linear": {"c": [3, 1]}}, "backbones.vgg16.linear.c = [3, 1]; expected rising values"),
+    (
+        {"builder": "scratch", "input_size": 64, "unfreeze": {"blocks": 2}},
+        "backbones.vgg16.unfreeze.blocks = 2; expected 'all': scratch has learnt nothing that could stay frozen; lea",
+    ),
     ({"arguments": None}, "backbones.vgg16.arguments = null; expected a mapping"),
     ({"arguments": {1: 2}}, "key backbones.vgg16.arguments.1; expected keys that are text"),
     ({"arguments": {"weights": None, "name": "x"}}, "expected arguments without name, weights: the graph sets them"),
@@ -360,6 +382,28 @@ def test_the_command_writes_the_same_bytes_for_any_valid_file(tmp_path: Path, mo
     assert (tmp_path / "data" / "checked.txt").read_bytes() == written == b"params.yaml is valid\n"
 
 
+def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / SHIPPED["data"]["source"]).mkdir(parents=True)
+    (tmp_path / "data/recipes/gone").mkdir(parents=True)
+    written = []
+    for changes in ({}, {"finetune.head.dropout": 0.25}, {"finetune.head.dropout": 0.25, "tune.trials": 3}):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(edited(changes)))
+        read.cache_clear()
+        main()
+        read.cache_clear()
+        written.append({str(path): path.read_bytes() for path in Path("data/recipes").rglob("*.json")})
+    parts, names = ("linear", "network", "training"), SHIPPED["backbones"]
+    assert sorted(written[0]) == sorted(f"data/recipes/{name}/{part}.json" for name in names for part in parts)
+    assert not Path("data/recipes/gone").exists()
+    assert Path("data/rankings/all.json").exists()
+    # Only one line with a dense head has no dropout of its own, but with a search it may have an effect on all.
+    changed = [{path for path, content in other.items() if content != written[0][path]} for other in written[1:]]
+    assert changed == [{"data/recipes/scratch/training.json"}, {f"data/recipes/{name}/training.json" for name in names}]
+
+
 def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Path) -> None:
     faulty = {"seed": -1, "finetune.epochs": "x", "backbones.vgg16": {"hed": {}}, "data.source": "pictuers"}
     text = yaml.safe_dump(edited(faulty))
@@ -406,13 +450,17 @@ def test_every_section_of_the_file_has_a_class() -> None:
 
 
 @pytest.mark.parametrize("value", ["best", "best/0", "best/1.5", "top/3", 3, None, ["all"]])
-def test_candidates_are_all_or_a_number_of_the_best(value: Any) -> None:
+def test_candidates_are_contenders_all_or_a_number_of_the_best(value: Any) -> None:
     (found,) = messages({"rank.candidates": value})
-    assert "expected all, or best/ and a number of 1 or more, such as best/3" in found
+    assert "expected contenders, all, or best/ and a number of 1 or more, such as best/3" in found
+
+
+@pytest.mark.parametrize("value", ["contenders", "all", "best/1", "best/9"])
+def test_any_of_these_may_say_who_the_candidates_are(value: str) -> None:
+    assert messages({"rank.candidates": value}) == []
 
 
 def test_there_are_not_more_candidates_than_backbones() -> None:
-    assert messages({"rank.candidates": "best/9"}) == []
     assert messages({"rank.candidates": "best/10"}) == [
         "rank.candidates = 'best/10'; expected at most the 9 declared backbones; lower it, or set it to all"
     ]

@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,8 +45,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             tmp_path, name, artefacts.POSES, artefacts.predictions(artefacts.POSES, right, seed), weights
         )
         files.write_json(tmp_path / f"data/benchmarks/{name}.json", artefacts.benchmark(latency, parameters))
-        monkeypatch.setattr(sys, "argv", ["evaluate", name])
-        evaluate.main()
+    evaluate.main()
     yield tmp_path
     params.read.cache_clear()
 
@@ -112,22 +109,19 @@ def test_the_report_is_in_the_language_that_the_parameters_ask_for(project: Path
     assert "**Estos números no deben usarse para elegir: 2 de 3 redes llevan pesos aleatorios.**" in text
 
 
-def fold(root: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+def fold(root: Path, count: int) -> None:
     """Evaluate all three backbones again with the pictures in so many folds."""
     for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
         table = artefacts.predictions(artefacts.POSES, artefacts.NINE[name][0], seed)
         artefacts.write_model(root, name, artefacts.POSES, table, artefacts.NINE[name][3], count)
-        monkeypatch.setattr(sys, "argv", ["evaluate", name])
-        evaluate.main()
+    evaluate.main()
 
 
-def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(project: Path) -> None:
     compare.main()
     without = contents(project)
     assert not (project / "data/plots/folds.csv").exists()
-    fold(project, monkeypatch, 5)
+    fold(project, 5)
     compare.main()
     metrics = files.read_json(project / "data/metrics.json")
     table = pd.read_csv(project / "data/plots/folds.csv")
@@ -139,7 +133,7 @@ def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(
     assert b"Over 5 folds" in contents(project)[-2]
     assert b"Over 5 folds" in contents(project)[-1]
     assert contents(project)[1:-2] == without[1:-2]
-    fold(project, monkeypatch, 0)
+    fold(project, 0)
     compare.main()
     assert contents(project) == without
     assert not (project / "data/plots/folds.csv").exists()
@@ -198,7 +192,7 @@ def test_everything_that_is_missing_is_named_with_the_command_that_makes_it(proj
     assert str(fault.value) == (
         "no data/benchmarks/vgg16.json, data/evaluations/scratch/metrics.json, data/evaluations/scratch/confusion.csv; "
         "expected the artefacts of every backbone in params.yaml; "
-        "run 'dvc repro benchmark@vgg16 evaluate@scratch'"
+        "run 'dvc repro benchmark@vgg16 evaluate'"
     )
     assert not (project / "data/metrics.json").exists()
 
@@ -220,36 +214,46 @@ def test_numbers_are_plain_for_other_tools(project: Path) -> None:
     json.loads((project / "data/metrics.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_a_backbone_that_is_not_fine_tuned_is_named_with_its_rank_and_has_no_part_in_the_numbers(project: Path) -> None:
-    names = ["vgg16", "resnet50", "scratch"]
-    artefacts.write_ranking(project, names, left_out=("resnet50",))
-    for folder in ("evaluations", "models", "explanations"):
-        shutil.rmtree(project / f"data/{folder}/resnet50")
-    for folder in ("benchmarks", "timings"):
-        files.write_json(project / f"data/{folder}/resnet50.json", {})
+def keep_linear(root: Path, *names: str) -> None:
+    """Evaluate again with these backbones keeping their linear heads, as what is no candidate does."""
+    for seed, name in enumerate(names):
+        table = artefacts.predictions(artefacts.POSES, 0.8, seed)
+        artefacts.write_model(root, name, artefacts.POSES, table, artefacts.NINE[name][3], kept="linear")
+    evaluate.main()
+
+
+def test_a_backbone_that_kept_its_linear_head_is_compared_like_all_others(project: Path) -> None:
+    keep_linear(project, "resnet50")
     compare.main()
-    assert set(files.read_json(project / "data/metrics.json")) == {"vgg16", "scratch", "best", "recommended"}
-    assert set(pd.read_csv(project / "data/plots/accuracy.csv")["backbone"]) == {"vgg16", "scratch"}
+    assert set(files.read_json(project / "data/metrics.json")) == {
+        "vgg16",
+        "resnet50",
+        "scratch",
+        "best",
+        "recommended",
+    }
+    assert set(pd.read_csv(project / "data/plots/accuracy.csv")["backbone"]) == {"vgg16", "resnet50", "scratch"}
+    assert set(pd.read_csv(project / "data/plots/learning_curves.csv")["backbone"]) == {"vgg16", "scratch"}
     text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
-    assert "- Not fine-tuned, because rank.candidates leaves them out: `resnet50`." in text
-    assert "| 2 | `resnet50` | 86.0 % | 82.0 % to 89.0 % | \N{MINUS SIGN}0.200 | 2 | not fine-tuned |" in text
-    assert "there are no results of" not in text
+    assert "| `resnet50` | linear | yes |" in text
     page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
-    assert page.count("<bdi>resnet50</bdi>") == 2
+    assert "Loss of vgg16 over its epochs." in page
+    assert "Loss of resnet50 over its epochs." not in page
 
 
-@pytest.mark.parametrize(
-    ("path", "said"),
-    [
-        ("data/candidates/vgg16.json", "no data/candidates/vgg16.json; .* run 'dvc repro candidates'"),
-        ("data/ranking.csv", "no data/ranking.csv; .* run 'dvc repro rank'"),
-    ],
-)
-def test_without_ranking_or_candidates_the_command_that_makes_them_is_named(
-    project: Path, path: str, said: str
-) -> None:
-    (project / path).unlink()
-    with pytest.raises(DataError, match=said):
+def test_where_nothing_was_trained_in_epochs_there_are_no_curves(project: Path) -> None:
+    declare(project, ["vgg16", "resnet50"])
+    keep_linear(project, "vgg16", "resnet50")
+    compare.main()
+    assert (project / "data/plots/learning_curves.csv").read_text().splitlines() == [
+        "backbone,phase,epoch,accuracy,val_accuracy,loss,val_loss"
+    ]
+    assert "Learning curves" not in (project / "data/report/comparison.html").read_text(encoding="utf-8")
+
+
+def test_without_a_ranking_the_command_that_makes_it_is_named(project: Path) -> None:
+    (project / "data/ranking.csv").unlink()
+    with pytest.raises(DataError, match=r"no data/ranking\.csv; .* run 'dvc repro rank'"):
         compare.main()
 
 

@@ -4,13 +4,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from stages import evaluate, files, params
-from stages.errors import DataError, ParameterError
+from stages.errors import DataError
 from stages.results.predictions import Predictions, of_split
 from tests.results import artefacts
 
@@ -18,24 +19,32 @@ ROOT = Path(__file__).parents[1]
 SETTINGS, SEED = artefacts.SETTINGS, artefacts.SEED
 
 
+def evaluated(test: Predictions, validation: Predictions, weights: str = "imagenet") -> evaluate.Evaluation:
+    """Return what is found of a head that validation stopped, so that its images are those that it had not seen."""
+    return evaluate.evaluate(test, validation, validation, weights, SETTINGS, SEED)
+
+
 def certain(actual: list[int], predicted: list[int], classes: tuple[str, ...]) -> Predictions:
     """Return predictions made with full confidence."""
     return Predictions(classes, np.array(actual), np.array(predicted), np.eye(len(classes))[predicted])
 
 
+def declare(root: Path, backbones: list[str]) -> None:
+    artefacts.write_params(root, backbones)
+    params.read.cache_clear()
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    artefacts.write_params(tmp_path, ["vgg16"])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["evaluate", "vgg16"])
-    params.read.cache_clear()
+    declare(tmp_path, ["vgg16"])
     yield tmp_path
     params.read.cache_clear()
 
 
 def test_a_perfect_score_is_perfect_in_every_metric() -> None:
     perfect = certain([0, 1, 1, 0], [0, 1, 1, 0], ("cat", "dog"))
-    found = evaluate.evaluate(perfect, perfect, "imagenet", SETTINGS, SEED).metrics
+    found = evaluated(perfect, perfect).metrics
     assert {key: found[key] for key in ("accuracy", "macro_f1", "balanced_accuracy", "top_2")} == {
         "accuracy": 1,
         "macro_f1": 1,
@@ -50,20 +59,15 @@ def test_a_perfect_score_is_perfect_in_every_metric() -> None:
 
 def test_constant_predictions_of_two_classes_score_as_chance() -> None:
     constant = certain([0, 1, 1, 0], [0, 0, 0, 0], ("cat", "dog"))
-    found = evaluate.evaluate(constant, constant, "random", SETTINGS, SEED).metrics
+    found = evaluated(constant, constant, "random").metrics
     assert found["accuracy"] == found["balanced_accuracy"] == found["ece"] == 0.5
     assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
     assert found["weights"] == "random"
 
 
 def test_a_class_without_test_pictures_is_reported_with_no_recall(tmp_path: Path) -> None:
-    result = evaluate.evaluate(
-        certain([0, 1, 1], [0, 1, 2], ("cat", "dog", "fox")),
-        certain([2], [2], ("cat", "dog", "fox")),
-        "none",
-        SETTINGS,
-        SEED,
-    )
+    classes = ("cat", "dog", "fox")
+    result = evaluated(certain([0, 1, 1], [0, 1, 2], classes), certain([2], [2], classes), "none")
     files.write_json(tmp_path / "metrics.json", result.metrics)
     assert files.read_json(tmp_path / "metrics.json")["per_class"]["fox"] == {
         "f1": 0.0,
@@ -74,13 +78,13 @@ def test_a_class_without_test_pictures_is_reported_with_no_recall(tmp_path: Path
     assert result.metrics["balanced_accuracy"] == 0.75
 
 
-def test_the_temperature_comes_from_validation_and_is_applied_to_the_test_pictures() -> None:
-    # Validation: odds of 9 are claimed and odds of 3 found, so T = 2. Test: 9 of 10 right at 0.9 become 0.75.
+def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test_pictures() -> None:
+    # Not seen: odds of 9 are claimed and odds of 3 found, so T = 2. Test: 9 of 10 right at 0.9 become 0.75.
     def sure(right: int, pictures: int) -> Predictions:
         actual = np.repeat([0, 1], [right, pictures - right])
         return Predictions(("cat", "dog"), actual, np.zeros(pictures, np.int64), np.tile([0.9, 0.1], (pictures, 1)))
 
-    result = evaluate.evaluate(sure(9, 10), sure(75, 100), "imagenet", SETTINGS, SEED)
+    result = evaluate.evaluate(sure(9, 10), sure(5, 10), sure(75, 100), "imagenet", SETTINGS, SEED)
     found = result.metrics
     assert found["temperature"] == pytest.approx(2, abs=1e-4)
     assert (found["ece"], found["ece_scaled"]) == pytest.approx((0, 0.15), abs=1e-4)
@@ -94,7 +98,7 @@ def test_the_temperature_comes_from_validation_and_is_applied_to_the_test_pictur
 def test_intervals_hold_every_metric_and_say_how_they_were_made() -> None:
     table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
     test, validation = (of_split(table, split, artefacts.POSES) for split in ("test", "validation"))
-    found = evaluate.evaluate(test, validation, "imagenet", SETTINGS, SEED).metrics
+    found = evaluated(test, validation).metrics
     intervals = found["intervals"]
     assert intervals["method"].startswith("stratified bootstrap")
     assert intervals["resamples"] == 200
@@ -106,7 +110,7 @@ def test_intervals_hold_every_metric_and_say_how_they_were_made() -> None:
 
 def test_a_score_without_a_doubt_has_no_bootstrap_interval_but_wilsons(tmp_path: Path) -> None:
     perfect = certain([0, 1, 1, 0], [0, 1, 1, 0], ("cat", "dog"))
-    files.write_json(tmp_path / "m.json", evaluate.evaluate(perfect, perfect, "imagenet", SETTINGS, SEED).metrics)
+    files.write_json(tmp_path / "m.json", evaluated(perfect, perfect).metrics)
     found = files.read_json(tmp_path / "m.json")
     assert found["intervals"]["accuracy"] is found["intervals"]["ece"] is None
     assert found["accuracy_low"] < found["accuracy_high"] == 1
@@ -135,7 +139,7 @@ def test_shares_give_the_accuracy_with_fewer_pictures() -> None:
 def test_top_k_is_named_after_its_parameter() -> None:
     predictions = certain([0, 1], [0, 0], ("cat", "dog"))
     settings = evaluate.EvaluateParams(confidence=0.9, top_k=5, calibration_bins=1, resamples=100)
-    found = evaluate.evaluate(predictions, predictions, "none", settings, SEED)
+    found = evaluate.evaluate(predictions, predictions, predictions, "none", settings, SEED)
     assert found.metrics["top_5"] == 1
     assert found.metrics["confidence"] == 0.9
     assert len(found.calibration) == 1
@@ -157,9 +161,12 @@ def test_the_stage_writes_one_row_for_each_test_picture_and_its_metrics(project:
     assert metrics["test_pictures"] == len(test) == pd.read_csv(folder / "calibration.csv")["pictures"].sum()
     assert set(metrics["validation"]) == {"accuracy", "log_loss"}
     assert len(metrics["repeats"]["accuracy"]) == metrics["repeats"]["count"] == 3
-    assert metrics["repeats"]["accuracy"][0] == metrics["shares"][-1]["accuracy"] == metrics["accuracy"]
+    assert metrics["repeats"]["accuracy"][0] == metrics["accuracy"]
+    assert [head["head"] for head in metrics["heads"]] == ["linear", "dense"]
+    assert metrics["heads"][1]["kept"]
+    assert metrics["heads"][1]["accuracy"] == metrics["accuracy"]
     assert [row["share"] for row in metrics["shares"]] == [0.1, 0.25, 0.5, 1.0]
-    assert metrics["shares"][-1]["training_pictures"] == 220
+    assert metrics["shares"][-1]["training_pictures"] == 330
     scaled = pd.read_csv(folder / "calibration_scaled.csv")
     assert list(scaled) == list(pd.read_csv(folder / "calibration.csv"))
 
@@ -248,10 +255,148 @@ def test_missing_predictions_say_which_command_makes_them(project: Path) -> None
         evaluate.main()
 
 
-def test_the_backbone_must_be_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["evaluate"])
-    with pytest.raises(ParameterError, match="evaluate of backbone ''; expected the name of one backbone"):
+def test_every_declared_backbone_is_evaluated_and_what_is_no_longer_declared_is_gone(project: Path) -> None:
+    for seed, name in enumerate(("vgg16", "scratch")):
+        table = artefacts.predictions(artefacts.POSES, 0.8, seed)
+        artefacts.write_model(project, name, artefacts.POSES, table, artefacts.NINE[name][-1])
+    declare(project, ["vgg16", "scratch"])
+    evaluate.main()
+    folder = project / "data/evaluations"
+    assert {path.name for path in folder.iterdir()} == {"vgg16", "scratch"}
+    assert files.read_json(folder / "scratch/metrics.json")["weights"] == "none"
+    declare(project, ["vgg16"])
+    evaluate.main()
+    assert {path.name for path in folder.iterdir()} == {"vgg16"}
+
+
+def test_a_backbone_without_predictions_leaves_the_earlier_evaluations_as_they_were(project: Path) -> None:
+    artefacts.write_model(project, "vgg16", artefacts.POSES, artefacts.predictions(artefacts.POSES, 0.8, 1), "random")
+    evaluate.main()
+    before = (project / "data/evaluations/vgg16/metrics.json").read_bytes()
+    declare(project, ["vgg16", "scratch"])
+    with pytest.raises(DataError, match=r"no data/models/scratch/provenance\.json"):
         evaluate.main()
+    assert [path.name for path in (project / "data/evaluations").iterdir()] == ["vgg16"]
+    assert (project / "data/evaluations/vgg16/metrics.json").read_bytes() == before
+
+
+def linear(project: Path, **changes: object) -> dict[str, Any]:
+    """Return the metrics of a linear head that is kept; `changes` are those of its predictions.csv."""
+    table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
+    artefacts.write_model(project, "vgg16", artefacts.POSES, table, "imagenet", kept="linear")
+    path = project / "data/models/vgg16/predictions.csv"
+    written = files.read_csv(path, text=("split", "file", "label", "predicted"))
+    files.write_csv(path, written.assign(**changes))
+    evaluate.main()
+    return files.read_json(project / "data/evaluations/vgg16/metrics.json")
+
+
+def test_of_a_linear_head_the_training_images_ask_for_the_temperature_too(project: Path) -> None:
+    table = artefacts.out_of_fold(artefacts.predictions(artefacts.POSES, 0.8, seed=1))
+    # Sure of each training image, and wrong about all of them.
+    classes, train = list(artefacts.POSES), table["split"] == "train"
+    wrong = {
+        f"p:{name}": table[f"p:{name}"].where(~train, (table["label"] == classes[place - 1]) * 0.96 + 0.008)
+        for place, name in enumerate(classes)
+    }
+    usual, doubtful = linear(project), linear(project, **wrong)
+    assert usual["temperature_pictures"] == doubtful["temperature_pictures"] == 220
+    assert doubtful["temperature"] > 2 * usual["temperature"]
+    for key in ("accuracy", "log_loss", "validation", "heads"):
+        assert doubtful[key] == usual[key]
+
+
+def test_a_linear_head_has_no_repeats_and_the_largest_share_is_its_own(project: Path) -> None:
+    found = linear(project)
+    assert found["repeats"] == {"count": 1, "accuracy": [found["accuracy"]], "mean": found["accuracy"], "sd": None}
+    assert found["shares"][-1]["accuracy"] == found["accuracy"]
+    # Linear heads learn from the validation images as well.
+    assert [share["training_pictures"] for share in found["shares"]] == [33, 82, 165, 330]
+
+
+def test_the_largest_share_is_the_linear_heads_where_another_was_kept(project: Path) -> None:
+    table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
+    artefacts.write_model(project, "vgg16", artefacts.POSES, table, "imagenet", kept="unfrozen")
+    evaluate.main()
+    found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    assert found["shares"][-1]["accuracy"] == found["heads"][0]["accuracy"] != found["accuracy"]
+    assert found["shares"][-1]["training_pictures"] == 330
+
+
+def test_a_network_trained_from_nothing_has_its_own_shares_of_the_training_images(project: Path) -> None:
+    artefacts.write_model(project, "vgg16", artefacts.POSES, artefacts.predictions(artefacts.POSES, 0.8, 1), "none")
+    evaluate.main()
+    found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    assert [share["training_pictures"] for share in found["shares"]] == [22, 55, 110, 220]
+    assert found["shares"][-1]["accuracy"] == found["accuracy"]
+
+
+# Heads --------------------------------------------------------------------------------------------------
+
+
+def tried(right: dict[str, int], images: int = 20) -> pd.DataFrame:
+    """Return heads.csv of heads that are right about the first so many test images, sure by 0.8, and all others."""
+    tables = []
+    for head, count in right.items():
+        predicted = ["cat"] * count + ["dog"] * (images - count)
+        table = artefacts.answers(["cat"] * images, predicted, ("cat", "dog"))
+        likely = (table["predicted"] == "cat") * 0.6 + 0.2
+        tables.append(table.assign(head=head, **{"p:cat": likely, "p:dog": 1 - likely}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_each_head_is_scored_and_compared_with_the_kept_one_on_the_same_images() -> None:
+    found = evaluate.over_heads(tried({"linear": 18, "dense": 10}), "linear", ("cat", "dog"), SETTINGS, SEED)
+    kept, other = found
+    losses = [-(count * np.log(0.8) + (20 - count) * np.log(0.2)) / 20 for count in (18, 10)]
+    assert kept == {
+        "head": "linear",
+        "kept": True,
+        "accuracy": 0.9,
+        "log_loss": pytest.approx(losses[0]),
+        "validation_log_loss": pytest.approx(losses[0]),
+    }
+    assert (other["head"], other["kept"], other["accuracy"]) == ("dense", False, 0.5)
+    assert other["log_loss"] == pytest.approx(losses[1])
+    assert other["difference"] == pytest.approx(0.4)
+    assert 0 < other["low"] < 0.4 < other["high"] < 1
+    # Eight images that one alone gets right: 2 / 2^8.
+    assert other["p"] == pytest.approx(2 / 2**8)
+
+
+def test_a_head_that_is_better_on_the_test_images_than_the_kept_one_has_a_negative_difference() -> None:
+    found = evaluate.over_heads(tried({"linear": 18, "dense": 10}), "dense", ("cat", "dog"), SETTINGS, SEED)
+    assert [row["head"] for row in found] == ["linear", "dense"]
+    assert found[0]["difference"] == pytest.approx(-0.4)
+
+
+def test_heads_are_judged_by_the_validation_images_that_all_of_them_predict() -> None:
+    table = tried({"linear": 18, "dense": 10})
+    # The linear head has no prediction of the images that it is right about: the others are worth log 5 to both.
+    alone = (table["head"] == "linear") & (table["split"] == "validation") & (table["predicted"] == "cat")
+    found = evaluate.over_heads(table[~alone], "linear", ("cat", "dog"), SETTINGS, SEED)
+    assert [row["validation_log_loss"] for row in found] == pytest.approx([np.log(5)] * 2)
+    assert [row["accuracy"] for row in found] == [0.9, 0.5]
+
+
+def test_a_single_head_is_compared_with_none() -> None:
+    (found,) = evaluate.over_heads(tried({"whole": 18}), "whole", ("cat", "dog"), SETTINGS, SEED)
+    assert set(found) == {"head", "kept", "accuracy", "log_loss", "validation_log_loss"}
+
+
+def test_a_kept_head_that_was_not_tried_is_one_line() -> None:
+    with pytest.raises(DataError, match=r"heads.csv without the kept head 'dense'; .* run finetune again"):
+        evaluate.over_heads(tried({"linear": 18}), "dense", ("cat", "dog"), SETTINGS, SEED)
+
+
+def test_what_tuning_brought_is_the_kept_accuracy_less_that_of_the_defaults() -> None:
+    found = tried({"tuned": 18, "untuned": 10})
+    tuned, untuned = (found[found["head"] == head].drop(columns="head") for head in ("tuned", "untuned"))
+    gain = evaluate.over_tuning(tuned, untuned, SETTINGS, SEED)
+    assert gain
+    assert (gain["untuned_accuracy"], gain["gain"]) == (0.5, pytest.approx(0.4))
+    assert gain["low"] < gain["gain"] < gain["high"]
+    assert evaluate.over_tuning(tuned, untuned[:0], SETTINGS, SEED) is None
 
 
 def test_the_room_of_results_loads_no_network_library() -> None:
@@ -262,10 +407,3 @@ def test_the_room_of_results_loads_no_network_library() -> None:
         "assert not {'tensorflow', 'keras', 'openvino', 'matplotlib', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-
-
-def test_a_backbone_that_is_no_candidate_has_no_metrics(project: Path) -> None:
-    files.write_json(project / "data/candidates/vgg16.json", {"finetune": False})
-    evaluate.main()
-    (found,) = (project / "data/evaluations/vgg16").iterdir()
-    assert (found.name, files.read_json(found)) == ("metrics.json", {})

@@ -15,20 +15,59 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import evaluate, export, features, finetune, tune, weights
+from stages import evaluate, export, weights
 from stages import params as params_module
 from stages.errors import DataError, ParameterError
-from stages.files import read_csv, read_json, write_json
-from stages.models import export_runners, exporting, keras_engine
+from stages.files import read_csv, read_json, write_csv, write_json
+from stages.images.prepared import SPLITS
+from stages.models import export_runners, exporting, head, heads, keras_engine, linear, networks
+from stages.models.backbones import Network
 from stages.models.engine import Choice, compile_openvino
 from stages.models.exported import PATHS, ExportError, open_export, open_reference
+from stages.models.extraction import forward
+from stages.models.recipe import Head as HeadRecipe
+from stages.models.weights import Origin, random
 from stages.results import temperature
 from stages.results.reference import Reference
 from tests.clone import Clone
-from tests.test_finetune import CLASSES, COUNTS, LINES, ROOT, SIDE, prepared, stage
+from tests.results import artefacts
 
+ROOT = Path(__file__).parents[1]
+SIDE, CLASSES = 32, ("cold", "warm")
+COUNTS = {"train": 24, "validation": 8, "test": 8}
 FLOAT = [form for form in PATHS if form != "litert_int8"]
-EXPORTS = {"winner": "scratch", "frozen": "frozen"}
+# Which head each has, and what the trained part of its network begins with.
+BACKBONES = {"frozen": ("linear", None), "partly": ("unfrozen", "block_1"), "scratch": ("whole", "image")}
+EXPORTS = {"winner": "scratch", "frozen": "frozen", "partly": "partly"}
+DENSE = {"pooling": "flatten", "units": (8,), "activation": "gelu", "dropout": 0.0, "l2": 0.0, "choose": "best"}
+
+
+def prepare(root: Path) -> pd.DataFrame:
+    """Write data/prepared: images that are blue or red, with noise; return the index."""
+    draw, rows = np.random.default_rng(0), []
+    for split in SPLITS:
+        numbers = np.arange(COUNTS[split]) % 2
+        shown = draw.integers(0, 90, (len(numbers), SIDE, SIDE, 3))
+        strength = draw.integers(10, 90, (len(numbers), 1, 1))
+        for number, channel in enumerate((2, 0)):
+            shown[numbers == number, :, :, channel] += strength[numbers == number]
+        (root / str(SIDE)).mkdir(parents=True, exist_ok=True)
+        np.save(root / str(SIDE) / f"{split}.npy", shown.astype(np.uint8))
+        rows += [(split, row, f"{CLASSES[n]}/{split}{row:02}.png", CLASSES[n], -1) for row, n in enumerate(numbers)]
+    index = pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"])
+    write_csv(root / "index.csv", index)
+    write_json(root / "classes.json", {"classes": list(CLASSES)})
+    return index
+
+
+def configure(root: Path) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["preprocess"]["sizes"] = [SIDE]
+    params["evaluate"]["resamples"] = 100
+    params["export"] |= {"backbones": list(EXPORTS), "calibration_pictures": 6, "latency_repeats": 2}
+    params["backbones"] = {name: {} for name in BACKBONES}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    params_module.read.cache_clear()
 
 
 def change(root: Path, **values) -> None:
@@ -39,15 +78,88 @@ def change(root: Path, **values) -> None:
     params_module.read.cache_clear()
 
 
+def declared(name: str) -> Network:
+    own = {"builder": "MobileNetV3Small", "pooling": "average", "arguments": {}}
+    if name == "scratch":
+        own = {"builder": "scratch", "pooling": "flatten", "arguments": {"filters": [4, 8]}}
+    return Network(name=name, input_size=SIDE, weights="random", **own)
+
+
+def make(root: Path, name: str, index: pd.DataFrame) -> None:
+    """Write what stages weights and finetune would."""
+    keras.utils.set_random_seed(5)
+    network, origin = random(declared(name)), Origin("none")
+    if name != "scratch":
+        origin = Origin("random", "params.yaml says random")
+    weights.write(root / "data/weights" / name, network, declared(name), origin)
+    model, (kept, start) = root / "data/models" / name, BACKBONES[name]
+    model.mkdir(parents=True)
+    found = train(root, name, network, model)
+    head.save(found, model / "head.npz")
+    # Called, not predicted: to trace a network for a few images takes longer.
+    features = {split: np.asarray(network(images(root, split).astype(np.float32))) for split in SPLITS}
+    write_predictions(model, index, {split: found.probabilities(rows) for split, rows in features.items()}, kept)
+    changes = {"builder": declared(name).builder, "input_size": SIDE, "precision": "float32", "weights": vars(origin)}
+    facts = artefacts.provenance(name, CLASSES, 1000, origin.source, kept) | changes
+    if kept == "linear":
+        facts |= {"train_pictures": 32, "train_views": 32}
+    elif kept == "unfrozen":
+        facts["head"]["strength"] = 30.0
+    write_json(model / "provenance.json", facts | {"top": start and {"input": start}})
+
+
+def train(root: Path, name: str, network: keras.Model, model: Path) -> head.Head:
+    """Return a head, and train or change the network below it where the backbone's is trained."""
+    labels = np.arange(COUNTS["train"]) % 2
+    if name == "scratch":
+        built = heads.build(HeadRecipe.model_validate(DENSE), network.output.shape[-1], len(CLASSES))
+        whole = keras.Model(network.input, built(network.output))
+        whole.compile(keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
+        whole.fit(images(root, "train").astype(np.float32), labels, batch_size=8, epochs=6, verbose=0)
+        keras_engine.save(networks.top(network, "image"), model / "top.keras")
+        return heads.arrays_of(built)
+    if name == "partly":
+        top = networks.top(network, "block_1")
+        for layer in top.layers:
+            layer.set_weights([values * 1.5 for values in layer.get_weights()])
+        keras_engine.save(top, model / "top.keras")
+    scratch = model.parent.with_name("scratch") / name
+    scratch.mkdir(parents=True)
+    features = np.asarray(network(images(root, "train").astype(np.float32)))
+    return linear.fit(features, labels, len(CLASSES), "none", 3.0, scratch)
+
+
+def write_predictions(model: Path, index: pd.DataFrame, found: dict[str, np.ndarray], kept: str) -> None:
+    parts = [part for part in SPLITS if kept == "linear" or part != "train"]
+    table = pd.concat([index.loc[index["split"] == part, ["split", "file", "label"]] for part in parts])
+    probabilities = np.concatenate([found[part] for part in parts])
+    table["predicted"] = np.array(CLASSES)[probabilities.argmax(axis=1)]
+    table[[f"p:{name}" for name in CLASSES]] = probabilities
+    write_csv(model / "predictions.csv", table)
+    write_csv(model / "heads.csv", table[table["split"] != "train"].assign(head=kept))
+    for name, keys in {"folds": ["fold"], "repeats": ["repeat"], "shares": ["share", "training_pictures"]}.items():
+        write_csv(model / f"{name}.csv", pd.DataFrame(columns=[*keys, *table]))
+    write_csv(model / "untuned.csv", table[:0])
+
+
+def stage(module, name: str | None, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *([name] if name else [])])
+    module.main()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Run the stages up to evaluate, and export, for two lines of LINES, once, in a folder of their own."""
+    """Run evaluate and export for each of EXPORTS, once, in a folder of their own."""
     root = tmp_path_factory.mktemp("exports")
-    with prepared(root, {name: LINES[name] for name in ("frozen", "scratch")}, repeats=1, shares=()) as patch:
-        change(root, backbones=list(EXPORTS), calibration_pictures=6, latency_repeats=2)
-        for name in ("frozen", "scratch"):
-            for module in (weights, features, tune, finetune, evaluate):
-                stage(module, name, patch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        # Threads can be set once in a process.
+        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+        index = prepare(root / "data/prepared")
+        configure(root)
+        for name in BACKBONES:
+            make(root, name, index)
+        stage(evaluate, None, patch)
         write_json(root / "data/metrics.json", {"best": "scratch", "recommended": None})
         for name in EXPORTS:
             stage(export, name, patch)
@@ -66,16 +178,16 @@ def project(finished: Path, tmp_path: Path, monkeypatch) -> Path:
     params_module.read.cache_clear()
 
 
-def pictures(root: Path) -> np.ndarray:
-    return np.load(root / f"data/prepared/{SIDE}/test.npy")
+def images(root: Path, split: str = "test") -> np.ndarray:
+    return np.load(root / f"data/prepared/{SIDE}/{split}.npy")
 
 
 @pytest.mark.parametrize("name", EXPORTS)
 @pytest.mark.parametrize("form", FLOAT)
 def test_a_form_takes_raw_bytes_and_gives_the_probabilities_of_keras(finished: Path, name: str, form: str) -> None:
     folder = finished / "data/exports" / name
-    expected = keras.models.load_model(folder / "model.keras").predict(pictures(finished), verbose=0)
-    found = export_runners.runner(form, open_export(folder, form)[1], threads=1)(pictures(finished))
+    expected = keras.models.load_model(folder / "model.keras").predict(images(finished), verbose=0)
+    found = export_runners.runner(form, open_export(folder, form)[1], threads=1)(images(finished))
     assert (found.dtype, found.shape) == (np.float32, (COUNTS["test"], len(CLASSES)))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -89,7 +201,7 @@ def test_probabilities_are_those_that_were_evaluated_scaled_by_their_temperature
     evaluated = table.loc[table["split"] == "test", ["p:cold", "p:warm"]].to_numpy()
     manifest, path = open_export(finished / "data/exports" / name)
     assert manifest.temperature == degree
-    found = export_runners.runner("openvino", path, threads=1)(pictures(finished))
+    found = export_runners.runner("openvino", path, threads=1)(images(finished))
     np.testing.assert_allclose(found, temperature.scaled(evaluated, degree), atol=5e-3)
 
 
@@ -138,8 +250,9 @@ def test_class_names_travel_with_every_form(finished: Path) -> None:
 def test_the_openvino_form_also_gives_what_its_head_is_given(finished: Path) -> None:
     folder = finished / "data/exports/frozen"
     network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
-    found = network({"pictures": pictures(finished)})["embedding"]
-    expected = np.load(finished / "data/features/frozen/test.npy")
+    found = network({"pictures": images(finished)})["embedding"]
+    choice = Choice("openvino", "float32", 1)
+    expected = forward(finished / "data/weights/frozen", choice, ("features",))(images(finished))["features"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
@@ -148,7 +261,7 @@ def test_the_reference_is_of_validation_pictures_measured_from_training_pictures
     known = Reference.model_validate_json(open_reference(folder).read_bytes())
     assert (known.training_pictures, known.validation_pictures) == (COUNTS["train"], COUNTS["validation"])
     network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
-    said = network({"pictures": np.load(finished / f"data/prepared/{SIDE}/validation.npy")})
+    said = network({"pictures": images(finished, "validation")})
     np.testing.assert_allclose(known.confidences, np.sort(said["probabilities"].max(axis=1)), rtol=1e-5)
     np.testing.assert_allclose(known.distances, np.sort(known.measure(said["embedding"])), rtol=1e-4)
 
@@ -211,6 +324,13 @@ def test_the_card_says_what_it_is_how_good_and_whose_weights(finished: Path) -> 
     assert "nobody's licence" in other
 
 
+def test_the_card_has_the_layers_of_the_head_that_was_kept(finished: Path) -> None:
+    text = {name: (finished / f"data/exports/{name}/README.md").read_text() for name in EXPORTS}
+    assert "a head that has a dense layer of 8 units (gelu) below that of the classes" in text["winner"]
+    assert "Its head is linear: multinomial logistic regression" in text["frozen"]
+    assert "With it the top of the backbone was trained, 9 of its 18 blocks, beginning" in text["partly"]
+
+
 def test_a_form_that_disagrees_fails_with_the_figure_and_leaves_nothing(project: Path, monkeypatch) -> None:
     write = exporting.write
 
@@ -253,16 +373,43 @@ def test_a_backbone_that_was_not_trained_is_one_line_with_the_command(project: P
         export.read_subject("vgg16")
 
 
-def test_a_backbone_that_was_not_fine_tuned_is_one_line(project: Path) -> None:
-    write_json(project / "data/evaluations/frozen/metrics.json", {})
-    with pytest.raises(DataError, match=r"'frozen' was not fine-tuned; .* take it out of export.backbones"):
-        export.read_subject("frozen")
+def test_a_backbone_without_its_network_is_one_line_with_the_command(project: Path, monkeypatch) -> None:
+    shutil.rmtree(project / "data/weights/scratch")
+    with pytest.raises(DataError, match=r"no data/weights/scratch/backbone.keras.*run 'dvc repro weights@scratch'"):
+        stage(export, "winner", monkeypatch)
 
 
-def test_pictures_are_spread_evenly_and_augmented_views_are_none() -> None:
-    index = pd.DataFrame({"split": "train", "row": range(20), "view": [0, 1] * 10, "fold": -1})
-    assert export.select(index, "train", 4)["row"].tolist() == [0, 6, 12, 18]
-    assert export.select(index, "train", 100)["row"].tolist() == list(range(0, 20, 2))
+def test_images_are_spread_evenly_over_a_split() -> None:
+    index = pd.DataFrame({"split": "train", "row": range(20), "fold": -1})
+    assert export.select(index, "train", 4)["row"].tolist() == [0, 6, 13, 19]
+    assert export.select(index, "train", 100)["row"].tolist() == list(range(20))
+
+
+def test_the_trained_blocks_and_all_that_was_not_trained_are_in_the_export(finished: Path) -> None:
+    whole = keras_engine.load(finished / "data/exports/partly/model.keras").get_layer("backbone")
+    trained = keras_engine.load(finished / "data/models/partly/top.keras")
+    before = keras_engine.load(finished / "data/weights/partly/backbone.keras")
+    above = {layer.name for layer in trained.layers}
+    assert above & {layer.name for layer in before.layers}
+    for layer in whole.layers:
+        expected = (trained if layer.name in above else before).get_layer(layer.name).get_weights()
+        for found, value in zip(layer.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(found, value)
+
+
+def test_a_top_of_another_network_is_a_fault_of_the_program(project: Path, monkeypatch) -> None:
+    shutil.copy(project / "data/models/partly/top.keras", project / "data/models/scratch/top.keras")
+    with pytest.raises(RuntimeError, match="trained layers that the backbone has not: "):
+        stage(export, "winner", monkeypatch)
+
+
+def test_a_head_other_than_the_evaluated_one_is_a_fault_of_the_program(project: Path, monkeypatch) -> None:
+    path = project / "data/models/frozen/head.npz"
+    *below, last = head.load(path).layers
+    turned = head.Layer(-last.kernel, -last.bias)
+    head.save(head.Head((*below, turned), head.load(path).moments), path)
+    with pytest.raises(RuntimeError, match=r"frozen: 100.0% of its predictions are not those that were evaluated"):
+        stage(export, "frozen", monkeypatch)
 
 
 def test_dvc_hands_out_each_artifact_by_its_name_and_version(finished: Path, tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
-"""The stages weights, features, finetune and benchmark on a small prepared data set, each by its own code."""
+"""Stage finetune: more than the linear head for candidates, and what validation prefers is kept."""
 
 import logging
+import os
 import random
-import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,89 +20,93 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import benchmark, features, finetune, tune, weights
-from stages import params as params_module
+from stages import features, finetune, probe, views, weights
+from stages import params as parameters
 from stages.errors import ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
-from stages.images.prepared import SPLITS, read_index
-from stages.models import keras_engine
-from stages.models.head_trainer import HeadTrainer
+from stages.finetune import Tried, kept, validation_losses
+from stages.models import engine, exporting, head, keras_engine, networks
+from stages.models.backbones import read_backbone, read_network, write_recipes
+from stages.models.inputs import BOTH, Inputs
+from stages.models.weights import Origin
+from tests.tiny_backbone import CLASSES, COUNTS, FOLDS, SIDE, WIDTH, prepare, write_weights
 
 ROOT = Path(__file__).parents[1]
-SIDE, CLASSES = 32, ("cold", "warm")
-COUNTS = {"train": 24, "validation": 8, "test": 8}
-FOLDS = 3
-# The top block of MobileNetV3Small, small enough to train in a test and with BatchNormalization in it.
-LINES = {
-    "frozen": {"builder": "mobilenet_v3_small", "head": {"units": [8]}},
-    "partly": {"builder": "mobilenet_v3_small", "head": {"units": [8]}, "unfreeze": {"blocks": 1, "epochs": 2}},
-    "scratch": {"arguments": {"filters": [4, 8]}, "head": {"units": [8], "pooling": "flatten"},
-                "unfreeze": {"blocks": "all", "epochs": 3, "learning_rate": 0.01}},
+TINY = {"builder": "mobilenet_v3_small", "unfreeze": {"blocks": 0}}
+DENSE = {"units": [8], "choose": "declared"}
+LINES: dict[str, dict[str, Any]] = {
+    "linear": TINY,
+    # No candidate.
+    "left": TINY | {"head": DENSE, "unfreeze": {"blocks": 1}},
+    "dense": TINY | {"head": DENSE},
+    # Like the one before, but with what a search has chosen.
+    "tuned": TINY | {"head": DENSE, "repeats": 1},
+    "top": TINY | {"head": {"choose": "declared"}, "unfreeze": {"blocks": 1, "epochs": 2, "repeats": 2}},
+    "all": TINY | {"head": {"units": [8]}, "repeats": 1, "unfreeze": {"blocks": "all", "epochs": 3, "minutes": 1e-6}},
+    "scratch": {"arguments": {"filters": [4, 8]}, "head": {"units": [8], "pooling": "flatten", "dropout": 0.0},
+                "unfreeze": {"epochs": 5, "learning_rate": 0.01, "repeats": 2}},
 }  # fmt: skip
+# Whoever is no candidate and has no frozen features is trained all the same.
+LEFT = ("left", "scratch")
+TUNED = {"units": [4], "views": 0}
+TRAINED = ("dense", "top", "scratch")
+TEXT = ("split", "file", "label", "predicted", "head")
+P = ["p:cold", "p:warm"]
+FILES = {
+    "head.npz", "predictions.csv", "heads.csv", "history.csv", "repeats.csv", "shares.csv", "folds.csv", "untuned.csv",
+    "provenance.json", "outline/architecture.json",
+}  # fmt: skip
+TOP = {"top.keras", "outline/top.xml", "outline/top.bin"}
 
 
-def prepare(root: Path, *, folds: bool = False) -> None:
-    """Write data/prepared: pictures that are blue or red, with noise.
-
-    With `folds` those of validation and test have a view each, black, which the main run must not look at.
-    """
-    draw, rows = np.random.default_rng(0), []
-    for split in SPLITS:
-        numbers = np.arange(COUNTS[split]) % 2
-        pictures = draw.integers(0, 90, (len(numbers), SIDE, SIDE, 3))
-        pictures[numbers == 0, :, :, 2] += 120
-        pictures[numbers == 1, :, :, 0] += 120
-        views = 1 + (folds and split != "train")
-        shown = np.zeros((len(numbers) * views, SIDE, SIDE, 3), np.uint8)
-        shown[::views] = pictures
-        (root / str(SIDE)).mkdir(parents=True, exist_ok=True)
-        np.save(root / str(SIDE) / f"{split}.npy", shown)
-        rows += [
-            (
-                split,
-                row * views + view,
-                f"{CLASSES[n]}/{split}{row:02}.png",
-                CLASSES[n],
-                view,
-                row // 2 % FOLDS if folds else -1,
-            )
-            for row, n in enumerate(numbers)
-            for view in range(views)
-        ]
-    write_csv(root / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "view", "fold"]))
-    write_json(root / "classes.json", {"classes": list(CLASSES)})
-
-
-def configure(root: Path, lines: dict, repeats: int = 2, shares: tuple[float, ...] = (0.5,)) -> None:
+def configure(repeats: int, shares: list[float]) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["preprocess"]["sizes"] = [SIDE]
-    params["weights"]["source"] = "random"
-    params["features"] |= {"precision": "float32", "batch_size": 7}
-    params["finetune"] |= {"epochs": 3, "batch_size": 8, "repeats": repeats, "training_shares": list(shares)}
-    params["benchmark"] = {"warmup": 1, "repeats": 4, "batch_sizes": [2]}
-    params["backbones"] = lines
-    (root / "params.yaml").write_text(yaml.safe_dump(params))
-    for name in lines:
-        write_json(root / f"data/candidates/{name}.json", {"finetune": True})
-    params_module.read.cache_clear()
+    params["preprocess"] |= {"sizes": [SIDE], "views": 1}
+    params["features"] |= {"engine": "openvino", "precision": "float32"}
+    params["finetune"] |= {"epochs": 3, "batch_size": 8, "repeats": repeats, "training_shares": shares}
+    params["finetune"]["optimizer"]["learning_rate"] = 0.05
+    params["backbones"] = LINES
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    parameters.read.cache_clear()
+    write_recipes(Path("data/recipes"), params, searched=False)
 
 
-def inputs_of(name: str) -> finetune.Inputs:
-    """Return what finetune reads for a line of LINES in the working folder."""
-    params_module.read.cache_clear()
-    return finetune.Inputs(
-        finetune.resolve(name, params_module.read()), Path("data/weights") / name, Path("data/features") / name,
-        finetune.PREPARED, read_index(finetune.PREPARED), list(CLASSES), params_module.seed(),
-    )  # fmt: skip
+def write_networks() -> None:
+    """Write what stage weights writes: a network for all lines but one, whose network has learnt nothing."""
+    write_weights(Path("data/weights/linear"))
+    facts = read_json(Path("data/weights/linear/backbone.json"))
+    for name in set(LINES) - {"linear", "scratch"}:
+        shutil.copytree("data/weights/linear", f"data/weights/{name}")
+        write_json(Path(f"data/weights/{name}/backbone.json"), facts | {"backbone": name})
+    scratch = read_network(Path("data/recipes"), "scratch")
+    weights.write(Path("data/weights/scratch"), networks.build(scratch, None), scratch, Origin("none"))
 
 
-def stage(module, name: str, monkeypatch) -> None:
-    monkeypatch.setattr(sys, "argv", [module.__name__, name])
-    module.main()
+@contextmanager
+def project(root: Path, folds: int, repeats: int, shares: list[float]) -> Iterator[Callable[[ModuleType, str], None]]:
+    """Work in `root`, where what comes before the stages of a backbone is ready; give what runs a stage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        configure(repeats, shares)
+        if not Path("data/weights").exists():
+            write_networks()
+        index = prepare(Path("data/prepared"), folds)
+        write_csv(Path("data/splits.csv"), index[["file", "label", "split", "fold"]].assign(group=index["file"]))
+        for name in LINES:
+            write_json(Path(f"data/candidates/{name}.json"), {"finetune": name not in LEFT})
+            write_json(Path(f"data/tuning/{name}/chosen.json"), {"values": TUNED if name == "tuned" else {}})
+        # Threads can be set once in a process: the set-up itself is tested by the whole graph.
+        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+
+        def stage(module: ModuleType, name: str) -> None:
+            patch.setattr(sys, "argv", [module.__name__, name])
+            module.main()
+
+        yield stage
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _generator_of_its_own():
+def _generator_of_its_own() -> Iterator[None]:
     """Give Keras a generator of seeds that no thread of another test, such as those of Prefect, draws from."""
     own = random.Random()
     with pytest.MonkeyPatch.context() as patch:
@@ -107,117 +115,308 @@ def _generator_of_its_own():
         yield
 
 
-@contextmanager
-def prepared(root: Path, lines: dict, *, folds: bool = False, **options):
-    """Work in `root`, where what comes before the stages of a backbone is ready."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        prepare(root / "data/prepared", folds=folds)
-        configure(root, lines, **options)
-        # Threads can be set once in a process: the set-up itself is tested by the whole graph.
-        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
-        yield patch
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Run the five stages for each line of LINES, once, in a folder of their own."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run the stages for each line of LINES, once, in a folder of their own; without folds."""
     root = tmp_path_factory.mktemp("graph")
-    with prepared(root, LINES) as patch:
+    with project(root, 0, 2, [0.5]) as stage:
         for name in LINES:
-            for module in (weights, features, tune, finetune, benchmark):
-                stage(module, name, patch)
+            for module in (features, probe, *([] if name in ("linear", "top") else [views])):
+                stage(module, name)
+        run_without_tensorflow(root)
+        for name in set(LINES) - {"linear", "left"}:
+            stage(finetune, name)
     yield root
-    params_module.read.cache_clear()
+    parameters.read.cache_clear()
+
+
+def run_without_tensorflow(root: Path) -> None:
+    """Run the stage, in a process of its own, where nothing is trained; note which libraries that takes."""
+    program = """
+import sys
+from stages import finetune
+for name in sys.argv[1:]:
+    sys.argv = ["finetune", name]
+    finetune.main()
+print(*sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "linear", "left"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    (root / "modules.txt").write_text(done.stdout)
 
 
 @pytest.fixture(scope="module")
-def folded(finished: Path, tmp_path_factory):
-    """Run features, tune and finetune again, with the same pictures in folds, and neither repeats nor shares."""
+def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run the stages again, with the same images in folds, and neither repeats nor shares."""
     root = tmp_path_factory.mktemp("folds")
     shutil.copytree(finished / "data/weights", root / "data/weights")
-    with prepared(root, LINES, folds=True, repeats=1, shares=()) as patch:
-        for name in LINES:
-            for module in (features, tune, finetune):
-                stage(module, name, patch)
+    with project(root, FOLDS, 1, []) as stage:
+        for name in ("linear", *TRAINED):
+            for module in (features, probe, *([] if name in ("linear", "top") else [views]), finetune):
+                stage(module, name)
     yield root
-    params_module.read.cache_clear()
+    parameters.read.cache_clear()
+
+
+def read(root: Path, name: str, table: str) -> pd.DataFrame:
+    return read_csv(root / f"data/models/{name}/{table}.csv", text=TEXT)
+
+
+def provenance(root: Path, name: str) -> dict[str, Any]:
+    return read_json(root / f"data/models/{name}/provenance.json")
 
 
 def assert_predictions(table: pd.DataFrame) -> None:
     """Check that each row has probabilities, and that the class with the largest is the one predicted."""
-    probabilities = table[["p:cold", "p:warm"]].to_numpy()
+    probabilities = table[P].to_numpy()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    assert table["predicted"].tolist() == [CLASSES[n] for n in probabilities.argmax(axis=1)]
+    assert table["predicted"].tolist() == [CLASSES[number] for number in probabilities.argmax(axis=1)]
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_predictions_have_a_row_for_each_picture_of_validation_and_test(finished: Path, name: str) -> None:
-    table = read_csv(finished / f"data/models/{name}/predictions.csv", text=("split", "file", "label", "predicted"))
-    assert table["split"].tolist() == ["validation"] * 8 + ["test"] * 8
-    assert_predictions(table)
+# The linear head ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_the_saved_model_takes_raw_pictures_and_gives_the_same_predictions(finished: Path, name: str) -> None:
-    model = keras.models.load_model(finished / f"data/models/{name}/model.keras")
-    table = read_csv(finished / f"data/models/{name}/predictions.csv", text=("split",))
-    pictures = np.load(finished / f"data/prepared/{SIDE}/test.npy").astype("float32")
-    expected = table[table["split"] == "test"][["p:cold", "p:warm"]]
-    # Activations below the cut are kept with three digits.
-    tolerance = 1e-3 if name == "partly" else 2e-4
-    np.testing.assert_allclose(model.predict(pictures, verbose=0), expected, atol=tolerance)
+def test_where_nothing_is_trained_no_network_library_is_loaded(finished: Path) -> None:
+    loaded = (finished / "modules.txt").read_text().split()
+    assert "numpy" in loaded
+    assert {"tensorflow", "keras", "openvino", "cv2"}.isdisjoint(loaded)
 
 
-def test_something_is_learnt(finished: Path) -> None:
-    table = read_csv(finished / "data/models/scratch/predictions.csv", text=("split", "label", "predicted"))
-    assert (table["label"] == table["predicted"]).mean() > 0.8
+@pytest.mark.parametrize("name", ["linear", "left"])
+def test_the_linear_head_and_its_predictions_are_taken_as_stage_probe_made_them(finished: Path, name: str) -> None:
+    model, probed = finished / f"data/models/{name}", finished / f"data/probes/{name}"
+    for file in ("head.npz", "predictions.csv", "shares.csv", "folds.csv"):
+        assert (model / file).read_bytes() == (probed / file).read_bytes()
+    assert set(read(finished, name, "predictions")["split"]) == {"train", "validation", "test"}
+    assert len(read(finished, name, "shares")) == COUNTS["test"]
+
+
+@pytest.mark.parametrize("name", ["linear", "left"])
+def test_a_linear_head_is_described_without_any_network(finished: Path, name: str) -> None:
+    model = finished / f"data/models/{name}"
+    files = {str(path.relative_to(model)): path.stat().st_size for path in model.rglob("*") if path.is_file()}
+    assert set(files) == FILES
+    assert max(files.values()) < 5000
+    found, probed = provenance(finished, name), read_json(finished / f"data/probes/{name}/probe.json")
+    assert found["head"] == {
+        "kept": "linear", "declared": "linear", "choose": read_backbone(finished / "data/recipes", name).head.choose,
+        "fitted_on": ["train", "validation"], "strength": probed["strength"], "losses": probed["losses"],
+        "validation_log_loss": {"linear": pytest.approx(log_loss(read(finished, name, "predictions")), abs=1e-8)},
+    }  # fmt: skip
+    assert (found["unfrozen"], found["top"], found["trainable_parameters"]) == (None, None, (WIDTH + 1) * 2)
+    assert (found["epochs_run"], found["best_epoch"], found["train_pictures"], found["train_views"]) == (0, 0, 36, 36)
+    assert set(found["versions"]) == {"numpy", "openvino", "scipy"}
+    heads = read(finished, name, "heads")
+    assert heads["head"].tolist() == ["linear"] * (COUNTS["validation"] + COUNTS["test"])
+    timings = read_json(finished / f"data/timings/{name}.json")
+    assert (timings["head_seconds"], timings["finetune_seconds"], timings["epochs"]) == (0, 0, 0)
+
+
+def log_loss(table: pd.DataFrame, split: str = "validation") -> float:
+    rows = table[table["split"] == split]
+    return float(-np.log([row[f"p:{row['label']}"] for _, row in rows.iterrows()]).mean())
+
+
+# Which is kept -----------------------------------------------------------------------------------------
+
+
+def tried(kind: finetune.Kind, **right: float) -> Tried:
+    """Return a head with the probability that it gives the right class of each validation image."""
+    rows = [("validation", file, "cold", "cold", p, 1 - p) for file, p in right.items()]
+    rows += [("train", "t", "cold", "cold", 0.01, 0.99), ("test", "u", "warm", "warm", 0.01, 0.99)]
+    table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted", *P])
+    return Tried(kind, head.Head((head.Layer(np.zeros((1, 2), np.float32), np.zeros(2, np.float32)),)), table)
+
+
+LINEAR, BETTER, SAME = tried("linear", a=0.5, b=0.5), tried("dense", a=0.9, b=0.4), tried("unfrozen", a=0.5, b=0.5)
 
 
 @pytest.mark.parametrize(
-    ("name", "phases"),
-    [("frozen", ["head"] * 3), ("partly", ["head"] * 3 + ["finetune"] * 2), ("scratch", ["finetune"] * 3)],
-)
-def test_the_history_shows_the_phases(finished: Path, name: str, phases: list[str]) -> None:
+    ("found", "choose", "expected"),
+    [
+        ([LINEAR, BETTER], "best", "dense"),
+        ([LINEAR, SAME], "best", "linear"),
+        ([LINEAR, SAME], "declared", "unfrozen"),
+        ([LINEAR, BETTER, SAME], "declared", "unfrozen"),
+        ([LINEAR, BETTER, SAME], "best", "dense"),
+        ([LINEAR], "declared", "linear"),
+        # Of the images that the linear head could predict, too, the other one is worse.
+        ([tried("linear", a=0.6), tried("dense", a=0.5, b=1.0)], "best", "linear"),
+        # There are none.
+        ([tried("linear"), BETTER], "best", "linear"),
+        ([tried("linear", a=0.0), tried("dense", a=0.01)], "best", "dense"),
+    ],
+)  # fmt: skip
+def test_the_lowest_log_loss_on_common_validation_images_is_kept_or_what_is_declared(
+    found: list[Tried], choose: str, expected: str
+) -> None:
+    assert kept(found, choose).kind == expected
+    losses = validation_losses(found)
+    assert choose == "declared" or losses[expected] == min(losses.values())
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_of_each_head_that_was_tried_the_predictions_are_kept(finished: Path, name: str) -> None:
+    heads, own, told = read(finished, name, "heads"), read(finished, name, "predictions"), provenance(finished, name)
+    names = {"linear": ["linear"], "left": ["linear"], "dense": ["linear", "dense"], "tuned": ["linear", "dense"],
+             "top": ["linear", "unfrozen"], "all": ["linear", "dense", "unfrozen"], "scratch": ["whole"]}  # fmt: skip
+    assert list(heads) == ["head", *own]
+    assert heads["head"].unique().tolist() == names[name]
+    assert set(told["head"]["validation_log_loss"]) == set(names[name])
+    for kind, table in heads.groupby("head"):
+        assert table["split"].tolist() == ["validation"] * COUNTS["validation"] + ["test"] * COUNTS["test"]
+        assert_predictions(table)
+        assert told["head"]["validation_log_loss"][kind] == pytest.approx(log_loss(table), abs=1e-6)
+    losses = told["head"]["validation_log_loss"]
+    best = told["head"]["choose"] == "best"
+    assert told["head"]["kept"] == (min(names[name], key=losses.get) if best else names[name][-1])
+    mine = heads[heads["head"] == told["head"]["kept"]].drop(columns="head").reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, own[own["split"] != "train"].reset_index(drop=True))
+
+
+# Dense heads -------------------------------------------------------------------------------------------
+
+
+def test_a_dense_head_predicts_validation_images_before_it_has_seen_them(finished: Path) -> None:
+    table, own = read(finished, "dense", "predictions"), head.load(finished / "data/models/dense/head.npz")
+    assert [(len(layer.bias), layer.activation) for layer in own.layers] == [(8, "relu"), (2, "linear")]
+    difference = {}
+    for split in ("validation", "test"):
+        found = own.probabilities(np.load(finished / f"data/features/dense/{split}.npy"))
+        difference[split] = np.abs(found - table.loc[table["split"] == split, P].to_numpy()).max()
+    assert difference["test"] < 1e-6
+    assert difference["validation"] > 1e-3
+
+
+def test_the_provenance_of_a_dense_head_says_what_it_was_fitted_on(finished: Path) -> None:
+    found = provenance(finished, "dense")
+    assert found["weights"]["source"] == "random"
+    assert (found["builder"], found["input_size"], found["classes"]) == ("MobileNetV3Small", SIDE, list(CLASSES))
+    assert (found["engine"], found["precision"], found["seed"], found["tuned"]) == ("openvino", "float32", 20, {})
+    assert found["head"]["fitted_on"] == ["train", "validation"]
+    # A view of each.
+    assert (found["train_pictures"], found["train_views"]) == (36, 72)
+    assert found["trainable_parameters"] == WIDTH * 8 + 8 + 8 * 2 + 2
+    below = read_json(finished / "data/weights/dense/backbone.json")["parameters"]
+    assert found["parameters"] == below + found["trainable_parameters"]
+    assert found["versions"]["keras"] == version("keras")
+    assert (found["unfrozen"], found["top"]) == (None, None)
+    assert set(LINES["dense"]) == {"builder", "unfreeze", "head"}
+
+
+def test_what_a_search_has_chosen_is_trained_and_what_there_was_without_it_is_predicted(finished: Path) -> None:
+    found = provenance(finished, "tuned")
+    assert found["tuned"] == TUNED
+    assert (found["train_pictures"], found["train_views"]) == (36, 36)
+    own = head.load(finished / "data/models/tuned/head.npz")
+    assert [len(layer.bias) for layer in own.layers] == [4, 2]
+    pd.testing.assert_frame_equal(read(finished, "tuned", "untuned"), read(finished, "dense", "predictions"))
+
+
+def test_without_a_dense_head_of_its_own_the_linear_one_is_what_there_was(finished: Path, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    default = inputs_of("linear")
+    chosen, any_trainer = default.with_values({"units": [4]}), object()
+    table = finetune.untuned(chosen, default, any_trainer, [LINEAR, BETTER])
+    pd.testing.assert_frame_equal(table, LINEAR.predictions[LINEAR.predictions["split"] != "train"])
+    # Neither where what was chosen is not kept, nor where nothing was.
+    assert finetune.untuned(chosen, default, any_trainer, [LINEAR, SAME]).empty
+    assert finetune.untuned(default, default, any_trainer, [LINEAR, BETTER]).empty
+
+
+# Trained blocks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["top", "scratch"])
+def test_the_parts_on_disk_joined_predict_what_was_predicted_from_raw_images(finished: Path, name: str) -> None:
+    model = finished / f"data/models/{name}"
+    backbone, top = (
+        keras_engine.load(path) for path in (finished / f"data/weights/{name}/backbone.keras", model / "top.keras")
+    )
+    whole = exporting.joined(backbone, top, head.load(model / "head.npz"))
+    images, table = np.load(finished / f"data/prepared/{SIDE}/test.npy"), read(finished, name, "predictions")
+    expected = table.loc[table["split"] == "test", P]
+    # Activations below trained blocks are kept with three digits.
+    np.testing.assert_allclose(whole.predict(images.astype(np.float32), verbose=0), expected, atol=2e-3)
+
+
+def test_what_is_trained_is_said_with_the_tensor_that_it_begins_with(finished: Path) -> None:
+    found = {name: provenance(finished, name) for name in ("top", "all", "scratch")}
+    assert found["top"]["top"] == {"input": "block_1"}
+    assert found["top"]["unfrozen"] == {"blocks": 1, "of": 3, "epochs": 2, "stopped": ""}
+    assert found["top"]["trainable_parameters"] == 9 * 8 * 12 + (WIDTH + 1) * 2
+    assert (found["top"]["head"]["fitted_on"], found["top"]["train_views"]) == (["train"], 2 * COUNTS["train"])
+    # One epoch, after which the minutes were over, whether that is kept or not.
+    assert found["all"]["unfrozen"] == {"blocks": 3, "of": 3, "epochs": 1, "stopped": "minutes"}
+    assert found["scratch"]["top"] == {"input": "image"}
+    assert found["scratch"]["unfrozen"] == {"blocks": 2, "of": 2, "epochs": 5, "stopped": ""}
+    assert found["scratch"]["head"]["strength"] is None
+
+
+@pytest.mark.parametrize(("name", "start"), [("top", "block_1"), ("scratch", "image")])
+def test_the_outline_has_the_shape_of_the_whole_classifier(finished: Path, name: str, start: str) -> None:
+    model = finished / f"data/models/{name}"
+    assert {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()} == FILES | TOP
+    architecture = engine.read_architecture(model / "outline")
+    assert (architecture["input"], architecture["parameters"]) == (start, provenance(finished, name)["parameters"])
+    whole = engine.join(finished / f"data/weights/{name}/frozen.xml", model / "outline")
+    assert list(whole.output("probabilities").get_partial_shape())[1].get_length() == 2
+
+
+def test_a_network_that_has_learnt_nothing_learns_whole_whoever_is_a_candidate(finished: Path) -> None:
+    table = read(finished, "scratch", "predictions")
+    assert (table["label"] == table["predicted"]).mean() > 0.8
+
+
+PHASES = [
+    ("linear", []),
+    ("dense", ["head"] * 3),
+    ("top", ["finetune"] * 2),
+    ("all", ["head"] * 3 + ["finetune"]),
+    ("scratch", ["finetune"] * 5),
+]
+
+
+@pytest.mark.parametrize(("name", "phases"), PHASES)
+def test_the_history_shows_each_epoch_and_how_long_all_took_is_written_apart(
+    finished: Path, name: str, phases: list[str]
+) -> None:
     history = read_csv(finished / f"data/models/{name}/history.csv", text=("phase",))
+    assert list(history) == list(finetune.HISTORY)
     assert history["phase"].tolist() == phases
     assert history["epoch"].tolist() == list(range(1, len(phases) + 1))
+    timings = read_json(finished / f"data/timings/{name}.json")
+    assert set(timings) == {"head_seconds", "finetune_seconds", "epochs", "processor"}
+    assert {phase for phase in ("head", "finetune") if timings[f"{phase}_seconds"] > 0} == set(phases)
+    assert (timings["epochs"], bool(timings["processor"])) == (len(phases), True)
 
 
-def trained_anew(root: Path, name: str, table: str) -> pd.DataFrame:
-    """Return folds, repeats or shares of a line of LINES."""
-    return read_csv(root / f"data/models/{name}/{table}.csv", text=("split", "file", "label", "predicted"))
+# Trained anew ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_over_the_folds_every_picture_is_predicted_once_in_its_own(folded: Path, name: str) -> None:
-    table, index = trained_anew(folded, name, "folds"), read_csv(folded / "data/prepared/index.csv", text=("file",))
-    assert list(table) == ["fold", "file", "label", "predicted", "p:cold", "p:warm"]
-    expected = index[index["view"] == 0].sort_values(["fold", "file"])
-    assert (
-        table[["fold", "file", "label"]].to_numpy().tolist() == expected[["fold", "file", "label"]].to_numpy().tolist()
-    )
+@pytest.mark.parametrize("name", ["linear", *TRAINED])
+def test_over_the_folds_every_image_is_predicted_once_in_its_own(folded: Path, name: str) -> None:
+    table, index = read(folded, name, "folds"), read_csv(folded / "data/prepared/index.csv", text=("file", "label"))
+    assert list(table) == ["fold", "file", "label", "predicted", *P]
+    expected = index.sort_values(["fold", "file"])[["fold", "file", "label"]]
+    assert table[["fold", "file", "label"]].to_numpy().tolist() == expected.to_numpy().tolist()
     assert_predictions(table)
+    if name == "top":
+        assert ((table["label"] == table["predicted"]).groupby(table["fold"]).mean() > 0.8).all()
 
 
-def test_something_is_learnt_in_every_fold(folded: Path) -> None:
-    table = trained_anew(folded, "scratch", "folds")
-    assert ((table["label"] == table["predicted"]).groupby(table["fold"]).mean() > 0.8).all()
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_folds_repeats_and_shares_change_nothing_of_the_main_run(finished: Path, folded: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["linear", *TRAINED])
+def test_folds_repeats_and_shares_change_no_byte_of_the_main_run(finished: Path, folded: Path, name: str) -> None:
     models = [root / f"data/models/{name}" for root in (finished, folded)]
-    for file in ("history.csv", "predictions.csv", "provenance.json"):
-        assert models[0].joinpath(file).read_bytes() == models[1].joinpath(file).read_bytes()
-    without, within = (keras.models.load_model(model / "model.keras").get_weights() for model in models)
-    for found, expected in zip(within, without, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for file in (FILES | (TOP if name in ("top", "scratch") else set())) - {"folds.csv", "repeats.csv", "shares.csv"}:
+        assert (models[0] / file).read_bytes() == (models[1] / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_repeat_predicts_what_the_main_run_does_with_another_seed(finished: Path, name: str) -> None:
-    table, main = trained_anew(finished, name, "repeats"), trained_anew(finished, name, "predictions")
+    table, main = read(finished, name, "repeats"), read(finished, name, "predictions")
     assert list(table) == ["repeat", *main]
     assert set(table["repeat"]) == {1}
     assert table[["split", "file", "label"]].equals(main[["split", "file", "label"]])
@@ -225,78 +424,76 @@ def test_a_repeat_predicts_what_the_main_run_does_with_another_seed(finished: Pa
     assert (table["p:cold"] != main["p:cold"]).mean() > 0.5
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_a_share_of_the_training_pictures_predicts_the_test_pictures(finished: Path, name: str) -> None:
-    table, main = trained_anew(finished, name, "shares"), trained_anew(finished, name, "predictions")
-    assert list(table) == ["share", "training_pictures", "file", "label", "predicted", "p:cold", "p:warm"]
-    assert set(zip(table["share"], table["training_pictures"], strict=True)) == {(0.5, 12)}
+@pytest.mark.parametrize("name", ["dense", "top", "scratch"])
+def test_fewer_images_are_for_linear_heads_but_where_there_is_none(finished: Path, name: str) -> None:
+    table, main = read(finished, name, "shares"), read(finished, name, "predictions")
+    images = COUNTS["train"] + (0 if name == "scratch" else COUNTS["validation"])
+    assert list(table) == ["share", "training_pictures", "file", "label", "predicted", *P]
+    assert set(zip(table["share"], table["training_pictures"], strict=True)) == {(0.5, images // 2)}
     assert table["file"].tolist() == main["file"][main["split"] == "test"].tolist()
     assert_predictions(table)
+    own = (finished / f"data/probes/{name}/shares.csv").read_bytes()
+    assert ((finished / f"data/models/{name}/shares.csv").read_bytes() == own) == (name != "scratch")
 
 
-def test_a_share_sees_no_other_pictures(finished: Path, monkeypatch) -> None:
-    monkeypatch.chdir(finished)
-    part = replace(inputs_of("frozen"), share=0.5)
-    views, features = part.views("train", part.feature_rows("train")), np.load("data/features/frozen/train.npy")
-    rows, whole = part.selected("train")["row"].to_numpy(), inputs_of("frozen")
-    seen = np.concatenate([inputs.numpy() for inputs, _, _ in views.dataset()])
-    assert len(views) == len(whole.views("train", whole.feature_rows("train")))
-    assert len(set(rows)) == 12
-    np.testing.assert_array_equal(np.unique(seen, axis=0), np.unique(features[rows], axis=0))
-    np.testing.assert_array_equal(part.feature_rows("validation")[:], np.load("data/features/frozen/validation.npy"))
+def inputs_of(name: str) -> Inputs:
+    """Return what finetune reads for a line of LINES in the working folder."""
+    parameters.read.cache_clear()
+    return finetune.read_inputs(read_backbone(Path("data/recipes"), name))
 
 
-ANEW = [
-    ("folds", "frozen", {"fold": 0}),
-    ("folds", "partly", {"fold": FOLDS - 1}),
-    ("folds", "scratch", {"fold": 1}),
-    ("repeats", "frozen", {"seed": 21}),
-    ("repeats", "scratch", {"seed": 21}),
-    ("shares", "frozen", {"share": 0.5}),
-    ("shares", "partly", {"share": 0.5}),
-]
+@pytest.fixture
+def roots(finished: Path, folded: Path) -> dict[str, Path]:
+    return {"folds": folded, "repeats": finished}
 
 
-@pytest.mark.parametrize(("table", "name", "changes"), ANEW)
+@pytest.mark.parametrize(
+    ("table", "name", "kind", "changes"),
+    [
+        ("folds", "dense", "dense", {"fold": FOLDS - 1}),
+        ("folds", "top", "unfrozen", {"fold": FOLDS - 1}),
+        ("repeats", "scratch", "whole", {"seed": 21}),
+    ],
+)
 def test_a_training_does_not_depend_on_what_was_trained_before(
-    finished: Path, folded: Path, table: str, name: str, changes: dict, tmp_path, monkeypatch
+    roots: dict[str, Path], table: str, name: str, kind: finetune.Kind, changes: dict, tmp_path, monkeypatch
 ) -> None:
-    root = folded if table == "folds" else finished
+    root = roots[table]
     monkeypatch.chdir(root)
-    part = replace(inputs_of(name), **changes)
-    trainer = HeadTrainer(read_json(part.weights / "backbone.json")["width"], len(CLASSES))
-    found = finetune.train_anew(part, trainer, tmp_path, "alone", "test")["test"]
-    expected = trained_anew(root, name, table)
+    monkeypatch.setattr(keras_engine, "repeatable", lambda *_: None)
+    part, strength = replace(inputs_of(name), **changes), provenance(root, name)["head"]["strength"]
+    found = finetune.anew(part, finetune.Trainer(part, strength, tmp_path), kind, "alone")
+    expected = read(root, name, table)
     if "fold" in changes:
-        expected = expected[expected["fold"] == changes["fold"]]
-    elif "split" in expected:
-        expected = expected[expected["split"] == "test"]
-    write_csv(tmp_path / "alone.csv", pd.DataFrame(found, columns=["p:cold", "p:warm"]))
-    alone = read_csv(tmp_path / "alone.csv")
-    np.testing.assert_array_equal(alone.to_numpy(), expected[["p:cold", "p:warm"]].to_numpy())
+        found, expected = found[found["split"] == "test"], expected[expected["fold"] == changes["fold"]]
+    write_csv(tmp_path / "alone.csv", found)
+    alone = read_csv(tmp_path / "alone.csv", text=TEXT)
+    assert alone["file"].tolist() == expected["file"].tolist()
+    np.testing.assert_array_equal(alone[P].to_numpy(), expected[P].to_numpy())
 
 
-@pytest.mark.parametrize("name", LINES)
-def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, folded: Path, name: str) -> None:
+def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, folded: Path) -> None:
     columns = "file,label,predicted,p:cold,p:warm\n"
-    for root, table, keys in (
-        (finished, "folds", "fold"),
-        (folded, "repeats", "repeat,split"),
-        (folded, "shares", "share,training_pictures"),
-        (finished, "untuned", "split"),
+    for root, name, table, keys in (
+        *((finished, name, "folds", "fold") for name in ("linear", *TRAINED)),
+        *((finished, name, "untuned", "split") for name in ("linear", *TRAINED)),
+        *((folded, name, "shares", "share,training_pictures") for name in ("linear", *TRAINED)),
+        *((folded, name, "repeats", "repeat,split") for name in ("linear", "dense")),
+        (finished, "linear", "repeats", "repeat,split"),
     ):
         assert (root / f"data/models/{name}/{table}.csv").read_text() == f"{keys},{columns}"
 
 
-@pytest.mark.parametrize(
-    ("name", "phases"), [("frozen", {"head"}), ("partly", {"head", "finetune"}), ("scratch", {"finetune"})]
-)
-def test_how_long_each_phase_took_is_written_apart(finished: Path, name: str, phases: set[str]) -> None:
-    found = read_json(finished / f"data/timings/{name}.json")
-    assert set(found) == {"head_seconds", "finetune_seconds", "epochs", "processor"}
-    assert {phase for phase in ("head", "finetune") if found[f"{phase}_seconds"] > 0} == phases
-    assert found["epochs"] == read_json(finished / f"data/models/{name}/provenance.json")["epochs_run"]
-    assert found["processor"]
+def test_a_refit_takes_training_and_validation_images_in_one_order(finished: Path, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    inputs = inputs_of("dense")
+    rows, targets = inputs.feature_rows(BOTH), inputs.targets(BOTH)
+    assert len(rows) == len(targets) == 2 * (COUNTS["train"] + COUNTS["validation"])
+    own = [np.load(f"data/features/dense/{split}.npy") for split in ("train", "validation")]
+    np.testing.assert_array_equal(rows[: len(targets) // 2], np.concatenate(own))
+
+
+# The command -------------------------------------------------------------------------------------------
 
 
 def test_that_functions_are_traced_for_each_training_is_no_news(finished: Path, caplog) -> None:
@@ -307,150 +504,37 @@ def test_that_functions_are_traced_for_each_training_is_no_news(finished: Path, 
     assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
-def test_an_array_that_does_not_fit_the_index_is_an_error(finished: Path, monkeypatch) -> None:
-    monkeypatch.chdir(finished)
-    inputs = inputs_of("frozen")
-    shorter = replace(inputs, index=inputs.index[inputs.index["file"] != "warm/train01.png"])
-    with pytest.raises(ValueError, match=r"features/frozen/train.npy has 24 rows, its index 23"):
-        shorter.feature_rows("train")
-
-
-def changed(finished: Path, name: str) -> set[str]:
-    """Return the variables of the backbone that training changed."""
-    before = keras.models.load_model(finished / f"data/weights/{name}/backbone.keras")
-    after = keras.models.load_model(finished / f"data/models/{name}/model.keras").get_layer("backbone")
-    pairs = zip(before.variables, after.variables, strict=True)
-    return {old.path for old, new in pairs if not np.array_equal(old.numpy(), new.numpy())}
-
-
-def test_a_frozen_backbone_comes_out_as_it_went_in(finished: Path) -> None:
-    assert changed(finished, "frozen") == set()
-
-
-def test_phase_two_changes_the_top_block_alone_and_no_batch_normalization(finished: Path) -> None:
-    provenance = read_json(finished / "data/models/partly/provenance.json")
-    found = changed(finished, "partly")
-    assert provenance["unfrozen_blocks"] == 1
-    assert found <= {"conv_1/kernel", "conv_1/bias"}
-    # Validation may have preferred the head alone; then nothing of phase 2 is kept.
-    assert bool(found) == (provenance["best_epoch"] > 3)
-
-
-def test_features_have_a_row_for_each_view(finished: Path) -> None:
-    for split, count in COUNTS.items():
-        assert np.load(finished / f"data/features/partly/{split}.npy").shape == (count, 576)
-        kept = np.load(finished / f"data/features/partly/cut_{split}.npy")
-        assert (len(kept), kept.dtype) == (count, np.float16)
-    assert not (finished / "data/features/frozen/cut_train.npy").exists()
-
-
-def test_activations_below_the_cut_keep_three_digits(finished: Path, monkeypatch) -> None:
-    monkeypatch.chdir(finished)
-    inputs = inputs_of("partly")
-    kept = inputs.rows("train")[:]
-    exact = inputs._below_the_cut(np.load(f"data/prepared/{SIDE}/train.npy"))
-    assert np.linalg.norm(kept - exact) < 5e-4 * np.linalg.norm(exact)
-
-
-def test_an_activation_beyond_all_others_is_cut_off_and_not_infinite() -> None:
-    found = features._halved(np.array([1e-10, -3e30], np.float32), 2.0**33)
-    assert found.tolist() == [pytest.approx(1e-10 * 2**33, rel=1e-3), -65504.0]
-
-
-def test_activations_that_pass_the_limit_are_computed_anew(finished: Path, tmp_path, monkeypatch, caplog) -> None:
-    for folder in ("data/weights/partly", "data/prepared"):
-        shutil.copytree(finished / folder, tmp_path / folder)
-    monkeypatch.chdir(tmp_path)
-    configure(tmp_path, LINES)
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["features"]["max_cache_gb"] = 0
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    params_module.read.cache_clear()
-    monkeypatch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
-    with caplog.at_level("WARNING"):
-        for module in (features, tune, finetune):
-            stage(module, "partly", monkeypatch)
-    assert "partly: activations for phase 2 would take" in caplog.text
-    assert "GB, more than features.max_cache_gb = 0: each epoch computes them anew" in caplog.text
-    assert not list(Path("data/features/partly").glob("cut_*"))
-    tables = [
-        read_csv(root / "data/models/partly/predictions.csv")[["p:cold", "p:warm"]] for root in (Path(), finished)
-    ]
-    np.testing.assert_allclose(*tables, atol=2e-3)
-
-
-def test_a_network_without_a_frozen_part_has_no_features(finished: Path) -> None:
-    assert [path.name for path in (finished / "data/features/scratch").iterdir()] == ["features.json"]
-
-
-def test_the_provenance_says_what_was_trained_from_what(finished: Path) -> None:
-    found = read_json(finished / "data/models/frozen/provenance.json")
-    assert found["weights"] == {"source": "random", "reason": "params.yaml says random", "file": "", "checksum": ""}
-    assert (found["builder"], found["input_size"], found["classes"]) == ("MobileNetV3Small", SIDE, list(CLASSES))
-    assert (found["engine"], found["precision"], found["train_pictures"]) == ("openvino", "float32", 24)
-    assert found["trainable_parameters"] == 576 * 8 + 8 + 8 * 2 + 2
-    assert found["versions"]["keras"] == version("keras")
-    assert set(found["versions"]) == set(finetune.LIBRARIES)
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_the_benchmark_measures_the_whole_network(finished: Path, name: str) -> None:
-    found = read_json(finished / f"data/benchmarks/{name}.json")
-    assert found["latency_ms_p95"] >= found["latency_ms_median"] > 0
-    assert found["throughput_per_s"] > 0
-    assert found["flops"] > 1e5
-    assert found["parameters"] == read_json(finished / f"data/models/{name}/provenance.json")["parameters"]
-    assert found["peak_memory_mb"] > 50
-    assert found["processor"]
-
-
-def test_a_network_that_is_not_its_parts_is_noticed(finished: Path, monkeypatch) -> None:
-    monkeypatch.chdir(finished)
-    other = keras.Sequential([keras.Input((576,)), keras.layers.Dense(2, activation="softmax")])
-    other.set_weights([np.zeros((576, 2)), np.array([9.0, -9.0])])
-    whole = keras.models.load_model("data/models/frozen/model.keras")
-    with pytest.raises(RuntimeError, match=r"frozen: probabilities differ by .* from those of the network's parts"):
-        finetune.compare_parts(whole, other, inputs_of("frozen"))
-
-
 def test_a_failed_stage_leaves_what_was_there_and_no_checkpoints(finished: Path, tmp_path, monkeypatch) -> None:
     shutil.copytree(finished, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    params_module.read.cache_clear()
-    monkeypatch.setattr(keras_engine, "repeatable", lambda *_: None)
+    parameters.read.cache_clear()
+    monkeypatch.setattr(sys, "argv", ["finetune", "linear"])
     monkeypatch.setattr(finetune, "write", lambda *_: 1 / 0)
-    before = Path("data/models/frozen/model.keras").read_bytes()
+    before = Path("data/models/linear/head.npz").read_bytes()
     with pytest.raises(ZeroDivisionError):
-        stage(finetune, "frozen", monkeypatch)
-    assert Path("data/models/frozen/model.keras").read_bytes() == before
+        finetune.main()
+    assert Path("data/models/linear/head.npz").read_bytes() == before
     assert [path.name for path in Path("data/models").iterdir() if path.name.startswith(".")] == []
-    assert not list(Path(".cache").glob("checkpoints*"))
+    assert list(Path(".cache").iterdir()) == []
 
 
-@pytest.mark.parametrize("module", [weights, features, finetune, benchmark])
-def test_a_backbone_that_is_not_declared_is_one_line(finished: Path, module, monkeypatch) -> None:
-    monkeypatch.chdir(finished)
-    params_module.read.cache_clear()
-    with pytest.raises(ParameterError, match=r"of backbone 'frozn'; expected the name of one.* did you mean 'frozen'"):
-        stage(module, "frozn", monkeypatch)
-
-
-def test_a_backbone_that_is_no_candidate_is_not_trained_and_leaves_every_file_that_others_wait_for(
+def test_the_log_says_which_head_is_kept_and_why_there_is_no_other(
     finished: Path, tmp_path, monkeypatch, caplog
 ) -> None:
+    shutil.copytree(finished, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    parameters.read.cache_clear()
+    monkeypatch.setattr(sys, "argv", ["finetune", "left"])
     caplog.set_level(logging.INFO)
-    monkeypatch.chdir(tmp_path)
-    configure(tmp_path, LINES)
-    write_json(tmp_path / "data/candidates/frozen.json", {"finetune": False})
-    for module in (finetune, benchmark):
-        stage(module, "frozen", monkeypatch)
-    graph = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
-    awaited = set(re.findall(r"data/models/\$\{key\}/(\S+)", graph))
-    assert {path.name: path.stat().st_size for path in Path("data/models/frozen").iterdir()} == dict.fromkeys(
-        awaited, 0
-    )
-    assert (read_json(Path("data/timings/frozen.json")), read_json(Path("data/benchmarks/frozen.json"))) == ({}, {})
-    assert caplog.messages == [
-        "frozen: not among the candidates, so it is not fine-tuned",
-        "frozen: not fine-tuned, so there is nothing to measure",
-    ]
+    finetune.main()
+    assert caplog.messages[0] == "left: not among the candidates, so it keeps its linear head"
+    assert caplog.messages[1].startswith("left: the linear head is kept; log loss on validation: linear 0.")
+
+
+@pytest.mark.parametrize("module", [weights, features, finetune])
+def test_a_backbone_that_is_not_declared_is_one_line(finished: Path, module: ModuleType, monkeypatch) -> None:
+    monkeypatch.chdir(finished)
+    parameters.read.cache_clear()
+    monkeypatch.setattr(sys, "argv", [module.__name__, "linaer"])
+    with pytest.raises(ParameterError, match=r"of backbone 'linaer'; expected the name of one.* did you mean 'linear'"):
+        module.main()

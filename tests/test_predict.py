@@ -14,12 +14,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from stages import errors, predict
 from stages import params as params_module
 from stages.images.squares import squared
-from stages.models import keras_engine
+from stages.models import exporting, keras_engine
+from stages.models.exported import Form, checksums, read_manifest, write_manifest
+from stages.models.head import Head, Layer
 from tests import tiny_export
 from tests.archives import tarred, zipped
 from tests.clone import ROOT, environment
@@ -294,9 +297,7 @@ def test_a_reader_that_has_enough_ends_it_without_a_word(project: Path) -> None:
     assert "Broken" not in done.stderr
 
 
-def test_overlays_show_what_the_keras_form_looks_at(command: Command, project: Path, monkeypatch) -> None:
-    # Threads can be set once in a process.
-    monkeypatch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+def test_overlays_are_written_for_every_picture(command: Command, project: Path) -> None:
     tiny_export.save(project / "new", arrays(10, seed=14))
     code, text, _ = command("new", "--format", "csv", "--explain", "seen")
     assert code == 0
@@ -306,6 +307,41 @@ def test_overlays_show_what_the_keras_form_looks_at(command: Command, project: P
         with Image.open(Path("seen", row["overlay"])) as picture:
             assert (picture.format, picture.size) == ("WEBP", (SIDE, SIDE))
     assert len(list(Path("seen").iterdir())) == 11
+
+
+def test_heatmaps_are_those_of_the_gradients_of_keras(exported) -> None:
+    pictures, labels = arrays(6, seed=15), np.array([0, 1, 1, 0, 1, 0])
+    found = predict.heatmaps_of(exported[0] / "model.keras", 1)(pictures, labels)
+    backbone, head = (exported[1].get_layer(name) for name in ("backbone", "head"))
+    below = keras.Model(backbone.input, backbone.get_layer("convolution_2").output)
+    last = head.get_layer("probabilities")
+    hidden = keras.Model(head.input, last.input)
+    maps = tf.constant(below(pictures.astype(np.float32)))
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        features = tf.reduce_mean(tf.nn.max_pool2d(maps, 2, 2, "VALID"), (1, 2))
+        logits = hidden(features) @ last.kernel + last.bias
+        evidence = tf.reduce_sum(logits * tf.one_hot(labels, 2))
+    expected = np.maximum(tf.reduce_sum(tape.gradient(evidence, maps) * maps, -1), 0)
+    assert (expected.max(axis=(1, 2)) > 0).any()
+    largest = expected.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(found, expected / np.where(largest > 0, largest, 1), atol=1e-4)
+
+
+def test_an_export_without_a_feature_map_is_not_explained(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=12))
+    folder = project / "data/exports/winner"
+    image = keras.Input((SIDE, SIDE, 3))
+    pixels = keras.Model(image, keras.layers.Flatten()(image), name="backbone")
+    last = Layer(np.zeros((SIDE * SIDE * 3, 2), np.float32), np.zeros(2, np.float32))
+    keras_engine.save(exporting.joined(pixels, None, Head((last,))), folder / "model.keras")
+    manifest = read_manifest(folder)
+    form = Form(path="model.keras", files=checksums(folder, "model.keras"))
+    write_manifest(folder, manifest.model_copy(update={"formats": manifest.formats | {"keras": form}}))
+    code, text, error = command("new", "--explain", "seen")
+    assert (code, text) == (1, "")
+    assert error.splitlines()[-1].startswith("predict: --explain with a network that has no feature map; expected one")
+    assert not Path("seen").exists()
 
 
 @pytest.mark.parametrize("seed", range(20, 25))

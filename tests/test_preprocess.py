@@ -1,7 +1,6 @@
-"""Pictures are prepared once for all sizes; only training pictures get views, or with folds all pictures."""
+"""Images are prepared once for all sizes; folds are looked at before."""
 
 import logging
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from stages.files import write_csv
 from stages.images.prepared import SPLITS, array_path, read_classes, read_index
 from stages.images.squares import squared
 from stages.params import parse
-from stages.preprocess import PreprocessParams, main, preprocess
+from stages.preprocess import PreprocessParams, SquareParams, main, preprocess
 
 AUGMENTATION = {
     "rotation": 15,
@@ -31,11 +30,7 @@ AUGMENTATION = {
 VALUES: dict[str, Any] = {"sizes": [32, 48], "fit": "pad", "views": 2, "augmentation": AUGMENTATION}
 
 
-def params(**changes: Any) -> PreprocessParams:
-    return parse(PreprocessParams, VALUES | changes, "preprocess")
-
-
-def picture(seed: int) -> Image.Image:
+def image(seed: int) -> Image.Image:
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((64 + seed, 50), Image.Resampling.BICUBIC)
@@ -43,7 +38,7 @@ def picture(seed: int) -> Image.Image:
 
 @pytest.fixture
 def table(tmp_path: Path) -> pd.DataFrame:
-    """Six pictures of two classes below tmp_path/raw, two in each split but four for training; 1 is a copy of 0."""
+    """Eight images of two classes below tmp_path/raw, four of them for training; 1 is a copy of 0."""
     parts = ["train", "train", "validation", "test", "train", "validation", "test", "train"]
     rows = []
     for number, part in enumerate(parts):
@@ -51,7 +46,7 @@ def table(tmp_path: Path) -> pd.DataFrame:
         file = f"{label}/{number}.png"
         path = tmp_path / "raw" / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(0 if number == 1 else number).save(path, compress_level=number)
+        image(0 if number == 1 else number).save(path, compress_level=number)
         rows.append((file, label, str(number), part))
     columns = ["file", "label", "group", "split"]
     return pd.DataFrame(rows, columns=columns).assign(fold=-1).sort_values("file", ignore_index=True)
@@ -59,29 +54,22 @@ def table(tmp_path: Path) -> pd.DataFrame:
 
 @pytest.fixture
 def folded(table: pd.DataFrame) -> pd.DataFrame:
-    """The same pictures in four folds, one of each class in each."""
+    """The same images in four folds, one of each class in each."""
     return table.assign(fold=table.groupby("label").cumcount())
 
 
 def prepare(
-    table: pd.DataFrame, tmp_path: Path, name: str = "prepared", seed: int = 20, workers: int = 2, **changes: Any
+    table: pd.DataFrame, tmp_path: Path, name: str = "prepared", workers: int = 2, sizes: tuple[int, ...] = (32, 48)
 ) -> Path:
     folder = tmp_path / name
     folder.mkdir()
     write_csv(splits := tmp_path / f"{name}.csv", table)
-    preprocess(splits, tmp_path / "raw", params(**changes), seed, folder, workers)
+    preprocess(splits, tmp_path / "raw", SquareParams(sizes=sizes, fit="pad"), folder, workers)
     return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def rows(folder: Path, side: int, split: str, view: int | None = None) -> np.ndarray[Any, Any]:
-    index = read_index(folder)
-    chosen = index[(index["split"] == split) & ((index["view"] == view) | (view is None))]
-    array: np.ndarray[Any, Any] = np.load(array_path(folder, side, split))[chosen["row"].to_numpy()]
-    return array
 
 
 def test_the_index_says_what_each_row_is(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -90,54 +78,39 @@ def test_the_index_says_what_each_row_is(table: pd.DataFrame, tmp_path: Path) ->
     assert read_classes(folder) == ["plank", "tree"]
     assert index["split"].drop_duplicates().tolist() == list(SPLITS)
     train = index[index["split"] == "train"]
-    assert train["file"].drop_duplicates().tolist() == ["plank/4.png", "plank/7.png", "tree/0.png", "tree/1.png"]
-    assert train["view"].tolist() == [0, 1, 2] * 4
+    assert train["file"].tolist() == ["plank/4.png", "plank/7.png", "tree/0.png", "tree/1.png"]
+    assert (index["label"] == index["file"].str.split("/").str[0]).all()
     for split, part in index.groupby("split", observed=True):
         assert part["row"].tolist() == list(range(len(part)))
         for side in (32, 48):
             array = np.load(array_path(folder, side, str(split)))
             assert array.shape == (len(part), side, side, 3)
             assert array.dtype == np.uint8
-    assert (index["label"] == index["file"].str.split("/").str[0]).all()
 
 
-def test_view_0_is_the_picture_itself(table: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_row_is_the_image_as_a_square(table: pd.DataFrame, tmp_path: Path) -> None:
     folder = prepare(table, tmp_path)
-    expected = [squared(picture(number), 48, "pad") for number in (4, 7, 0, 0)]
-    assert np.array_equal(rows(folder, 48, "train", 0), expected)
-
-
-def test_validation_and_test_are_not_augmented(table: pd.DataFrame, tmp_path: Path) -> None:
-    folder = prepare(table, tmp_path)
-    for split, numbers in {"validation": (5, 2), "test": (6, 3)}.items():
-        assert np.array_equal(rows(folder, 32, split), [squared(picture(number), 32, "pad") for number in numbers])
+    for split, numbers in {"train": (4, 7, 0, 0), "validation": (5, 2), "test": (6, 3)}.items():
+        for side in (32, 48):
+            expected = [squared(image(number), side, "pad") for number in numbers]
+            assert np.array_equal(np.load(array_path(folder, side, split)), expected)
 
 
 def test_without_folds_no_row_belongs_to_one(table: pd.DataFrame, tmp_path: Path) -> None:
     index = read_index(prepare(table, tmp_path))
-    assert list(index) == ["split", "row", "file", "label", "view", "fold"]
+    assert list(index) == ["split", "row", "file", "label", "fold"]
     assert set(index["fold"]) == {-1}
 
 
-def test_with_folds_every_picture_has_views_and_the_fold_of_its_row(folded: pd.DataFrame, tmp_path: Path) -> None:
-    folder = prepare(folded, tmp_path)
-    index = read_index(folder)
-    assert index.groupby("file", observed=True)["view"].agg(list).tolist() == [[0, 1, 2]] * 8
-    assert index.groupby("file", observed=True)["fold"].unique().map(list).to_dict() == {
-        file: [fold] for file, fold in folded[["file", "fold"]].to_numpy()
-    }
-    for split, numbers in {"validation": (5, 2), "test": (6, 3)}.items():
-        assert len(np.load(array_path(folder, 32, split))) == 6
-        assert np.array_equal(rows(folder, 32, split, 0), [squared(picture(number), 32, "pad") for number in numbers])
-        assert not np.array_equal(rows(folder, 32, split, 0), rows(folder, 32, split, 1))
-
-
-def test_with_folds_the_training_pictures_are_prepared_as_without(
+def test_with_folds_the_images_are_prepared_as_without_and_have_the_fold_of_their_row(
     table: pd.DataFrame, folded: pd.DataFrame, tmp_path: Path
 ) -> None:
-    without, within = contents(prepare(table, tmp_path, "one")), contents(prepare(folded, tmp_path, "two"))
-    for name in ("32/train.npy", "48/train.npy", "classes.json", "preview.png"):
-        assert without[name] == within[name]
+    within = prepare(folded, tmp_path, "two")
+    found = read_index(within)[["file", "fold"]].astype({"file": str}).sort_values("file")
+    assert found.to_numpy().tolist() == folded[["file", "fold"]].to_numpy().tolist()
+    one, two = contents(prepare(table, tmp_path, "one")), contents(within)
+    assert one.pop("index.csv") != two.pop("index.csv")
+    assert one == two
 
 
 def test_what_was_dropped_is_prepared_nowhere(table: pd.DataFrame, folded: pd.DataFrame, tmp_path: Path) -> None:
@@ -150,28 +123,15 @@ def test_what_was_dropped_is_prepared_nowhere(table: pd.DataFrame, folded: pd.Da
 
 def test_a_group_in_two_folds_is_one_line(folded: pd.DataFrame, tmp_path: Path) -> None:
     folded.loc[folded["file"] == "tree/3.png", "group"] = "0"
-    with pytest.raises(DataError, match=r"^'tree/0.png' and 'tree/3.png' in different folds; expected pictures of one"):
+    with pytest.raises(DataError, match=r"^'tree/0.png' and 'tree/3.png' in different folds; expected images of one"):
         prepare(folded, tmp_path)
 
 
 def test_a_class_with_nothing_to_train_on_in_a_folds_run_is_one_line(folded: pd.DataFrame, tmp_path: Path) -> None:
     folded.loc[folded["label"] == "plank", "fold"] = [1, 2, 1, 2]
-    expected = r"class 'plank' with no picture to train on when fold 1 tests; expected .* lower split.folds"
+    expected = r"class 'plank' with no image to train on when fold 1 tests; expected .* lower split.folds"
     with pytest.raises(DataError, match=expected):
         prepare(folded, tmp_path)
-
-
-def test_views_differ_from_the_picture_and_from_each_other(table: pd.DataFrame, tmp_path: Path) -> None:
-    folder = prepare(table, tmp_path)
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        gap = np.abs(rows(folder, 48, "train", first).astype(int) - rows(folder, 48, "train", second))
-        assert (gap.mean(axis=(1, 2, 3)) > 1).all()
-
-
-def test_copies_have_the_same_views(table: pd.DataFrame, tmp_path: Path) -> None:
-    train = rows(prepare(table, tmp_path), 48, "train")
-    assert np.array_equal(train[6:9], train[9:12])
-    assert not np.array_equal(train[0:3], train[3:6])
 
 
 def test_two_workers_write_what_one_writes(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -179,54 +139,13 @@ def test_two_workers_write_what_one_writes(table: pd.DataFrame, tmp_path: Path) 
     assert contents(one) == contents(two)
 
 
-def test_a_view_depends_on_its_picture_alone(table: pd.DataFrame, tmp_path: Path) -> None:
-    everything = rows(prepare(table, tmp_path, "all"), 32, "train")
-    fewer = table[~table["file"].isin(["plank/4.png", "tree/2.png"])]
-    assert np.array_equal(rows(prepare(fewer, tmp_path, "fewer"), 32, "train"), everything[3:])
-
-
-def test_another_seed_gives_other_views_of_the_same_pictures(table: pd.DataFrame, tmp_path: Path) -> None:
-    one, two = prepare(table, tmp_path, "one", seed=1), prepare(table, tmp_path, "two", seed=2)
-    assert np.array_equal(rows(one, 32, "train", 0), rows(two, 32, "train", 0))
-    assert not np.array_equal(rows(one, 32, "train", 1), rows(two, 32, "train", 1))
-
-
 def test_another_size_leaves_the_others_as_they_are(table: pd.DataFrame, tmp_path: Path) -> None:
-    one, two = prepare(table, tmp_path, "one"), prepare(table, tmp_path, "two", sizes=[40, 48])
-    assert np.array_equal(rows(one, 48, "train"), rows(two, 48, "train"))
-
-
-def test_without_views_there_is_one_row_for_each_picture(table: pd.DataFrame, tmp_path: Path) -> None:
-    folder = prepare(table, tmp_path, views=0)
-    assert read_index(folder)["view"].unique().tolist() == [0]
-    assert len(np.load(array_path(folder, 32, "train"))) == 4
-
-
-def test_every_augmentation_at_zero_repeats_the_picture(table: pd.DataFrame, tmp_path: Path) -> None:
-    still = {
-        "rotation": 0,
-        "flip_horizontal": False,
-        "flip_vertical": False,
-        "zoom": 0,
-        "translation": 0,
-        "contrast": 0,
-    }
-    folder = prepare(table, tmp_path, augmentation=still | {"fill": "constant"})
-    for view in (1, 2):
-        assert np.array_equal(rows(folder, 48, "train", view), rows(folder, 48, "train", 0))
-
-
-def test_the_preview_shows_a_picture_of_each_class_with_its_views(table: pd.DataFrame, tmp_path: Path) -> None:
-    folder = prepare(table, tmp_path)
-    preview = np.asarray(Image.open(BytesIO((folder / "preview.png").read_bytes())))
-    train = rows(folder, 32, "train")
-    assert preview.shape == (2 * 32, 3 * 32, 3)
-    assert np.array_equal(preview[:32], np.concatenate(list(train[0:3]), axis=1))
-    assert np.array_equal(preview[32:], np.concatenate(list(train[6:9]), axis=1))
+    one, two = contents(prepare(table, tmp_path, "one")), contents(prepare(table, tmp_path, "two", sizes=(40, 48)))
+    assert {name for name in one if one[name] != two.get(name)} == {f"32/{split}.npy" for split in SPLITS}
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
-def test_a_picture_that_ingest_accepted_and_is_gone_is_an_error(
+def test_an_image_that_ingest_accepted_and_is_gone_is_an_error(
     table: pd.DataFrame, tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / "raw" / "tree" / "2.png"
@@ -254,7 +173,7 @@ def test_a_picture_that_ingest_accepted_and_is_gone_is_an_error(
 )
 def test_bad_parameters_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(GroupedUserError) as caught:
-        params(**changes)
+        parse(PreprocessParams, VALUES | changes, "preprocess")
     assert str(caught.value).startswith(message)
 
 
@@ -264,7 +183,7 @@ def test_the_stage_replaces_what_was_prepared_before(
     caplog.set_level(logging.INFO)
     monkeypatch.chdir(tmp_path)
     parameters.read.cache_clear()
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 20, "threads": 1, "preprocess": VALUES}))
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"preprocess": {"sizes": [32, 48], "fit": "pad"}}))
     (tmp_path / "data").mkdir()
     (tmp_path / "raw").rename(tmp_path / "data" / "raw")
     write_csv(tmp_path / "data" / "splits.csv", table)
@@ -274,4 +193,4 @@ def test_the_stage_replaces_what_was_prepared_before(
     assert not stale.exists()
     (tmp_path / "raw").symlink_to(tmp_path / "data" / "raw")
     assert contents(tmp_path / "data" / "prepared") == contents(prepare(table, tmp_path))
-    assert caplog.messages == ["8 pictures prepared at 32, 48 pixels"]
+    assert caplog.messages == ["8 images prepared at 32, 48 pixels"]

@@ -1,4 +1,4 @@
-"""Stage rank reads the probes of what is declared, and writes the ranking and what each number of candidates means."""
+"""Stage rank reads the probes of what is declared, and writes the ranking and whom each choice of candidates means."""
 
 import logging
 import subprocess
@@ -15,18 +15,26 @@ from stages.errors import DataError
 ROOT = Path(__file__).parents[1]
 
 
-def write_probe(backbone: str, wrong: int, weights: str = "imagenet", pictures: int = 40) -> None:
-    labels = ["NA", "001"] * (pictures // 2)
+def write_probe(backbone: str, wrong: int, weights: str = "imagenet", images: int = 40, wrong_tests: int = 0) -> None:
+    """Write a probe that is wrong about so many of the images that train and choose, and of ten test images."""
+    labels, tests = ["NA", "001"] * (images // 2), ["NA", "001"] * 5 if images else []
+    seen = ["train"] * (images // 2) + ["validation"] * (images // 2)
     table = pd.DataFrame(
         {
-            "file": [f"{label}/{number}.jpg" for number, label in enumerate(labels)],
-            "label": labels,
-            "predicted": ["001"] * wrong + labels[wrong:],
+            "split": seen + ["test"] * len(tests),
+            "file": [f"{label}/{number}.jpg" for number, label in enumerate(labels + tests)],
+            "label": labels + tests,
+            "predicted": ["fox"] * wrong + labels[wrong:] + ["fox"] * wrong_tests + tests[wrong_tests:],
+            "p:001": 0.5,
         }
     )
-    scores = {"log_loss": 0.4 if pictures else None, "logme": 0.1 if pictures else None}
-    files.write_csv(Path(f"data/probes/{backbone}/ranking.csv"), table)
-    files.write_json(Path(f"data/probes/{backbone}/ranking.json"), scores | {"weights": weights})
+    scores = {"log_loss": 0.4 if images else None, "logme": 0.1 if images else None}
+    files.write_csv(Path(f"data/probes/{backbone}/predictions.csv"), table)
+    files.write_json(Path(f"data/probes/{backbone}/probe.json"), scores | {"weights": weights})
+
+
+def chosen(path: str) -> list[str]:
+    return files.read_json(Path("data/rankings") / path)["finetune"]
 
 
 @pytest.fixture
@@ -47,17 +55,33 @@ def test_declared_backbones_are_ranked_and_no_other(project: Path) -> None:
     table = files.read_csv(Path("data/ranking.csv"), text=("backbone", "apart"))
     assert table["backbone"].tolist() == ["resnet50", "vgg16", "scratch"]
     assert table["rank"].tolist() == ["1", "2", ""]
-    assert table["accuracy"].tolist() == ["0.95", "0.85", ""]
+    assert table["accuracy"].tolist() == ["0.925", "0.7", ""]
+    assert table["pictures"].tolist() == [40, 40, 0]
+
+
+def test_the_test_part_has_no_say_in_the_ranking(project: Path) -> None:
+    rank.main()
+    before = Path("data/ranking.csv").read_bytes()
+    write_probe("resnet50", 3, wrong_tests=10)
+    rank.main()
+    assert Path("data/ranking.csv").read_bytes() == before
 
 
 def test_every_number_of_candidates_has_its_list(project: Path) -> None:
     rank.main()
-    found = {path.name: files.read_json(path)["finetune"] for path in Path("data/rankings/best").iterdir()}
-    assert found == {
-        "1.json": ["resnet50", "scratch"],
-        "2.json": ["resnet50", "vgg16", "scratch"],
-        "3.json": ["resnet50", "vgg16", "scratch"],
-    }
+    assert chosen("best/1.json") == ["resnet50", "scratch"]
+    assert chosen("best/2.json") == chosen("best/3.json") == ["resnet50", "vgg16", "scratch"]
+    assert len(list(Path("data/rankings/best").iterdir())) == 3
+
+
+def test_contenders_are_those_that_the_test_does_not_tell_from_the_first(project: Path) -> None:
+    # Nine more are wrong, and none less: 2 / 2^9.
+    rank.main()
+    assert chosen("contenders.json") == ["resnet50", "scratch"]
+    # Four more: 2 / 2^4.
+    write_probe("vgg16", 7)
+    rank.main()
+    assert chosen("contenders.json") == ["resnet50", "vgg16", "scratch"]
 
 
 def test_the_log_holds_the_table_and_says_whose_weights_are_random(
@@ -78,14 +102,14 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
     written = []
     for _ in range(2):
         rank.main()
-        paths = [Path("data/ranking.csv"), *sorted(Path("data/rankings/best").iterdir())]
+        paths = [Path("data/ranking.csv"), *sorted(Path("data/rankings").rglob("*.json"))]
         written.append([path.read_bytes() for path in paths])
     assert written[0] == written[1]
 
 
 def test_a_missing_probe_says_which_command_makes_it(project: Path) -> None:
-    Path("data/probes/vgg16/ranking.csv").unlink()
-    with pytest.raises(DataError, match=r"no data/probes/vgg16/ranking.csv; .* run 'dvc repro probe@vgg16'"):
+    Path("data/probes/vgg16/predictions.csv").unlink()
+    with pytest.raises(DataError, match=r"no data/probes/vgg16/predictions.csv; .* run 'dvc repro probe@vgg16'"):
         rank.main()
 
 

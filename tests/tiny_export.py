@@ -1,5 +1,6 @@
 """A small exported classifier that knows red pictures from blue ones, and pictures for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -9,10 +10,11 @@ from PIL import Image
 from stages.files import write_json
 from stages.models import exporting, heads, networks, prediction
 from stages.models.exported import PATHS, Form, Manifest, checksums, write_manifest
+from stages.models.head import Head
 from stages.results import reference
 
 CLASSES, SIDE = ("blue sky", "red, 1"), 32
-HEAD = {"pooling": "average", "units": (8,), "activation": "relu", "dropout": 0.0, "l2": 0.0, "standardise": False}
+HEAD = {"pooling": "average", "units": (8,), "activation": "relu", "dropout": 0.0, "l2": 0.0, "choose": "best"}
 
 
 def arrays(count: int, seed: int, side: int = SIDE) -> np.ndarray:
@@ -34,17 +36,28 @@ def save(folder: Path, pictures: np.ndarray) -> list[Path]:
     return paths
 
 
+def train(backbone: keras.Model, training: np.ndarray) -> Head:
+    """Train a network together with a head, which is returned as one that normalises what it is given."""
+    built = heads.build(heads.Head.model_validate(HEAD), 16, 2)
+    model = keras.Model(backbone.input, built(backbone.output))
+    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
+    model.fit(training.astype(np.float32), np.arange(200) % 2, batch_size=20, epochs=4, verbose=0)
+    mean, deviation = np.full(16, 0.5, np.float32), np.full(16, 2, np.float32)
+    first, *others = heads.arrays_of(built).layers
+    # Of (x - mean) / deviation these make what the trained ones made of x.
+    same = replace(first, kernel=first.kernel * deviation[:, None], bias=first.bias + mean @ first.kernel)
+    return Head((same, *others), (mean, deviation))
+
+
 def write(folder: Path) -> keras.Model:
     """Write the forms of Keras and OpenVINO, a reference and the manifest into `folder`; return the network."""
     keras.utils.set_random_seed(0)
     picture = keras.Input((SIDE, SIDE, 3))
     features = keras.layers.GlobalAveragePooling2D()(networks._small_cnn(picture, [8, 16]))
     backbone = keras.Model(picture, features, name="backbone")
-    head = heads.build(heads.Head.model_validate(HEAD), 16, 2, None)
-    model = keras.Model(backbone.input, head(backbone(backbone.input)), name="classifier")
-    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
     training, validation = arrays(200, seed=1), arrays(200, seed=2)
-    model.fit(training.astype(np.float32), np.arange(200) % 2, batch_size=20, epochs=4, verbose=0)
+    head = train(backbone, training)
+    model = exporting.joined(backbone, None, head)
     classifier = exporting.Classifier(model, CLASSES, lambda: iter(training))
     for form in ("keras", "openvino"):
         exporting.write(classifier, form, folder)

@@ -1,8 +1,8 @@
-"""Augmented views: one affine warp and one change of contrast for each, drawn from the picture's content.
+"""Augmented views: one affine warp and one change of contrast for each, drawn from the image's name.
 
-A view depends on the seed, the picture's pixels and the number of the view, and on nothing else:
-not on other pictures, the order of work or the number of processors. It is drawn relative to the
-side, so a view shows the same at every size.
+A view depends on the seed, the image's file name, which is made of its content, and the number of the
+view, and on nothing else: not on other images, the order of work or the number of processors. It is
+drawn relative to the side, so a view shows the same at every size.
 
 The parameters beside Keras's layers of the same purpose:
 
@@ -14,9 +14,10 @@ The parameters beside Keras's layers of the same purpose:
     contrast c             RandomContrast(c), value_range=(0, 255)
 
 Keras's layers each interpolate anew and draw by the batch; here all motions are composed and the
-picture is interpolated once, linearly.
+image is interpolated once, linearly.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +34,7 @@ Pixels = NDArray[np.uint8]
 
 
 class AugmentationParams(Section):
-    """Section `preprocess.augmentation`: how far a view may lie from its picture; 0 and false: not at all."""
+    """Section `preprocess.augmentation`: how far a view may lie from its image; 0 and false: not at all."""
 
     rotation: float = Field(ge=0, le=180)
     flip_horizontal: bool
@@ -44,9 +45,16 @@ class AugmentationParams(Section):
     fill: Literal["reflect", "nearest", "constant"]
 
 
+class ViewParams(Section):
+    """Of section `preprocess`: how many augmented views there are of each image that trains, and how they are drawn."""
+
+    views: int = Field(ge=0, le=100)
+    augmentation: AugmentationParams
+
+
 @dataclass(frozen=True)
 class View:
-    """What was drawn for one view: the map from its places to the picture's, and the contrast.
+    """What was drawn for one view: the map from its places to the image's, and the contrast.
 
     `linear` (2, 2) and `shift` (2,) work on coordinates (x, y) whose origin is the centre and whose
     unit is the side.
@@ -57,13 +65,27 @@ class View:
     contrast: float
 
 
-def draw(params: AugmentationParams, seed: int, digest: str, view: int) -> View:
-    """Draw a view of the picture whose pixels have the SHA-256 `digest` (hex; 128 bits of it are used).
+@dataclass(frozen=True)
+class Augmentation:
+    """How the views of all images are drawn."""
+
+    params: AugmentationParams
+    seed: int
+
+    def view(self, image: Pixels, file: str, number: int) -> Pixels:
+        """Return view `number`, from 1, of `image` (side, side, 3), which has the name `file`."""
+        return apply(draw(self.params, self.seed, file, number), image, self.params.fill)
+
+
+def draw(params: AugmentationParams, seed: int, file: str, view: int) -> View:
+    """Draw a view of the image that has the name `file`.
 
     The same numbers are drawn whatever the parameters, so that changing one of them leaves the
     others' part as it was.
     """
-    entropy = np.random.SeedSequence([seed, int(digest[:32], 16), view])
+    # 128 bits of the name's hash.
+    name = int.from_bytes(hashlib.sha256(file.encode()).digest()[:16])
+    entropy = np.random.SeedSequence([seed, name, view])
     turn, zoom, right, down, contrast, mirror, flip = np.random.default_rng(entropy).uniform(-1, 1, 7)
     angle = np.deg2rad(params.rotation * turn)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -78,21 +100,21 @@ def draw(params: AugmentationParams, seed: int, digest: str, view: int) -> View:
     )
 
 
-def apply(view: View, picture: Pixels, fill: str) -> Pixels:
-    """Return `picture` (side, side, 3) as the view shows it."""
-    return _with_contrast(_warped(view, picture, fill), view.contrast)
+def apply(view: View, image: Pixels, fill: str) -> Pixels:
+    """Return `image` (side, side, 3) as the view shows it."""
+    return _with_contrast(_warped(view, image, fill), view.contrast)
 
 
-def _warped(view: View, picture: Pixels, fill: str) -> Pixels:
+def _warped(view: View, image: Pixels, fill: str) -> Pixels:
     import cv2
 
     borders = {"reflect": cv2.BORDER_REFLECT_101, "nearest": cv2.BORDER_REPLICATE, "constant": cv2.BORDER_CONSTANT}
-    side = len(picture)
+    side = len(image)
     centre = np.full(2, (side - 1) / 2)
     offset = centre - view.linear @ centre + side * view.shift
     matrix = np.column_stack([view.linear, offset])
     warped: Pixels = cv2.warpAffine(
-        picture,
+        image,
         matrix,
         (side, side),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -102,12 +124,12 @@ def _warped(view: View, picture: Pixels, fill: str) -> Pixels:
     return warped
 
 
-def _with_contrast(picture: Pixels, factor: float) -> Pixels:
+def _with_contrast(image: Pixels, factor: float) -> Pixels:
     """Return (x - mean) * factor + mean for each channel, rounded and clipped to 0 to 255."""
     import cv2
 
-    mean = np.array(cv2.mean(picture)[:3])
+    mean = np.array(cv2.mean(image)[:3])
     levels = np.arange(256)[:, np.newaxis]
     table = np.clip(np.rint((levels - mean) * factor + mean), 0, 255).astype(np.uint8)
-    adjusted: Pixels = cv2.LUT(picture, table[np.newaxis])
+    adjusted: Pixels = cv2.LUT(image, table[np.newaxis])
     return adjusted

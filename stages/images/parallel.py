@@ -84,6 +84,19 @@ def in_processes(
         yield _counted(_answers(crew, items, what), bar)
 
 
+def apart(function: Callable[[Item], Result], item: Item, what: str) -> Result:
+    """Return `function(item)`, computed in a process of its own, which ends with this one, however that ends.
+
+    Raises UserError when that process ends before.
+    """
+    with _crew(function, 1) as crew:
+        (connection,) = crew
+        _ask(crew, connection, [item], what)
+        (result,) = _answer(crew, connection, what)
+    found: Result = result
+    return found
+
+
 def _counted(batches: Iterable[list[Result]], bar: "tqdm[Any]") -> Iterator[Result]:
     for results in batches:
         yield from results

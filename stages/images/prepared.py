@@ -1,15 +1,16 @@
-"""Prepared pictures: arrays of equally large pictures on disk, and the index that says what each row is.
+"""Prepared images: arrays of equally large images on disk, and the index that says what each row is.
 
     data/prepared/classes.json   the classes, sorted: the order of every probability
-    data/prepared/index.csv      split, row, file, label, view, fold; view 0 is the picture itself
+    data/prepared/index.csv      split, row, file, label, fold
     data/prepared/<side>/<split>.npy   uint8 (rows, side, side, 3), RGB 0 to 255, rows as in the index
 
 Arrays are written by appending and read in slices, so that memory never holds a whole one.
 
-With K folds (0 to K - 1; -1 where there are none) every picture is tested once: run k tests fold k, chooses
-by fold (k + 1) mod K, and trains on the others. Each picture trains in some run, so all have views then.
+With K folds (0 to K - 1; -1 where there are none) every image is tested once: run k tests fold k, chooses
+by fold (k + 1) mod K, and trains on the others.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +25,9 @@ from stages.files import read_csv, read_json
 
 # Trained on, chosen by, read once.
 SPLITS = ("train", "validation", "test")
-# In the column `split` of a picture that is in none of them: left out because of a leak in the source's split.
+# In the column `split` of an image that is in none of them: left out because of a leak in the source's split.
 DROPPED = "dropped"
-# A class with fewer training pictures than this is hardly learnt, and its recall says little.
+# A class with fewer training images than this is hardly learnt, and its recall says little.
 FEW = 10
 # One fold tests, one chooses, and one at least must be left to train on.
 _LEAST_FOLDS = 3
@@ -68,7 +69,7 @@ class ArrayWriter:
 
 
 def read_index(root: Path) -> pd.DataFrame:
-    """Return the index; rows count from 0 in each split. A name, which several views share, is in memory once."""
+    """Return the index; rows count from 0 in each split."""
     return read_csv(root / "index.csv", categories=("split", "file", "label"))
 
 
@@ -89,7 +90,7 @@ def count_folds(table: pd.DataFrame) -> int:
     if len(found) < _LEAST_FOLDS or set(found) != set(range(len(found))):
         raise DataError(
             f"folds {', '.join(map(str, found[:5])) or 'nowhere'}",
-            f"-1 for every picture, or 0 to K - 1 with K at least {_LEAST_FOLDS}",
+            f"-1 for every image, or 0 to K - 1 with K at least {_LEAST_FOLDS}",
             "run: dvc repro -f split",
         )
     return len(found)
@@ -98,14 +99,11 @@ def count_folds(table: pd.DataFrame) -> int:
 def selected(index: pd.DataFrame, split: str, fold: int | None = None) -> pd.DataFrame:
     """Return the rows of the index that train, choose or test, as `split` says, in the main run or in that of `fold`.
 
-    Augmented views are for training alone. The rows of a fold's run stand in an order that the main split
-    has no part in.
+    The rows of a fold's run stand in an order that the main split has no part in.
     """
     if fold is None:
-        own, order = index["split"] == split, ["row"]
-    else:
-        own, order = fold_roles(index["fold"], fold) == split, ["file", "view"]
-    return index[own & ((index["view"] == 0) | (split == "train"))].sort_values(order)
+        return index[index["split"] == split].sort_values("row")
+    return index[fold_roles(index["fold"], fold) == split].sort_values("file")
 
 
 def fold_roles(folds: pd.Series, fold: int) -> pd.Series:
@@ -114,8 +112,23 @@ def fold_roles(folds: pd.Series, fold: int) -> pd.Series:
     return folds.map(others | {(fold + 1) % len(others): "validation", fold: "test"})
 
 
-class Rows:
-    """Rows of one or more array files as if they were one array, read from disk as they are asked for.
+class Lazy(ABC):
+    """Rows that are read or made when they are asked for, as if they were one array."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]: ...
+
+    def batches(self, size: int) -> Iterator[NDArray[Any]]:
+        """Yield the rows in order, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+
+class Rows(Lazy):
+    """Rows of one or more array files.
 
     `chosen` has columns split and row, in the order wanted; `files` names the array file of each split.
     """
@@ -138,16 +151,11 @@ class Rows:
             found[which == number] = array[row[which == number]]
         return found
 
-    def batches(self, size: int) -> Iterator[NDArray[Any]]:
-        """Yield the rows in order, `size` at a time; the last batch may be smaller."""
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
 
+class Mapped(Lazy):
+    """Rows as `function` makes them of other rows, a batch at a time."""
 
-class Mapped:
-    """Rows of an array as `function` makes them, a batch at a time, when they are asked for."""
-
-    def __init__(self, rows: Rows, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    def __init__(self, rows: Lazy, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
         self._rows, self._function = rows, function
 
     def __len__(self) -> int:
@@ -157,13 +165,32 @@ class Mapped:
         return self._function(self._rows[positions])
 
 
+class Joined(Lazy):
+    """The rows of each of `parts`, which are of one shape and type, after those of the one before it."""
+
+    def __init__(self, *parts: Lazy) -> None:
+        self._parts = parts
+        self._part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        self._row = np.concatenate([np.arange(len(part)) for part in parts])
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
+        which, row = self._part[positions], self._row[positions]
+        found = np.concatenate([part[row[which == number]] for number, part in enumerate(self._parts)])
+        wanted = np.empty_like(found)
+        wanted[np.argsort(which, kind="stable")] = found
+        return wanted
+
+
 def array_path(root: Path, side: int, split: str) -> Path:
-    """Return the file of the pictures of `side` pixels in `split`. Raise DataError when it was not prepared."""
+    """Return the file of the images of `side` pixels in `split`. Raise DataError when it was not prepared."""
     path = root / str(side) / f"{split}.npy"
     if not path.is_file():
         prepared = sorted(int(folder.name) for folder in root.iterdir() if folder.is_dir())
         raise DataError(
-            f"pictures of {side} pixels are not prepared",
+            f"images of {side} pixels are not prepared",
             f"one of {', '.join(map(str, prepared))}",
             f"add {side} to preprocess.sizes",
         )

@@ -7,13 +7,15 @@ Imports no Keras: names, sizes and ranges are checked before anything heavy is l
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.errors import GroupedUserError, ParameterError, UserError
-from stages.models.recipe import Recipe
-from stages.params import lookup, merge, nearest, parse, shown
+from stages.errors import DataError, GroupedUserError, ParameterError, UserError
+from stages.files import read_json, write_json
+from stages.models.recipe import Pooling, Recipe
+from stages.params import Section, Tuple, lookup, merge, nearest, parse, shown
 
 SCRATCH = "scratch"
 # Arguments of a builder that the graph sets itself.
@@ -113,15 +115,149 @@ class Line(Recipe):
         return value
 
 
+class Network(Section):
+    """What the frozen network of a backbone follows from."""
+
+    name: str
+    builder: str
+    input_size: int
+    pooling: Pooling
+    weights: str
+    arguments: dict[str, Any]
+
+    @property
+    def family(self) -> Family:
+        """What this backbone's module wants of its images."""
+        return FAMILY_OF[self.builder]
+
+
+class LinearRecipe(Section):
+    """What the linear head of a backbone follows from, beside its features."""
+
+    c: Tuple[float]
+    class_weight: Literal["none", "balanced"]
+    training_shares: Tuple[float]
+
+
 class Backbone(Line):
     """One backbone with all that its line and section `finetune` say."""
 
     name: str
 
     @property
-    def family(self) -> Family:
-        """What this backbone's module wants of its pictures."""
-        return FAMILY_OF[self.builder]
+    def network(self) -> Network:
+        """What the frozen network follows from."""
+        own = {key: getattr(self, key) for key in Network.model_fields if key != "pooling"}
+        return Network(pooling=self.head.pooling, **own)
+
+    @property
+    def linear_recipe(self) -> LinearRecipe:
+        """What the linear head follows from."""
+        return LinearRecipe(c=self.linear.c, class_weight=self.class_weight, training_shares=self.training_shares)
+
+    def effective(self) -> "Backbone":
+        """Return the backbone with one value for all that has no effect: to change it then reruns nothing.
+
+        Dropout has none without a dense layer, and the optimiser none where nothing is trained.
+        """
+        found = self.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
+        head = {key: getattr(self.head, key) for key in self._used_of_head}
+        update: dict[str, Section] = {"head": _UNUSED.head.model_copy(update=head)}
+        if not self._trains_dense:
+            # Phase 2 has a learning rate of its own.
+            rate = _UNUSED.optimizer.learning_rate
+            update["optimizer"] = found.optimizer.model_copy(update={"learning_rate": rate})
+        return found.model_copy(update=update)
+
+    @property
+    def _whole(self) -> bool:
+        return self.builder == SCRATCH
+
+    @property
+    def _trains_dense(self) -> bool:
+        return bool(self.head.units) and not self._whole
+
+    @property
+    def _trains_top(self) -> bool:
+        return self.unfreeze.blocks != 0
+
+    @property
+    def _idle(self) -> set[str]:
+        """The keys of section `finetune` that have no effect, but for those of `head`."""
+        if not self._trains_dense and not self._trains_top:
+            return Recipe.model_fields.keys() - {"head"}
+        idle = {"linear"} | (set() if self._whole else {"training_shares"})
+        idle |= set() if self._trains_dense else {"refit", "repeats", "epochs"}
+        return idle | (set() if self._trains_top else {"unfreeze"})
+
+    @property
+    def _used_of_head(self) -> set[str]:
+        """The keys of `head` that have an effect."""
+        used = {"pooling", "units"} | ({"activation", "dropout", "l2"} if self.head.units else set())
+        tried = self._trains_dense or (self._trains_top and not self._whole)
+        return used | ({"choose"} if tried else set())
+
+
+# Of what has no effect. The values are of no matter, but for that of `unfreeze.blocks`.
+_UNUSED = Recipe.model_validate(
+    {
+        "linear": {"c": [1]},
+        "head": {"pooling": "average", "units": [], "activation": "relu", "dropout": 0, "l2": 0, "choose": "best"},
+        "refit": False,
+        "epochs": 1,
+        "batch_size": 1,
+        "optimizer": {"name": "adam", "learning_rate": 1, "momentum": 0, "weight_decay": 0, "clip_norm": None},
+        "schedule": {"name": "constant", "warmup": 0, "decay": 1, "boundaries": []},
+        "label_smoothing": 0,
+        "class_weight": "none",
+        "early_stopping": {"monitor": "val_loss", "patience": 0, "min_delta": 0},
+        "reduce_on_plateau": {"monitor": "val_loss", "patience": 0, "factor": 0.5, "min_learning_rate": 0},
+        "checkpoint": {"monitor": "val_loss", "keep": "best"},
+        "unfreeze": {
+            "blocks": 0, "epochs": 1, "learning_rate": 1, "schedule": "constant",
+            "decay": 1, "minutes": 1, "cache_gb": 0, "repeats": 1
+        },
+        "repeats": 1,
+        "training_shares": [],
+    }
+)  # fmt: skip
+
+
+def write_recipes(folder: Path, params: Mapping[str, Any], *, searched: bool) -> None:
+    """Write what each declared backbone is made of, its line laid over section `finetune`, in three files in `folder`.
+
+    `network.json` is what its features follow from, `linear.json` what its linear head does, `training.json` the rest.
+    Stages depend on these and not on params.yaml, so that what changes nothing for a backbone reruns nothing of it.
+    Where heads are `searched` nothing counts as without effect.
+    """
+    for name in params["backbones"]:
+        backbone = resolve(name, params)
+        training = backbone if searched else backbone.effective()
+        parts = {"network": backbone.network, "linear": backbone.linear_recipe, "training": training}
+        for part, value in parts.items():
+            write_json(folder / name / f"{part}.json", value.model_dump(mode="json"))
+
+
+def read_network(folder: Path, name: str) -> Network:
+    """Return what `write_recipes` wrote of a backbone's network."""
+    return Network.model_validate(_read(folder / name / "network.json"))
+
+
+def read_linear(folder: Path, name: str) -> LinearRecipe:
+    """Return what `write_recipes` wrote of a backbone's linear head."""
+    return LinearRecipe.model_validate(_read(folder / name / "linear.json"))
+
+
+def read_backbone(folder: Path, name: str) -> Backbone:
+    """Return what `write_recipes` wrote of all of a backbone."""
+    return Backbone.model_validate(_read(folder / name / "training.json"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise DataError(f"no {path}", "what stage check makes of params.yaml", "run 'dvc repro check'") from error
 
 
 def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
@@ -139,9 +275,13 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
     own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
+    if builder == SCRATCH:
+        own["unfreeze"] = {"blocks": "all"}
     whole = merge(merge(_shared(params), own), line) | {"builder": builder}
     if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
         faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
+    if builder == SCRATCH and isinstance(whole.get("unfreeze"), Mapping) and whole["unfreeze"].get("blocks") != "all":
+        faults.append(_nothing_learnt(f"{key}.unfreeze.blocks", whole["unfreeze"].get("blocks")))
     try:
         parsed = parse(Line, whole, key)
     except GroupedUserError as group:
@@ -196,6 +336,12 @@ def _not_prepared(key: str, size: int, sizes: list[int]) -> ParameterError:
         f"one of preprocess.sizes ({', '.join(map(str, sizes))})",
         "add it there, or choose one of these",
         key,
+    )
+
+
+def _nothing_learnt(key: str, blocks: object) -> ParameterError:
+    return ParameterError(
+        f"{key} = {shown(blocks)}", f"'all': {SCRATCH} has learnt nothing that could stay frozen", "leave it out", key
     )
 
 

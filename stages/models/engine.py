@@ -5,20 +5,27 @@ import. TensorFlow is imported only where it is the engine.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from stages.errors import EngineError
+from stages.files import read_json, write_json
 from stages.params import Section
+
+if TYPE_CHECKING:
+    from stages.models.head import Head
 
 Engine = Literal["openvino", "tensorflow"]
 Precision = Literal["float32", "bfloat16", "float16"]
 FROZEN = "frozen.xml"
-OUTLINE = "outline.xml"
+# Raw images, 0 to 255, where the name of a tensor is asked for.
+IMAGE = "image"
+_ARCHITECTURE, _TOP = "architecture.json", "top.xml"
 
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # Far from zero and from overflow, where arithmetic may take another time.
@@ -27,12 +34,11 @@ _OPENVINO_CAPABILITY = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"
 
 
 class EngineParams(Section):
-    """Section `features`: what computes the frozen part, and how."""
+    """Section `features`: what computes the frozen networks, and how."""
 
     engine: Literal["auto", "openvino", "tensorflow"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     batch_size: int = Field(ge=1, le=65536)
-    max_cache_gb: float = Field(ge=0, le=100_000, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -112,18 +118,22 @@ def outline(model: Any) -> Any:
     What a network costs follows from its shape: two trainings of one shape have the same outline, byte for byte,
     in a file of some kilobytes. When it is compiled each number is spread to a tensor of the weights' shape.
     """
-    import openvino
-    from openvino import opset13 as operations
-
     drawn = model.clone()
     for node in drawn.get_ordered_ops():
         if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
             continue
-        number = operations.constant(_ANY_WEIGHT, node.get_element_type())
-        spread = operations.broadcast(number, operations.constant(list(node.get_shape()), openvino.Type.i64))
-        node.output(0).replace(spread.output(0))
+        node.output(0).replace(_any_weights(list(node.get_shape()), node.get_element_type()).output(0))
     _rename(drawn)
     return drawn
+
+
+def _any_weights(shape: list[int], kind: Any = None) -> Any:
+    """Return an operation that gives a tensor of `shape`, of float32 or the OpenVINO type `kind`, all one number."""
+    import openvino
+    from openvino import opset13 as operations
+
+    number = operations.constant(_ANY_WEIGHT, openvino.Type.f32 if kind is None else kind)
+    return operations.broadcast(number, operations.constant(shape, openvino.Type.i64))
 
 
 def _rename(model: Any) -> None:
@@ -135,24 +145,105 @@ def _rename(model: Any) -> None:
             output.get_tensor().set_names(output.get_names() & kept)
 
 
-def join(frozen: Path | None, trained: Path) -> Any:
-    """Return the whole network as an OpenVINO model: the frozen part, if any, and on it the trained one."""
+def save(model: Any, path: Path) -> None:
+    """Write `path` (.xml) and the weights beside it (.bin), in float32, with the same bytes for the same network."""
+    import openvino
+
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def write_architecture(folder: Path, head: "Head", parameters: int, start: str, top: Any | None) -> None:
+    """Write what the costs of a classifier follow from, and nothing that another training of its shape would change.
+
+    That is `architecture.json`: `parameters`, of all the classifier, its size in float32, the shape of the head, and
+    `input`, which is "features" or, where blocks are trained, the name of the tensor below them (`start`). Of these
+    `top`, an OpenVINO model from that tensor to "features", is drawn as `top.xml` and `.bin`.
+    """
+    shape = {
+        "width": head.width,
+        "units": [len(layer.bias) for layer in head.layers],
+        "activation": head.layers[0].activation,
+        "normalised": head.moments is not None,
+    }
+    size = round(parameters * np.dtype(np.float32).itemsize / 1e6, 2)
+    write_json(folder / _ARCHITECTURE, {"parameters": parameters, "size_mb": size, "input": start, "head": shape})
+    if top is not None:
+        save(outline(top), folder / _TOP)
+
+
+def read_architecture(folder: Path) -> dict[str, Any]:
+    """Return `architecture.json` of what `write_architecture` wrote."""
+    return read_json(folder / _ARCHITECTURE)
+
+
+def join(frozen: Path, folder: Path) -> Any:
+    """Return a whole classifier, raw images to "probabilities", as an OpenVINO model.
+
+    What is not trained is the network `frozen`, all else that whose architecture is in `folder`, without its weights.
+    """
+    import openvino
+    from openvino import opset13 as operations
+
+    architecture = read_architecture(folder)
+    features, parameters = _up_to_the_features(frozen, folder / _TOP, architecture["input"])
+    result = operations.result(_with_head(features, architecture["head"]))
+    result.output(0).get_tensor().set_names({"probabilities"})
+    return openvino.Model([result], parameters, "classifier")
+
+
+def _up_to_the_features(frozen: Path, trained: Path, start: str) -> tuple[Any, Any]:
+    """Return the tensor of the features, and the parameters of the model that it belongs to."""
     import openvino
 
     core = openvino.Core()
-    upper = core.read_model(str(trained))
-    if frozen is None:
-        return upper
-    lower = core.read_model(str(frozen))
-    outputs = {output.get_any_name(): output for output in lower.outputs}
-    joint = outputs["cut" if "cut" in outputs else "features"]
-    parameter = upper.get_parameters()[0]
-    parameter.output(0).replace(joint.get_node().input_value(0))
-    return openvino.Model(upper.get_results(), lower.get_parameters())
+    if start == IMAGE:
+        return _tensor(top := core.read_model(str(trained)), "features"), top.get_parameters()
+    below = core.read_model(str(frozen))
+    if start == "features":
+        return _tensor(below, start), below.get_parameters()
+    top = core.read_model(str(trained))
+    top.get_parameters()[0].output(0).replace(_tensor(below, start))
+    return _tensor(top, "features"), below.get_parameters()
+
+
+def _tensor(model: Any, name: str) -> Any:
+    return model.output(name).get_node().input_value(0)
+
+
+def _with_head(features: Any, head: Mapping[str, Any]) -> Any:
+    """Return the operation that gives the probabilities."""
+    from openvino import opset13 as operations
+
+    tensor, width, last = features, head["width"], len(head["units"])
+    if head["normalised"]:
+        centred = operations.subtract(tensor, _any_weights([width]))
+        tensor = operations.divide(centred, _any_weights([width]))
+    for number, units in enumerate(head["units"], 1):
+        product = operations.matmul(tensor, _any_weights([width, units]), transpose_a=False, transpose_b=False)
+        tensor = operations.add(product, _any_weights([units]))
+        if number < last:
+            tensor = _activated(tensor, head["activation"])
+        width = units
+    return operations.softmax(tensor, 1)
+
+
+def _activated(tensor: Any, name: str) -> Any:
+    """Apply what Keras calls `name`; a slope, where there is one, has any weight."""
+    from openvino import opset13 as operations
+
+    if name == "leaky_relu":
+        return operations.prelu(tensor, _any_weights([1]))
+    if name == "gelu":
+        return operations.gelu(tensor, "erf")
+    if name == "elu":
+        return operations.elu(tensor, _ANY_WEIGHT)
+    if name == "selu":
+        return operations.selu(tensor, _any_weights([1]), _any_weights([1]))
+    return {"relu": operations.relu, "silu": operations.swish, "tanh": operations.tanh}[name](tensor)
 
 
 def flops(model: Any, size: int) -> int:
-    """Return the floating-point operations for one picture of `size` pixels, a multiply-add counting two.
+    """Return the floating-point operations for one image of `size` pixels, a multiply-add counting two.
 
     Counts convolutions and matrix products, which are all but a few per cent of these networks.
     """

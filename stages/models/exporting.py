@@ -1,4 +1,4 @@
-"""A fine-tuned classifier in the forms that others run: SavedModel, ONNX, OpenVINO, LiteRT.
+"""A trained classifier, joined of its parts, in the forms that others run: SavedModel, ONNX, OpenVINO, LiteRT.
 
 Each form takes raw RGB pictures (n, size, size, 3), uint8, and gives probabilities (n, classes), float32, that are
 scaled by the temperature. Class names travel with the form:
@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 
 from stages.errors import one_line
 from stages.files import replacing, strip_dates
-from stages.models import keras_engine
+from stages.models import engine, heads, keras_engine
 from stages.models.exported import EMBEDDING, PATHS, PICTURES, PROBABILITIES, Format
+from stages.models.head import Head
 
 LABELS = "labels.txt"
 # The newest set of operations that tf2onnx 1.17 writes; ONNX Runtime reads it from 1.14 on.
@@ -45,7 +46,7 @@ _OFTEN = (100, 1, 1)
 
 @dataclass(frozen=True)
 class Classifier:
-    """What is exported: the network with the temperature in it, its classes, and pictures to calibrate int8 by.
+    """What is exported: the network with the temperature in its head, its classes, and pictures to calibrate int8 by.
 
     `calibration` yields single pictures (size, size, 3), uint8, the same each time it is called.
     """
@@ -65,10 +66,25 @@ class Classifier:
         return json.dumps(list(self.classes), ensure_ascii=False)
 
 
-def temper(model: keras.Model, temperature: float) -> None:
-    """Divide the logits of `model` by `temperature`: kernel and bias of its last layer, which costs nothing to run."""
-    last = model.get_layer("head").get_layer("probabilities")
-    last.set_weights([weights / np.float32(temperature) for weights in last.get_weights()])
+def joined(backbone: keras.Model, top: keras.Model | None, head: Head) -> keras.Model:
+    """Return the classifier of a `backbone`, with the weights of its trained `top`, if any, and of a `head` on it.
+
+    Raises RuntimeError when the top is not that of this backbone.
+    """
+    if top is not None:
+        _take_over(backbone, top)
+    # Its layers "backbone" and "head" are what other forms, explanations and later runs ask for.
+    return keras.Model(backbone.input, heads.joined(head)(backbone(backbone.input)), name="classifier")
+
+
+def _take_over(backbone: keras.Model, top: keras.Model) -> None:
+    """Put the weights of `top` into the layers of the same names."""
+    trained = [layer for layer in top.layers if layer.weights]
+    layers = {layer.name: layer for layer in backbone.layers}
+    if unknown := [layer.name for layer in trained if layer.name not in layers]:
+        raise RuntimeError(f"trained layers that the backbone has not: {', '.join(unknown)}")
+    for layer in trained:
+        layers[layer.name].set_weights(layer.get_weights())
 
 
 def write(classifier: Classifier, form: Format, folder: Path) -> None:
@@ -172,7 +188,7 @@ def _openvino(classifier: Classifier, path: Path) -> None:
     built.input().get_tensor().set_names({PICTURES})
     _name_by_place(built)
     built.set_rt_info(classifier.listed, ["model_info", "classes"])
-    keras_engine.save_openvino(built, path)
+    engine.save(built, path)
 
 
 def _name_by_place(model: Any) -> None:

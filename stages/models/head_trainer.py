@@ -4,6 +4,7 @@ Before it trains a network TensorFlow traces its functions, which takes longer t
 kept for each shape of head, with whatever else may differ in variables, and every training starts it anew.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,79 +15,66 @@ from numpy.typing import NDArray
 
 from stages.images.prepared import Mapped
 from stages.models import heads
-from stages.models.inputs import Inputs
+from stages.models.head import Head
+from stages.models.inputs import BOTH, Inputs
+from stages.models.linear import normalisation
 from stages.models.recipe import Recipe
-from stages.models.training import Phase, Run, Views, Watch, fit
+from stages.models.training import Phase, Run, Views, Watch, fit, refit
 
-Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
+# Rows predicted at a time.
+_BATCH = 1024
 
 
 @dataclass(frozen=True)
 class _Network:
-    """An untrained or trained head that takes standardised features, and its rates."""
+    """An untrained or trained head that takes normalised features, and its rates."""
 
     head: keras.Model
     rates: heads.Rates
 
 
 class HeadTrainer:
-    """Trains heads for features of one width and for one number of classes.
+    """Trains dense heads for features of one width and for one number of classes.
 
-    Of each training `moments`, `head` and `predict` tell until the next one.
+    They are given features of mean 0 and rows of a norm of about 1, as the linear head is: a step of Adam moves each
+    weight by about the learning rate, and on rows of the norm sqrt(width) a unit's input by up to width times as much.
     """
 
     def __init__(self, width: int, classes: int) -> None:
         self.width, self.classes = width, classes
-        self.moments: Moments | None = None
         self._networks: dict[tuple[Any, ...], _Network] = {}
-        self._current: _Network | None = None
 
-    def train(self, inputs: Inputs, run: Run, checkpoints: Path, watch: Watch | None = None) -> None:
+    def train(self, inputs: Inputs, run: Run, checkpoints: Path, watch: Watch | None = None) -> Head:
         """Train a head as `inputs` say, as if the process had just started; add to `run`.
 
-        After each epoch `watch` says whether to stop.
-        Raises ParameterError when training diverges.
+        After each epoch `watch` says whether to stop. Raises ParameterError when training diverges.
         """
-        recipe = inputs.backbone
+        recipe, phase = inputs.backbone, _phase(inputs.backbone)
         keras.utils.set_random_seed(inputs.seed)
-        self.moments = None
-        if recipe.head.standardise:
-            self.moments = heads.moments(inputs.feature_rows("train").batches(recipe.batch_size))
-        phase = Phase("head", recipe.frozen_epochs, recipe.optimizer.learning_rate)
-        data = self._views(inputs, "train"), self._views(inputs, "validation")
-        self._current = self._started(recipe, phase, data[0], inputs.seed)
-        fit(self._current.head, data, phase, recipe, run, checkpoints, watch)
+        moments = normalisation(inputs.feature_rows("train"))
+        data = _views(inputs, "train", moments), _views(inputs, "validation", moments)
+        network = self._started(recipe, phase, phase.epochs * len(data[0]), data[0].read_at_once, inputs.seed)
+        fit(network.head, data, phase, recipe, run, checkpoints, watch)
+        return heads.arrays_of(network.head, moments)
 
-    def predict(self, inputs: Inputs, split: str) -> NDArray[np.float32]:
-        """Return the probabilities of the split's pictures, (pictures, classes), by the last training."""
-        found: NDArray[np.float32] = self._network.head.predict(self._views(inputs, split).dataset(), verbose=0)
-        return found
+    def refit(self, inputs: Inputs, run: Run) -> Head:
+        """Train the head of `run` once more, on training and validation images, for as many steps as were best."""
+        recipe, phase = inputs.backbone, _phase(inputs.backbone)
+        keras.utils.set_random_seed(inputs.seed)
+        moments = normalisation(inputs.feature_rows(BOTH))
+        before, data = len(_views(inputs, "train", moments)), _views(inputs, BOTH, moments)
+        network = self._started(recipe, phase, phase.epochs * before, data.read_at_once, inputs.seed)
+        epochs = max(1, round(run.best_epoch * before / len(data)))
+        refit(network.head, data, epochs, _rates(recipe, run))
+        return heads.arrays_of(network.head, moments)
 
-    def head(self, recipe: Recipe) -> keras.Model:
-        """Return the head that was trained last, as it takes features."""
-        built = heads.build(recipe.head, self.width, self.classes, self.moments)
-        dense = [layer for layer in built.layers if isinstance(layer, keras.layers.Dense)]
-        for layer in dense:
-            layer.set_weights(self._network.head.get_layer(layer.name).get_weights())
-        return built
-
-    @property
-    def _network(self) -> _Network:
-        assert self._current is not None
-        return self._current
-
-    def _views(self, inputs: Inputs, split: str) -> Views:
-        rows = inputs.feature_rows(split)
-        return inputs.views(split, rows if self.moments is None else Mapped(rows, heads.standardisation(self.moments)))
-
-    def _started(self, recipe: Recipe, phase: Phase, training: Views, seed: int) -> _Network:
+    def _started(self, recipe: Recipe, phase: Phase, steps: int, at_once: int, seed: int) -> _Network:
         """Return the network of the recipe's shape, compiled, in the state in which a new one is."""
         rates = heads.Rates()
-        fresh = heads.build(recipe.head, self.width, self.classes, None, rates, seed=seed)
-        steps = phase.epochs * len(training)
-        key = _shape(recipe, phase.learning_rate, steps, training.read_at_once)
+        fresh = heads.build(recipe.head, self.width, self.classes, rates, seed=seed)
+        key = _shape(recipe, phase.learning_rate, steps, at_once)
         if key not in self._networks:
-            heads.compile_for(fresh, recipe, phase.learning_rate, steps, training.read_at_once)
+            heads.compile_for(fresh, recipe, phase.learning_rate, steps, at_once)
             self._networks[key] = _Network(fresh, rates)
         network = self._networks[key]
         network.rates.set(recipe.head)
@@ -102,3 +90,24 @@ def _shape(recipe: Recipe, learning_rate: float, steps: int, at_once: int) -> tu
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": 0.0})
     scheduled = None if fixed else (recipe.schedule, learning_rate, steps)
     return recipe.head.units, recipe.head.activation, optimizer, scheduled, at_once
+
+
+def predict(head: Head, inputs: Inputs, split: str) -> NDArray[np.float32]:
+    """Return the probabilities of the split's images by a head, (images, classes)."""
+    return np.concatenate([head.probabilities(batch) for batch in inputs.feature_rows(split).batches(_BATCH)])
+
+
+def _phase(recipe: Recipe) -> Phase:
+    return Phase("head", recipe.epochs, recipe.optimizer.learning_rate)
+
+
+def _views(inputs: Inputs, split: str, moments: heads.Moments) -> Views:
+    mean, deviation = moments
+    return inputs.batched(split, Mapped(inputs.feature_rows(split), lambda batch: (batch - mean) / deviation))
+
+
+def _rates(recipe: Recipe, run: Run) -> Sequence[float]:
+    """Return the learning rates of the epochs up to the best one, where they follow no schedule."""
+    if recipe.schedule.name != "constant":
+        return []
+    return [row["learning_rate"] for row in run.rows if row["phase"] == "head"][: run.best_epoch]

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -11,11 +11,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from stages.models import fused
+from stages.models.head import Head as ArrayHead
+from stages.models.head import Layer
 from stages.models.recipe import Head, Optimizer, Recipe, Schedule
 
-# A feature that hardly varies over the training views must not be blown up where it does vary:
-# its variance counts as at least this share of the mean variance.
-_LEAST_SHARE_OF_VARIANCE = 1e-4
+# Mean and deviation of each feature, both (width,).
+Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class Rates:
@@ -57,27 +58,16 @@ class _L2(keras.regularizers.Regularizer):  # type: ignore[misc]
         return self.rates.l2.value * 2 * tf.nn.l2_loss(kernel)
 
 
-def build(
-    head: Head,
-    width: int,
-    classes: int,
-    moments: tuple[NDArray[Any], NDArray[Any]] | None,
-    rates: Rates | None = None,
-    *,
-    seed: int = 0,
-) -> keras.Model:
-    """Return the head: features (n, width) in, probabilities (n, classes) out.
+def build(head: Head, width: int, classes: int, rates: Rates | None = None, *, seed: int = 0) -> keras.Model:
+    """Return an untrained head: normalised features (n, width) in, probabilities (n, classes) out.
 
-    `moments` are the features' mean and variance over the training views, both (width,), or None
-    where nothing is standardised. With `rates` dropout and penalty are what these say. Kernels are drawn
-    (Glorot and Bengio 2010, eq. 16), and units dropped, by `seed` alone.
+    With `rates` dropout and penalty are what these say. Kernels are drawn (Glorot and Bengio 2010, eq. 16), and units
+    dropped, by `seed` alone.
     """
     # Keras would draw a seed for each layer from Python's generator, which every thread of the process may use.
     seeds = random.Random(seed)  # noqa: S311 (no secret)
     inputs = keras.Input((width,), name="features")
     tensor = inputs
-    if moments is not None:
-        tensor = _standardise(moments, tensor)
     for number, units in enumerate(head.units, 1):
         dense = keras.layers.Dense(
             units,
@@ -96,6 +86,44 @@ def build(
     return keras.Model(inputs, last(tensor), name="head")
 
 
+def joined(arrays: ArrayHead) -> keras.Model:
+    """Return a head of arrays as a Keras model: features (n, width) in, probabilities (n, classes) out."""
+    inputs = keras.Input((arrays.width,), name="features")
+    tensor = inputs if arrays.moments is None else _normalise(arrays.moments, inputs)
+    for number, layer in enumerate(arrays.layers, 1):
+        last = number == len(arrays.layers)
+        dense = keras.layers.Dense(
+            len(layer.bias),
+            activation="softmax" if last else layer.activation,
+            dtype="float32" if last else None,
+            name="probabilities" if last else f"dense_{number}",
+        )
+        tensor = dense(tensor)
+        dense.set_weights([layer.kernel, layer.bias])
+    return keras.Model(inputs, tensor, name="head")
+
+
+def arrays_of(model: keras.Model, moments: Moments | None = None) -> ArrayHead:
+    """Return a Keras head as arrays; `moments` are what features are normalised by before they come to it, if any."""
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    names = [layer.activation.__name__ for layer in dense[:-1]] + ["linear"]
+    layers = []
+    for layer, name in zip(dense, names, strict=True):
+        kernel, bias = layer.get_weights()
+        layers.append(Layer(kernel, bias, name))
+    return ArrayHead(tuple(layers), moments or _moments(model))
+
+
+def _moments(model: keras.Model) -> Moments | None:
+    """Return what `_normalise` put into a head, if it did."""
+    found = {type(layer): layer for layer in model.layers}
+    if keras.layers.Normalization not in found:
+        return None
+    scale = found[keras.layers.Rescaling].scale
+    mean, variance = found[keras.layers.Normalization].get_weights()[:2]
+    return (mean / scale).astype(np.float32), (np.sqrt(variance) / scale).astype(np.float32)
+
+
 def _kernel(seeds: random.Random) -> keras.initializers.Initializer:
     return keras.initializers.GlorotUniform(seeds.getrandbits(31))
 
@@ -111,60 +139,36 @@ def _penalty(head: Head, rates: Rates | None) -> keras.regularizers.Regularizer 
     return keras.regularizers.L2(head.l2) if head.l2 else None
 
 
-def _standardise(moments: tuple[NDArray[Any], NDArray[Any]], tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Bring features to mean 0 and variance 1, by layers."""
-    scale, mean, variance = _rescaled(moments)
-    layer = keras.layers.Normalization(name="standardise")
+def _normalise(moments: Moments, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Subtract the mean and divide by the deviation, by layers.
+
+    Normalization counts every deviation below 1e-7 as 1e-7, and random networks give features of 1e-10: a power of
+    two, which costs no digits, brings them to the order of 1 first.
+    """
+    mean, deviation = (np.asarray(values, dtype=np.float64) for values in moments)
+    scale = 2.0 ** -round(float(np.log2(deviation.mean())))
+    layer = keras.layers.Normalization(name="normalise")
     layer.build((None, len(mean)))
-    layer.adapt_mean.assign(mean)
-    layer.adapt_variance.assign(variance)
+    layer.adapt_mean.assign((mean * scale).astype(np.float32))
+    layer.adapt_variance.assign(((deviation * scale) ** 2).astype(np.float32))
     layer.finalize_state()
     return layer(keras.layers.Rescaling(scale, name="rescale")(tensor))
 
 
-def standardisation(
-    moments: tuple[NDArray[Any], NDArray[Any]],
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Return what brings features (n, width) to mean 0 and variance 1 before they reach a head without moments."""
-    scale, mean, variance = _rescaled(moments)
-    deviation = np.sqrt(variance)
-    return lambda features: np.asarray((features * np.float32(scale) - mean) / deviation)
+def compile_for(
+    model: keras.Model,
+    recipe: Recipe,
+    learning_rate: float,
+    steps: int,
+    at_once: int = 1,
+    factors: Mapping[str, float] | None = None,
+) -> None:
+    """Compile `model` for a phase of `steps` steps in all, `at_once` together, that begins at `learning_rate`.
 
-
-def _rescaled(moments: tuple[NDArray[Any], NDArray[Any]]) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
-    """Return a scale, and mean and variance of features that are multiplied by it.
-
-    Normalization counts every deviation below 1e-7 as 1e-7, and random networks give features of 1e-10:
-    a power of two, which costs no digits, brings them to the order of 1 first.
+    A variable whose path has one of `factors` learns at this times the rate.
     """
-    mean, variance = (np.asarray(values, dtype=np.float64) for values in moments)
-    scale = 2.0 ** -round(float(np.log2(np.sqrt(variance).mean())))
-    return scale, (mean * scale).astype(np.float32), (variance * scale**2).astype(np.float32)
-
-
-def moments(batches: Iterable[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and variance of each feature, both (width,), in one pass over batches (n, width).
-
-    Variances are merged batch by batch (Chan, Golub and LeVeque 1983, eq. 2.1), so that memory does
-    not grow with the number of views; the smallest are raised, see `_LEAST_SHARE_OF_VARIANCE`.
-    """
-    count, mean, squares = 0, np.zeros(1), np.zeros(1)
-    for batch in batches:
-        values = batch.astype(np.float64)
-        delta = values.mean(axis=0) - mean
-        total = count + len(values)
-        squares = squares + values.var(axis=0) * len(values) + delta**2 * count * len(values) / total
-        mean = mean + delta * len(values) / total
-        count = total
-    variance = squares / max(count, 1)
-    least = _LEAST_SHARE_OF_VARIANCE * float(variance.mean()) or 1.0
-    return mean, np.maximum(variance, least)
-
-
-def compile_for(model: keras.Model, recipe: Recipe, learning_rate: float, steps: int, at_once: int = 1) -> None:
-    """Compile `model` for a phase of `steps` steps in all, `at_once` together, that begins at `learning_rate`."""
     model.compile(
-        optimizer=optimizer(recipe.optimizer, schedule(recipe.schedule, learning_rate, steps)),
+        optimizer=optimizer(recipe.optimizer, schedule(recipe.schedule, learning_rate, steps), factors),
         loss=keras.losses.CategoricalCrossentropy(),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="accuracy"),
@@ -183,19 +187,39 @@ def restart(optimizer: keras.optimizers.Optimizer, schedule: Schedule, learning_
         optimizer.learning_rate = learning_rate
 
 
-def optimizer(params: Optimizer, learning_rate: Any) -> keras.optimizers.Optimizer:
-    """Return one of Keras's optimisers; `learning_rate` is a number or a schedule."""
+def optimizer(
+    params: Optimizer, learning_rate: Any, factors: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """Return one of Keras's optimisers; `learning_rate` is a number or a schedule, `factors` as in `compile_for`."""
     shared: dict[str, Any] = {"learning_rate": learning_rate, "clipnorm": params.clip_norm}
     if params.weight_decay or params.name == "adamw":
         shared["weight_decay"] = params.weight_decay
     if params.name == "sgd":
         shared["momentum"] = params.momentum
-    return {
+    kind = {
         "sgd": keras.optimizers.SGD,
         "rmsprop": keras.optimizers.RMSprop,
         "adam": fused.Adam,
         "adamw": fused.AdamW,
-    }[params.name](**shared)
+    }[params.name]
+    return _by_variable(kind, factors)(**shared) if factors else kind(**shared)
+
+
+def _by_variable(kind: type, factors: Mapping[str, float]) -> type:
+    """Return an optimiser of this kind whose learning rate differs from variable to variable.
+
+    Keras's MultiOptimizer keeps an optimiser for each group, and has no learning rate that callbacks could lower.
+    """
+
+    class ByVariable(kind):  # type: ignore[misc]
+        """Multiplies the learning rate of each variable."""
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            """Update `variable` at its own rate."""
+            path = self._trainable_variables[self._get_variable_index(variable)].path
+            super().update_step(gradient, variable, learning_rate * factors.get(path, 1.0))
+
+    return ByVariable
 
 
 def schedule(params: Schedule, learning_rate: float, steps: int) -> Any:

@@ -1,9 +1,8 @@
-"""What one training of a backbone reads: its rows of the index, and their features, activations or pictures.
+"""What one training of a backbone reads: its rows of the index, and their features or images.
 
 Importing this imports no Keras: a backbone that is not declared is said at once.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,21 +14,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.files import read_json
-from stages.images.prepared import Mapped, Rows, array_path, count_rows, selected
+from stages.images.augmentation import Augmentation
+from stages.images.augmented import AugmentedRows
+from stages.images.prepared import Joined, Lazy, Rows, array_path, count_rows, selected
 from stages.models.backbones import Backbone
-from stages.models.engine import Choice
+from stages.models.shares import drawn
 from stages.models.space import changed
 
 if TYPE_CHECKING:
     from stages.models.training import Views
 
+# In place of a split: the images that train and those that choose.
+BOTH = "train and validation"
+
 
 @dataclass(frozen=True)
 class Inputs:
-    """What training reads: the backbone and its folders, the prepared pictures, their index and classes, the seed.
+    """What training reads: the backbone and its folders, the prepared images, their index and classes, the seed.
 
-    `fold` names the run: the main one, or the one that tests this fold. `share` is how much of the training
-    pictures it sees, `most_views` how many augmented views of each, None for all.
+    `fold` names the run: the main one, or the one that tests this fold. `views` is how many augmented views of each
+    training image are trained on, beside the image itself: the first of those whose features lie in the folder
+    `view_features`, or drawn from the images as `augmentation` says. `share` is how much of the training images
+    it sees.
     """
 
     backbone: Backbone
@@ -40,66 +46,65 @@ class Inputs:
     classes: list[str]
     seed: int
     fold: int | None = None
+    views: int = 0
+    view_features: Path | None = None
+    augmentation: Augmentation | None = None
     share: float = 1.0
-    most_views: int | None = None
 
     def with_values(self, values: Mapping[str, Any]) -> "Inputs":
         """Return the inputs of a training with these values of hyperparameters, as in section `tune.space`."""
-        return replace(self, backbone=changed(self.backbone, values), most_views=values.get("views", self.most_views))
+        return replace(self, backbone=changed(self.backbone, values), views=values.get("views", self.views))
 
     @cached_property
     def computed(self) -> dict[str, Any]:
-        """Return what `features.json` says: engine, precision, threads, and what became of the cut's activations."""
+        """Return what `features.json` says: engine, precision, threads."""
         return read_json(self.features / "features.json")
 
     def selected(self, split: str) -> pd.DataFrame:
-        """Return the rows of the index that train, choose or test in this run, as `split` says."""
-        rows = selected(self.index, split, self.fold)
-        if self.most_views is not None:
-            rows = rows[rows["view"] <= self.most_views]
-        return drawn(rows, self.share, self.seed) if split == "train" and self.share < 1 else rows
+        """Return the rows of the index that train, choose or test in this run, as `split` says, or of `BOTH`.
 
-    def rows(self, split: str) -> Rows | Mapped:
-        """Return what phase 2 reads for `selected`: activations at the cut, or the pictures."""
-        if self.backbone.unfreeze.blocks != "all" and self.computed["cut"] == "kept":
-            kept = self._arrays(split, lambda name: self.features / f"cut_{name}.npy")
-            return Mapped(kept, lambda batch: batch.astype(np.float32) / self.computed["cut_scale"])
-        pictures = self._arrays(split, lambda name: array_path(self.prepared, self.backbone.input_size, name))
-        return pictures if self.backbone.unfreeze.blocks == "all" else Mapped(pictures, self._below_the_cut)
-
-    def feature_rows(self, split: str) -> Rows:
-        """Return the frozen features for `selected`."""
-        return self._arrays(split, lambda name: self.features / f"{name}.npy")
-
-    @cached_property
-    def _below_the_cut(self) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        """Compute activations at the cut from pictures as stage `features` would have, were there room for them."""
-        from stages.models.extraction import forward
-
-        choice = Choice(*(self.computed[key] for key in ("engine", "precision", "threads")))
-        network = forward(self.weights, choice, "cut")
-        return lambda pictures: network(pictures)["cut"]
-
-    def _arrays(self, split: str, file: Callable[[str], Path]) -> Rows:
-        """Return the rows of `selected` in the arrays that `file` names for each of the prepared splits.
-
-        Raises ValueError when one has other rows than the index.
+        Those of a `share` return over and over, equally often, so that an epoch has as many steps as with all images:
+        else less training would pass for the effect of fewer images.
         """
-        chosen, counts = self.selected(split), self.index["split"].value_counts()
-        files = {name: file(name) for name in chosen["split"].unique()}
-        for name, path in files.items():
-            if count_rows(path) != counts[name]:
-                raise ValueError(f"{path} has {count_rows(path)} rows, its index {counts[name]}")
-        return Rows(chosen, files)
+        if split == BOTH:
+            return pd.concat([self.selected("train"), self.selected("validation")])
+        rows = selected(self.index, split, self.fold)
+        if split != "train" or self.share == 1:
+            return rows
+        part = rows[drawn(rows, self.share, self.seed)]
+        return part.iloc[np.arange(len(rows)) * len(part) // len(rows)]
 
-    def views(self, split: str, rows: Rows | Mapped) -> "Views":
-        """Return `rows` of a split with their classes in batches; those of `train` are shuffled, weighted, smoothed."""
-        from stages.models.training import Views, class_weights
+    def feature_rows(self, split: str) -> Lazy:
+        """Return the features of the images of `selected`, for training followed by those of their views.
 
-        recipe, count = self.backbone, len(self.classes)
-        targets = np.array([self.classes.index(label) for label in self.selected(split)["label"]], dtype=np.int64)
+        Views are in the order of `AugmentedRows`: those of the first image, those of the second, and so on.
+        """
+        images = self._arrays(self.selected(split), lambda name: self.features / f"{name}.npy")
+        return Joined(images, self._features_of_views(split)) if self._augmented(split) else images
+
+    def image_rows(self, split: str) -> Lazy:
+        """Return the images of `selected`, uint8, for training followed by their views, as in `feature_rows`."""
+        chosen = self.selected(split)
+        images = self._arrays(chosen, lambda name: array_path(self.prepared, self.backbone.input_size, name))
+        if not self._augmented(split):
+            return images
+        assert self.augmentation is not None
+        return Joined(images, AugmentedRows(images, chosen["file"].tolist(), self.views, self.augmentation))
+
+    def targets(self, split: str) -> NDArray[np.int64]:
+        """Return the number of the class of each row of `feature_rows` and `image_rows`."""
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        images = np.array([numbers[label] for label in self.selected(split)["label"]], dtype=np.int64)
+        return np.concatenate([images, images.repeat(self.views)]) if self._augmented(split) else images
+
+    def batched(self, split: str, rows: Lazy) -> "Views":
+        """Return `rows` of a split with their classes in batches; training ones are shuffled, weighted, smoothed."""
+        from stages.models.linear import class_weights
+        from stages.models.training import Views
+
+        recipe, count, targets = self.backbone, len(self.classes), self.targets(split)
         training: dict[str, Any] = {}
-        if split == "train":
+        if split in ("train", BOTH):
             training = {
                 "seed": self.seed,
                 "class_weights": class_weights(targets, count, recipe.class_weight),
@@ -107,17 +112,31 @@ class Inputs:
             }
         return Views(rows, targets, count, recipe.batch_size, **training)
 
+    def _augmented(self, split: str) -> bool:
+        return split in ("train", BOTH) and self.views > 0
 
-def drawn(rows: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
-    """Return as many rows of the index as there are, all of a `share` of each class's pictures, one at the least.
+    def _features_of_views(self, split: str) -> Rows:
+        """Return the features of the first views of each image of `split`.
 
-    A picture's place in its class follows from the seed and its name, which is made of its content: every backbone
-    gets the same, and a smaller share is a part of a larger. Its rows return over and over, equally often, so that an
-    epoch has as many steps as with all pictures: else less training would pass for the effect of fewer pictures.
-    """
-    pictures = rows[["file", "label"]].astype(str).drop_duplicates()
-    places = pictures["file"].map(lambda file: hashlib.sha256(f"{seed} {file}".encode()).hexdigest())
-    classes = places.groupby(pictures["label"])
-    kept = classes.rank() <= (share * classes.transform("size")).round().clip(lower=1)
-    chosen = rows[rows["file"].isin(pictures["file"][kept])]
-    return chosen.iloc[np.arange(len(rows)) * len(chosen) // len(rows)]
+        Raises ValueError where there are fewer than are to be trained on.
+        """
+        assert self.view_features is not None
+        folder, each = self.view_features, int(read_json(self.view_features / "views.json")["views"])
+        if each < self.views:
+            raise ValueError(f"{folder} has {each} views of each image, {self.views} are to be trained on")
+        chosen = self.selected(split)
+        repeated = chosen.iloc[np.arange(len(chosen)).repeat(self.views)]
+        rows = repeated["row"] * each + np.tile(np.arange(self.views), len(chosen))
+        return self._arrays(repeated.assign(row=rows), lambda name: folder / f"{name}.npy", each)
+
+    def _arrays(self, chosen: pd.DataFrame, file: Callable[[str], Path], each: int = 1) -> Rows:
+        """Return the rows `chosen` in the arrays that `file` names for the prepared splits, with `each` an image.
+
+        Raises ValueError when one has other rows than the index.
+        """
+        counts = self.index["split"].value_counts() * each
+        files = {name: file(name) for name in chosen["split"].unique()}
+        for name, path in files.items():
+            if count_rows(path) != counts[name]:
+                raise ValueError(f"{path} has {count_rows(path)} rows, its index {counts[name]}")
+        return Rows(chosen, files)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.errors import EngineError
-from stages.files import read_json, replacing, strip_dates
+from stages.files import replacing, strip_dates
 from stages.models.engine import has_gpu
 
 
@@ -53,7 +53,10 @@ with _quiet(), _hidden("sklearn", "matplotlib"):
 
     tf.config.list_physical_devices()
 
+    from stages.models import networks
+
 BACKBONE = "backbone.keras"
+TOP = "top.keras"
 
 
 def repeatable(seed: int, threads: int) -> None:
@@ -92,11 +95,14 @@ def release(model: keras.Model) -> None:
         tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=tf.zeros((), variable.dtype))
 
 
-def forward(folder: Path, precision: str, only: str | None) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
-    """Return a function from raw pictures (n, size, size, 3) to the frozen part's outputs, or one, by TensorFlow.
+def forward(
+    folder: Path, precision: str, outputs: tuple[str, ...]
+) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
+    """Return a function from raw images (n, size, size, 3) to outputs of the frozen network, by TensorFlow.
 
-    The reduced precisions are Keras's mixed ones: variables stay float32. Raises EngineError when a GPU is
-    there that TensorFlow cannot use: computing on the CPU without a word would take hours.
+    `outputs` are names of `networks.outputs`. The reduced precisions are Keras's mixed ones: variables stay float32.
+    Raises EngineError when a GPU is there that TensorFlow cannot use: computing on the CPU without a word would take
+    hours.
     """
     if has_gpu() and not tf.config.list_physical_devices("GPU"):
         raise EngineError(
@@ -105,29 +111,26 @@ def forward(folder: Path, precision: str, only: str | None) -> Callable[[NDArray
             "install them (https://www.tensorflow.org/install/pip), or set features.engine: openvino",
         )
     model = load(folder / BACKBONE)
-    bottom = read_json(folder / "backbone.json")["cut"]
     if precision != "float32":
         for layer in model.layers:
             layer.dtype_policy = f"mixed_{precision}"
-    outputs = {"features": model.output}
-    if bottom:
-        outputs["cut"] = model.get_layer(bottom).output
-    network = keras.Model(model.input, {only: outputs[only]} if only else outputs)
+    found = networks.outputs(model)
+    network = keras.Model(model.input, {name: found[name] for name in outputs})
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def step(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = network(pictures, training=False)
-        return {name: tf.cast(value, tf.float32) for name, value in found.items()}
+    def step(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.cast(value, tf.float32) for name, value in network(images, training=False).items()}
 
-    return lambda pictures: {
-        name: value.numpy() for name, value in step(tf.cast(tf.convert_to_tensor(pictures), tf.float32)).items()
+    return lambda images: {
+        name: value.numpy() for name, value in step(tf.cast(tf.convert_to_tensor(images), tf.float32)).items()
     }
 
 
 def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) -> Any:
     """Convert the network between `inputs` and `outputs` to an OpenVINO model with the outputs' names.
 
-    The batch size stays open. Raises what OpenVINO raises for an operation that it does not know.
+    The outputs are different tensors, none of them `inputs`. The batch size stays open. Raises what OpenVINO raises for
+    an operation that it does not know.
     """
     import openvino
 
@@ -144,15 +147,8 @@ def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) ->
     function = traced.get_concrete_function()
     converted = openvino.convert_model(function)
     # The converter also makes results of tensors inside activations with gradients of their own, such as
-    # silu: kept, each would be copied out for every picture.
+    # silu: kept, each would be copied out for every image.
     results = [converted.output(tensor.name).get_node() for tensor in function.outputs]
     for result, name in zip(results, outputs, strict=True):
         result.output(0).get_tensor().set_names({name})
     return openvino.Model(results, converted.get_parameters(), "network")
-
-
-def save_openvino(model: Any, path: Path) -> None:
-    """Write `path` (.xml) and the weights beside it (.bin), in float32, with the same bytes for the same network."""
-    import openvino
-
-    openvino.save_model(model, str(path), compress_to_fp16=False)

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from stages.params import Section, Tuple, conflict
 
 Monitor = Literal["val_loss", "val_accuracy"]
+Pooling = Literal["average", "max", "flatten"]
 
 
 def _rising_shares(value: tuple[float, ...]) -> tuple[float, ...]:
@@ -19,14 +20,30 @@ def _rising_shares(value: tuple[float, ...]) -> tuple[float, ...]:
 
 
 class Head(Section):
-    """The layers that are put on a backbone: pooling, standardisation, dense layers with dropout, softmax."""
+    """The layers that are put on a backbone: pooling, normalisation, dense layers with dropout, softmax.
 
-    pooling: Literal["average", "max", "flatten"]
+    Without `units` it is the linear head. `choose` says whether the linear head may take a declared one's place.
+    """
+
+    pooling: Pooling
     units: Tuple[Annotated[int, Field(ge=1, le=65536)]]
     activation: Literal["relu", "gelu", "silu", "elu", "selu", "leaky_relu", "tanh"]
     dropout: float = Field(ge=0, lt=1)
     l2: float = Field(ge=0, le=10)
-    standardise: bool
+    choose: Literal["best", "declared"]
+
+
+class Linear(Section):
+    """The linear head: the inverse strengths of its L2 penalty that are tried, scikit-learn's C."""
+
+    c: Tuple[Annotated[float, Field(gt=0, le=1e9)]] = Field(min_length=1)
+
+    @field_validator("c")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("rising values, for instance [1, 10, 100]")
+        return value
 
 
 class Optimizer(Section):
@@ -84,25 +101,38 @@ class Checkpoint(Section):
     keep: Literal["best", "last"]
 
 
-def _count_or_all(value: object) -> object:
-    if value != "all" and not (type(value) is int and value >= 0):
-        raise ValueError("0, 1, 2, ... or all")
+def _count_share_or_all(value: object) -> object:
+    count, share = type(value) is int and value >= 0, isinstance(value, float) and 0 < value < 1
+    if value != "all" and not count and not share:
+        raise ValueError("0, 1, 2, ..., a share of the blocks between 0 and 1, or all")
     return value
 
 
 class Unfreeze(Section):
-    """Phase 2: how much of the backbone is trained, from the top, and how."""
+    """Phase 2: how much of the backbone is trained, from the top, and how.
 
-    blocks: Annotated[int | Literal["all"], BeforeValidator(_count_or_all)]
-    epochs: int = Field(ge=0, le=100_000)
+    `schedule` is how the learning rate moves over the epochs: constant, or down to 0 along a cosine. `decay` is the rate
+    of each block as a share of that of the block above it; `minutes` is how long a training may take, and `cache_gb` how
+    much room the activations below it may.
+    """
+
+    blocks: Annotated[int | float | Literal["all"], BeforeValidator(_count_share_or_all)]
+    epochs: int = Field(ge=1, le=100_000)
     learning_rate: float = Field(gt=0, le=100)
+    schedule: Literal["constant", "cosine"]
+    decay: float = Field(gt=0, le=1)
+    minutes: float = Field(gt=0, le=1e6)
+    cache_gb: float = Field(ge=0, le=100_000, allow_inf_nan=False)
+    repeats: int = Field(ge=1, le=100)
 
 
 class Recipe(Section):
     """Section `finetune`: how a head, and then the top of a backbone, is trained."""
 
+    linear: Linear
     head: Head
-    epochs: int = Field(ge=0, le=100_000)
+    refit: bool
+    epochs: int = Field(ge=1, le=100_000)
     batch_size: int = Field(ge=1, le=65536)
     optimizer: Optimizer
     schedule: Schedule
@@ -130,27 +160,7 @@ class Recipe(Section):
             )
         return value
 
-    @field_validator("unfreeze")
-    @classmethod
-    def _something_is_trained(cls, value: Unfreeze, info: ValidationInfo) -> Unfreeze:
-        no_head = info.data.get("epochs") == 0
-        if value.blocks == 0 and no_head:
-            raise conflict("blocks", 0, "more than 0 while epochs is 0, or nothing is trained", "raise one of them")
-        if value.epochs == 0 and (value.blocks == "all" or (value.blocks != 0 and no_head)):
-            raise conflict("epochs", 0, "at least 1, or nothing is trained", "raise it")
-        return value
-
     @field_validator("training_shares")
     @classmethod
     def _shares_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         return _rising_shares(value)
-
-    @property
-    def frozen_epochs(self) -> int:
-        """Epochs of phase 1. There is none when nothing is frozen: the features would move under the head."""
-        return 0 if self.unfreeze.blocks == "all" else self.epochs
-
-    @property
-    def unfrozen_epochs(self) -> int:
-        """Epochs of phase 2."""
-        return 0 if self.unfreeze.blocks == 0 else self.unfreeze.epochs

@@ -1,4 +1,4 @@
-"""A search for the hyperparameters of a head, on frozen features, by Optuna (Akiba et al. 2019).
+"""A search for the hyperparameters of a dense head, on frozen features, by Optuna (Akiba et al. 2019).
 
 The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization") proposes,
 the validation part decides; the test part is not read. The first trial is the backbone's own line, so that nothing
@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from stages.errors import ParameterError
 from stages.files import FLOAT_FORMAT
-from stages.models.head_trainer import HeadTrainer
+from stages.models.head import Head
+from stages.models.head_trainer import HeadTrainer, predict
 from stages.models.inputs import Inputs
 from stages.models.space import Space, TuneParams, searched
 from stages.models.training import Run
@@ -63,8 +64,7 @@ class Search:
 
     def __init__(self, inputs: Inputs, params: TuneParams, trainer: HeadTrainer, checkpoints: Path) -> None:
         self.inputs, self.params, self.trainer, self.checkpoints = inputs, params, trainer, checkpoints
-        views = int(inputs.index["view"].max())
-        self.default = searched(params.space, inputs.backbone, views)
+        self.default = searched(params.space, inputs.backbone, inputs.views)
         self.distributions = distributions(params.space, self.default)
 
     def run(self, journal: Path) -> Found:
@@ -129,21 +129,20 @@ class Search:
                 pruned.append(epoch)
             return bool(pruned)
 
-        self.trainer.train(inputs, run, own, watch)
+        head = self.trainer.train(inputs, run, own, watch)
         shutil.rmtree(own)
         trial.set_user_attr("epochs", len(run.rows))
         if pruned:
             study.tell(trial, state=TrialState.PRUNED)
             return
-        measured = self._measured(inputs)
+        measured = self._measured(inputs, head)
         for name, value in measured.items():
             trial.set_user_attr(name, value)
         study.tell(trial, measured[self.params.measure])
 
-    def _measured(self, inputs: Inputs) -> dict[str, float]:
-        """Return log loss and accuracy of the validation part by the head that was trained last."""
-        found = self.trainer.predict(inputs, "validation")
-        actual = np.array([inputs.classes.index(label) for label in inputs.selected("validation")["label"]])
+    def _measured(self, inputs: Inputs, head: Head) -> dict[str, float]:
+        """Return log loss and accuracy of the validation part by a trained head."""
+        found, actual = predict(head, inputs, "validation"), inputs.targets("validation")
         right = found[np.arange(len(found)), actual].astype(np.float64)
         return {
             "log_loss": float(-np.log(np.maximum(right, _LEAST)).mean()),

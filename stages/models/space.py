@@ -42,7 +42,7 @@ class Space(Section):
     learning_rate: Rate
     optimizer: Annotated[Tuple[Literal["sgd", "rmsprop", "adam", "adamw"]], AfterValidator(_different)]
     batch_size: Annotated[Tuple[Annotated[int, Field(ge=1, le=65536)]], AfterValidator(_different)]
-    units: Annotated[Tuple[Units], AfterValidator(_different)]
+    units: Annotated[Tuple[Annotated[Units, Field(min_length=1)]], AfterValidator(_different)]
     dropout: Share
     l2: Annotated[Tuple[Annotated[float, Field(ge=0, le=10)]], AfterValidator(_different)]
     label_smoothing: Share
@@ -84,8 +84,12 @@ def varied(space: Space, views: int) -> list[str]:
 
 
 def searched(space: Space, backbone: Backbone, views: int) -> dict[str, Any]:
-    """Return the hyperparameters that a search varies, each with the value that `backbone` has without it."""
-    return {name: _DEFAULTS[name](backbone, views) for name in varied(space, views)}
+    """Return the hyperparameters that a search varies, each with the value that `backbone` has without it.
+
+    A backbone that declares no dense head begins with the first of `units`.
+    """
+    found = {name: _DEFAULTS[name](backbone, views) for name in varied(space, views)}
+    return found | ({"units": list(space.units[0])} if space.units and not backbone.head.units else {})
 
 
 def changed(backbone: Backbone, values: Mapping[str, Any]) -> Backbone:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from stages.errors import ParameterError
-from stages.images.prepared import Mapped, Rows
-from stages.models.heads import compile_for
+from stages.images.prepared import Lazy
 from stages.models.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ _HELD_BYTES = 128 << 20
 _MOST_AT_ONCE = 64
 # Told an epoch, from 0, and what Keras measured in it (val_log_loss, val_accuracy and others); says whether to stop.
 Watch = Callable[[int, Mapping[str, float]], bool]
-HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+_MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class Views:
@@ -41,7 +40,7 @@ class Views:
 
     def __init__(
         self,
-        inputs: Rows | Mapped,
+        inputs: Lazy,
         targets: NDArray[np.int64],
         classes: int,
         batch_size: int,
@@ -122,20 +121,6 @@ class Views:
             yield inputs, self._one_hot[self.targets[rows]], self.weights[rows]
 
 
-def class_weights(targets: NDArray[np.int64], classes: int, kind: str) -> NDArray[np.float64] | None:
-    """Return a weight for each class, (classes,), or None for `none`.
-
-    `balanced` is scikit-learn's views / (classes * views of the class), so that each class counts the
-    same in all: https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html
-    """
-    if kind == "none":
-        return None
-    from sklearn.utils.class_weight import compute_class_weight
-
-    weights: NDArray[np.float64] = compute_class_weight("balanced", classes=np.arange(classes), y=targets)
-    return weights
-
-
 def expect_tracing() -> None:
     """Leave out TensorFlow's advice to trace a function once: each shape of network has functions of its own."""
     logging.getLogger("tensorflow").addFilter(_unexpected)
@@ -147,7 +132,7 @@ def _unexpected(record: logging.LogRecord) -> bool:
 
 @dataclass
 class Run:
-    """What training did: a row per epoch as in `HISTORY`, each phase's time, the epoch that was kept (0: none)."""
+    """What training did: a row per epoch as in history.csv, each phase's time, the epoch that was kept (0: none)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -162,15 +147,6 @@ class Phase:
     name: str
     epochs: int
     learning_rate: float
-
-
-def train(
-    model: keras.Model, data: tuple[Views, Views], phase: Phase, recipe: Recipe, run: Run, checkpoints: Path
-) -> None:
-    """Compile `model` and train it for one phase on (training, validation), as `fit` says."""
-    if phase.epochs:
-        compile_for(model, recipe, phase.learning_rate, phase.epochs * len(data[0]), data[0].read_at_once)
-        fit(model, data, phase, recipe, run, checkpoints)
 
 
 def fit(
@@ -206,6 +182,37 @@ def fit(
         model.load_weights(path) if path.exists() else model.set_weights(before)
 
 
+def refit(model: keras.Model, training: Views, epochs: int, rates: Sequence[float]) -> None:
+    """Train a compiled `model` for so many epochs, without validation, with the learning rates of another fit.
+
+    `rates` are those of its epochs, evenly spread over these; none where the rate follows a schedule of its own.
+    """
+
+    class Order(keras.callbacks.Callback):  # type: ignore[misc]
+        """Says which epoch's order to read, and how fast to learn."""
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
+            training.begin(epoch)
+            if rates:
+                self.model.optimizer.learning_rate = rates[epoch * len(rates) // epochs]
+
+    model.fit(training.dataset(), epochs=epochs, shuffle=False, verbose=0, callbacks=[Order()])
+
+
+class Budget:
+    """Ends training between two epochs where another one might end later than so many minutes after the first began."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds, self.begun, self.last, self.spent = 60 * minutes, time.perf_counter(), 0.0, False
+
+    def __call__(self, epoch: int, measured: Mapping[str, float]) -> bool:  # noqa: ARG002 (a Watch)
+        """Return whether to stop after this epoch."""
+        passed = time.perf_counter() - self.begun
+        self.last, took = passed, passed - self.last
+        self.spent = passed + took > self.seconds
+        return self.spent
+
+
 def _note_best(recipe: Recipe, run: Run) -> None:
     """Note in `run` which epoch's weights are kept. Raise ParameterError when training diverged."""
     if recipe.checkpoint.keep == "last":
@@ -220,7 +227,9 @@ def _note_best(recipe: Recipe, run: Run) -> None:
             "lower the learning rate, or set optimizer.clip_norm",
         )
     best = int(np.nanargmin(values) if mode(monitor) == "min" else np.nanargmax(values))
-    run.best_epoch, run.best_value = best + 1, values[best]
+    sign = 1 if mode(monitor) == "min" else -1
+    if run.best_value is None or sign * values[best] < sign * run.best_value:
+        run.best_epoch, run.best_value = best + 1, values[best]
 
 
 def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras.callbacks.Callback]:
@@ -276,7 +285,7 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self.training.begin(epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        found = {name: float((logs or {})[name]) for name in HISTORY[2:-1]}
+        found = {name: float((logs or {})[name]) for name in _MEASURED}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.run.rows.append(
             {"phase": self.phase.name, "epoch": len(self.run.rows) + 1, **found, "learning_rate": rate}

@@ -15,9 +15,9 @@ from typing import Any
 import keras
 
 from stages.errors import WeightsError
-from stages.files import read_json
-from stages.models.backbones import SCRATCH, Backbone
+from stages.models.backbones import SCRATCH, Network
 from stages.models.download import Published, UnreachableError, WeightsParams, algorithm, checksum, fetch
+from stages.models.exported import MANIFEST, read_manifest
 from stages.models.keras_engine import load
 from stages.models.networks import build
 
@@ -34,7 +34,7 @@ class Origin:
     checksum: str = ""
 
 
-def obtain(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
     """Build `backbone` with its weights and say where they came from.
 
     Raises WeightsError when a file is damaged or does not fit, and, with `if_unreachable: stop`, when
@@ -55,7 +55,7 @@ def obtain(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Orig
         return random(backbone), Origin("random", error.received)
 
 
-def random(backbone: Backbone) -> keras.Model:
+def random(backbone: Network) -> keras.Model:
     """Build `backbone` with random weights of Keras's own initialisers, but for LayerScale, which is set to 1.
 
     ConvNeXt's LayerScale begins at 1e-6 (Liu et al. 2022, https://arxiv.org/abs/2201.03545), to be learnt:
@@ -68,8 +68,8 @@ def random(backbone: Backbone) -> keras.Model:
     return network
 
 
-def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
-    """Take the weights of the backbone inside a `model.keras` that an earlier run fine-tuned."""
+def _from_model(backbone: Network) -> tuple[keras.Model, Origin]:
+    """Take the weights of the backbone inside a `model.keras` that stage export of an earlier run wrote."""
     path = Path(backbone.weights.replace("{backbone}", backbone.name))
     if not path.is_file():
         raise WeightsError(
@@ -85,7 +85,7 @@ def _from_model(backbone: Backbone) -> tuple[keras.Model, Origin]:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"'{path}' does not fit backbone '{backbone.name}' ({detail})",
-            f"a model.keras of this program with a {backbone.builder} inside",
+            f"a model.keras that stage export wrote, with a {backbone.builder} inside",
             "choose the file of the same backbone",
         ) from error
     return network, _descent(path)
@@ -111,17 +111,17 @@ def _kinds(network: keras.Model) -> list[str]:
 
 
 def _descent(path: Path) -> Origin:
-    """Say where the weights in a `model.keras` come from: random ones stay random through fine-tuning a head."""
-    known, digest = path.with_name("provenance.json"), f"sha256:{checksum(path, 'sha256')}"
-    if not known.is_file():
+    """Say where the weights in a `model.keras` come from: random ones stay random through training a head."""
+    digest = f"sha256:{checksum(path, 'sha256')}"
+    if not path.with_name(MANIFEST).is_file():
         return Origin(str(path), "an earlier run; what that began with is not known", path.name, digest)
-    before = read_json(known)["weights"]["source"]
+    before = read_manifest(path.parent).weights["source"]
     if before == "random":
         return Origin("random", f"{path} began with random weights", path.name, digest)
     return Origin(str(path), f"an earlier run that began with: {before}", path.name, digest)
 
 
-def _from_keras(backbone: Backbone, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
     """Build with `weights="imagenet"`, fetching the file that Keras asks for by our own transport."""
     fetched: list[tuple[Path, Published]] = []
 

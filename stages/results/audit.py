@@ -14,8 +14,8 @@ from pydantic import Field
 
 from stages.images.prepared import DROPPED, FEW, SPLITS
 from stages.params import Section
-from stages.results.linear_probe import ProbeParams
 from stages.results.predictions import PREFIX
+from stages.results.settings import ProbeParams
 
 # Columns of data/suspects.csv.
 SUSPECT_COLUMNS = ["path", "file", "split", "label", "suggested", "p_label", "p_suggested"]

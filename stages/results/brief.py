@@ -2,6 +2,7 @@
 
 from stages.results.duels import Duel, signed
 from stages.results.foretold import Foretold
+from stages.results.heads import heads
 from stages.results.language import UNKNOWN, Language
 from stages.results.notes import notes, warnings
 from stages.results.pages import render
@@ -23,10 +24,11 @@ def markdown(
         "comparison.md.j2",
         language,
         verdict=sentence(verdict, evidence, language),
-        notes=[*notes(verdict, evidence, language), *foretold.left_out],
+        notes=notes(verdict, evidence, language),
         findings=warnings(evidence, language),
         ranking=ranking,
         behind=[_points(None if run is ranking[0] else duels.between(run.backbone, best), language) for run in ranking],
+        heads=heads(ranking, language),
         by_folds=ranked_over_folds(ranking),
         transfer=transfer,
         foretold=foretold,

@@ -4,7 +4,7 @@ Sections after Mitchell et al. 2019, "Model cards for model reporting". The bloc
 read (https://huggingface.co/docs/hub/model-cards). In English, as such cards are, whatever `report.language` says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ class Subject:
     """What a card speaks of.
 
     `name` is the export's, `backbone` that of params.yaml; `metrics` is what evaluate wrote, `confusion` its table of
-    actual and predicted class for each test picture, `provenance` what finetune wrote. `counts` has a row for each
+    actual and predicted class for each test picture, `provenance` what finetune wrote, `layers` the units and the
+    activation of each dense layer of the head below that of the classes. `counts` has a row for each
     class and a column for each split, `forms` those of agreement.COLUMNS. `manifest` is what others read of the export.
     `best` and `recommended` are data/metrics.json's.
     """
@@ -35,6 +36,7 @@ class Subject:
     metrics: Mapping[str, Any]
     confusion: pd.DataFrame
     provenance: Mapping[str, Any]
+    layers: Sequence[tuple[int, str]]
     counts: pd.DataFrame
     forms: pd.DataFrame
     manifest: Mapping[str, Any]

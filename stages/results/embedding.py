@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.results.linear_probe import Positions, drawn, standardisation
+from stages.results.sampling import Positions, stratified
 
 _COMPONENTS = 50
 # Of fewer pictures t-SNE has no neighbourhoods to keep.
@@ -15,12 +15,14 @@ _LOOKED_AT = 3
 # Features in memory; of wider ones fewer pictures are taken.
 _MOST_BYTES = 128 << 20
 _BATCH = 256
+# Of the mean variance: no feature counts as varying less.
+_LEAST_SHARE_OF_VARIANCE = 1e-4
 
 
 def sample(labels: Positions, width: int, most: int, seed: int) -> Positions:
     """Return the positions of the pictures to show: at most `most`, of each class the same share, drawn from `seed`."""
     affordable = max(1, _MOST_BYTES // (np.float32().nbytes * width))
-    return drawn(np.arange(len(labels)), labels, min(most, affordable), seed)
+    return stratified(np.arange(len(labels)), labels, min(most, affordable), seed)
 
 
 def embed(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
@@ -47,11 +49,19 @@ def _components(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]
     """Return the principal components of the standardised features, (n, at least 2): what is missing is 0."""
     from sklearn.decomposition import PCA
 
-    batches = [features[start : start + _BATCH] for start in range(0, len(features), _BATCH)]
-    mean, scale = standardisation(batches)
-    standard = np.concatenate([((batch - mean) * scale).astype(np.float32) for batch in batches])
+    standard = _standardised(features)
     if not standard.any():
         return np.zeros((len(features), 2))
     count = min(_COMPONENTS, *standard.shape)
     found = PCA(count, copy=False, random_state=seed).fit_transform(standard).astype(np.float64)
     return np.pad(found, ((0, 0), (0, max(2 - count, 0))))
+
+
+def _standardised(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the features with mean 0, and rows of a norm of about 1; one that hardly varies stays small."""
+    mean, variance = features.mean(axis=0, dtype=np.float64), features.var(axis=0, dtype=np.float64)
+    # Features of random networks lie around 1e-10: nothing here compares them with a fixed number.
+    least = _LEAST_SHARE_OF_VARIANCE * float(variance.mean()) or 1.0
+    scale = 1 / np.sqrt(np.maximum(variance, least) * len(variance))
+    batches = [features[start : start + _BATCH] for start in range(0, len(features), _BATCH)]
+    return np.concatenate([((batch - mean) * scale).astype(np.float32) for batch in batches])

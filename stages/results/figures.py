@@ -176,7 +176,7 @@ def training_pictures(scene: Scene) -> Figure:
         color=colour(),
     )
     whole = layered(
-        *(_named(marks, title, counts[-1]) if any(row["kind"] != "other" for row in rows) else ()),
+        *(_named(marks, title) if any(row["kind"] != "other" for row in rows) else ()),
         marks.mark_line(strokeWidth=2.5, aria=False).encode(opacity=fading),
         marks.mark_circle(size=70)
         .encode(
@@ -191,12 +191,12 @@ def training_pictures(scene: Scene) -> Figure:
     return figure("training-pictures", label, choosable(whole).properties(height=300), 560, scene.language)
 
 
-def _named(marks: "alt.Chart", title: str, most: int) -> "tuple[alt.Chart, alt.Chart]":
-    """Return intervals, and places beside the points of the `most` pictures, of the backbones that stand out."""
+def _named(marks: "alt.Chart", title: str) -> "tuple[alt.Chart, alt.Chart]":
+    """Return intervals, and places beside the points of all the images, of the backbones that stand out."""
     named = marks.transform_filter("datum.kind !== 'other'")
     return (
         named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=up("low", title), y2="high:Q"),
-        named.transform_filter(f"datum.training_pictures === {most}")
+        named.transform_filter("datum.share === 1")
         .mark_text(align="left", dx=9, fontWeight="bold", aria=False)
         .encode(text="place:N"),
     )

@@ -1,4 +1,4 @@
-"""What the ranking before training foretold: data/ranking.csv beside what fine-tuned backbones scored in the end."""
+"""What the ranking before training foretold: data/ranking.csv beside what the backbones scored in the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.results.heads import LINEAR
 from stages.results.intervals import Interval
 from stages.results.language import Language, Names, Text
 from stages.results.runs import Run, ranked
@@ -21,7 +22,7 @@ class Row:
     """One backbone before and after; None for what there is none of.
 
     `rank`, `accuracy` with its `interval`, `logme` and `rank_by_logme` are those before training, without test
-    pictures; `final` is the test accuracy and `final_rank` the rank by it among the fine-tuned.
+    images; `final` is the test accuracy and `final_rank` the rank by it.
     """
 
     backbone: str
@@ -30,44 +31,38 @@ class Row:
     interval: Interval | None
     logme: float | None
     rank_by_logme: int | None
-    final: float | None
-    final_rank: int | None
+    final: float
+    final_rank: int
     random: bool
-
-    @property
-    def fine_tuned(self) -> bool:
-        """Whether the backbone was fine-tuned."""
-        return self.final is not None
 
 
 @dataclass(frozen=True)
 class Foretold:
-    """A row for each backbone, the best before training first; what they say; which backbones were left out, if any."""
+    """A row for each backbone, the best before training first, and what they say."""
 
     rows: list[Row]
     sentences: list[Text]
-    left_out: list[Text]
 
     @property
     def before(self) -> dict[str, tuple[float, Interval]]:
-        """The probe's accuracy and its interval of each fine-tuned backbone that has them."""
+        """The probe's accuracy and its interval of each backbone that has them."""
         return {
             row.backbone: (row.accuracy, row.interval)
             for row in self.rows
-            if row.fine_tuned and row.accuracy is not None and row.interval is not None
+            if row.accuracy is not None and row.interval is not None
         }
 
 
 def foretold(table: pd.DataFrame, runs: Sequence[Run], language: Language) -> Foretold:
-    """Return how data/ranking.csv compares with the fine-tuned backbones."""
+    """Return how data/ranking.csv, which has a row for each of `runs`, compares with these."""
     final = {run.backbone: (run.metrics["accuracy"], place) for place, run in enumerate(ranked(list(runs)), start=1)}
     by_logme = table["logme"].rank(ascending=False, method="min")
     rows = [_row(row, place, final) for row, place in zip(table.itertuples(), by_logme, strict=True)]
-    return Foretold(rows, [*_agreement(rows, language), *_unranked(rows, language)], _left_out(rows, language))
+    return Foretold(rows, [*_agreement(rows, language), *_unranked(rows, language), *_the_same(runs, language)])
 
 
 def _row(row: Any, rank_by_logme: float, final: Mapping[str, tuple[float, int]]) -> Row:
-    accuracy, rank = final.get(row.backbone, (None, None))
+    accuracy, rank = final[row.backbone]
     ranked_before = not pd.isna(row.rank)
     return Row(
         backbone=row.backbone,
@@ -99,25 +94,25 @@ def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] 
 
 def _agreement(rows: list[Row], language: Language) -> list[Text]:
     """Return how far each score before training agrees with the test accuracy, over the backbones that have both."""
-    both = [row for row in rows if row.rank is not None and row.final is not None]
+    both = [row for row in rows if row.rank is not None]
     if len(both) < _FEWEST:
         return [
             language.say(
-                "Whether the ranking before training foretold the order cannot be said: fewer than %(fewest)s ranked "
-                "backbones were fine-tuned.",
+                "Whether the ranking before training foretold the order cannot be said: fewer than %(fewest)s "
+                "backbones were ranked.",
                 fewest=_FEWEST,
             )
         ]
-    final = [row.final for row in both if row.final is not None]
+    final = [row.final for row in both]
     by_probe = tau([row.accuracy for row in both if row.accuracy is not None], final)
     by_logme = tau([row.logme for row in both if row.logme is not None], final)
     if by_probe is None or by_logme is None:
         return [
             language.say("Whether the ranking before training foretold the order cannot be said: scores do not differ.")
         ]
-    found = [
+    return [
         language.say(
-            "Kendall's tau-b over %(count)s fine-tuned backbones: %(probe)s between probe accuracy and test accuracy "
+            "Kendall's tau-b over %(count)s backbones: %(probe)s between probe accuracy and test accuracy "
             "(%(p_probe)s), %(logme)s between LogME and test accuracy (%(p_logme)s).",
             count=len(both),
             probe=language.number(by_probe[0], 2),
@@ -130,9 +125,6 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
             "often unrelated orders agree, or disagree, as far.",
         ),
     ]
-    if any(not row.fine_tuned for row in rows):
-        found.append(language.say("Among the best of a ranking alone, orders agree less than among all of it."))
-    return found
 
 
 def _unranked(rows: list[Row], language: Language) -> list[Text]:
@@ -147,14 +139,15 @@ def _unranked(rows: list[Row], language: Language) -> list[Text]:
     ]
 
 
-def _left_out(rows: list[Row], language: Language) -> list[Text]:
-    names = tuple(row.backbone for row in rows if not row.fine_tuned)
+def _the_same(runs: Sequence[Run], language: Language) -> list[Text]:
+    """Return of which backbones what was ranked by is what was kept."""
+    names = tuple(run.backbone for run in ranked(list(runs)) if run.kept == LINEAR)
     if not names:
         return []
     return [
         language.say(
-            "Not fine-tuned, because rank.candidates leaves them out: %(names)s. Nothing here speaks of them but their "
-            "rank before training.",
+            "What the ranking goes by is a linear head, and of %(names)s that is what was kept: there only the images "
+            "differ before and after.",
             names=Names(names),
         )
     ]

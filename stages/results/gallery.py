@@ -28,7 +28,10 @@ class Searches:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The figures: of all backbones, of each by its name, of the best; None where there is nothing to draw."""
+    """The figures: of all backbones, of each by its name, of the best; None where there is nothing to draw.
+
+    `curves` has those of backbones of which something was trained in epochs.
+    """
 
     accuracy: Figure
     folds: Figure | None
@@ -55,11 +58,12 @@ def draw(
 ) -> Gallery:
     """Draw all figures.
 
-    `before` is the accuracy before training of those fine-tuned backbones that have one, see `figures.foretold`;
+    `before` is the accuracy before training of those backbones that have one, see `figures.foretold`;
     `mapped` and `thumbnails` are those of the best backbone's map, see `panels.embedding`.
     """
     ranking = scene.ranking
-    best, top = ranking[0], panels.top_of_losses(ranking)
+    best, curved = ranking[0], [run for run in ranking if run.curved]
+    top = panels.top_of_losses(curved) if curved else 1.0
     by_folds = ranked_over_folds(list(ranking))
     return Gallery(
         figures.accuracy(scene, _largest_class(best)),
@@ -69,7 +73,7 @@ def draw(
         figures.foretold(scene, before) if len(before) > 1 else None,
         {
             run.backbone: [panels.curves(scene, run, "accuracy", 1.0), panels.curves(scene, run, "loss", top)]
-            for run in ranking
+            for run in curved
         },
         {run.backbone: panels.reliability(scene, run) for run in ranking},
         panels.embedding(scene, best, mapped, thumbnails) if len(mapped) else None,
@@ -102,7 +106,7 @@ def _costs(scene: Scene) -> Iterator[tuple[str, str, dict[str, float]]]:
     """
     titles = {
         "latency": ("latency_ms_median", 1.0, scene.say("latency of one picture, ms")),
-        "size": ("size_mb", 1.0, scene.say("size on disk, MB")),
+        "size": ("size_mb", 1.0, scene.say("size of the weights, MB")),
         "flops": ("flops", 1e-9, scene.say("operations for one picture, GFLOPs")),
     }
     for name, (key, unit, title) in titles.items():

@@ -2,6 +2,7 @@
 
 from stages.results.duels import interval
 from stages.results.findings import Finding, misleading
+from stages.results.heads import unmoved
 from stages.results.intervals import Interval, difference_over_folds
 from stages.results.language import Language, Name, Names, Text, Value
 from stages.results.runs import Run, ranked, ranked_over_folds
@@ -14,10 +15,11 @@ def notes(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text
     """Return what is to be known beside the verdict, in sentences.
 
     How often the backbone is right, and what choosing it costs; what to do where nothing is to be chosen; whether
-    other trainings and the folds agree; what transfer learning was good for, where it was not; whether the pictures
-    are too easy. The backbone is the chosen one or, where there is none, the one that is right most often.
+    other trainings and the folds agree; what transfer learning was good for, where it was not; whether frozen networks
+    stand against such that were trained further; whether the images are too easy. The backbone is the chosen one or,
+    where there is none, the one that is right most often.
     """
-    looks = (_score, _price, _remedies, _repeats, _folds, _untaught, _too_easy)
+    looks = (_score, _price, _remedies, _repeats, _folds, _untaught, _unlike, _too_easy)
     return [note for look in looks for note in look(verdict, evidence, language)]
 
 
@@ -167,6 +169,29 @@ def _untaught(verdict: Verdict, evidence: Evidence, language: Language) -> list[
     if any(evidence.duels.better(run.backbone, untaught[0].backbone) for run in pretrained):
         return []
     return [helped(pretrained, untaught[0], evidence.duels, language)]
+
+
+def _unlike(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text]:
+    """Return which networks stayed frozen where one that did not is best, or cannot be told from it.
+
+    The same is said beside what `_untaught` says.
+    """
+    ranking = ranked(list(evidence.runs))
+    frozen = [run for run in ranking if run.frozen]
+    spoken_of = {run.backbone for run in verdict.candidates}
+    if _untaught(verdict, evidence, language):
+        spoken_of |= {run.backbone for run in ranking if run.untaught}
+    trained = [run for run in ranking if not run.frozen and run.backbone in spoken_of]
+    if not frozen or not trained or verdict.kind == "unusable":
+        return []
+    return [
+        language.say(
+            "Not all were trained alike: of %(names)s the network was trained on these images, of others the head "
+            "alone.",
+            names=Names(tuple(run.backbone for run in trained)),
+        ),
+        *unmoved(frozen, language),
+    ]
 
 
 def _too_easy(_: Verdict, evidence: Evidence, language: Language) -> list[Text]:

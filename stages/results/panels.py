@@ -15,7 +15,7 @@ _MOST_COLOURS = 10
 
 
 def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: float) -> Figure:
-    """Draw accuracy or loss of a backbone over its epochs, up to `top`: both phases, and the epoch that was kept."""
+    """Draw accuracy or loss of a backbone over its epochs, up to `top`: both phases, and the epoch kept, if any."""
     import altair as alt
 
     views, pictures = scene.say("training views"), scene.say("validation pictures")
@@ -37,7 +37,7 @@ def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: f
         chart(_second_phase(run.history))
         .mark_rect(color=WRONG, opacity=0.13, aria=False)
         .encode(x="begin:Q", x2="end:Q"),
-        chart([{"kept": run.provenance["best_epoch"]}])
+        chart([{"kept": epoch} for epoch in [run.best_epoch] if epoch])
         .mark_rule(strokeDash=DOTTED, opacity=0.7, aria=False)
         .encode(x="kept:Q"),
         lines.mark_line(strokeWidth=2, clip=True, aria=False).encode(strokeDash=dashes),

@@ -33,6 +33,11 @@ def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predi
     return _scorable(table, table["split"] == split, split, classes)
 
 
+def unseen(table: pd.DataFrame, classes: tuple[str, ...]) -> Predictions:
+    """Return all rows but those of the test part: no fit had seen its image. Raise DataError as `of_split` does."""
+    return _scorable(table, table["split"] != "test", "validation", classes)
+
+
 def tested(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """Return file, label, predicted and confidence of each test picture; raise DataError as `of_split` does."""
     rows = table.loc[table["split"] == "test", ["file", "label", "predicted"]].reset_index(drop=True)

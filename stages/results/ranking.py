@@ -1,4 +1,4 @@
-"""The ranking of backbones before any is trained: by linear probes of pictures that train and choose, never test."""
+"""The ranking of backbones before any is trained: by linear heads, on images that train and choose, never test."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,6 +104,11 @@ def _require_same_pictures(tables: Mapping[str, pd.DataFrame]) -> None:
 def best(table: pd.DataFrame, most: int) -> list[str]:
     """Return the `most` best backbones of a ranking, and those that have no rank: nothing speaks against these."""
     return [str(name) for name in table.loc[table["rank"].fillna(0) <= most, "backbone"]]
+
+
+def contenders(table: pd.DataFrame) -> list[str]:
+    """Return the backbones of a ranking that the test does not tell from the first, and those that have no rank."""
+    return [str(name) for name in table.loc[table["apart"] != "true", "backbone"]]
 
 
 def lines(table: pd.DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ from stages.results.explanations import Explanation
 from stages.results.findings import misleading
 from stages.results.foretold import Foretold
 from stages.results.gallery import Gallery
+from stages.results.heads import heads
 from stages.results.language import Language
 from stages.results.notes import notes
 from stages.results.pages import render
@@ -79,7 +80,7 @@ def page(material: Material, language: Language) -> str:
         sections=_sections(material, figures, language),
         verdict=verdict,
         sentence=sentence(verdict, evidence, language),
-        notes=[*notes(verdict, evidence, language), *material.foretold.left_out],
+        notes=notes(verdict, evidence, language),
         findings=misleading(evidence.audit, language),
         ranking=ranking,
         places={run.backbone: place for place, run in enumerate(ranking, start=1)},
@@ -101,6 +102,7 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
     explained = any(explanation.examples for explanation in material.explanations.values())
     parts = [
         ("ranking.html.j2", language.say("Ranking"), True),
+        ("heads.html.j2", language.say("Which head was kept"), True),
         ("duels.html.j2", language.say("Who beats whom"), len(runs) > 1),
         ("folds.html.j2", language.say("Over %(count)s folds", count=folds), folds),
         ("costs.html.j2", language.say("What it costs"), True),
@@ -108,7 +110,7 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("transfer.html.j2", language.say("With fewer pictures"), figures.training_pictures and not transfer),
         ("tuning.html.j2", language.say("What tuning brought"), figures.tuning),
         ("foretold.html.j2", language.say("What the ranking before training foretold"), True),
-        ("curves.html.j2", language.say("Learning curves"), True),
+        ("curves.html.j2", language.say("Learning curves"), figures.curves),
         ("confusion.html.j2", language.say("Which classes are confused"), True),
         ("recall.html.j2", language.say("Recall of each class"), True),
         ("calibration.html.j2", language.say("How far confidence can be trusted"), True),
@@ -131,7 +133,8 @@ def _tables(material: Material, ranking: list[Run], language: Language) -> dict[
     names = [run.backbone for run in ranking]
     return {
         "metrics": tables.metrics(language),
-        "repeated": ranking[0].metrics["repeats"]["count"] > 1,
+        "repeats": max(run.metrics["repeats"]["count"] for run in ranking),
+        "heads": heads(ranking, language),
         "matrix": matrix(names, duels, language) if len(names) > 1 else [],
         "duels": [duels.between(*pair) for pair in combinations(names, 2)],
         "by_folds": ranked_over_folds(ranking),

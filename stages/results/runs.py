@@ -17,6 +17,8 @@ FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
 # Keys of data/metrics.json beside the backbones' names: what is right most often, and what the report says to use.
 BEST, RECOMMENDED = "best", "recommended"
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+# Kept heads below which the network was trained as well: its top from the linear head, or all of it from nothing.
+_FURTHER = ("unfrozen", "whole")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,36 @@ class Run:
         return len(self.trials) > 0
 
     @property
+    def kept(self) -> str:
+        """The head that was kept: linear, dense, unfrozen or whole."""
+        return str(self.provenance["head"]["kept"])
+
+    @property
+    def heads(self) -> dict[str, dict[str, Any]]:
+        """What evaluate found of each head that was tried, by its name."""
+        return {head["head"]: head for head in self.metrics["heads"]}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the network below the head that was kept is as its weights came."""
+        return self.kept not in _FURTHER
+
+    @property
+    def curved(self) -> bool:
+        """Whether something was trained in epochs."""
+        return len(self.history) > 0
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the history that was kept, None where what there was before the first one was.
+
+        A dense head was trained before the network was unfrozen: its epochs come first.
+        """
+        before = 0 if self.frozen else int((self.history["phase"] == "head").sum())
+        found = self.provenance["best_epoch"]
+        return before + found if found else None
+
+    @property
     def classes(self) -> list[str]:
         """The classes, in the order of the probabilities."""
         return list(self.provenance["classes"])
@@ -67,7 +99,7 @@ class Run:
 
     @property
     def repeated(self) -> list[float]:
-        """The accuracies of further trainings of the head, without the main one."""
+        """The accuracies of further trainings with other seeds, without the main one."""
         return list(self.metrics["repeats"]["accuracy"][1:])
 
     @property
@@ -141,9 +173,11 @@ def _folds(run: Run) -> dict[str, float]:
 
 
 def learning_curves(runs: list[Run]) -> pd.DataFrame:
-    """Return the history of all backbones in long form."""
+    """Return the history of all backbones in long form; linear heads have none."""
     columns = ["phase", "epoch", *CURVES]
-    tables = [run.history[columns].assign(backbone=run.backbone) for run in runs]
+    tables = [run.history[columns].assign(backbone=run.backbone) for run in runs if run.curved]
+    if not tables:
+        return pd.DataFrame(columns=["backbone", *columns])
     return pd.concat(tables, ignore_index=True)[["backbone", *columns]]
 
 

@@ -16,3 +16,9 @@ class ReportParams(Section):
     language: Literal["en", "es"]
     prefer: Prefer
     examples: int = Field(ge=0, le=1000)
+
+
+class ProbeParams(Section):
+    """What stage probe reads of section `audit`."""
+
+    folds: int = Field(ge=2, le=100)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from stages.results.duels import Duel, Duels, interval
-from stages.results.language import Language, Name, Names, Text
+from stages.results.heads import unmoved
+from stages.results.language import Language, Name, Names, Text, Value
 from stages.results.runs import Run
 
 
@@ -11,8 +12,9 @@ from stages.results.runs import Run
 class Row:
     """One backbone against the untaught one: None for that one itself.
 
-    `seconds` is the time that training took, on this machine. `accuracies` are those after training on each share of
-    the training pictures, in the order of `Transfer.shares`, None where there is none.
+    `seconds` is the time that training took, on this machine, 0 where only a linear head was solved. `accuracies` are
+    those after training on each share of the training images, in the order of `Transfer.shares`, None where there is
+    none.
     """
 
     run: Run
@@ -25,12 +27,12 @@ class Row:
 class Transfer:
     """The untaught backbone that all are compared with, a row for each backbone, and what these say.
 
-    `shares` has each share of the training pictures, ascending, and how many pictures it is; the last is 1.0, and
-    there is no other where `finetune.training_shares` is empty.
+    `shares` has each share of the images to learn from, ascending; the last is 1.0, and there is none where
+    `finetune.training_shares` is empty.
     """
 
     untaught: Run
-    shares: dict[float, int]
+    shares: list[float]
     rows: list[Row]
     sentences: list[Text]
 
@@ -43,10 +45,14 @@ def transfer(ranking: list[Run], duels: Duels, language: Language) -> Transfer |
     untaught = next((run for run in ranking if run.untaught), None)
     if untaught is None or all(run.untaught for run in ranking):
         return None
-    found = sorted(untaught.metrics["shares"], key=lambda share: share["share"])
-    shares = {share["share"]: share["training_pictures"] for share in found}
-    rows = [_row(run, untaught, duels, list(shares)) for run in ranking]
+    shares = sorted(_images(untaught))
+    rows = [_row(run, untaught, duels, shares) for run in ranking]
     return Transfer(untaught, shares, rows, _sentences(untaught, rows, shares, duels, language))
+
+
+def _images(run: Run) -> dict[float, int]:
+    """Return of how many images each share is that the backbone was trained on."""
+    return {share["share"]: share["training_pictures"] for share in run.metrics["shares"]}
 
 
 def _row(run: Run, untaught: Run, duels: Duels, shares: list[float]) -> Row:
@@ -56,24 +62,34 @@ def _row(run: Run, untaught: Run, duels: Duels, shares: list[float]) -> Row:
     return Row(run, duel, seconds, [found.get(share) for share in shares])
 
 
-def _sentences(
-    untaught: Run, rows: list[Row], shares: dict[float, int], duels: Duels, language: Language
-) -> list[Text]:
+def _sentences(untaught: Run, rows: list[Row], shares: list[float], duels: Duels, language: Language) -> list[Text]:
     pretrained = [row for row in rows if row.run.pretrained]
     if not pretrained:
         names = Names(tuple(row.run.backbone for row in rows if row.run.random))
         return [language.say("Nothing was transferred: %(names)s began with random weights.", names=names)]
-    own = next(row for row in rows if row.run is untaught)
-    found = helped([row.run for row in pretrained], untaught, duels, language)
-    return [found, _time(pretrained, own, language), *_shares(pretrained[0], own, shares, language)]
+    own, runs = next(row for row in rows if row.run is untaught), [row.run for row in pretrained]
+    frozen = [] if _better(runs, untaught, duels) else unmoved(runs, language)
+    return [
+        helped(runs, untaught, duels, language),
+        *frozen,
+        _time(pretrained, own, language),
+        *_shares(pretrained[0], own, shares, language),
+    ]
+
+
+def _better(pretrained: list[Run], untaught: Run, duels: Duels) -> list[Duel]:
+    """Return the duels of those that are significantly better than the untaught one."""
+    found = [duels.between(run.backbone, untaught.backbone) for run in pretrained]
+    return [duel for duel in found if duel.outcome == "better"]
 
 
 def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Language) -> Text:
-    """Return whether pretrained backbones, the best first, are better than the untaught one, and by how much."""
-    found = [duels.between(run.backbone, untaught.backbone) for run in pretrained]
-    better = [duel for duel in found if duel.outcome == "better"]
+    """Return whether pretrained backbones, the best first, are better than the untaught one, and by how much.
+
+    Where they are not, `heads.unmoved` says of which of them nothing was unfrozen.
+    """
     name = Name(untaught.backbone)
-    if better:
+    if better := _better(pretrained, untaught, duels):
         return language.say_plural(
             "Transfer learning helped: %(count)s of %(all)s pretrained backbones is significantly better than "
             "%(name)s, which was trained on these pictures alone; %(best)s by %(points)s points (%(figures)s).",
@@ -86,7 +102,7 @@ def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Languag
             points=language.points(better[0].difference),
             figures=interval(better[0], duels, language),
         )
-    if all(duel.outcome == "worse" for duel in found):
+    if all(duels.better(untaught.backbone, run.backbone) for run in pretrained):
         return language.say(
             "Transfer learning did not help on these pictures: %(name)s, trained on them alone, is significantly "
             "better than every pretrained backbone.",
@@ -100,35 +116,44 @@ def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Languag
 
 
 def _time(pretrained: list[Row], own: Row, language: Language) -> Text:
-    seconds = [row.seconds for row in pretrained]
-    if len(seconds) == 1:
+    """Return how long training took, of those of which more than a linear head was."""
+    trained = [row for row in pretrained if row.seconds]
+    seconds = [row.seconds for row in trained]
+    values: dict[str, Value] = {"own": language.figures(own.seconds), "name": Name(own.run.backbone)}
+    if not trained:
+        return language.say(
+            "Of the pretrained backbones linear heads alone were fitted, on features that are computed once; training "
+            "took %(own)s s for %(name)s.",
+            **values,
+        )
+    if len(trained) == 1:
         return language.say(
             "Training took %(seconds)s s for %(best)s, on features that are computed once, and %(own)s s for %(name)s.",
             seconds=language.figures(seconds[0]),
-            best=Name(pretrained[0].run.backbone),
-            own=language.figures(own.seconds),
-            name=Name(own.run.backbone),
+            best=Name(trained[0].run.backbone),
+            **values,
         )
     return language.say(
-        "Training took from %(least)s to %(most)s s for the pretrained backbones, on features that are computed once, "
-        "and %(own)s s for %(name)s.",
+        "Training took from %(least)s to %(most)s s for %(count)s pretrained backbones, on features that are computed "
+        "once, and %(own)s s for %(name)s.",
         least=language.figures(min(seconds)),
         most=language.figures(max(seconds)),
-        own=language.figures(own.seconds),
-        name=Name(own.run.backbone),
+        count=len(trained),
+        **values,
     )
 
 
-def _shares(best: Row, own: Row, shares: dict[float, int], language: Language) -> list[Text]:
-    """Return how both do with the fewest training pictures, and how many the pretrained one needs to catch up."""
+def _shares(best: Row, own: Row, shares: list[float], language: Language) -> list[Text]:
+    """Return how both do with the fewest images, and how many the pretrained one's linear head needs to catch up."""
     if not any(share < 1 for share in shares):
         return []
-    few, names = min(shares), {"best": Name(best.run.backbone), "name": Name(own.run.backbone)}
+    few, images, names = shares[0], _images(best.run), {"best": Name(best.run.backbone), "name": Name(own.run.backbone)}
     with_few = language.say(
-        "With %(share)s of the training pictures (%(count)s) %(best)s is right on %(accuracy)s of the test pictures, "
-        "%(name)s on %(own)s.",
-        count=language.number(shares[few]),
+        "With %(share)s of the images to learn from the linear head of %(best)s (%(count)s images) is right on "
+        "%(accuracy)s of the test images, %(name)s (%(own_count)s) on %(own)s.",
         share=language.share(few),
+        count=language.number(images.get(few)),
+        own_count=language.number(_images(own.run)[few]),
         accuracy=language.percent(best.accuracies[0]),
         own=language.percent(own.accuracies[0]),
         **names,
@@ -144,9 +169,10 @@ def _shares(best: Row, own: Row, shares: dict[float, int], language: Language) -
     return [
         with_few,
         language.say(
-            "%(best)s needs %(share)s of them (%(count)s) to be right as often as %(name)s is with all.",
+            "The linear head of %(best)s needs %(share)s of them (%(count)s) to be right as often as %(name)s is with "
+            "all.",
             share=language.share(enough),
-            count=language.number(shares[enough]),
+            count=language.number(images[enough]),
             **names,
         ),
     ]

@@ -1,7 +1,7 @@
 """The verdict: which backbone to use and why, or why these numbers must not be used to choose.
 
 It is the cheapest of the candidates: the best-scoring backbone, and those that the test set does not tell from it.
-What is cheap says `report.prefer`: `size`, as shipped, is the model's file on disk, the same on every machine;
+What is cheap says `report.prefer`: `size`, as shipped, is that of the weights in float32, the same on every machine;
 `latency`, the median for one picture, is measured on this machine, and two backbones of nearly the same may change
 places from one measurement to the next; `flops` are the operations for one picture. Where two cost the same the one
 that scores better is taken.
@@ -34,8 +34,8 @@ Kind = Literal["unusable", "alone", "too few", "winner", "ahead", "best and chea
 class Evidence:
     """What a verdict is drawn from.
 
-    `declared` are the backbones of params.yaml that are to be fine-tuned; `audit` is data/audit.json; `source_split`
-    says whether the split that the source brought is used (`split.use_folders`).
+    `declared` are the backbones of params.yaml; `audit` is data/audit.json; `source_split` says whether the split that
+    the source brought is used (`split.use_folders`).
     """
 
     runs: Sequence[Run]

@@ -1,13 +1,13 @@
-"""A view depends on seed, picture and number alone; each parameter moves what it names."""
+"""A view depends on seed, name and number alone; each parameter moves what it names."""
 
-import hashlib
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from stages.errors import GroupedUserError
-from stages.images.augmentation import GREY, AugmentationParams, View, apply, draw
+from stages.images.augmentation import GREY, Augmentation, AugmentationParams, View, apply, draw
 from stages.params import parse
 
 STILL: dict[str, Any] = {
@@ -20,11 +20,11 @@ STILL: dict[str, Any] = {
     "fill": "reflect",
 }
 ALL = STILL | {"rotation": 20, "flip_horizontal": True, "zoom": 0.2, "translation": 0.1, "contrast": 0.3}
-DIGESTS = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(200)]
+FILES = [f"tree/{number:016x}.jpg" for number in range(200)]
 
 
-def drawn(digest: str = DIGESTS[0], seed: int = 1, view: int = 1, **changes: Any) -> View:
-    return draw(AugmentationParams(**STILL | changes), seed, digest, view)
+def drawn(file: str = FILES[0], seed: int = 1, view: int = 1, **changes: Any) -> View:
+    return draw(AugmentationParams(**STILL | changes), seed, file, view)
 
 
 def gradient(side: int = 64) -> np.ndarray[Any, Any]:
@@ -33,7 +33,7 @@ def gradient(side: int = 64) -> np.ndarray[Any, Any]:
 
 
 def views(**changes: Any) -> list[View]:
-    return [drawn(digest, **changes) for digest in DIGESTS]
+    return [drawn(file, **changes) for file in FILES]
 
 
 def linear_parts(**changes: Any) -> np.ndarray[Any, Any]:
@@ -46,18 +46,36 @@ def same(first: View, second: View) -> bool:
 
 @pytest.mark.parametrize("fill", ["reflect", "nearest", "constant"])
 @pytest.mark.parametrize("side", [32, 33, 64])
-def test_zero_everywhere_is_the_picture_itself(fill: str, side: int) -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    assert np.array_equal(apply(drawn(fill=fill), picture, fill), picture)
+def test_zero_everywhere_is_the_image_itself(fill: str, side: int) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    assert np.array_equal(apply(drawn(fill=fill), image, fill), image)
 
 
-def test_the_same_picture_has_the_same_views() -> None:
+def test_the_same_name_has_the_same_views() -> None:
     assert same(drawn(**ALL), drawn(**ALL))
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"view": 2}, {"digest": DIGESTS[1]}])
-def test_seed_number_and_picture_each_give_another_view(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"seed": 2}, {"view": 2}, {"file": FILES[1]}])
+def test_seed_number_and_name_each_give_another_view(change: dict[str, Any]) -> None:
     assert not same(drawn(**ALL), drawn(**ALL | change))
+
+
+def test_an_augmentation_shows_an_image_as_it_draws_its_views() -> None:
+    params, image = AugmentationParams(**ALL), gradient()
+    views = [Augmentation(params, seed).view(image, FILES[0], number) for seed in (1, 2) for number in (1, 2)]
+    expected = [apply(draw(params, seed, FILES[0], number), image, "reflect") for seed in (1, 2) for number in (1, 2)]
+    assert np.array_equal(views, expected)
+
+
+@pytest.mark.parametrize("fill", ["reflect", "nearest", "constant"])
+def test_views_do_not_depend_on_the_number_of_threads(fill: str) -> None:
+    image, threads = np.random.default_rng(2).integers(0, 256, (299, 299, 3), dtype=np.uint8), cv2.getNumThreads()
+    found = []
+    for number in (1, 4):
+        cv2.setNumThreads(number)
+        found.append(apply(drawn(**ALL), image, fill))
+    cv2.setNumThreads(threads)
+    assert np.array_equal(*found)
 
 
 def test_views_share_nothing_with_the_views_of_the_next_seed() -> None:
@@ -67,11 +85,11 @@ def test_views_share_nothing_with_the_views_of_the_next_seed() -> None:
 
 @pytest.mark.parametrize("side", [32, 65])
 def test_mirroring_is_exact(side: int) -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    image = np.random.default_rng(2).integers(0, 256, (side, side, 3), dtype=np.uint8)
     across = View(np.diag([-1.0, 1.0]), np.zeros(2), 1.0)
     down = View(np.diag([1.0, -1.0]), np.zeros(2), 1.0)
-    assert np.array_equal(apply(across, picture, "constant"), picture[:, ::-1])
-    assert np.array_equal(apply(down, picture, "constant"), picture[::-1])
+    assert np.array_equal(apply(across, image, "constant"), image[:, ::-1])
+    assert np.array_equal(apply(down, image, "constant"), image[::-1])
 
 
 @pytest.mark.parametrize(("name", "axis"), [("flip_horizontal", 0), ("flip_vertical", 1)])
@@ -90,9 +108,9 @@ def test_rotation_goes_to_both_sides_up_to_its_degrees() -> None:
 
 
 def test_a_quarter_turn_turns_a_quarter() -> None:
-    picture = gradient()
+    image = gradient()
     view = View(np.array([[0.0, -1.0], [1.0, 0.0]]), np.zeros(2), 1.0)
-    assert np.array_equal(apply(view, picture, "constant"), np.rot90(picture))
+    assert np.array_equal(apply(view, image, "constant"), np.rot90(image))
 
 
 def test_zoom_keeps_the_aspect_and_its_bounds() -> None:
@@ -111,16 +129,16 @@ def test_translation_moves_both_ways_within_its_bounds() -> None:
 
 
 def test_a_translation_is_a_share_of_the_side() -> None:
-    picture = gradient(40)
-    moved = apply(View(np.eye(2), np.array([0.25, 0.0]), 1.0), picture, "nearest")
-    assert np.array_equal(moved[:, :30], picture[:, 10:])
-    assert (moved[:, 30:] == picture[:, 39:]).all()
+    image = gradient(40)
+    moved = apply(View(np.eye(2), np.array([0.25, 0.0]), 1.0), image, "nearest")
+    assert np.array_equal(moved[:, :30], image[:, 10:])
+    assert (moved[:, 30:] == image[:, 39:]).all()
 
 
 def test_contrast_stretches_about_the_mean_of_each_channel() -> None:
-    picture = gradient()
-    expected = np.clip(np.rint((picture - picture.mean(axis=(0, 1))) * 1.3 + picture.mean(axis=(0, 1))), 0, 255)
-    result = apply(View(np.eye(2), np.zeros(2), 1.3), picture, "reflect")
+    image = gradient()
+    expected = np.clip(np.rint((image - image.mean(axis=(0, 1))) * 1.3 + image.mean(axis=(0, 1))), 0, 255)
+    result = apply(View(np.eye(2), np.zeros(2), 1.3), image, "reflect")
     assert np.array_equal(result, expected)
     factors = np.array([view.contrast for view in views(contrast=0.3)])
     assert 0.7 <= factors.min() < 0.75
@@ -129,10 +147,10 @@ def test_contrast_stretches_about_the_mean_of_each_channel() -> None:
 
 @pytest.mark.parametrize(("fill", "place"), [("constant", None), ("nearest", (0, 0)), ("reflect", (16, 16))])
 def test_fill_says_what_lies_beyond_the_edge(fill: str, place: tuple[int, int] | None) -> None:
-    picture = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    result = apply(View(np.eye(2), np.array([-0.25, -0.25]), 1.0), picture, fill)
-    assert result[0, 0].tolist() == (picture[place].tolist() if place else [GREY] * 3)
-    assert np.array_equal(result[16:, 16:], picture[:48, :48])
+    image = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    result = apply(View(np.eye(2), np.array([-0.25, -0.25]), 1.0), image, fill)
+    assert result[0, 0].tolist() == (image[place].tolist() if place else [GREY] * 3)
+    assert np.array_equal(result[16:, 16:], image[:48, :48])
 
 
 @pytest.mark.parametrize("name", ["rotation", "zoom", "translation", "contrast", "flip_horizontal"])
@@ -145,7 +163,7 @@ def test_a_parameter_leaves_the_others_part_as_it_was(name: str) -> None:
 
 
 def test_a_view_shows_the_same_at_every_size() -> None:
-    view = drawn(DIGESTS[3], **ALL)
+    view = drawn(FILES[3], **ALL)
     large, small = (apply(view, gradient(side), "reflect").astype(float) for side in (128, 64))
     reduced = large.reshape(64, 2, 64, 2, 3).mean(axis=(1, 3))
     assert np.abs(reduced - small)[8:-8, 8:-8].mean() < 2

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from stages.errors import UserError
-from stages.images.parallel import BATCH, WAITING, in_processes, in_threads, processors
+from stages.errors import ParameterError, UserError
+from stages.images.parallel import BATCH, WAITING, apart, in_processes, in_threads, processors
 from tests.processes import alive, await_end
 
 ROOT = Path(__file__).parents[2]
@@ -169,3 +169,51 @@ def test_a_process_that_ends_early_is_one_line(how: signal.Signals | None, said:
     ):
         list(results)
     assert multiprocessing.active_children() == []
+
+
+# --- a process for one item ---
+
+
+def test_what_is_computed_apart_comes_back_from_another_process() -> None:
+    (square, process), text = apart(lambda number: (slow_at_first(number), "é" * 100_000), 3, "squares")
+    assert (square, len(text)) == (9, 100_000)
+    assert process != os.getpid()
+    assert multiprocessing.active_children() == []
+
+
+def test_nothing_of_a_process_apart_stays() -> None:
+    kept: list[int] = []
+    assert apart(lambda number: kept.append(number) or len(kept), 3, "appending") == 1
+    assert kept == []
+
+
+def refuse(number: int) -> int:
+    raise ParameterError(f"n = {number}", "another number", "change it", "some.n")
+
+
+def test_a_fault_found_apart_is_the_fault_that_it_was() -> None:
+    with pytest.raises(ParameterError, match=r"^n = 3; expected another number") as caught:
+        apart(refuse, 3, "refusing")
+    assert (str(caught.value), caught.value.key) == ("n = 3; expected another number; change it", "some.n")
+    assert "in refuse" in caught.value.__notes__[0]
+
+
+def test_a_process_apart_that_is_killed_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^a process of the search was killed by SIGKILL; expected it at work"):
+        apart(partial(end, how=signal.SIGKILL), BATCH, "the search")
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_apart_ends_with_its_parent(tmp_path: Path) -> None:
+    program = f"""
+from functools import partial
+from pathlib import Path
+from stages.images.parallel import apart
+from tests.images.test_parallel import sleep
+apart(partial(sleep, folder=Path({str(tmp_path)!r})), 1, "sleeping")
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        workers = pids(tmp_path, 1)
+        assert workers != [process.pid]
+        process.kill()
+    await_end(workers)

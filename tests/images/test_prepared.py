@@ -11,6 +11,8 @@ from stages.files import write_csv, write_json
 from stages.images.prepared import (
     SPLITS,
     ArrayWriter,
+    Joined,
+    Mapped,
     Rows,
     array_path,
     batches,
@@ -86,7 +88,7 @@ def test_rows_are_read_in_slices(tmp_path: Path) -> None:
 
 
 def test_index_and_classes_are_read_as_written(tmp_path: Path) -> None:
-    row = {"split": "train", "row": 0, "file": "NA/1.jpg", "label": "NA", "view": 0, "fold": -1}
+    row = {"split": "train", "row": 0, "file": "NA/1.jpg", "label": "NA", "fold": -1}
     index = pd.DataFrame([row])
     write_csv(tmp_path / "index.csv", index)
     write_json(tmp_path / "classes.json", {"classes": ["001", "NA"]})
@@ -104,45 +106,42 @@ def test_a_size_that_was_not_prepared_is_an_error_that_names_those_that_were(tmp
 
 
 def folded(folds: int) -> pd.DataFrame:
-    """Return the index of ten pictures of two views each, dealt to so many folds across the splits."""
+    """Return the index of ten images, dealt to so many folds across the splits."""
     splits = ["train"] * 5 + ["validation"] * 2 + ["test"] * 3
-    rows = [(split, f"{9 - n}.png", view, n % folds) for n, split in enumerate(splits) for view in range(2)]
-    index = pd.DataFrame(rows, columns=["split", "file", "view", "fold"])
+    rows = [(split, f"{9 - n}.png", n % folds) for n, split in enumerate(splits)]
+    index = pd.DataFrame(rows, columns=["split", "file", "fold"])
     index.insert(1, "row", index.groupby("split").cumcount())
     return index
 
 
 @pytest.mark.parametrize("count", [3, 5])
-def test_over_the_folds_every_picture_tests_once_chooses_once_and_trains_otherwise(count: int) -> None:
+def test_over_the_folds_every_image_tests_once_chooses_once_and_trains_otherwise(count: int) -> None:
     index = folded(count)
     files: dict[str, list[str]] = {split: [] for split in SPLITS}
     for fold in range(count):
         parts = {split: selected(index, split, fold) for split in SPLITS}
-        named = {split: set(part["file"]) for split, part in parts.items()}
-        assert set().union(*named.values()) == set(index["file"])
-        assert sum(map(len, named.values())) == 10
+        assert sorted(pd.concat(parts)["file"]) == sorted(index["file"])
         for split, part in parts.items():
-            files[split] += sorted(named[split])
-            assert part["view"].unique().tolist() == ([0, 1] if split == "train" else [0])
+            files[split] += part["file"].tolist()
         assert set(parts["test"]["fold"]) == {fold}
         assert set(parts["validation"]["fold"]) == {(fold + 1) % count}
-    assert sorted(files["test"]) == sorted(files["validation"]) == sorted(set(index["file"]))
+    assert sorted(files["test"]) == sorted(files["validation"]) == sorted(index["file"])
     assert len(files["train"]) == (count - 2) * 10
 
 
-def test_the_main_run_has_its_splits_and_no_view_but_in_training() -> None:
-    index = folded(3)
-    chosen = {split: selected(index, split)[["row", "view"]].to_numpy().tolist() for split in SPLITS}
-    assert chosen["train"] == [[row, row % 2] for row in range(10)]
-    assert chosen["validation"] == [[0, 0], [2, 0]]
-    assert chosen["test"] == [[0, 0], [2, 0], [4, 0]]
+def test_the_main_run_has_the_rows_of_its_splits_in_their_order() -> None:
+    index = folded(3).sample(frac=1, random_state=1)
+    for split, count in (("train", 5), ("validation", 2), ("test", 3)):
+        chosen = selected(index, split)
+        assert set(chosen["split"]) == {split}
+        assert chosen["row"].tolist() == list(range(count))
 
 
 def test_a_folds_rows_stand_in_an_order_that_the_main_split_has_no_part_in() -> None:
     index = folded(3)
     other = index.assign(split=index["split"].to_numpy()[::-1])
     for split in SPLITS:
-        files = [selected(table, split, 1)[["file", "view"]].to_numpy().tolist() for table in (index, other)]
+        files = [selected(table, split, 1)["file"].tolist() for table in (index, other)]
         assert files[0] == files[1] == sorted(files[0])
 
 
@@ -162,14 +161,14 @@ def test_folds_are_counted(folds: list[int], count: int) -> None:
     ],
 )
 def test_folds_that_are_not_all_there_are_one_line(folds: list[object], named: str) -> None:
-    expected = f"folds {named}; expected -1 for every picture, or 0 to K - 1 with K at least 3; run: dvc repro -f split"
+    expected = f"folds {named}; expected -1 for every image, or 0 to K - 1 with K at least 3; run: dvc repro -f split"
     with pytest.raises(DataError) as caught:
         count_folds(pd.DataFrame({"fold": folds}))
     assert str(caught.value) == expected
 
 
 def test_a_table_without_folds_is_one_line() -> None:
-    with pytest.raises(DataError, match=r"folds nowhere; expected -1 for every picture"):
+    with pytest.raises(DataError, match=r"folds nowhere; expected -1 for every image"):
         count_folds(pd.DataFrame({"file": ["a"]}))
 
 
@@ -192,3 +191,28 @@ def test_a_row_that_a_file_does_not_have_is_an_error(tmp_path: Path) -> None:
     rows = Rows(pd.DataFrame({"split": ["test"], "row": [2]}), {"test": tmp_path / "a.npy"})
     with pytest.raises(IndexError):
         rows[:1]
+
+
+def lazy(path: Path, array: np.ndarray) -> Rows:
+    """Return the rows of an array as those of a file."""
+    np.save(path, array)
+    return Rows(pd.DataFrame({"split": "test", "row": range(len(array))}), {"test": path})
+
+
+def test_joined_rows_stand_behind_each_other(tmp_path: Path) -> None:
+    first, second = np.arange(12.0).reshape(4, 3), -np.arange(6.0).reshape(2, 3)
+    rows = Joined(lazy(tmp_path / "a.npy", first), lazy(tmp_path / "b.npy", second))
+    expected = np.concatenate([first, second])
+    assert len(rows) == 6
+    for positions in (np.array([5, 0, 4, 3, 0]), np.array([1, 2]), np.array([5]), slice(2, 5), slice(0, 0)):
+        assert np.array_equal(rows[positions], expected[positions])
+    assert [batch.tolist() for batch in rows.batches(4)] == [expected[:4].tolist(), expected[4:].tolist()]
+
+
+def test_mapped_rows_are_made_of_those_that_are_asked_for(tmp_path: Path) -> None:
+    array, asked = np.arange(12.0).reshape(4, 3), []
+    rows = Mapped(lazy(tmp_path / "a.npy", array), lambda batch: asked.append(len(batch)) or batch * 2)
+    assert len(rows) == 4
+    assert np.array_equal(rows[np.array([3, 1])], array[[3, 1]] * 2)
+    assert [len(batch) for batch in rows.batches(3)] == [3, 1]
+    assert asked == [2, 3, 1]

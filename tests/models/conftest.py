@@ -1,17 +1,23 @@
-"""Backbones as a user declares them, and pictures to put through them."""
+"""Backbones as a user declares them, images to put through them, and features as stage features writes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from stages.files import write_json
 from stages.models.backbones import Backbone, resolve
+from stages.models.inputs import Inputs
 from stages.params import read
 
 ROOT = Path(__file__).parents[2]
+CLASSES = ("cold", "warm")
+# Of the features, which tell two classes apart, but not all too well.
+WIDTH = 6
 
 
 @pytest.fixture
@@ -36,3 +42,32 @@ def pictures() -> Callable[..., NDArray[np.uint8]]:
         return coarse.repeat(repeat, axis=1).repeat(repeat, axis=2)[:, :side, :side]
 
     return made
+
+
+@pytest.fixture
+def inputs_of(declare: Callable[..., Backbone], tmp_path: Path) -> Callable[..., Inputs]:
+    """Return a function from a line of `backbones` to inputs with features of images and of a view of each."""
+    counts = {"train": 40, "validation": 20, "test": 12}
+    index = _write_features(tmp_path, counts)
+
+    def made(seed: int = 3, views: int = 0, **line: Any) -> Inputs:
+        backbone = declare("vgg16", **({"head": {"units": [8]}, "epochs": 4, "batch_size": 16} | line))
+        folders = (tmp_path / "weights", tmp_path / "features", tmp_path / "prepared")
+        return Inputs(backbone, *folders, index, list(CLASSES), seed, views=views, view_features=tmp_path / "views")
+
+    return made
+
+
+def _write_features(root: Path, counts: Mapping[str, int]) -> pd.DataFrame:
+    """Write features of so many images of each split, and of a view of each; return the index of the images."""
+    draw, rows = np.random.default_rng(0), []
+    (root / "features").mkdir()
+    (root / "views").mkdir()
+    for split, count in counts.items():
+        numbers = np.arange(count) % len(CLASSES)
+        for folder in ("features", "views"):
+            found = draw.normal(5, 2, (count, WIDTH)) + numbers[:, None]
+            np.save(root / f"{folder}/{split}.npy", found.astype(np.float32))
+        rows += [(split, row, f"{split}{row}.png", CLASSES[number], -1) for row, number in enumerate(numbers)]
+    write_json(root / "views/views.json", {"views": 1})
+    return pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"])

@@ -1,10 +1,23 @@
+"""What a line of `backbones` means, and what of it has an effect."""
+
 import inspect
 
 import keras
 import pytest
 
-from stages.errors import GroupedUserError, ParameterError
-from stages.models.backbones import FAMILIES, FAMILY_OF, SCRATCH
+from stages.errors import DataError, GroupedUserError, ParameterError
+from stages.models.backbones import (
+    FAMILIES,
+    FAMILY_OF,
+    SCRATCH,
+    read_backbone,
+    read_linear,
+    read_network,
+    resolve,
+    write_recipes,
+)
+from stages.params import merge, read
+from tests.models.conftest import ROOT
 
 
 def test_every_builder_of_keras_is_known_and_no_other() -> None:
@@ -80,8 +93,6 @@ def test_a_line_overrides_any_parameter_of_finetune_and_nothing_else(declare) ->
 
 
 def test_a_backbone_that_is_not_declared_is_an_error(declare) -> None:
-    from stages.models.backbones import resolve
-
     with pytest.raises(ParameterError, match="backbone 'vgg'; expected one of vgg16; did you mean 'vgg16'"):
         resolve("vgg", {"backbones": {"vgg16": {}}})
 
@@ -92,8 +103,9 @@ def test_a_backbone_that_is_not_declared_is_an_error(declare) -> None:
         ({"schedule": {"name": "cosine"}}, "reduce_on_plateau.patience to 0"),
         ({"schedule": {"warmup": 0.1}}, "only cosine warms up"),
         ({"schedule": {"boundaries": [0.5, 0.4]}}, "shares rising between 0 and 1"),
-        ({"unfreeze": {"blocks": -1}}, "unfreeze.blocks = -1; expected 0, 1, 2, ... or all"),
-        ({"epochs": 0}, "more than 0 while epochs is 0"),
+        ({"unfreeze": {"blocks": -1}}, "unfreeze.blocks = -1; expected 0, 1, 2, ..., a share of the blocks"),
+        ({"epochs": 0}, "epochs = 0; expected at least 1"),
+        ({"linear": {"c": [10, 1]}}, r"linear.c = \[10, 1\]; expected rising values"),
         ({"head": {"units": [0]}}, "expected at least 1"),
         ({"name": "other"}, "unknown key 'backbones.vgg16.name'"),
     ],
@@ -101,3 +113,114 @@ def test_a_backbone_that_is_not_declared_is_an_error(declare) -> None:
 def test_values_that_make_no_sense_together_are_errors(declare, line, message: str) -> None:
     with pytest.raises(GroupedUserError, match=message):
         declare("vgg16", **line)
+
+
+def test_a_network_trained_from_nothing_is_trained_whole_and_nothing_else(declare) -> None:
+    assert declare("scratch").unfreeze.blocks == "all"
+    assert declare("mine", builder="scratch", unfreeze={"epochs": 3}).unfreeze.epochs == 3
+    for blocks in (0, 2, 0.5):
+        with pytest.raises(GroupedUserError, match=rf"blocks = {blocks}; expected 'all': scratch has learnt nothing"):
+            declare("scratch", unfreeze={"blocks": blocks})
+
+
+# What has no effect ------------------------------------------------------------------------------------
+
+LINEAR = {"unfreeze": {"blocks": 0}}
+DENSE = LINEAR | {"head": {"units": [8]}}
+TOP = {"unfreeze": {"blocks": 2}}
+WHOLE = {"builder": "scratch", "head": {"units": [8]}}
+RATE, DROPOUT = {"optimizer": {"learning_rate": 0.5}}, {"head": {"dropout": 0.25}}
+CHOOSE, SHARES = {"head": {"choose": "declared"}}, {"training_shares": [0.3]}
+
+
+@pytest.mark.parametrize(
+    ("line", "idle", "used"),
+    [
+        (
+            LINEAR,
+            [RATE, DROPOUT, CHOOSE, SHARES, {"batch_size": 7}, {"repeats": 5}, {"refit": False}, {"epochs": 9},
+             {"class_weight": "balanced"}, {"linear": {"c": [1]}}, {"unfreeze": {"epochs": 9}}, {"label_smoothing": 0}],
+            [{"head": {"units": [4]}}, {"head": {"pooling": "max"}}, {"unfreeze": {"blocks": 1}}],
+        ),
+        (
+            DENSE,
+            [SHARES, {"linear": {"c": [1]}}, {"unfreeze": {"epochs": 9, "learning_rate": 0.5, "repeats": 3}}],
+            [RATE, DROPOUT, CHOOSE, {"head": {"l2": 0.25}}, {"batch_size": 7}, {"repeats": 5}, {"refit": False},
+             {"epochs": 9}, {"class_weight": "balanced"}, {"label_smoothing": 0}, {"checkpoint": {"keep": "last"}}],
+        ),
+        (
+            TOP,
+            [RATE, DROPOUT, SHARES, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}}],
+            [CHOOSE, {"optimizer": {"name": "sgd"}}, {"batch_size": 7}, {"class_weight": "balanced"},
+             {"unfreeze": {"learning_rate": 0.5}}, {"unfreeze": {"decay": 0.5}}, {"unfreeze": {"minutes": 1}}],
+        ),
+        (
+            WHOLE,
+            [RATE, CHOOSE, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}}],
+            [DROPOUT, SHARES, {"batch_size": 7}, {"unfreeze": {"repeats": 7}}, {"head": {"units": []}}],
+        ),
+    ],
+    ids=["linear", "dense", "top", "whole"],
+)  # fmt: skip
+def test_what_has_no_effect_changes_no_recipe_and_all_else_does(declare, line, idle, used) -> None:
+    plain = declare("vgg16", **line).effective()
+    for changes in idle:
+        assert declare("vgg16", **merge(line, changes)).effective() == plain, changes
+    for changes in used:
+        assert declare("vgg16", **merge(line, changes)).effective() != plain, changes
+
+
+@pytest.mark.parametrize("line", [LINEAR, DENSE, TOP, WHOLE], ids=["linear", "dense", "top", "whole"])
+def test_what_has_an_effect_is_as_it_was_declared(declare, line: dict) -> None:
+    own = declare("vgg16", **line, batch_size=7)
+    found = own.effective()
+    assert (found.network, found.head.units, found.unfreeze.blocks) == (
+        own.network, own.head.units, own.unfreeze.blocks,
+    )  # fmt: skip
+    assert found.effective() == found
+    if line is not LINEAR:
+        assert (found.batch_size, found.early_stopping) == (7, own.early_stopping)
+
+
+def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
+    write_recipes(folder, read(ROOT / "params.yaml") | {"backbones": {"vgg16": line}}, searched=searched)
+    return {path.stem: path.read_bytes() for path in (folder / "vgg16").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "files"),
+    [
+        ({}, set()),
+        (DROPOUT, set()),
+        ({"linear": {"c": [1, 2]}}, {"linear"}),
+        (SHARES, {"linear"}),
+        ({"class_weight": "balanced"}, {"linear", "training"}),
+        ({"head": {"pooling": "max"}}, {"network", "training"}),
+        ({"arguments": {"include_preprocessing": False}}, {"network", "training"}),
+        ({"unfreeze": {"epochs": 9}}, {"training"}),
+        ({"head": {"units": [8]}}, {"training"}),
+    ],
+    ids=str,
+)
+def test_a_change_reaches_the_recipes_that_it_has_an_effect_on(tmp_path, changes: dict, files: set[str]) -> None:
+    before, after = recipes(tmp_path / "before"), recipes(tmp_path / "after", **changes)
+    assert set(before) == {"network", "linear", "training"}
+    assert {name for name, content in after.items() if content != before[name]} == files
+
+
+def test_where_heads_are_searched_all_has_an_effect(tmp_path) -> None:
+    before, after = (recipes(tmp_path, searched=True, **line)["training"] for line in ({}, DROPOUT))
+    assert before != after
+
+
+def test_recipes_are_read_as_they_were_declared(declare, tmp_path) -> None:
+    backbone = declare("vgg16", sizes=(64, 224, 299), **DENSE)
+    recipes(tmp_path, **DENSE)
+    assert read_network(tmp_path, "vgg16") == backbone.network
+    assert read_linear(tmp_path, "vgg16") == backbone.linear_recipe
+    assert read_backbone(tmp_path, "vgg16") == backbone.effective()
+
+
+def test_a_recipe_that_is_not_there_says_which_command_writes_it(tmp_path) -> None:
+    with pytest.raises(DataError, match=r"no .*/vgg16/training.json; .* run 'dvc repro check'"):
+        read_backbone(tmp_path, "vgg16")

@@ -1,19 +1,28 @@
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
 import keras
 import numpy as np
+import openvino
 import pytest
 
 from stages.errors import EngineError
-from stages.features import extract
-from stages.models import engine, keras_engine
-from stages.models.engine import FROZEN, OUTLINE, Choice, EngineParams, choose, compile_openvino, flops, join, outline
-from stages.models.extraction import forward
-from stages.models.networks import build, cut
+from stages.files import read_json
+from stages.models import engine, extraction, keras_engine
+from stages.models.backbones import Network
+from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join, write_architecture
+from stages.models.extraction import forward, write_features
+from stages.models.head import Head, Layer
+from stages.models.networks import build, outputs, top
 from stages.models.weights import Origin
 from stages.weights import write
+from tests.models.conftest import ROOT
 
 
 def params(kind: str = "auto", precision: str = "auto") -> EngineParams:
-    return EngineParams(engine=kind, precision=precision, batch_size=8, max_cache_gb=1.0)
+    return EngineParams(engine=kind, precision=precision, batch_size=8)
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
@@ -21,12 +30,33 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 @pytest.fixture
-def weights_folder(declare, tmp_path):
-    """Return the output of stage `weights` for a small network whose top block phase 2 trains, and the network."""
-    backbone = declare("scratch", sizes=(32,), weights="random", unfreeze={"blocks": 1}, head={"pooling": "average"})
-    network = build(backbone, None)
-    write(tmp_path, network, backbone, Origin("random"))
+def weights_folder(tmp_path):
+    """Return the output of stage `weights` for a small network, and the network."""
+    network = build(small(), None)
+    write(tmp_path, network, small(), Origin("random"))
     return tmp_path, network
+
+
+def small(filters: tuple[int, ...] = (8, 16)) -> Network:
+    return Network(
+        name="small",
+        builder="scratch",
+        input_size=32,
+        pooling="average",
+        weights="random",
+        arguments={"filters": filters},
+    )
+
+
+def drawn_head(width: int, units: tuple[int, ...], activation: str = "relu", *, normalised: bool = True) -> Head:
+    """Return a head whose weights are those of any outline."""
+    widths = (width, *units)
+    layers = [
+        Layer(np.full(shape, 0.01, np.float32), np.full(shape[1], 0.01, np.float32), activation)
+        for shape in pairwise(widths)
+    ]
+    moments = (np.full(width, 0.01, np.float32), np.full(width, 0.01, np.float32))
+    return Head((*layers[:-1], replace(layers[-1], activation="linear")), moments if normalised else None)
 
 
 def test_without_a_gpu_openvino_computes_in_what_the_processor_has(monkeypatch) -> None:
@@ -85,78 +115,163 @@ def test_a_precision_that_the_processor_lacks_is_one_line(monkeypatch) -> None:
         ("tensorflow", "bfloat16", 2e-2),
     ],
 )
-def test_every_engine_gives_the_features_and_the_activations_below_the_cut(
-    weights_folder, pictures, kind: str, precision: str, bound: float
-) -> None:
+def test_every_engine_gives_every_output(weights_folder, pictures, kind: str, precision: str, bound: float) -> None:
     folder, network = weights_folder
-    below = keras.Model(network.input, [network.output, cut(network, 1, "scratch")])
+    tensors = outputs(network)
+    assert [*tensors] == ["features", "map", "block_1", "block_2"]
     batch = pictures(3, 32)
-    expected = below.predict(batch.astype("float32"), verbose=0)
-    found = forward(folder, Choice(kind, precision, 2))(batch)
-    assert found["features"].dtype == found["cut"].dtype == np.float32
-    assert relative(found["features"], expected[0]) < bound
-    assert relative(found["cut"], expected[1]) < bound
+    expected = keras.Model(network.input, tensors)(batch.astype("float32"))
+    found = forward(folder, Choice(kind, precision, 2), tuple(tensors))(batch)
+    for name in tensors:
+        assert found[name].dtype == np.float32
+        assert relative(found[name], np.asarray(expected[name])) < bound
 
 
 @pytest.mark.parametrize("kind", ["openvino", "tensorflow"])
-@pytest.mark.parametrize("name", ["features", "cut"])
-def test_one_output_alone_is_what_it_is_beside_the_other(weights_folder, pictures, kind: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["features", "map", "block_2"])
+def test_one_output_alone_is_what_it_is_beside_the_others(weights_folder, pictures, kind: str, name: str) -> None:
     folder, _ = weights_folder
     batch, choice = pictures(3, 32), Choice(kind, "float32", 2)
-    (alone,) = forward(folder, choice, name)(batch).items()
+    (alone,) = forward(folder, choice, (name,))(batch).items()
     assert alone[0] == name
-    np.testing.assert_allclose(alone[1], forward(folder, choice)(batch)[name], rtol=1e-5)
+    together = forward(folder, choice, ("block_1", "features", "block_2", "map"))(batch)
+    np.testing.assert_allclose(alone[1], together[name], rtol=1e-5, atol=1e-5)
 
 
-def test_frozen_and_trained_part_joined_are_the_whole_network(weights_folder, pictures, tmp_path) -> None:
+def test_outputs_that_are_not_wanted_are_not_computed(weights_folder) -> None:
+    folder, _ = weights_folder
+    whole = openvino.Core().read_model(str(folder / FROZEN))
+    used: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction, "compile_openvino", lambda model, _: used.append(model))
+        forward(folder, Choice("openvino", "float32", 1), ("block_2",))
+    kinds = [[node.get_type_name() for node in model.get_ordered_ops()] for model in (whole, used[0])]
+    assert [kind.count("Convolution") for kind in kinds] == [2, 0]
+
+
+def test_a_network_that_is_trained_from_nothing_has_no_frozen_part(tmp_path) -> None:
+    network = build(small(), None)
+    write(tmp_path, network, small(), Origin("none"))
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone.keras", "backbone.json"}
+    facts = read_json(tmp_path / "backbone.json")
+    assert (facts["frozen"], facts["blocks"]) == (False, 2)
+
+
+def test_what_later_stages_know_of_a_network_is_what_it_is(weights_folder) -> None:
     folder, network = weights_folder
-    bottom = cut(network, 1, "scratch")
-    keras_engine.save_openvino(
-        keras_engine.convert(bottom, {"probabilities": network.output}), tmp_path / "trained.xml"
+    assert read_json(folder / "backbone.json") == {
+        "backbone": "small",
+        "builder": "scratch",
+        "input_size": 32,
+        "pooling": "average",
+        "frozen": True,
+        "blocks": 2,
+        "map": {"shape": [16, 16, 16], "tail": [{"kind": "max_pooling", "pool": [2, 2]}, {"kind": "average"}]},
+        "width": 16,
+        "parameters": network.count_params(),
+        "weights": {"source": "random", "reason": "", "file": "", "checksum": ""},
+    }
+
+
+@pytest.mark.parametrize("start", ["features", "block_1", "image"])
+def test_the_architecture_of_a_classifier_on_the_frozen_network_is_the_whole_network(
+    weights_folder, pictures, tmp_path, start: str
+) -> None:
+    folder, network = weights_folder
+    upper = None if start == "features" else part_above(network, start)
+    write_architecture(tmp_path / "outline", drawn_head(16, (5, 3)), 1234, start, upper)
+    whole = join(folder / FROZEN, tmp_path / "outline")
+    single = 32 * 32 * 8 * 27 + 16 * 16 * 16 * 72 + 16 * 5 + 5 * 3
+    assert flops(whole, 32) == 2 * single
+    found = compile_openvino(whole, Choice("openvino", "float32", 1))(pictures(2, 32).astype("float32"))
+    assert found["probabilities"].shape == (2, 3)
+    np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, rtol=1e-5)
+
+
+def part_above(network: keras.Model, start: str) -> object:
+    upper = top(network, start)
+    return keras_engine.convert(upper.input, {"features": upper.output})
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "silu", "gelu", "elu", "selu"])
+def test_every_head_has_its_operations(weights_folder, pictures, tmp_path, activation: str) -> None:
+    folder, _ = weights_folder
+    head = drawn_head(16, (6, 5, 3), activation, normalised=activation != "tanh")
+    write_architecture(tmp_path, head, 1, "features", None)
+    network = join(folder / FROZEN, tmp_path)
+    kinds = [node.get_type_name() for node in network.get_ordered_ops()]
+    assert kinds.count("MatMul") == 3
+    assert kinds.count("Divide") + kinds.count("Subtract") == (2 if head.moments else 0)
+    named = {"leaky_relu": "PRelu", "silu": "Swish", "relu": "Relu"}.get(activation, activation.capitalize())
+    assert kinds.count(named) == 2 + (activation == "relu") * 2
+    batch = pictures(2, 32)
+    found = compile_openvino(network, Choice("openvino", "float32", 1))(batch.astype("float32"))["probabilities"]
+    np.testing.assert_allclose(found, np.full((2, 3), 1 / 3), rtol=1e-3)
+
+
+def test_a_linear_head_has_no_activation_and_its_architecture_imports_no_engine(tmp_path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import numpy as np; from stages.models.head import Head, Layer;"
+        "from stages.models.engine import write_architecture;"
+        "head = Head((Layer(np.ones((4, 3), np.float32), np.ones(3, np.float32)),));"
+        "write_architecture(Path(sys.argv[1]), head, 1_234_567, 'features', None);"
+        "assert not {'openvino', 'tensorflow', 'keras'} & set(sys.modules)"
     )
-    batch = pictures(2, 32).astype("float32")
-    whole = compile_openvino(join(folder / FROZEN, tmp_path / "trained.xml"), Choice("openvino", "float32", 1))
-    assert relative(whole(batch)["probabilities"], network.predict(batch, verbose=0)) < 1e-4
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+    assert read_json(tmp_path / "architecture.json") == {
+        "parameters": 1_234_567,
+        "size_mb": 4.94,
+        "input": "features",
+        "head": {"width": 4, "units": [3], "activation": "linear", "normalised": False},
+    }
 
 
-def test_the_outline_of_a_network_is_small_and_the_same_whatever_its_weights(tmp_path) -> None:
-    def drawn(seed: int) -> tuple[bytes, bytes]:
+def test_the_architecture_of_a_classifier_is_small_and_the_same_whatever_its_weights(tmp_path) -> None:
+    def drawn(seed: int) -> dict[str, bytes]:
         keras.utils.set_random_seed(seed)
-        features = keras.Input((64,), name="features")
-        head = keras.Model(features, keras.layers.Dense(32, bias_initializer="normal", name="dense")(features))
-        model = outline(keras_engine.convert(head.input, {"probabilities": head.output}))
-        keras_engine.save_openvino(model, tmp_path / OUTLINE)
-        return (tmp_path / OUTLINE).read_bytes(), (tmp_path / OUTLINE).with_suffix(".bin").read_bytes()
+        network = build(small((32, 32)), None)
+        folder = tmp_path / str(seed)
+        write_architecture(folder, drawn_head(32, (3,)), 5, "block_1", part_above(network, "block_1"))
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     assert drawn(1) == drawn(2)
-    assert len(drawn(1)[1]) < 64 * 32
-    whole = join(None, tmp_path / OUTLINE)
-    found = compile_openvino(whole, Choice("openvino", "float32", 1))(np.ones((3, 64), np.float32))
-    np.testing.assert_allclose(found["probabilities"], np.full((3, 32), 65 * 0.01), rtol=1e-5)
+    assert {*drawn(1)} == {"architecture.json", "top.xml", "top.bin"}
+    assert len(drawn(1)["top.bin"]) < 32 * 32
 
 
-def test_operations_are_counted_by_hand(tmp_path) -> None:
-    picture = keras.Input((8, 8, 3))
-    tensor = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(picture)
+def test_operations_are_counted_by_hand() -> None:
+    image = keras.Input((8, 8, 3))
+    tensor = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(image)
     tensor = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)(tensor)
     tensor = keras.layers.Dense(5, use_bias=False)(keras.layers.Flatten()(tensor))
-    keras_engine.save_openvino(keras_engine.convert(picture, {"probabilities": tensor}), tmp_path / "net.xml")
+    network = keras_engine.convert(image, {"probabilities": tensor})
     multiplications = 8 * 8 * 4 * (3 * 3 * 3) + 8 * 8 * 4 * (3 * 3) + 8 * 8 * 4 * 5
-    assert flops(join(None, tmp_path / "net.xml"), 8) == 2 * multiplications
+    assert flops(network, 8) == 2 * multiplications
 
 
-def test_no_activation_becomes_an_output_of_its_own(declare) -> None:
-    network = build(declare("efficientnet_b0", sizes=(32,)), None)
-    converted = keras_engine.convert(network.input, {"features": network.output})
+def test_no_activation_becomes_an_output_of_its_own() -> None:
+    image = keras.Input((32, 32, 3))
+    network = keras.applications.EfficientNetB0(weights=None, include_top=False, pooling="avg", input_tensor=image)
+    converted = keras_engine.convert(image, {"features": network.output})
     assert [output.get_any_name() for output in converted.outputs] == ["features"]
 
 
+def test_features_are_written_in_the_order_of_the_images(weights_folder, pictures, tmp_path) -> None:
+    folder, network = weights_folder
+    images = pictures(5, 32)
+    computed = forward(folder, Choice("openvino", "float32", 1), ("features",))
+    write_features(tmp_path / "some.npy", computed, (images[start : start + 2] for start in (0, 2, 4)), (5, 16))
+    found = np.load(tmp_path / "some.npy")
+    assert found.dtype == np.float32
+    assert relative(found, np.asarray(network(images.astype("float32")))) < 1e-4
+
+
 def test_features_that_overflow_are_one_line(tmp_path) -> None:
-    np.save(tmp_path / "pictures.npy", np.zeros((2, 4, 4, 3), dtype=np.uint8))
+    def overflowing(batch: np.ndarray) -> dict[str, np.ndarray]:
+        return {"features": np.full((len(batch), 2), np.inf, np.float32)}
+
     with pytest.raises(EngineError, match=r"features that are not finite numbers.*set features.precision"):
-        extract(
-            tmp_path / "pictures.npy", tmp_path / "out", lambda batch: {"features": np.full((len(batch), 2), np.inf)}, 2
-        )
+        write_features(tmp_path / "some.npy", overflowing, [np.zeros((2, 4, 4, 3), np.uint8)], (2, 2))
 
 
 def test_a_released_network_holds_no_memory_even_where_something_holds_its_variables() -> None:

@@ -1,8 +1,14 @@
+"""Heads in Keras: their layers, the way to arrays and back, and the optimiser and schedule that train them."""
+
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
 
 from stages.models import heads
+from stages.models.head import Head as ArrayHead
+from stages.models.head import Layer
 from stages.models.recipe import Optimizer, Schedule
 
 
@@ -11,7 +17,7 @@ def dense_layers(head: keras.Model) -> list[keras.layers.Dense]:
 
 
 def test_the_head_of_the_course_for_vgg16(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [512], "dropout": 0.5, "l2": 0.0}).head, 25088, 5, None)
+    head = heads.build(declare("vgg16", head={"units": [512], "dropout": 0.5, "l2": 0.0}).head, 25088, 5)
     assert [type(layer).__name__ for layer in head.layers] == ["InputLayer", "Dense", "Dropout", "Dense"]
     assert [(layer.units, layer.activation.__name__) for layer in dense_layers(head)] == [(512, "relu"), (5, "softmax")]
     assert head.get_layer("dropout_1").rate == 0.5
@@ -19,59 +25,72 @@ def test_the_head_of_the_course_for_vgg16(declare) -> None:
 
 @pytest.mark.parametrize("units", [[], [8], [16, 8]])
 def test_units_give_the_dense_layers(declare, units: list[int]) -> None:
-    head = heads.build(declare("vgg16", head={"units": units}).head, 4, 3, None)
+    head = heads.build(declare("vgg16", head={"units": units}).head, 4, 3)
     assert [layer.units for layer in dense_layers(head)] == [*units, 3]
 
 
 def test_no_dropout_is_no_layer(declare) -> None:
-    head = heads.build(declare("vgg16", head={"dropout": 0.0}).head, 4, 3, None)
+    head = heads.build(declare("vgg16", head={"units": [8], "dropout": 0.0}).head, 4, 3)
     assert not any(isinstance(layer, keras.layers.Dropout) for layer in head.layers)
 
 
 def test_dropout_drops_in_training_alone(declare) -> None:
-    head = heads.build(declare("vgg16", head={"dropout": 0.9}).head, 4, 3, None)
+    head = heads.build(declare("vgg16", head={"units": [64], "dropout": 0.9}).head, 4, 3)
     batch = np.ones((1, 4), dtype="float32")
     assert not np.allclose(head(batch, training=True), head(batch, training=False))
     np.testing.assert_array_equal(head(batch, training=False), head(batch, training=False))
 
 
 def test_l2_adds_its_penalty_to_the_loss(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [8], "l2": 0.5}).head, 4, 3, None)
+    head = heads.build(declare("vgg16", head={"units": [8], "l2": 0.5}).head, 4, 3)
     expected = 0.5 * np.square(head.get_layer("dense_1").kernel.numpy()).sum()
     assert float(head.losses[0]) == pytest.approx(expected, rel=1e-5)
-    assert not heads.build(declare("vgg16", head={"l2": 0.0}).head, 4, 3, None).losses
+    assert not heads.build(declare("vgg16", head={"units": [8], "l2": 0.0}).head, 4, 3).losses
 
 
 def test_the_activation_is_the_one_named(declare) -> None:
-    head = heads.build(declare("vgg16", head={"activation": "gelu"}).head, 4, 3, None)
+    head = heads.build(declare("vgg16", head={"units": [8], "activation": "gelu"}).head, 4, 3)
     assert head.get_layer("dense_1").activation is keras.activations.gelu
 
 
+def arrays(scale: float, *units: int) -> ArrayHead:
+    """Return a head of random values for features of a mean and a deviation around `scale`."""
+    draw, widths = np.random.default_rng(0), (6, *units, 2)
+    layers = [
+        Layer(*(draw.normal(0, 1, shape).astype("float32") for shape in ((width, wide), wide)), "relu")
+        for width, wide in pairwise(widths)
+    ]
+    moments = tuple(draw.uniform(1, 3, 6).astype("float32") * np.float32(scale) for _ in range(2))
+    return ArrayHead((*layers[:-1], Layer(layers[-1].kernel, layers[-1].bias)), moments)
+
+
 @pytest.mark.parametrize("scale", [1e-10, 1.0, 1e6])
-def test_features_of_any_scale_are_standardised(declare, scale: float) -> None:
-    features = np.random.default_rng(0).normal(3, 2, (500, 6)) * scale
-    moments = heads.moments([features[:200], features[200:]])
-    np.testing.assert_allclose(moments[0], features.mean(axis=0))
-    np.testing.assert_allclose(moments[1], features.var(axis=0))
-    head = heads.build(declare("vgg16").head, 6, 2, moments)
-    inner = keras.Model(head.input, head.get_layer("standardise").output)
-    found = inner.predict(features.astype("float32"), verbose=0)
-    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
-    np.testing.assert_allclose(found.std(axis=0), 1, atol=1e-4)
+@pytest.mark.parametrize("units", [(), (5, 4)])
+def test_a_head_of_arrays_is_one_in_keras_and_arrays_again(scale: float, units: tuple[int, ...]) -> None:
+    expected = arrays(scale, *units)
+    found = heads.joined(expected)
+    features = (np.random.default_rng(1).normal(2, 2, (50, 6)) * scale).astype("float32")
+    np.testing.assert_allclose(found(features), expected.probabilities(features), atol=1e-5)
+    again = heads.arrays_of(found)
+    assert [layer.activation for layer in again.layers] == [layer.activation for layer in expected.layers]
+    for one, other in zip(again.layers, expected.layers, strict=True):
+        np.testing.assert_array_equal(one.kernel, other.kernel)
+    np.testing.assert_allclose(again.moments, expected.moments, rtol=1e-6)
 
 
-def test_a_constant_feature_is_not_blown_up(declare) -> None:
-    features = np.random.default_rng(0).normal(0, 1, (50, 3))
-    features[:, 1] = 7.0
-    head = heads.build(declare("vgg16").head, 3, 2, heads.moments([features]))
-    inner = keras.Model(head.input, head.get_layer("standardise").output)
-    later = np.array([[0.0, 7.1, 0.0]], dtype="float32")
-    assert abs(float(inner.predict(later, verbose=0)[0, 1])) < 20
+def test_a_head_that_takes_features_as_they_are_has_no_moments(declare) -> None:
+    head = heads.build(declare("vgg16", head={"units": [5], "activation": "tanh"}).head, 4, 3)
+    found, features = heads.arrays_of(head), np.random.default_rng(1).normal(0, 1, (50, 4)).astype("float32")
+    assert (found.moments, [layer.activation for layer in found.layers]) == (None, ["tanh", "linear"])
+    np.testing.assert_allclose(found.probabilities(features), head(features), atol=1e-6)
+    np.testing.assert_allclose(heads.joined(found)(features), head(features), atol=1e-6)
 
 
-def test_features_that_are_all_constant_give_numbers(declare) -> None:
-    head = heads.build(declare("vgg16").head, 3, 2, heads.moments([np.full((10, 3), 2.0)]))
-    assert np.isfinite(head.predict(np.full((1, 3), 2.0, dtype="float32"), verbose=0)).all()
+def test_a_new_head_follows_from_its_seed_alone(declare) -> None:
+    settings = declare("vgg16", head={"units": [5]}).head
+    first, again, other = (heads.build(settings, 4, 3, seed=seed).get_weights()[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def optimizer(**changes) -> Optimizer:
@@ -94,6 +113,31 @@ def test_momentum_decay_and_clipping_reach_the_optimiser() -> None:
     assert heads.optimizer(optimizer(name="adamw", weight_decay=0.02), 0.1).weight_decay == 0.02
     assert heads.optimizer(optimizer(name="sgd", weight_decay=0.02), 0.1).weight_decay == 0.02
     assert heads.optimizer(optimizer(clip_norm=3.0), 0.1).clipnorm == 3.0
+
+
+def moved(name: str, factors: dict[str, float] | None, rate: object = 0.1) -> list[np.ndarray]:
+    """Return how far two variables are moved by three steps with the same gradients."""
+    variables = [keras.Variable(np.ones(3, "float32"), name=name) for name in ("low", "high")]
+    found = heads.optimizer(optimizer(name=name), rate, factors)
+    for gradient in np.random.default_rng(0).normal(1, 0.1, (3, 3)).astype("float32"):
+        found.apply([gradient, gradient], variables)
+    return [np.asarray(variable) - 1 for variable in variables]
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam", "adamw"])
+def test_a_variable_learns_at_its_share_of_the_rate(name: str) -> None:
+    plain = moved(name, None)
+    np.testing.assert_array_equal(moved(name, {"low": 1.0, "high": 1.0}), plain)
+    low, high = moved(name, {"low": 0.25})
+    np.testing.assert_array_equal(high, plain[1])
+    np.testing.assert_allclose(low, plain[0] / 4, rtol=1e-5)
+
+
+def test_shares_of_a_rate_hold_where_it_is_scheduled() -> None:
+    falling = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+    (low, high) = moved("adam", {"low": 0.25}, falling)
+    np.testing.assert_allclose(low, high / 4, rtol=1e-5)
+    assert abs(high).max() < abs(moved("adam", None)[0]).max()
 
 
 def rates(steps: int, **changes) -> list[float]:
@@ -127,7 +171,7 @@ def test_rates_in_variables_do_what_those_of_layers_do(declare, dropout: float, 
     settings = declare("vgg16", head={"units": [512], "dropout": dropout, "l2": l2}).head
     rates = heads.Rates()
     rates.set(settings)
-    varied, fixed = heads.build(settings, 4, 3, None, rates), heads.build(settings, 4, 3, None)
+    varied, fixed = heads.build(settings, 4, 3, rates), heads.build(settings, 4, 3)
     fixed.set_weights(varied.get_weights())
     batch = np.ones((200, 4), dtype="float32")
     np.testing.assert_array_equal(varied(batch, training=False), fixed(batch, training=False))
@@ -140,20 +184,12 @@ def test_rates_in_variables_do_what_those_of_layers_do(declare, dropout: float, 
     np.testing.assert_allclose(found[found > 0], (kept / (1 - dropout)).numpy()[found > 0], rtol=1e-5)
 
 
-def test_features_are_standardised_as_by_the_layers_of_the_saved_head(declare) -> None:
-    features = np.random.default_rng(0).normal(3e-10, 1e-10, (500, 6)).astype("float32")
-    moments = heads.moments([features])
-    head = heads.build(declare("vgg16").head, 6, 2, moments)
-    inner = keras.Model(head.input, head.get_layer("standardise").output)
-    np.testing.assert_allclose(heads.standardisation(moments)(features), inner(features), rtol=1e-5, atol=1e-6)
-
-
 def test_a_restarted_optimiser_remembers_nothing(declare) -> None:
     recipe = declare("vgg16", head={"units": [4]})
     states = []
     for _ in range(2):
         keras.utils.set_random_seed(1)
-        head = heads.build(recipe.head, 4, 2, None)
+        head = heads.build(recipe.head, 4, 2)
         heads.compile_for(head, recipe, 0.1, 10)
         if states:
             head.train_on_batch(np.ones((8, 4)), np.eye(2)[[0, 1] * 4])

@@ -1,3 +1,5 @@
+"""What a search may vary, and what of a backbone is its default."""
+
 import pytest
 
 from stages.errors import GroupedUserError
@@ -27,6 +29,11 @@ def test_without_augmented_views_their_number_is_not_searched(declare) -> None:
     assert searched(space(views=[0, 1]), declare("vgg16"), 0) == {}
 
 
+def test_a_backbone_without_a_dense_head_begins_with_the_first_of_those_to_search(declare) -> None:
+    assert searched(space(units=[[16], [8, 4]]), declare("vgg16"), 0) == {"units": [16]}
+    assert searched(space(units=[[16]]), declare("vgg16", head={"units": [3]}), 0) == {"units": [3]}
+
+
 def test_values_take_the_place_of_a_backbones_own(declare) -> None:
     backbone = declare("vgg16", epochs=7)
     values = {
@@ -54,6 +61,7 @@ def test_values_take_the_place_of_a_backbones_own(declare) -> None:
         ({"optimizer": ["adam", "lion"]}, "sgd"),
         ({"l2": [0.1, 0.1]}, "each choice once"),
         ({"units": [[0]]}, "1"),
+        ({"units": [[]]}, "at least 1"),
         ({"views": [-1]}, "0"),
         ({"dropuot": [0.1]}, "dropout"),
     ],

@@ -1,3 +1,5 @@
+"""Training: batches in a repeatable order, epochs, and which of them is kept."""
+
 from pathlib import Path
 
 import keras
@@ -8,7 +10,7 @@ import pytest
 from stages.errors import ParameterError
 from stages.images.prepared import Rows
 from stages.models import heads
-from stages.models.training import HISTORY, Phase, Run, Views, callbacks, class_weights, mode, train
+from stages.models.training import Budget, Phase, Run, Views, callbacks, fit, mode, refit
 
 ROWS, WIDTH, CLASSES = 48, 4, 2
 
@@ -38,10 +40,16 @@ def batches(views: Views) -> list[tuple[np.ndarray, ...]]:
     return [tuple(value.numpy() for value in batch) for batch in views.dataset()]
 
 
-def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01, run: Run | None = None):
+def compiled(recipe, rate: float = 0.01) -> keras.Model:
     keras.utils.set_random_seed(3)
-    head, run = heads.build(recipe.head, WIDTH, CLASSES, None), run or Run()
-    train(head, data(file), Phase("head", epochs, rate), recipe, run, folder)
+    head = heads.build(recipe.head, WIDTH, CLASSES)
+    heads.compile_for(head, recipe, rate, 100)
+    return head
+
+
+def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01):
+    head, run = compiled(recipe, rate), Run()
+    fit(head, data(file), Phase("head", epochs, rate), recipe, run, folder)
     return head, run
 
 
@@ -129,13 +137,6 @@ def test_rows_of_several_files_are_shown_as_those_of_one_would_be(file, tmp_path
             np.testing.assert_array_equal(found, other)
 
 
-def test_balanced_weights_make_each_class_count_the_same() -> None:
-    targets = np.array([0, 0, 0, 1])
-    assert class_weights(targets, 2, "none") is None
-    weights = class_weights(targets, 2, "balanced")
-    np.testing.assert_allclose(weights, [4 / 6, 4 / 2])
-
-
 def test_class_weights_reach_the_batches(file) -> None:
     views = data(file, class_weights=np.array([0.5, 3.0]))[0]
     _, targets, weights = batches(views)[0]
@@ -143,30 +144,23 @@ def test_class_weights_reach_the_batches(file) -> None:
 
 
 def test_class_weights_change_what_is_learnt(declare, file, tmp_path) -> None:
-    recipe = declare("vgg16", head={"units": [], "dropout": 0.0}, checkpoint={"keep": "last"})
+    recipe = declare("vgg16", checkpoint={"keep": "last"})
     shares = []
     for weights in (None, np.array([0.05, 20.0])):
-        keras.utils.set_random_seed(3)
-        head = heads.build(recipe.head, WIDTH, CLASSES, None)
-        train(head, data(file, class_weights=weights), Phase("head", 5, 0.05), recipe, Run(), tmp_path)
+        head = compiled(recipe, 0.05)
+        fit(head, data(file, class_weights=weights), Phase("head", 5, 0.05), recipe, Run(), tmp_path)
         shares.append(head.predict(np.load(file[0]), verbose=0)[:, 1].mean())
     assert shares[1] > shares[0] + 0.03
 
 
-def test_the_history_has_a_row_for_each_epoch_and_counts_on_over_phases(declare, file, tmp_path) -> None:
-    recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0})
-    head, run = trained(recipe, file, tmp_path, epochs=2)
-    train(head, data(file), Phase("finetune", 3, 0.001), recipe, run, tmp_path)
-    assert [tuple(row) for row in run.rows] == [HISTORY] * 5
-    assert [(row["phase"], row["epoch"]) for row in run.rows] == [
-        ("head", 1), ("head", 2), ("finetune", 3), ("finetune", 4), ("finetune", 5),
-    ]  # fmt: skip
-    assert [round(row["learning_rate"], 6) for row in run.rows] == [0.01, 0.01, 0.001, 0.001, 0.001]
-
-
-def test_no_epochs_change_nothing(declare, file, tmp_path) -> None:
-    _, run = trained(declare("vgg16"), file, tmp_path, epochs=0)
-    assert run == Run()
+def test_an_epoch_is_noted_with_the_rate_that_it_was_trained_at(declare, file, tmp_path) -> None:
+    recipe = declare("vgg16", early_stopping={"patience": 0}, reduce_on_plateau={"patience": 0})
+    _, run = trained(recipe, file, tmp_path, epochs=2)
+    keys = ["phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+    assert [list(row) for row in run.rows] == [keys] * 2
+    assert [(row["phase"], row["epoch"]) for row in run.rows] == [("head", 1), ("head", 2)]
+    assert [row["learning_rate"] for row in run.rows] == pytest.approx([0.01, 0.01])
+    assert run.seconds["head"] > 0
 
 
 def test_early_stopping_stops_when_validation_does_not_improve(declare, file, tmp_path) -> None:
@@ -185,15 +179,10 @@ def test_the_rate_is_reduced_on_a_plateau_down_to_its_minimum(declare, file, tmp
     assert [row["learning_rate"] for row in run.rows] == pytest.approx([1e-30, 1e-30, 1e-31, 2e-32], rel=0.01, abs=0)
 
 
-def forget(head: keras.Model) -> np.ndarray:
-    return np.concatenate([value.ravel() for value in head.get_weights()])
-
-
 @pytest.mark.parametrize(("keep", "kept"), [("best", 1), ("last", 4)])
 def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path, keep: str, kept: int) -> None:
     recipe = declare(
         "vgg16",
-        head={"units": [], "dropout": 0.0},
         optimizer={"name": "sgd", "momentum": 0.0},
         early_stopping={"patience": 0},
         reduce_on_plateau={"patience": 0},
@@ -202,9 +191,8 @@ def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path
     path, targets = file
     # Validation says the opposite of training: the more is learnt, the worse it gets, on every processor.
     opposite = Views(rows(path), 1 - targets, CLASSES, 16)
-    keras.utils.set_random_seed(3)
-    head, run = heads.build(recipe.head, WIDTH, CLASSES, None), Run()
-    train(head, (data(file)[0], opposite), Phase("head", 4, 0.1), recipe, run, tmp_path)
+    head, run = compiled(recipe, 0.1), Run()
+    fit(head, (data(file)[0], opposite), Phase("head", 4, 0.1), recipe, run, tmp_path)
     losses = [row["val_loss"] for row in run.rows]
     assert losses == sorted(set(losses))
     assert run.best_epoch == kept
@@ -212,13 +200,76 @@ def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path
     assert loss == pytest.approx(losses[kept - 1], rel=1e-4)
 
 
-def test_a_later_phase_that_is_never_better_leaves_the_earlier_weights(declare, file, tmp_path) -> None:
-    recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0})
-    head, run = trained(recipe, file, tmp_path, epochs=3)
-    kept, before = run.best_epoch, forget(head)
-    train(head, data(file), Phase("finetune", 2, 50.0), recipe, run, tmp_path)
-    assert run.best_epoch == kept
-    np.testing.assert_array_equal(forget(head), before)
+def test_where_no_epoch_is_better_than_what_there_was_that_is_kept(declare, file, tmp_path) -> None:
+    recipe = declare("vgg16", early_stopping={"patience": 0})
+    head, run = compiled(recipe, 50.0), Run(best_value=1e-6)
+    before = head.get_weights()
+    fit(head, data(file), Phase("finetune", 2, 50.0), recipe, run, tmp_path)
+    assert (run.best_epoch, run.best_value, len(run.rows)) == (0, 1e-6, 2)
+    for found, expected in zip(head.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_watch_ends_training_after_the_epoch_that_it_is_told_of(declare, file, tmp_path) -> None:
+    recipe, told = declare("vgg16", early_stopping={"patience": 0}), []
+
+    def watch(epoch: int, measured) -> bool:
+        told.append((epoch, measured["val_log_loss"]))
+        return epoch == 1
+
+    run = Run()
+    fit(compiled(recipe), data(file), Phase("head", 5, 0.01), recipe, run, tmp_path, watch)
+    assert told == [(number, pytest.approx(row["val_loss"], rel=1e-5)) for number, row in enumerate(run.rows)]
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("ends", "minutes", "expected"),
+    [
+        ([50, 100, 150], 3, [False, False, True]),
+        ([50, 100, 150], 2.4, [False, True, True]),
+        ([200], 3, [True]),
+        ([10, 100], 3, [False, True]),
+    ],
+)
+def test_no_epoch_begins_that_would_end_after_the_minutes(
+    monkeypatch, ends: list[int], minutes: float, expected: list[bool]
+) -> None:
+    clock = iter([1000.0, *(1000.0 + end for end in ends)])
+    monkeypatch.setattr("stages.models.training.time.perf_counter", lambda: next(clock))
+    budget = Budget(minutes)
+    assert [budget(epoch, {}) for epoch in range(len(ends))] == expected
+    assert budget.spent == expected[-1]
+
+
+@pytest.mark.parametrize(
+    ("rates", "epochs", "expected"),
+    [
+        ([0.4, 0.4, 0.2, 0.1], 4, [0.4, 0.4, 0.2, 0.1]),
+        ([0.4, 0.4, 0.2, 0.1], 2, [0.4, 0.2]),
+        ([0.4, 0.1], 3, [0.4, 0.4, 0.1]),
+        ([], 2, [0.01, 0.01]),
+    ],
+)
+def test_a_refit_spreads_the_rates_over_its_epochs_each_in_its_own_order(
+    declare, file, monkeypatch, rates: list[float], epochs: int, expected: list[float]
+) -> None:
+    head, seen = compiled(declare("vgg16", optimizer={"name": "sgd"})), []
+
+    def fitted(dataset, *, epochs: int, callbacks: list, **_) -> None:
+        for callback in callbacks:
+            callback.set_model(head)
+        for epoch in range(epochs):
+            callbacks[0].on_epoch_begin(epoch)
+            seen.append((float(head.optimizer.learning_rate), next(iter(dataset))[0].numpy()))
+
+    monkeypatch.setattr(head, "fit", fitted)
+    views = data(file)[0]
+    refit(head, views, epochs, rates)
+    assert [rate for rate, _ in seen] == pytest.approx(expected)
+    for epoch, (_, first) in enumerate(seen):
+        views.begin(epoch)
+        np.testing.assert_array_equal(first, np.load(file[0])[views.order()[:16]])
 
 
 def test_training_that_diverges_is_one_line(declare, tmp_path) -> None:

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from stages.errors import WeightsError
-from stages.files import write_json
-from stages.models import keras_engine, weights
+from stages.models import exporting, keras_engine, weights
 from stages.models.backbones import FAMILIES, SCRATCH
 from stages.models.download import UnreachableError, WeightsParams
 from stages.models.engine import Choice, compile_openvino
+from stages.models.exported import PATHS, ExportError, Form, Manifest, checksums, write_manifest
+from stages.models.head import Head, Layer
 from stages.models.networks import build, preprocess
 from tests.web import Web, serve
 
@@ -95,7 +96,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 def test_features_equal_those_of_keras_s_documented_path(
     name: str, side: int, declare, pictures, origin, monkeypatch, tmp_path
 ) -> None:
-    backbone, batch = declare(name, sizes=(side,)), pictures(3, side).astype("float32")
+    backbone, batch = declare(name, sizes=(side,)).network, pictures(3, side).astype("float32")
     reference, file = documented(backbone, monkeypatch)
     publish(origin, reference, file, monkeypatch)
     module = importlib.import_module(f"keras.applications.{backbone.family.module}")
@@ -116,7 +117,7 @@ def test_features_equal_those_of_keras_s_documented_path(
 
 
 def test_a_file_of_which_keras_publishes_no_hash_is_named_by_that_of_what_came(declare, pictures, tmp_path) -> None:
-    backbone, batch = declare("mobilenet_v2", sizes=(96,)), pictures(3, 96).astype("float32")
+    backbone, batch = declare("mobilenet_v2", sizes=(96,)).network, pictures(3, 96).astype("float32")
     trained = build(backbone, None)
     file = tmp_path / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
     legacy = importlib.import_module("keras.src.legacy.saving.legacy_h5_format")
@@ -141,7 +142,7 @@ def test_every_family_gets_the_numbers_of_its_own_preprocess_input(family, pictu
 
 
 def test_without_an_origin_the_declared_policy_decides(declare, origin, caplog) -> None:
-    backbone = declare("mobilenet_v3_small")
+    backbone = declare("mobilenet_v3_small").network
     with pytest.raises(UnreachableError, match="answered 404"):
         weights.obtain(backbone, params(origin.url, "stop"))
     _, source = weights.obtain(backbone, params(origin.url, "random"))
@@ -154,83 +155,116 @@ def test_a_damaged_file_stops_whatever_the_policy(declare, origin) -> None:
     name = "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
     origin.files[name] = b"not what Keras published"
     with pytest.raises(WeightsError, match=r"expected d3e8ec802a04aa4fc771ee12a9a9b836, as Keras publishes it"):
-        weights.obtain(declare("mobilenet_v3_small"), params(origin.url, "random"))
+        weights.obtain(declare("mobilenet_v3_small").network, params(origin.url, "random"))
 
 
 def test_random_weights_and_the_small_cnn_need_no_origin(declare) -> None:
-    _, source = weights.obtain(declare("mobilenet_v3_small", weights="random"), params())
+    _, source = weights.obtain(declare("mobilenet_v3_small", weights="random").network, params())
     assert (source.source, source.reason) == ("random", "params.yaml says random")
-    assert weights.obtain(declare("scratch"), params())[1].source == "none"
+    assert weights.obtain(declare("scratch").network, params())[1].source == "none"
 
 
 def test_random_blocks_of_convnext_are_switched_on(declare) -> None:
-    network = weights.random(declare("convnext_tiny", sizes=(32,)))
+    network = weights.random(declare("convnext_tiny", sizes=(32,)).network)
     scales = [layer.gamma.numpy() for layer in network.layers if type(layer).__name__ == "LayerScale"]
     assert len(scales) == 18
     assert all((scale == 1).all() for scale in scales)
 
 
-def saved_run(backbone, path: Path) -> keras.Model:
-    """Save a classifier as `finetune` does, with a backbone of lively weights inside."""
-    network = build(backbone, None)
-    network.set_weights(
-        [np.full(value.shape, 0.01 * n % 1, value.dtype) for n, value in enumerate(network.get_weights())]
-    )
-    outputs = keras.layers.Dense(2, activation="softmax")(network(network.input))
-    keras_engine.save(keras.Model(network.input, outputs), path)
+def exported(backbone, folder: Path, network: keras.Model | None = None, source: str = "imagenet") -> keras.Model:
+    """Export a classifier as stage export does, by default of a network of lively weights; return the network."""
+    if network is None:
+        network = build(backbone, None)
+        values = [np.full(value.shape, 0.01 * n % 1, value.dtype) for n, value in enumerate(network.get_weights())]
+        network.set_weights(values)
+    width, classes = network.output.shape[-1], ("cold", "warm")
+    last = Layer(np.ones((width, 2), np.float32), np.zeros(2, np.float32))
+    head = Head((last,), (np.zeros(width, np.float32), np.ones(width, np.float32)))
+    classifier = exporting.Classifier(exporting.joined(network, None, head), classes, lambda: iter(()))
+    exporting.write(classifier, "keras", folder)
+    write_manifest(
+        folder,
+        Manifest(
+            backbone=backbone.name, classes=classes, input_size=backbone.input_size, fit="pad", temperature=1.0,
+            weights={"source": source}, output="probabilities",
+            formats={"keras": Form(path=PATHS["keras"], files=checksums(folder, PATHS["keras"]))},
+        ),
+    )  # fmt: skip
     return network
 
 
-def test_the_backbone_of_an_earlier_run_is_the_start_of_the_next(declare, tmp_path) -> None:
-    backbone = declare("mobilenet_v3_small", weights="{backbone}.keras")
-    earlier = saved_run(backbone, tmp_path / "mobilenet_v3_small.keras")
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("mobilenet_v3_small", {}), ("scratch", {"arguments": {"filters": [4, 8]}}),
+     ("flat", {"builder": "mobilenet_v2", "head": {"pooling": "flatten"}})],
+)  # fmt: skip
+def test_the_backbone_of_an_export_is_the_start_of_the_next_run(declare, pictures, tmp_path, name, line) -> None:
+    backbone = declare(name, sizes=(32,), weights="old/{backbone}/model.keras", **line).network
+    earlier = exported(backbone, tmp_path / "old" / name)
     network, source = weights.obtain(backbone, params())
     for ours, theirs in zip(network.get_weights(), earlier.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert source.source == "mobilenet_v3_small.keras"
+    batch = pictures(2, 32).astype("float32")
+    np.testing.assert_array_equal(called(network, batch), called(earlier, batch))
+    assert source.source == f"old/{name}/model.keras"
+    assert source.reason == "an earlier run that began with: imagenet"
+    assert source.checksum == checksums(tmp_path / "old" / name, "model.keras")["model.keras"]
+
+
+def test_without_a_manifest_beside_it_what_it_began_with_is_not_known(declare, tmp_path) -> None:
+    backbone = declare("scratch", weights="model.keras").network
+    exported(backbone, tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    _, source = weights.obtain(backbone, params())
+    assert (source.source, source.file) == ("model.keras", "model.keras")
     assert source.reason == "an earlier run; what that began with is not known"
-    assert source.checksum.startswith("sha256:")
 
 
-def test_random_weights_stay_random_through_an_earlier_run(declare, tmp_path) -> None:
-    backbone = declare("mobilenet_v3_small", weights="model.keras")
-    saved_run(backbone, tmp_path / "model.keras")
-    for before, expected in (("random", "random"), ("imagenet", "model.keras")):
-        write_json(tmp_path / "provenance.json", {"weights": {"source": before}})
-        _, source = weights.obtain(backbone, params())
-        assert source.source == expected
-        assert "began with" in source.reason
+def test_a_damaged_manifest_is_one_line(declare, tmp_path) -> None:
+    backbone = declare("scratch", weights="model.keras").network
+    exported(backbone, tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ExportError, match=r"'manifest.json' is damaged"):
+        weights.obtain(backbone, params())
+
+
+@pytest.mark.parametrize(("before", "expected"), [("random", "random"), ("none", "model.keras")])
+def test_random_weights_stay_random_through_an_earlier_run(declare, tmp_path, before: str, expected: str) -> None:
+    backbone = declare("scratch", weights="model.keras").network
+    exported(backbone, tmp_path, source=before)
+    _, source = weights.obtain(backbone, params())
+    assert source.source == expected
+    assert "began with" in source.reason
 
 
 def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
     declare, pictures, origin, monkeypatch, tmp_path
 ) -> None:
-    backbone = declare("efficientnet_b0", sizes=(32, 64))
+    backbone = declare("efficientnet_b0", sizes=(32, 64)).network
     reference, file = documented(backbone, monkeypatch)
     publish(origin, reference, file, monkeypatch)
     first, _ = weights.obtain(backbone, params(origin.url))
-    outputs = keras.layers.Dense(2, activation="softmax")(first(first.input))
-    keras_engine.save(keras.Model(first.input, outputs), tmp_path / "model.keras")
-    again, _ = weights.obtain(declare("efficientnet_b0", sizes=(32, 64), weights="model.keras"), params())
+    exported(backbone, tmp_path, first)
+    again, _ = weights.obtain(declare("efficientnet_b0", sizes=(32, 64), weights="model.keras").network, params())
     batch = pictures(2, 64).astype("float32")
     assert relative(called(again, batch), called(first, batch)) < 1e-5
     with pytest.raises(WeightsError, match=r"its graph is another; the same input_size and pooling are needed"):
-        weights.obtain(declare("efficientnet_b0", sizes=(32,), weights="model.keras"), params())
+        weights.obtain(declare("efficientnet_b0", sizes=(32,), weights="model.keras").network, params())
 
 
 def test_a_model_of_another_backbone_is_refused(declare, tmp_path) -> None:
-    saved_run(declare("mobilenet_v3_small"), tmp_path / "other.keras")
-    with pytest.raises(WeightsError, match=r"'other.keras' does not fit backbone 'scratch2'"):
-        weights.obtain(declare("scratch2", builder="mobilenet_v3_large", weights="other.keras"), params())
+    exported(declare("mobilenet_v3_small").network, tmp_path)
+    with pytest.raises(WeightsError, match=r"'model.keras' does not fit backbone 'scratch2'"):
+        weights.obtain(declare("scratch2", builder="mobilenet_v3_large", weights="model.keras").network, params())
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive"], ids=["empty", "text"])
 def test_a_file_that_is_no_model_is_refused(declare, tmp_path, content: bytes) -> None:
     (tmp_path / "broken.keras").write_bytes(content)
     with pytest.raises(WeightsError, match=r"'broken.keras' does not fit backbone 'mobilenet_v3_small'"):
-        weights.obtain(declare("mobilenet_v3_small", weights="broken.keras"), params())
+        weights.obtain(declare("mobilenet_v3_small", weights="broken.keras").network, params())
 
 
 def test_a_missing_model_is_an_error_that_names_it(declare) -> None:
     with pytest.raises(WeightsError, match=r"'gone.keras' is no file; expected imagenet, random, or a model.keras"):
-        weights.obtain(declare("vgg16", weights="gone.keras"), params())
+        weights.obtain(declare("vgg16", weights="gone.keras").network, params())

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stages import files
-from stages.evaluate import EvaluateParams, digest, evaluate, over_folds, over_repeats, over_shares
+from stages.evaluate import EvaluateParams, digest, evaluate, over_folds, over_heads, over_repeats, over_shares
 from stages.results.predictions import of_folds, of_repeats, of_shares, of_split, tested
 from stages.results.ranking import COLUMNS
 from stages.results.runs import Run
@@ -32,6 +32,7 @@ NINE = {
 }
 SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
 SEED = 20
+UNTRAINED = {"head_seconds": 0.0, "finetune_seconds": 0.0, "epochs": 0}
 NO_TRIALS = pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"])
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
 
@@ -70,15 +71,35 @@ def repeats(table: pd.DataFrame, count: int = 3) -> pd.DataFrame:
     return pd.concat(runs or [table[:0].assign(repeat=0)], ignore_index=True)[["repeat", *table]]
 
 
-def shares(table: pd.DataFrame, found: tuple[float, ...] = (0.1, 0.25, 0.5)) -> pd.DataFrame:
-    """Return predictions for the test pictures by trainings on so much of 220 pictures: the less, the worse."""
+def shares(table: pd.DataFrame, found: tuple[float, ...] = (0.1, 0.25, 0.5), images: int = 220) -> pd.DataFrame:
+    """Return predictions for the test images by trainings on so much of the `images`: the less, the worse."""
     test = table[table["split"] == "test"].drop(columns="split")
     runs = [
-        _altered(test, (1 - share) / 2, number).assign(share=share, training_pictures=round(220 * share))
+        _altered(test, (1 - share) / 2, number).assign(share=share, training_pictures=round(images * share))
         for number, share in enumerate(found)
     ]
     empty = test[:0].assign(share=0.0, training_pictures=0)
     return pd.concat(runs or [empty], ignore_index=True)[["share", "training_pictures", *test]]
+
+
+def heads(table: pd.DataFrame, kept: str) -> pd.DataFrame:
+    """Return heads.csv: what was `kept` has the predictions of `table`, what else was tried errs a little elsewhere.
+
+    A network that was trained from nothing has no other; else there are a linear head, a dense one where one was kept
+    or lost, and an unfrozen one where that was kept.
+    """
+    both = table[table["split"] != "train"]
+    tried = [kept] if kept == "whole" else ["linear", "dense", *(["unfrozen"] if kept == "unfrozen" else [])]
+    found = [
+        (both if name == kept else _altered(both, 0.1, number)).assign(head=name) for number, name in enumerate(tried)
+    ]
+    return pd.concat(found, ignore_index=True)[["head", *table]]
+
+
+def out_of_fold(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with training images in front, as many as those for validation, which no fit had seen either."""
+    found = table[table["split"] == "validation"].assign(split="train", file="train/" + table["file"])
+    return pd.concat([found, table], ignore_index=True)
 
 
 def _altered(table: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
@@ -122,8 +143,12 @@ def history(seed: int, head: int = 14, finetune: int = 5) -> pd.DataFrame:
     )
 
 
-def provenance(backbone: str, classes: tuple[str, ...], parameters: int, weights: str) -> dict[str, Any]:
+def provenance(
+    backbone: str, classes: tuple[str, ...], parameters: int, weights: str, kept: str | None = None
+) -> dict[str, Any]:
+    """Return provenance.json of a backbone with a dense head, or of a network trained from nothing; or with `kept`."""
     published = weights == "imagenet"
+    kept = kept or ("whole" if weights == "none" else "dense")
     return {
         "backbone": backbone,
         "builder": backbone,
@@ -132,21 +157,37 @@ def provenance(backbone: str, classes: tuple[str, ...], parameters: int, weights
         "parameters": parameters,
         "trainable_parameters": 530_000,
         "pooling": "average",
-        "unfrozen_blocks": "all" if weights == "none" else 0,
+        "head": head(kept),
+        "unfrozen": {"blocks": 9, "of": 18, "epochs": 4, "stopped": ""} if kept == "unfrozen" else None,
+        "top": {"unfrozen": {"input": "block_9"}, "whole": {"input": "image"}}.get(kept),
         "engine": "openvino",
         "precision": "bfloat16",
-        "epochs_run": 19,
-        "best_epoch": 13,
+        "epochs_run": 0 if kept == "linear" else 19,
+        "best_epoch": 0 if kept == "linear" else 13,
         "weights": {
             "source": weights,
             "reason": REASON if weights == "random" else "",
             "file": f"{backbone}_notop.h5" if published else "",
             "checksum": "md5:6d6bbae143d832006294945121d1f1fc" if published else "",
         },
-        "train_pictures": 220,
-        "train_views": 660,
+        "train_pictures": 330 if kept == "linear" else 220,
+        "train_views": 330 if kept == "linear" else 660,
         "seed": 20,
         "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
+    }
+
+
+def head(kept: str) -> dict[str, Any]:
+    """Return what provenance.json says of the head that was kept."""
+    linear = kept == "linear"
+    return {
+        "kept": kept,
+        "declared": {"linear": "dense"}.get(kept, kept),
+        "choose": "best",
+        "validation_log_loss": {"linear": 0.81, "dense": 0.83},
+        "strength": 30.0 if linear else None,
+        "fitted_on": ["train", "validation"] if linear else ["train"],
+        "losses": {"10.0": 0.9, "30.0": 0.8},
     }
 
 
@@ -206,20 +247,31 @@ def write_explanation(folder: Path, table: pd.DataFrame) -> None:
 
 
 def write_model(
-    root: Path, backbone: str, classes: tuple[str, ...], table: pd.DataFrame, weights: str, count: int = 0
+    root: Path,
+    backbone: str,
+    classes: tuple[str, ...],
+    table: pd.DataFrame,
+    weights: str,
+    count: int = 0,
+    kept: str | None = None,
 ) -> None:
     """Write what finetune writes; `count` folds hold the pictures of `table`, or no folds none."""
     folder = root / "data/models" / backbone
-    files.write_csv(folder / "repeats.csv", repeats(table))
-    files.write_csv(folder / "shares.csv", shares(table))
+    facts = provenance(backbone, classes, 4_700_000, weights, kept)
+    linear = facts["head"]["kept"] == "linear"
+    files.write_csv(folder / "repeats.csv", repeats(table, 1 if linear else 3))
+    files.write_csv(folder / "heads.csv", heads(table, facts["head"]["kept"]))
+    # Linear heads learn from training and validation images, which the tables of predictions are made up for.
+    files.write_csv(folder / "shares.csv", shares(table, images=220 if facts["head"]["kept"] == "whole" else 330))
     files.write_csv(folder / "untuned.csv", table[:0])
     files.write_json(root / f"data/tuning/{backbone}/search.json", {"not_searched": "off"})
     files.write_csv(root / f"data/tuning/{backbone}/trials.csv", NO_TRIALS)
-    files.write_json(root / f"data/timings/{backbone}.json", timings(zlib.crc32(backbone.encode())))
-    files.write_csv(folder / "predictions.csv", table)
+    found = timings(zlib.crc32(backbone.encode()))
+    files.write_json(root / f"data/timings/{backbone}.json", found | (UNTRAINED if linear else {}))
+    files.write_csv(folder / "predictions.csv", out_of_fold(table) if linear else table)
     files.write_csv(folder / "folds.csv", folds(table if count else table[:0], count))
-    files.write_csv(folder / "history.csv", history(zlib.crc32(backbone.encode())))
-    files.write_json(folder / "provenance.json", provenance(backbone, classes, 4_700_000, weights))
+    files.write_csv(folder / "history.csv", history(zlib.crc32(backbone.encode()))[: 0 if linear else None])
+    files.write_json(folder / "provenance.json", facts)
     write_explanation(root / "data/explanations" / backbone, tested(table, classes))
 
 
@@ -271,15 +323,8 @@ def ranking(backbones: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
 
 
-def write_ranking(root: Path, backbones: list[str], left_out: tuple[str, ...] = ()) -> None:
-    """Write what rank says of the backbones, and candidates, which are all but those `left_out`."""
-    files.write_csv(root / "data/ranking.csv", ranking(backbones))
-    for name in backbones:
-        files.write_json(root / f"data/candidates/{name}.json", {"finetune": name not in left_out})
-
-
 def write_params(root: Path, backbones: list[str], language: str = "en") -> None:
-    write_ranking(root, backbones)
+    files.write_csv(root / "data/ranking.csv", ranking(backbones))
     declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
     (root / "params.yaml").write_text(
         f"seed: {SEED}\nthreads: 2\nbackbones:\n{declared}"
@@ -296,14 +341,18 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
     With `count` the pictures of `table` are those of so many folds, too.
     """
     test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
-    result = evaluate(test, validation, "imagenet", SETTINGS, SEED)
+    result = evaluate(test, validation, validation, "imagenet", SETTINGS, SEED)
+    facts = changes.get("provenance") or provenance(backbone, classes, 4_700_000, "imagenet")
+    kept = facts["head"]["kept"]
+    images = 220 if kept == "whole" else 330
     dealt = folds(table, count)
     by_fold = over_folds(of_folds(dealt, classes), 0.95) | {"digest": digest(dealt)} if count else {}
     # As read back from a file: what is not a number is nothing.
     more = {
-        "repeats": over_repeats(test, of_repeats(repeats(table), classes)),
-        "shares": over_shares(of_shares(shares(table), classes) | {(1.0, 220): test}, 0.95),
+        "repeats": over_repeats(test, of_repeats(repeats(table, 1 if kept == "linear" else 3), classes)),
+        "shares": over_shares(of_shares(shares(table, images=images), classes) | {(1.0, images): test}, 0.95),
         "tuning": None,
+        "heads": over_heads(heads(table, kept), kept, classes, SETTINGS, SEED),
     }
     metrics = json.loads(json.dumps(files._plain(result.metrics | more | ({"folds": by_fold} if count else {}))))
     values = {
@@ -313,9 +362,9 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
         "calibration_scaled": result.calibration_scaled,
         "tested": tested(table, classes),
         "benchmark": benchmark(10.0, 4_700_000),
-        "history": history(zlib.crc32(backbone.encode())),
-        "provenance": provenance(backbone, classes, 4_700_000, "imagenet"),
-        "timings": timings(zlib.crc32(backbone.encode())),
+        "history": history(zlib.crc32(backbone.encode()))[: 0 if kept == "linear" else None],
+        "provenance": facts,
+        "timings": timings(zlib.crc32(backbone.encode())) | (UNTRAINED if kept == "linear" else {}),
         "search": {"not_searched": "off"},
         "trials": NO_TRIALS,
     }

@@ -82,8 +82,10 @@ class Collection:
     def probe(self, backbone: str, probabilities: pd.DataFrame, **facts: Any) -> None:
         """Write what stage probe says of a backbone."""
         folder = self.data / "probes" / backbone
-        files.write_csv(folder / "probabilities.csv", probabilities.sort_values("file"))
-        known = {"accuracy": 0.9, "pictures": len(probabilities), "left_out": 0, "folds": 5, "frozen": True}
+        splits = dict(zip((row["file"] for row in self.rows), self.parts, strict=True))
+        table = probabilities.assign(split=probabilities["file"].map(splits), predicted=probabilities["label"])
+        files.write_csv(folder / "predictions.csv", table)
+        known = {"accuracy": 0.9, "pictures": len(probabilities), "left_out": 0, "frozen": True}
         files.write_json(folder / "probe.json", known | {"weights": "imagenet"} | facts)
 
     def certain(self, truth: dict[str, str] | None = None) -> pd.DataFrame:

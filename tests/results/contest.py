@@ -25,15 +25,19 @@ def evidence(
     pictures: int = 100,
     weights: Mapping[str, str] | None = None,
     folds: int = 0,
+    kept: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> Evidence:
     """Return the evidence of backbones, each wrong about the numbers that `wrong` has.
 
-    `weights` names those that are not ImageNet's. A backbone that `SIZES` names has the size given there, in MB, and
-    takes as many milliseconds for a picture; `changes` replace parts of the evidence.
+    `weights` names those that are not ImageNet's, `kept` heads that are not dense ones. A backbone that `SIZES` names
+    has the size given there, in MB, and takes as many milliseconds for a picture; `changes` replace parts of the
+    evidence.
     """
     tables = {name: table(pictures, numbers) for name, numbers in wrong.items()}
-    runs = [_run(name, tables[name], (weights or {}).get(name, "imagenet"), folds) for name in wrong]
+    runs = [
+        _run(name, tables[name], (weights or {}).get(name, "imagenet"), folds, (kept or {}).get(name)) for name in wrong
+    ]
     values = {
         "declared": list(wrong),
         "duels": Duels(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
@@ -44,8 +48,8 @@ def evidence(
     return Evidence(runs, **(values | changes))
 
 
-def _run(name: str, answers: Any, weights: str, folds: int) -> Run:
+def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None) -> Run:
     size = SIZES.get(name, 10.0)
     benchmark = artefacts.benchmark(size, 1000) | {"size_mb": size, "flops": int(1e9 * size)}
-    provenance = artefacts.provenance(name, TWO, 1000, weights)
+    provenance = artefacts.provenance(name, TWO, 1000, weights, kept)
     return artefacts.run(name, answers, TWO, count=folds, benchmark=benchmark, provenance=provenance)

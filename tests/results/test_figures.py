@@ -189,7 +189,14 @@ def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:
 def test_each_backbone_has_a_point_for_each_share_of_the_training_pictures() -> None:
     figure = figures.training_pictures(scene(run("a"), run("b")))
     assert len(marks(figure, "circle")) == 2 * 4
-    assert {"22", "55", "110", "220"} <= set(texts(figure))
+    assert {"33", "82", "165", "330"} <= set(texts(figure))
+
+
+def test_what_stands_out_carries_its_place_at_all_the_images_it_learnt_from_however_many_these_are() -> None:
+    scratch = run("scratch", provenance=artefacts.provenance("scratch", TWO, 1000, "none"))
+    figure = figures.training_pictures(scene(run("a"), scratch, chosen="a"))
+    # 330 and 220 images.
+    assert texts(figure)[-2:] == ["1", "2"]
 
 
 def test_fine_tuning_is_marked_where_there_is_one() -> None:
@@ -200,6 +207,30 @@ def test_fine_tuning_is_marked_where_there_is_one() -> None:
 
     assert rectangles(run()) == 1
     assert rectangles(run(history=artefacts.history(1, 5, 0))) == 0
+
+
+def test_the_best_epoch_is_a_line_and_there_is_none_where_the_beginning_was_better() -> None:
+    def lines(best: int) -> int:
+        found = run(provenance=artefacts.provenance("vgg16", TWO, 1000, "imagenet") | {"best_epoch": best})
+        drawn = panels.curves(scene(found), found, "accuracy", 1.0)
+        (rules,) = (g for g in elements(drawn, "g") if g.get("class", "").startswith("mark-rule role-mark"))
+        return len(list(rules))
+
+    assert (lines(13), lines(0)) == (1, 0)
+
+
+def test_epochs_of_phase_2_are_counted_on_from_those_of_the_dense_head() -> None:
+    facts = artefacts.provenance("a", TWO, 1000, "imagenet", "unfrozen") | {"best_epoch": 3}
+    assert run("a", provenance=facts).best_epoch == 14 + 3
+    assert run("a", provenance=facts, history=artefacts.history(1, 0, 5)).best_epoch == 3
+    assert run("a", provenance=facts | {"head": artefacts.head("dense")}).best_epoch == 3
+    assert run("a", provenance=facts | {"best_epoch": 0}).best_epoch is None
+
+
+def test_what_was_not_trained_in_epochs_has_no_curves() -> None:
+    linear = run("a", provenance=artefacts.provenance("a", TWO, 1000, "imagenet", "linear"))
+    assert set(gallery.draw(scene(linear, run("b")), {}, mapped()[:0], {}).curves) == {"b"}
+    assert gallery.draw(scene(linear), {}, mapped()[:0], {}).curves == {}
 
 
 def test_a_single_epoch_and_a_loss_that_left_the_numbers_can_be_drawn() -> None:

@@ -1,4 +1,4 @@
-"""What the ranking before training foretold is said with its uncertainty, and never of what was not fine-tuned."""
+"""What the ranking before training foretold is said with its uncertainty, and of what it goes by."""
 
 import math
 
@@ -13,7 +13,7 @@ WRONG = {"a": range(20), "b": range(10), "c": range(30), "d": range(40)}
 
 
 def before(order: str, wrong: dict[str, range] | None = None) -> Foretold:
-    """Return what is said where a ranking had this order, and these backbones were fine-tuned."""
+    """Return what is said where a ranking had this order."""
     runs = evidence(wrong or WRONG).runs
     return foretold(artefacts.ranking(order), runs, ENGLISH)
 
@@ -34,12 +34,11 @@ def test_tau_is_that_of_an_example_worked_by_hand() -> None:
 def test_both_scores_are_compared_with_the_test_accuracy() -> None:
     found = before("abcd")
     assert said(found)[0] == (
-        "Kendall's tau-b over 4 fine-tuned backbones: 0.67 between probe accuracy and test accuracy (p = 0.333), "
+        "Kendall's tau-b over 4 backbones: 0.67 between probe accuracy and test accuracy (p = 0.333), "
         "0.67 between LogME and test accuracy (p = 0.333)."
     )
     assert "So few backbones leave it uncertain" in said(found)[1]
     assert len(found.sentences) == 2
-    assert found.left_out == []
 
 
 def test_rows_have_the_ranks_before_and_after() -> None:
@@ -51,12 +50,12 @@ def test_rows_have_the_ranks_before_and_after() -> None:
         ("d", 4, 4, 4),
     ]
     assert (rows[1].accuracy, rows[1].final) == (pytest.approx(0.86), pytest.approx(0.9))
-    assert list(before("abcd", {"a": range(20), "c": range(30)}).before) == ["a", "c"]
+    assert list(before(["a", "scratch"], {"a": range(20), "scratch": range(30)}).before) == ["a"]
 
 
 def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> None:
     found = before(["a", "b", "c", "scratch"], {**WRONG, "scratch": range(50)})
-    assert "over 3 fine-tuned backbones" in said(found)[0]
+    assert "over 3 backbones" in said(found)[0]
     assert said(found)[-1] == (
         "Without frozen features there is nothing to rank by before training, so tau leaves out scratch."
     )
@@ -64,16 +63,19 @@ def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> No
     assert found.rows[-1].final_rank == 5
 
 
-def test_what_was_not_fine_tuned_is_named_and_has_no_test_accuracy() -> None:
-    found = before("abcde")
-    assert str(found.left_out[0]).startswith("Not fine-tuned, because rank.candidates leaves them out: e.")
-    assert (found.rows[-1].fine_tuned, found.rows[-1].final_rank) == (False, None)
-    assert "orders agree less than among all of it" in said(found)[2]
+def test_where_the_linear_head_was_kept_nothing_else_was_to_be_foretold() -> None:
+    runs = evidence(WRONG, kept={"a": "linear", "b": "linear", "d": "unfrozen"}).runs
+    found = foretold(artefacts.ranking("abcd"), runs, ENGLISH)
+    assert said(found)[-1] == (
+        "What the ranking goes by is a linear head, and of b and a that is what was kept: there only the images differ "
+        "before and after."
+    )
+    assert not any("linear head" in text for text in said(before("abcd")))
 
 
 def test_of_two_backbones_nothing_is_said() -> None:
     (text,) = said(before("ab", {"a": range(3), "b": range(5)}))
-    assert text.endswith("fewer than 3 ranked backbones were fine-tuned.")
+    assert text.endswith("fewer than 3 backbones were ranked.")
 
 
 def test_equal_scores_say_nothing() -> None:

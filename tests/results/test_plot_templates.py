@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pandas as pd
 import pytest
 from dvc_render.vega import VegaRenderer
 
+from stages import files
 from stages.results import runs
 from stages.results.pairwise import all_pairs
 from tests.results import artefacts
@@ -71,6 +75,23 @@ def test_the_template_of_pairs_draws_all_pairs_and_revisions() -> None:
     assert len({(row["first"], row["second"], row["rev"]) for row in values}) == 3 * 2
     assert fields(spec) <= set(values[0])
     assert {"first", "second", "rev", "difference", "p_holm"} <= fields(spec)
+
+
+def test_a_table_of_learning_curves_without_rows_stops_no_plot(tmp_path: Path) -> None:
+    table = artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO)
+    linear = artefacts.run("a", table, TWO, provenance=artefacts.provenance("a", TWO, 1000, "imagenet", "linear"))
+    files.write_csv(tmp_path / "curves.csv", runs.learning_curves([linear]))
+    files.write_csv(tmp_path / "accuracy.csv", runs.accuracies([linear]))
+    (tmp_path / "dvc.yaml").write_text(
+        "plots:\n"
+        "- curves: {template: learning_curves, x: {curves.csv: epoch}, y: {curves.csv: val_loss}}\n"
+        "- scores: {template: intervals, x: {accuracy.csv: accuracy}, y: {accuracy.csv: backbone}}\n"
+    )
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "init", "--no-scm", "--force", "--quiet"], cwd=tmp_path, check=True)
+    shutil.copytree(TEMPLATES, tmp_path / ".dvc/plots", dirs_exist_ok=True)
+    subprocess.run([*dvc, "plots", "show"], cwd=tmp_path, check=True)
+    assert "scores" in (tmp_path / "dvc_plots/index.html").read_text()
 
 
 def filled(table: pd.DataFrame, template: str, x: str, y: str, revisions: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.errors import DataError
-from stages.results.predictions import of_folds, of_repeats, of_shares, of_split
+from stages.results.predictions import of_folds, of_repeats, of_shares, of_split, unseen
 
 
 def table(**changes: object) -> pd.DataFrame:
@@ -47,6 +47,12 @@ def test_rounded_probabilities_sum_to_one_again() -> None:
 def test_a_table_that_cannot_be_scored_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         of_split(table(**changes), "test", ("cat", "dog"))
+
+
+def test_all_but_the_test_part_was_not_seen_by_what_predicted_it() -> None:
+    found = unseen(table(split=["validation", "test", "train"]), ("cat", "dog"))
+    assert found.actual.tolist() == [0, 0]
+    assert found.predicted.tolist() == [0, 1]
 
 
 def test_each_fold_holds_its_rows_from_fold_0_on() -> None:

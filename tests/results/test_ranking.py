@@ -1,4 +1,4 @@
-"""Backbones are ranked before training by what their probes say of the same pictures."""
+"""Backbones are ranked before training by what their linear heads say of the same images."""
 
 import re
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.errors import DataError
-from stages.results.ranking import COLUMNS, Probe, best, lines, ranking
+from stages.results.ranking import COLUMNS, Probe, best, contenders, lines, ranking
 
 
 def probe(wrong: int, log_loss: float = 0.5, pictures: int = 100, weights: str = "imagenet") -> Probe:
@@ -61,6 +61,14 @@ def test_the_best_are_so_many_and_those_without_a_rank() -> None:
     assert best(found, 1) == ["b", "scratch"]
     assert best(found, 2) == ["b", "a", "scratch"]
     assert best(found, 4) == ["b", "a", "c", "scratch"]
+
+
+def test_contenders_are_those_that_are_not_shown_to_be_worse_and_those_without_a_rank() -> None:
+    probes = {"scratch": probe(0, pictures=0), "a": probe(0), "b": probe(1), "c": probe(20), "d": probe(7)}
+    assert contenders(ranking(probes, 0.95)) == ["a", "b", "scratch"]
+    # The surer one wants to be, the more remain.
+    assert contenders(ranking(probes, 0.99)) == ["a", "b", "d", "scratch"]
+    assert contenders(ranking({"scratch": probe(0, pictures=0)}, 0.95)) == ["scratch"]
 
 
 def test_probes_of_other_pictures_are_not_ranked() -> None:

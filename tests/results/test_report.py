@@ -91,8 +91,8 @@ def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
     links = re.findall(r'<li><a href="#(\w+)">([^<]+)</a>', nine)
     assert links == re.findall(r'<h2 id="(\w+)">([^<]+)</h2>', nine)
     assert [anchor for anchor, _ in links] == [
-        "ranking", "duels", "costs", "transfer", "foretold", "curves", "confusion", "recall", "calibration", "mistakes",
-        "looks", "embedding", "data", "provenance",
+        "ranking", "heads", "duels", "costs", "transfer", "foretold", "curves", "confusion", "recall", "calibration",
+        "mistakes", "looks", "embedding", "data", "provenance",
     ]  # fmt: skip
 
 
@@ -289,6 +289,33 @@ def test_without_shares_there_is_no_figure_of_them(tmp_path: Path) -> None:
     page = material.page(tmp_path, material.evidence(runs))
     assert "What transfer learning bought" in page
     assert 'data-figure="training-pictures"' not in page
+
+
+def test_a_linear_head_has_no_seed_to_spread_over_and_no_curves(tmp_path: Path) -> None:
+    page = material.page(tmp_path, contest({"a": range(10), "b": range(12)}, kept={"a": "linear"}))
+    found = text(page)
+    assert re.search(rf"1 a 90\.0 % [\d.]+{DASH}[\d.]+ % {DASH} ", found)
+    assert re.search(rf"2 b 88\.0 % [\d.]+{DASH}[\d.]+ % [\d.]+ ", found)
+    assert "trainings with different seeds, 3 at most" in found
+    assert 'data-figure="loss-2"' in page
+    assert 'data-figure="loss-1"' not in page
+    # The place of what is left keeps its number.
+    assert re.search(
+        r'<section data-place="2"><h3 title="b">.*?</h3>\s*<figure>\s*<div class="figure" data-figure="acc', page
+    )
+
+
+def test_where_nothing_was_trained_in_epochs_neither_curves_nor_spread_are_spoken_of(tmp_path: Path) -> None:
+    page = material.page(tmp_path, contest({"a": range(10), "b": range(12)}, kept={"a": "linear", "b": "linear"}))
+    assert "Learning curves" not in page
+    assert "Spread:" not in page
+
+
+def test_every_head_that_was_tried_has_its_row(tmp_path: Path) -> None:
+    found = contest({"a": range(10), "scratch": range(40)}, weights={"scratch": "none"}, kept={"a": "unfrozen"})
+    page = text(material.page(tmp_path, found))
+    assert re.search(r"1 a linear no [\d.]+ [\d.]+ % [\d.]+ \S+ \S+ … \S+ [\d.]+ 1 a dense no", page)
+    assert re.search(rf"1 a unfrozen yes [\d.]+ 90\.0 % [\d.]+ {DASH} {DASH} {DASH} 2 scratch whole network yes", page)
 
 
 def test_without_a_network_from_nothing_fewer_pictures_are_still_spoken_of(tmp_path: Path) -> None:

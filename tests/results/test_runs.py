@@ -112,6 +112,25 @@ def test_learning_curves_are_long_with_the_backbone_first() -> None:
     assert set(found["phase"]) == {"head", "finetune"}
 
 
+def test_what_was_not_trained_in_epochs_has_no_learning_curve() -> None:
+    table = artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO)
+    linear = artefacts.run("c", table, TWO, provenance=artefacts.provenance("c", TWO, 1000, "imagenet", "linear"))
+    assert set(runs.learning_curves([scored("a", 0.7), linear])["backbone"]) == {"a"}
+    empty = runs.learning_curves([linear])
+    assert list(empty) == ["backbone", "phase", "epoch", "accuracy", "val_accuracy", "loss", "val_loss"]
+    assert empty.empty
+
+
+def test_a_network_is_frozen_unless_some_of_it_was_trained() -> None:
+    table = artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO)
+    found = {
+        kept: artefacts.run("a", table, TWO, provenance=artefacts.provenance("a", TWO, 1000, "imagenet", kept))
+        for kept in ("linear", "dense", "unfrozen", "whole")
+    }
+    assert [kept for kept, run in found.items() if run.frozen] == ["linear", "dense"]
+    assert all(kept in run.heads for kept, run in found.items())
+
+
 def test_accuracies_hold_the_interval() -> None:
     found = runs.accuracies([scored("a", 0.75)])
     assert found.to_numpy().tolist() == [["a", 0.75, pytest.approx(0.7), pytest.approx(0.8)]]

@@ -16,12 +16,12 @@ SHARES = (0.1, 0.5, 1.0)
 def found(
     wrong: dict[str, Sequence[int]], accuracies: dict[str, Sequence[float]] | None = None, **weights: str
 ) -> Transfer | None:
-    """Return what these backbones say; `accuracies` are those after training on each of `SHARES` of 200 pictures."""
+    """Return what these backbones say; `accuracies` are those with each of `SHARES` of 300 images, or 200."""
     case = evidence(wrong, weights={"scratch": "none"} | weights)
     for run in case.runs:
         values = (accuracies or {}).get(run.backbone, ())
         run.metrics["shares"] = [
-            {"share": share, "training_pictures": round(200 * share), "accuracy": value}
+            {"share": share, "training_pictures": round((200 if run.untaught else 300) * share), "accuracy": value}
             for share, value in zip(SHARES, values, strict=bool(values))
         ]
         run.timings.update(head_seconds=4.0, finetune_seconds=30.5 if run.untaught else 0.0)
@@ -52,8 +52,8 @@ def test_training_times_are_told_beside_each_other() -> None:
         "Training took 4.00 s for a, on features that are computed once, and 34.5 s for scratch."
     )
     assert sentences({"a": (), "b": (), "scratch": range(40)})[1] == (
-        "Training took from 4.00 to 4.00 s for the pretrained backbones, on features that are computed once, and 34.5 "
-        "s for scratch."
+        "Training took from 4.00 to 4.00 s for 2 pretrained backbones, on features that are computed once, and 34.5 s "
+        "for scratch."
     )
 
 
@@ -63,24 +63,31 @@ WRONG = {"a": range(10), "scratch": range(40)}
 @pytest.mark.parametrize(
     ("pretrained", "enough"),
     [
-        ((0.5, 0.7, 0.9), ["a needs 50 % of them (100) to be right as often as scratch is with all."]),
-        ((0.6, 0.7, 0.9), ["a needs 10 % of them (20) to be right as often as scratch is with all."]),
+        (
+            (0.5, 0.7, 0.9),
+            ["The linear head of a needs 50 % of them (150) to be right as often as scratch is with all."],
+        ),
+        (
+            (0.6, 0.7, 0.9),
+            ["The linear head of a needs 10 % of them (30) to be right as often as scratch is with all."],
+        ),
         ((0.5, 0.55, 0.9), []),
     ],
 )
 def test_how_few_pictures_are_enough_is_told(pretrained: tuple[float, ...], enough: list[str]) -> None:
     said = sentences(WRONG, {"a": pretrained, "scratch": (0.3, 0.5, 0.6)})
     with_few = (
-        f"With 10 % of the training pictures (20) a is right on {100 * pretrained[0]:.1f} % of the test pictures, "
+        f"With 10 % of the images to learn from the linear head of a (30 images) is right on {100 * pretrained[0]:.1f} "
+        "% of the test images, scratch (20) on 30.0 %."
     )
-    assert said[2:] == [f"{with_few}scratch on 30.0 %.", *enough]
+    assert said[2:] == [with_few, *enough]
 
 
 def test_without_shares_nothing_is_said_of_them() -> None:
     result = found(WRONG)
     assert result
     assert len(result.sentences) == 2
-    assert result.shares == {}
+    assert result.shares == []
     assert [row.accuracies for row in result.rows] == [[], []]
 
 
@@ -89,7 +96,7 @@ def test_a_row_for_each_backbone_the_best_first_compares_it_with_the_untaught_on
     result = found(WRONG, accuracies)
     assert result
     assert result.untaught.backbone == "scratch"
-    assert result.shares == {0.1: 20, 0.5: 100, 1.0: 200}
+    assert result.shares == [0.1, 0.5, 1.0]
     first, second = result.rows
     assert first.duel
     assert (first.run.backbone, first.duel.outcome, first.seconds) == ("a", "better", 4.0)
@@ -105,6 +112,54 @@ def test_random_weights_transfer_nothing() -> None:
     # Beside learnt ones they are no evidence for or against it.
     said = sentences({"a": (), "b": range(39), "scratch": range(40)}, a="random")
     assert "could not be shown to help" in said[0]
+
+
+def test_of_linear_heads_no_time_is_told() -> None:
+    solved = evidence({"a": (), "b": (), "scratch": range(40)}, weights={"scratch": "none"}, kept={"a": "linear"})
+    for run in solved.runs:
+        run.timings.update(head_seconds=0.0, finetune_seconds={"a": 0.0, "b": 7.0, "scratch": 30.0}[run.backbone])
+        run.metrics["shares"] = []
+    ranking = ranked(list(solved.runs))
+    result = transfer(ranking, solved.duels, ENGLISH)
+    assert result
+    assert str(result.sentences[1]).startswith("Training took 7.00 s for b, on features")
+    solved.runs[1].timings["finetune_seconds"] = 0.0
+    result = transfer(ranking, solved.duels, ENGLISH)
+    assert result
+    assert str(result.sentences[1]) == (
+        "Of the pretrained backbones linear heads alone were fitted, on features that are computed once; training took "
+        "30.0 s for scratch."
+    )
+
+
+@pytest.mark.parametrize("wrong", [range(12), range(40)])
+def test_no_help_is_never_said_of_frozen_networks_without_saying_so(wrong: range) -> None:
+    case = evidence(
+        {"a": wrong, "b": wrong, "c": wrong, "scratch": range(10)},
+        weights={"scratch": "none"},
+        kept={"a": "linear", "c": "unfrozen"},
+    )
+    result = transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+    assert result
+    assert str(result.sentences[1]) == (
+        "Of a and b nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain "
+        "something."
+    )
+    case.runs[0].provenance["unfrozen"] = {"blocks": 9, "of": 18, "epochs": 4, "stopped": ""}
+    result = transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+    assert result
+    assert [str(text) for text in result.sentences[1:3]] == [
+        "Of b nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain something.",
+        "Phase 2 was tried on a and lost on validation: the frozen network was kept.",
+    ]
+
+
+def test_where_transfer_learning_helped_or_all_was_unfrozen_frozen_networks_need_no_word() -> None:
+    assert not any("unfrozen" in text for text in sentences({"a": (), "scratch": range(40)}))
+    case = evidence({"a": range(40), "scratch": ()}, weights={"scratch": "none"}, kept={"a": "unfrozen"})
+    result = transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+    assert result
+    assert not any("unfrozen" in str(text) for text in result.sentences)
 
 
 def test_without_both_kinds_there_is_nothing_to_compare() -> None:

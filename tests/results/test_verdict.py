@@ -323,6 +323,57 @@ def test_a_backbone_trained_on_these_pictures_alone_that_nothing_beats_says_that
     assert not any("ransfer" in note for note in random)
 
 
+FURTHER = {"scratch": "none"}
+UNLIKE = "Not all were trained alike: of %s the network was trained on these images, of others the head alone."
+UNTRIED = "Of %s nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain something."
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        # It wins, it is best and another one recommended, it is a candidate of the best one.
+        {"scratch": range(10), "large": range(40)},
+        {"scratch": range(10), "large": range(12)},
+        {"scratch": range(12), "large": range(10)},
+    ],
+)
+def test_frozen_networks_beside_one_that_was_trained_further_are_named(wrong: dict[str, range]) -> None:
+    found = noted(evidence(wrong, weights=FURTHER, kept={"large": "linear"}))
+    assert UNLIKE % "scratch" in found
+    assert UNTRIED % "large" in found
+
+
+def test_where_phase_2_was_tried_and_lost_that_is_said_instead() -> None:
+    found = evidence({"a": range(10), "b": range(11), "c": range(12)}, kept={"a": "unfrozen", "b": "linear"})
+    found.runs[1].provenance["unfrozen"] = {"blocks": 9, "of": 18, "epochs": 4, "stopped": ""}
+    said_of_it = noted(found)
+    assert UNLIKE % "a" in said_of_it
+    assert UNTRIED % "c" in said_of_it
+    assert "Phase 2 was tried on b and lost on validation: the frozen network was kept." in said_of_it
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"wrong": {"a": range(10), "b": range(12)}, "kept": {"a": "linear"}},
+        {"wrong": {"a": range(10), "b": range(12)}, "kept": dict.fromkeys("ab", "unfrozen")},
+        # What was trained further is far behind.
+        {"wrong": {"a": range(10), "scratch": range(60)}, "weights": FURTHER},
+        # Nothing is to be chosen by these numbers.
+        {"wrong": {"a": range(40), "scratch": range(10)}, "weights": FURTHER | {"a": "random"}},
+    ],
+)
+def test_networks_that_were_trained_alike_or_do_not_compete_need_no_word(case: dict[str, Any]) -> None:
+    assert not any("alike" in note or "unfrozen" in note for note in noted(evidence(**case)))
+
+
+def test_no_help_of_transfer_learning_is_said_beside_what_stayed_frozen() -> None:
+    # Not among the candidates, and yet beaten by none after the correction.
+    found = noted(evidence({"a": range(40), "b": range(41), "scratch": range(12)}, weights=FURTHER))
+    help_of_it = next(number for number, note in enumerate(found) if note.startswith("Transfer learning did not help"))
+    assert found[help_of_it + 1 :] == [UNLIKE % "scratch", UNTRIED % "a and b"]
+
+
 CASES: list[dict[str, Any]] = [
     {"wrong": {"large": range(10), "small": range(12)}},
     {"wrong": {"large": range(12), "small": range(10)}},
