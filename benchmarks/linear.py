@@ -71,7 +71,7 @@ def solve(path: Path, classes: int, folds: int) -> dict[str, Any]:
     scipy.optimize.minimize = counted
     table = pd.DataFrame({"split": "all", "row": np.arange(count_rows(path))})
     labels, seen = np.arange(len(table)) % classes, len(table) - UNSEEN
-    settings = linear.Settings(lookup(read(ROOT / "params.yaml"), "finetune.linear.c"), folds, "none", 0)
+    settings = linear.Settings(lookup(read(ROOT / "params.yaml"), "finetune.linear.c"), folds, "none")
     begin = time.perf_counter()
     with threadpool_limits(1):
         rows = Rows(table[:seen], {"all": path})

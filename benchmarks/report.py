@@ -50,8 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         lay_out(folder, options.pictures, tuple(f"class {n}" for n in range(options.classes)), options.side)
-        for backbone in artefacts.NINE:
-            measure([sys.executable, "-m", "stages.evaluate", backbone], folder)
+        measure([sys.executable, "-m", "stages.evaluate"], folder)
         seconds, memory = measure([sys.executable, "-m", "stages.compare"], folder)
         size = (folder / "data/report/comparison.html").stat().st_size / 1e6
     found = f"{seconds:.1f} s, {memory:.0f} MB, a page of {size:.2f} MB"

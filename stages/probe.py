@@ -79,7 +79,7 @@ class Probed:
     def solve(self, table: pd.DataFrame) -> linear.Solved:
         """Return the linear head of the images of `table`."""
         groups, _ = pd.factorize(table["group"])
-        settings = linear.Settings(self.recipe.c, self.folds, self.recipe.class_weight, self.seed)
+        settings = linear.Settings(self.recipe.c, self.folds, self.recipe.class_weight)
         return linear.solve(
             self.rows(table), self.labels(table), groups, len(self.classes), settings, self.scratch
         )  # fmt: skip

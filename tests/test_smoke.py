@@ -24,14 +24,23 @@ SMALL: dict[str, Any] = {
     "preprocess": {"sizes": [32, 64], "views": 1},
     # A folder without weights stands for a network without an answer.
     "weights": {"mirror": "no_weights_here", "if_unreachable": "random"},
-    "finetune": {"head": {"units": [16]}, "epochs": 3, "batch_size": 16, "repeats": 1, "training_shares": [0.5]},
+    "finetune": {
+        # What is declared is kept, so that its parameters show in the metrics.
+        "linear": {"c": [1, 10]},
+        "head": {"units": [16], "choose": "declared"},
+        "epochs": 3,
+        "batch_size": 16,
+        "unfreeze": {"epochs": 1},
+        "repeats": 1,
+        "training_shares": [0.5],
+    },
+    "rank": {"candidates": "all"},
     "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [4]},
     "export": {"formats": ["keras", "openvino"], "latency_repeats": 2},
 }
-SMALLEST = "mobilenet_v3_small: {input_size: 32, unfreeze: {blocks: 1, epochs: 1, learning_rate: 0.0001}}"
+SMALLEST = "mobilenet_v3_small: {input_size: 32, unfreeze: {blocks: 0}}"
 SCRATCH = (
-    "scratch: {input_size: 32, head: {pooling: flatten, units: [%d]},"
-    " unfreeze: {blocks: all, epochs: 2, learning_rate: 0.001}}"
+    "scratch: {input_size: 32, head: {pooling: flatten, units: [%d]}, unfreeze: {epochs: 2, learning_rate: 0.001}}"
 )
 BOTH = ("mobilenet_v3_small", "scratch")
 # A builder of keras.applications that the shipped params.yaml does not name.
@@ -48,18 +57,18 @@ UNIMPORTANT = r"(data|stages)/.*|.*_(low|high|f1|loss)|.*\.ece"
 # What two clones must agree on to the last byte.
 SAME = (
     "data/manifest.csv", "data/rejects.csv", "data/raw", "data/quarantine", "data/splits.csv", "data/leaks.csv",
-    "data/prepared", "data/weights", "data/features", "data/probes", "data/ranking.csv",
-    "data/rankings", "data/candidates", "data/audit.json", "data/suspects.csv", AUDIT,
+    "data/recipes", "data/prepared", "data/weights", "data/features", "data/probes", "data/ranking.csv",
+    "data/rankings", "data/candidates", "data/audit.json", "data/suspects.csv", AUDIT, "data/views", "data/tuning",
     "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/plots", "data/exports",
 )  # fmt: skip
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 # Stages that read which backbones are declared.
-OF_ALL = {"check", "rank", "candidates", "audit", "compare"}
+OF_ALL = {"check", "rank", "candidates", "audit", "tune", "evaluate", "compare"}
 
 
 def stages(backbone: str, *left_out: str) -> set[str]:
     """Return the stages of a backbone, without those `left_out`."""
-    own = {"weights", "features", "probe", "tune", "finetune", "evaluate", "explain", "benchmark"}
+    own = {"weights", "features", "probe", "views", "finetune", "explain", "benchmark"}
     return {f"{stage}@{backbone}" for stage in own.difference(left_out)}
 
 
@@ -200,11 +209,18 @@ def test_the_first_run_runs_every_stage_and_makes_every_artefact(changes: Change
     assert changes.start.code == 0, changes.start.errors
     assert changes.start.ran == {"ingest", "split", "preprocess", "export@winner"}.union(OF_ALL, *map(stages, BOTH))
     for name in BOTH:
-        assert f"data/models/{name}/model.keras" in changes.files
+        assert f"data/models/{name}/head.npz" in changes.files
         assert {"metrics.json", "confusion.csv", "calibration.csv", "calibration_scaled.csv"} == {
             path.rpartition("/")[2] for path in changes.files if path.startswith(f"data/evaluations/{name}/")
         }
-    assert "data/prepared/preview.png" in changes.files
+    assert "data/views/mobilenet_v3_small/preview.png" in changes.files
+    assert "data/exports/winner/model.keras" in changes.files
+
+
+def test_no_frozen_weights_are_copied(changes: Changes) -> None:
+    models = changes.clone.folder / "data/models"
+    trained = [path.relative_to(models).as_posix() for path in models.rglob("*.keras")]
+    assert trained == ["scratch/top.keras"]
 
 
 def test_metrics_hold_every_backbone_and_the_best(changes: Changes) -> None:
@@ -260,7 +276,7 @@ def test_another_dropout_computes_no_features(changes: Changes) -> None:
     assert changes.dropout.code == 0, changes.dropout.errors
     # The shape of the head is the same, and what it costs.
     trained = (stages(name, "weights", "features", "probe", "benchmark") for name in BOTH)
-    assert changes.dropout.ran == {"check", "compare", "export@winner"}.union(*trained)
+    assert changes.dropout.ran == {"check", "tune", "evaluate", "compare", "export@winner"}.union(*trained)
 
 
 def test_another_line_of_one_backbone_leaves_the_others_alone(changes: Changes) -> None:
@@ -273,14 +289,13 @@ def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(chan
     assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best", "recommended"}
     assert "<bdi>scratch</bdi>" in changes.html
     assert "<bdi>scratch</bdi>" not in changes.removed_html
-    assert (changes.clone.folder / "data/models/scratch/model.keras").exists()
+    assert (changes.clone.folder / "data/models/scratch/head.npz").exists()
 
 
-def test_another_augmentation_prepares_and_trains_anew_from_the_same_pictures(changes: Changes) -> None:
+def test_another_augmentation_computes_views_anew_and_trains_on_them(changes: Changes) -> None:
     assert changes.augmentation.code == 0, changes.augmentation.errors
-    anew = stages("mobilenet_v3_small", "weights", "benchmark")
-    # The features of the pictures themselves stay as they are, so the probe finds the same: no audit.
-    assert changes.augmentation.ran == {"check", "preprocess", "compare", "export@winner"} | anew
+    anew = stages("mobilenet_v3_small", "weights", "features", "probe", "benchmark")
+    assert changes.augmentation.ran == {"check", "tune", "evaluate", "compare", "export@winner"} | anew
 
 
 def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing) -> None:

@@ -187,7 +187,9 @@ class Backbone(Line):
         if not self._trains_dense and not self._trains_top:
             return Recipe.model_fields.keys() - {"head"}
         idle = {"linear"} | (set() if self._whole else {"training_shares"})
-        idle |= set() if self._trains_dense else {"refit", "repeats", "epochs"}
+        idle |= set() if self._trains_dense else {"refit", "repeats", "epochs", "schedule"}
+        # What nothing but a constant rate leaves to be reduced.
+        idle |= {"reduce_on_plateau"} if not self._trains_dense and self.unfreeze.schedule != "constant" else set()
         return idle | (set() if self._trains_top else {"unfreeze"})
 
     @property

@@ -7,7 +7,7 @@ columns, so that rows have a norm of about 1 whatever the network's width. The h
 
 as scikit-learn's LogisticRegression does; the biases are not penalised. C, the strength, is that of several whose log
 loss is lowest on images that the fits have not seen: every image is predicted by a fit on the other folds. The final
-fit then has all images. There is no seed but that of the folds, no epoch, and nothing that diverges.
+fit then has all images. There is no seed, no epoch, and nothing that diverges.
 
 A fit works on coordinates in which the columns are uncorrelated, which neither the penalty nor the predictions notice
 (Hastie and Tibshirani 2004, "Efficient quadratic regularization for expression arrays", theorem 1): of few wide rows
@@ -72,12 +72,11 @@ class ConvergenceError(UserError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a linear head is fitted: the strengths to try, ascending, the folds, the kind of class weights, the seed."""
+    """How a linear head is fitted: the strengths to try, ascending, the folds, and the kind of class weights."""
 
     strengths: Sequence[float]
     folds: int
     class_weight: str
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -314,7 +313,7 @@ def _folds(labels: Positions, groups: Positions, settings: Settings) -> Position
     count = min(wanted, int(np.bincount(labels).max()), len(np.unique(groups)))
     found = np.zeros(len(labels), np.int64)
     shares, sizes, images = np.zeros((labels.max() + 1, count)), np.zeros(count), np.bincount(labels)
-    for members in _drawn(groups, settings.seed):
+    for members in _drawn(groups):
         own = labels[members]
         fold = int(np.lexsort((sizes, shares[own].sum(axis=0)))[0])
         found[members] = fold
@@ -323,11 +322,11 @@ def _folds(labels: Positions, groups: Positions, settings: Settings) -> Position
     return found
 
 
-def _drawn(groups: Positions, seed: int) -> list[Positions]:
-    """Return the positions of each group, the largest group first, equally large ones in an order from the seed."""
+def _drawn(groups: Positions) -> list[Positions]:
+    """Return the positions of each group, the largest first; equally large ones are shuffled, always in the same way."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-    return sorted((members[number] for number in np.random.default_rng(seed).permutation(len(members))), key=_smallness)
+    return sorted((members[number] for number in np.random.default_rng(0).permutation(len(members))), key=_smallness)
 
 
 def _smallness(members: Positions) -> int:

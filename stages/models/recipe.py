@@ -111,9 +111,9 @@ def _count_share_or_all(value: object) -> object:
 class Unfreeze(Section):
     """Phase 2: how much of the backbone is trained, from the top, and how.
 
-    `schedule` is how the learning rate moves over the epochs: constant, or down to 0 along a cosine. `decay` is the rate
-    of each block as a share of that of the block above it; `minutes` is how long a training may take, and `cache_gb` how
-    much room the activations below it may.
+    `schedule` says how the learning rate moves over the epochs: constant, or down to 0 along a cosine. `decay` is the
+    rate of each block as a share of that of the block above it; `minutes` is how long a training may take, and
+    `cache_gb` how much room the activations below it may.
     """
 
     blocks: Annotated[int | float | Literal["all"], BeforeValidator(_count_share_or_all)]

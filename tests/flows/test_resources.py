@@ -33,8 +33,8 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("probe@a", ["features@a", "finetune@b"], True),
         ("benchmark@a", [], True),
-        ("benchmark@a", ["evaluate@b"], False),
-        ("evaluate@b", ["benchmark@a"], False),
+        ("benchmark@a", ["probe@b"], False),
+        ("probe@b", ["benchmark@a"], False),
         ("benchmark@a", ["benchmark@b"], False),
         ("features@a", ["features@b"], True),
     ],
@@ -47,13 +47,13 @@ def test_a_benchmark_runs_alone_and_everything_else_beside_each_other(
 
 def test_one_stage_at_a_time_uses_the_gpu(card: None) -> None:
     assert not fits("features@a", ["finetune@b"])
-    assert fits("features@a", ["probe@a", "evaluate@b"])
+    assert fits("features@a", ["probe@a", "probe@b"])
     assert fits("probe@a", ["features@b"])
 
 
 def test_there_is_a_gpu_only_where_a_stage_can_see_one(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert uses_gpu("finetune@a")
-    assert not uses_gpu("evaluate@a")
+    assert not uses_gpu("probe@a")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert not uses_gpu("finetune@a")
 

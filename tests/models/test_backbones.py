@@ -150,8 +150,10 @@ CHOOSE, SHARES = {"head": {"choose": "declared"}}, {"training_shares": [0.3]}
         ),
         (
             TOP,
-            [RATE, DROPOUT, SHARES, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}}],
-            [CHOOSE, {"optimizer": {"name": "sgd"}}, {"batch_size": 7}, {"class_weight": "balanced"},
+            [RATE, DROPOUT, SHARES, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}},
+             {"schedule": {"decay": 0.5}}, {"reduce_on_plateau": {"patience": 9}}],
+            [CHOOSE, {"unfreeze": {"schedule": "constant"}}, {"class_weight": "balanced"}, {"batch_size": 7},
+             {"optimizer": {"name": "sgd"}},
              {"unfreeze": {"learning_rate": 0.5}}, {"unfreeze": {"decay": 0.5}}, {"unfreeze": {"minutes": 1}}],
         ),
         (
@@ -180,6 +182,12 @@ def test_what_has_an_effect_is_as_it_was_declared(declare, line: dict) -> None:
     assert found.effective() == found
     if line is not LINEAR:
         assert (found.batch_size, found.early_stopping) == (7, own.early_stopping)
+
+
+def test_a_constant_rate_of_phase_2_may_be_reduced_on_a_plateau(declare) -> None:
+    constant = {"unfreeze": {"blocks": 2, "schedule": "constant"}}
+    patient = declare("vgg16", **constant, reduce_on_plateau={"patience": 9}).effective()
+    assert patient != declare("vgg16", **constant).effective()
 
 
 def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:

@@ -138,6 +138,12 @@ def test_the_top_blocks_alone_move_and_no_statistics_of_batch_normalization(proj
     }
 
 
+def test_the_rate_falls_to_nothing_along_a_cosine(project, trained) -> None:
+    assert project.inputs.backbone.unfreeze.schedule == "cosine"
+    rates = [row["learning_rate"] for row in trained(**HARMFUL).run.rows]
+    assert rates == pytest.approx([0.15, 0.0], abs=1e-6)
+
+
 def test_all_blocks_begin_with_the_images(trained) -> None:
     found = trained(**HARMFUL)
     assert (found.top.start, found.top.blocks, found.files) == ("image", BLOCKS, [])
