@@ -34,14 +34,14 @@ PARAMS = {
     "data": {"source": "pictures"},
     "preprocess": {"sizes": [32], "views": 1},
     "weights": {"source": "random"},
-    "finetune": {"epochs": 2, "unfreeze": {"blocks": 1, "epochs": 2}},
+    "finetune": {"head": {"units": [16]}, "epochs": 2, "unfreeze": {"blocks": 1, "epochs": 2}},
 }
 # In the order of the graph; those of a backbone take its name.
 STAGES = (
     "check", "ingest", "split", "preprocess", "weights", "features", "probe", "rank", "candidates", "audit",
-    "finetune", "evaluate", "explain", "benchmark", "compare",
+    "views", "tune", "finetune", "evaluate", "explain", "benchmark", "compare",
 )  # fmt: skip
-OF_A_BACKBONE = ("weights", "features", "probe", "finetune", "evaluate", "explain", "benchmark")
+OF_A_BACKBONE = ("weights", "features", "probe", "views", "finetune", "explain", "benchmark")
 
 
 def photograph(number: int, side: int) -> "Image.Image":

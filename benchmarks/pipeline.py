@@ -38,7 +38,7 @@ PRETRAINED = [name for name in read(ROOT / "params.yaml")["backbones"] if name !
 # The second needs the first.
 PARTS = ("frozen", "reruns", "unfrozen")
 # Stages that do what the script does; it searches, explains, ranks and measures nothing.
-_OF_SCRIPT = ("weights", "features", "finetune", "evaluate")
+_OF_SCRIPT = ("weights", "features", "views", "finetune")
 UNFROZEN = ("vgg16", "resnet50_v2", "convnext_tiny")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -55,8 +55,9 @@ class Project:
             data={"source": "figures"},
             preprocess={"sizes": [SIDE], "views": VIEWS},
             features={"precision": precision},
-            # The script trains once, and saves in Keras's form alone.
-            finetune={"repeats": 1, "training_shares": []},
+            # The script trains the course's head, once, on frozen features, and saves in Keras's form alone.
+            finetune={"head": {"units": [512]}, "repeats": 1, "training_shares": [], "unfreeze": {"blocks": 0}},
+            rank={"candidates": "all"},
             export={"formats": ["keras"]},
             backbones={},
         )
@@ -131,16 +132,20 @@ from stages.files import read_json
 from stages.images.prepared import SPLITS, array_path, batches, read_rows
 from stages.models.engine import Choice
 from stages.models.extraction import forward
+views = read_json(Path("data/views") / sys.argv[2] / "views.json")["views"]
 facts = read_json(Path("data/features") / sys.argv[2] / "features.json")
-network = forward(Path("data/weights") / sys.argv[2], Choice(*(facts[k] for k in ("engine", "precision", "threads"))))
+choice = Choice(*(facts[k] for k in ("engine", "precision", "threads")))
+network = forward(Path("data/weights") / sys.argv[2], choice, ("features",))
 files = [array_path(Path("data/prepared"), 224, split) for split in SPLITS]
 network(read_rows(files[0], 0, 32))
 total = 0.0
 for file in files:
-    for batch in batches(file, 32):
-        begin = time.perf_counter()
-        network(batch)
-        total += time.perf_counter() - begin
+    # The images of the first two once for each view, too.
+    for _ in range(1 if file == files[-1] else 1 + views):
+        for batch in batches(file, 32):
+            begin = time.perf_counter()
+            network(batch)
+            total += time.perf_counter() - begin
 print(total)
 """
 
@@ -197,7 +202,7 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
             "script": measured["setup"] + sum(measured["epochs"]) / len(measured["epochs"]) * EPOCHS,
             "pipeline": sum(own.values()),
             "same": sum(own[f"{stage}@{name}"] for stage in _OF_SCRIPT),
-            "features": own[f"features@{name}"],
+            "features": own[f"features@{name}"] + own[f"views@{name}"],
             "bare": project.bare(name),
         }
         sums = {key: sums[key] + value for key, value in took.items()}
@@ -208,7 +213,7 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
     sums["pipeline"] += shared
     print(f"| all, with what they share ({shared:.0f} s) | {_row(sums)} | | | |")
     print(f"\nwhat the script does: {', '.join(_OF_SCRIPT)}")
-    print(f"\nfeatures stages in sum / bare forward passes: {sums['features'] / sums['bare']:.2f}")
+    print(f"\nfeatures and views stages in sum / bare forward passes: {sums['features'] / sums['bare']:.2f}")
     kinds: dict[str, float] = {}
     for stage, peak in peaks.items():
         kinds[stage.split("@")[0]] = max(peak, kinds.get(stage.split("@")[0], 0.0))
@@ -250,8 +255,8 @@ def second_phase(project: Project, blocks: int) -> None:
     print(f"\n| phase 2, {blocks} block(s) unfrozen, s an epoch | script | pipeline | ratio |\n|:--|--:|--:|--:|")
     for name in UNFROZEN:
         # No augmented views here: an epoch of both sees each training picture once.
-        unfrozen = {"blocks": blocks, "epochs": 4, "learning_rate": 0.00001}
-        line = _lines([name])[name] | {"epochs": 1, "unfreeze": unfrozen}
+        unfrozen = {"blocks": blocks, "epochs": 4, "learning_rate": 0.00001, "minutes": 1000}
+        line = _lines([name])[name] | {"head": {"units": []}, "unfreeze": unfrozen}
         project.change(preprocess={"views": 0}, backbones={name: line})
         project.repro(f"features@{name}")
         project.divide()

@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Path(folder) / "clone", options.count, "auto")
         project.change(tune={"trials": options.trials}, backbones={name: {} for name in options.backbones})
-        took = project.repro(*(f"tune@{name}" for name in options.backbones))
+        project.repro("split")
         counts = project.divide()
         print(f"{processor()}: {sum(counts.values())} pictures, {SIDE} pixels, {VIEWS} views and the picture itself\n")
         print(
@@ -37,8 +37,10 @@ def main() -> None:
         )
         print("|:--|--:|--:|--:|--:|--:|:--|")
         for name in options.backbones:
+            project.change(backbones={name: {}})
+            took = project.repro("tune")
             epoch = project.script(name, 1)["epochs"][0]
-            plain, search = epoch * EPOCHS * options.trials, took[f"tune@{name}"]
+            plain, search = epoch * EPOCHS * options.trials, took["tune"]
             found = read_json(project.folder / f"data/tuning/{name}/search.json")
             gained = (
                 f"{found['measure']} {found['default_measure']:.4f} by default, {found['chosen_measure']:.4f} chosen"

@@ -323,7 +323,7 @@ def _folds(labels: Positions, groups: Positions, settings: Settings) -> Position
 
 
 def _drawn(groups: Positions) -> list[Positions]:
-    """Return the positions of each group, the largest first; equally large ones are shuffled, always in the same way."""
+    """Return the positions of each group, the largest first; equally large ones in an order that never changes."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((members[number] for number in np.random.default_rng(0).permutation(len(members))), key=_smallness)
