@@ -45,7 +45,7 @@ _OF_BACKBONE = {
     EVALUATIONS: ("evaluate", ("metrics.json", "confusion.csv", *(f"{name}.csv" for name in _CALIBRATIONS))),
     TUNING: ("tune", ("search.json", "trials.csv")),
     MODELS: ("finetune", ("history.csv", "predictions.csv", "provenance.json")),
-    EXPLANATIONS: ("explain", ("examples.csv", "embedding.csv")),
+    EXPLANATIONS: ("explain", ("examples.csv", "embedding.csv", "precision.json")),
 }
 
 _log = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ def read_run(backbone: str) -> "Run":
         timings=files.read_json(TIMINGS / f"{backbone}.json"),
         tested=tested(predictions, tuple(provenance["classes"])),
         search=files.read_json(TUNING / backbone / "search.json"),
+        precision=files.read_json(EXPLANATIONS / backbone / "precision.json"),
         trials=files.read_csv(TUNING / backbone / "trials.csv", text=("state", "optimizer", "units")),
     )
 

@@ -2,8 +2,12 @@
 
 Writes `data/explanations/B/`: `examples.csv`, the surest right and wrong predictions of the test part (file, label,
 predicted, confidence, right), each with the names of two small WebP files beside it, the `picture` as the network gets
-it and an `overlay` with the heatmap of the predicted class (empty where the network has no feature map); and
-`embedding.csv` (file, label, x, y), a map of the test images by the features that the head is given.
+it and an `overlay` with the heatmap of the predicted class (empty where the network has no feature map);
+`embedding.csv` (file, label, x, y), a map of the test images by the features that the head is given; and
+`precision.json`, how far answers made of features in a reduced precision are from those in float32, that another
+machine may give: `precision`, that of the features; `images`, how many test images were predicted once more, from raw
+images in float32; `differing`, how many of these get another class than in `predictions.csv`; `right`, how many more of
+them are right as evaluated than in float32. Where all is in float32, or nothing is frozen, nothing is predicted again.
 
 Apart from `finetune`, so that a prettier overlay or another number of examples trains nothing.
 """
@@ -19,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.errors import DataError, run
-from stages.files import read_csv, read_json, replacing_folder, write_csv
+from stages.files import read_csv, read_json, replacing_folder, write_csv, write_json
 from stages.images.prepared import Rows, array_path, read_classes, read_index, selected
 from stages.models import extraction, head
 from stages.models.engine import IMAGE, Choice
@@ -33,19 +37,22 @@ PREPARED = Path("data/prepared")
 EXPLANATIONS = Path("data/explanations")
 # Images in memory, each with all the activations that lead to its heatmap.
 _BATCH = 4
+# Images that are predicted once more in float32, at most, and how many at once.
+_AGAIN, _AT_ONCE = 200, 32
 
 
 @dataclass(frozen=True)
 class Network:
     """A classifier: the forward pass of raw images to "features" and "map", and the head on it.
 
-    `tail` says how features come from the map, None where there is no map; `trained`, whether blocks were trained.
+    `tail` says how features come from the map, None where there is no map; `start` is the tensor above which
+    blocks were trained, None where none were.
     """
 
     forward: extraction.Forward
     tail: Sequence[Mapping[str, Any]] | None
     head: head.Head
-    trained: bool
+    start: str | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ def read_network(weights: Path, model: Path, threads: int) -> Network:
         return _trained(weights, model, top["input"], choice, kept)
     known = read_json(weights / "backbone.json")["map"]
     outputs = ("features",) if known is None else ("features", "map")
-    return Network(extraction.forward(weights, choice, outputs), known and known["tail"], kept, trained=False)
+    return Network(extraction.forward(weights, choice, outputs), known and known["tail"], kept, start=None)
 
 
 def _trained(weights: Path, model: Path, start: str, choice: Choice, kept: head.Head) -> Network:
@@ -88,7 +95,7 @@ def _trained(weights: Path, model: Path, start: str, choice: Choice, kept: head.
     def forward(images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         return above(below(images)[start] if below else images)
 
-    return Network(forward, tail, kept, trained=True)
+    return Network(forward, tail, kept, start)
 
 
 def read_tested(name: str, prepared: Path, size: int, model: Path) -> Tested:
@@ -139,7 +146,7 @@ def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFra
 
     They are those of stage `features`, in the folder `frozen`, unless blocks were trained.
     """
-    if not network.trained:
+    if network.start is None:
         return np.asarray(Rows(rows, {"test": frozen / "test.npy"})[:])
     images = Rows(rows, {"test": tested.images})
     return np.concatenate([network.forward(batch)["features"] for batch in images.batches(_BATCH)])
@@ -156,6 +163,29 @@ def place(name: str, network: Network, tested: Tested, frozen: Path, most: int) 
     return tested.predicted.iloc[chosen][["file", "label"]].assign(x=x, y=y)
 
 
+def compare_precision(network: Network, tested: Tested, precision: str) -> dict[str, Any]:
+    """Return `precision.json` of a classifier whose frozen features were computed in `precision`."""
+    if precision == "float32" or network.start == IMAGE:
+        return {"precision": "float32", "images": 0, "differing": 0, "right": 0}
+    chosen = spread(len(tested.index), _AGAIN)
+    actual, evaluated = (tested.codes(tested.predicted[column].iloc[chosen]) for column in ("label", "predicted"))
+    again = _predict(network, Rows(tested.index.iloc[chosen], {"test": tested.images}))
+    differing, right = again != evaluated, (evaluated == actual).sum() - (again == actual).sum()
+    return {"precision": precision, "images": len(chosen), "differing": int(differing.sum()), "right": int(right)}
+
+
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` of `count` places, evenly spread."""
+    wanted = min(count, most)
+    return np.arange(wanted, dtype=np.int64) * count // wanted
+
+
+def _predict(network: Network, images: Rows) -> NDArray[np.int64]:
+    """Return the places of the classes that raw images are given."""
+    batches = (network.forward(batch)["features"] for batch in images.batches(_AT_ONCE))
+    return np.concatenate([network.head.probabilities(features).argmax(axis=1) for features in batches])
+
+
 def main() -> None:
     """Write `data/explanations/B/` for the backbone named on the command line."""
     name, params = named_backbone(), load(ExplainParams, "explain")
@@ -167,6 +197,8 @@ def main() -> None:
     with replacing_folder(EXPLANATIONS / name) as folder:
         write_examples(folder, network, tested, choose(tested.predicted, params.examples))
         write_csv(folder / "embedding.csv", place(name, network, tested, features, params.map_pictures))
+        precision = read_json(features / "features.json")["precision"]
+        write_json(folder / "precision.json", compare_precision(network, tested, precision))
 
 
 if __name__ == "__main__":

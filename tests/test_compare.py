@@ -101,6 +101,16 @@ def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(proje
     assert "- Left out of the shipped parameters: `data`, " in text
 
 
+def test_how_far_answers_are_from_those_in_float32_stands_in_both_reports(project: Path) -> None:
+    found = {"precision": "bfloat16", "images": 50, "differing": 3, "right": -1}
+    files.write_json(project / "data/explanations/vgg16/precision.json", found)
+    compare.main()
+    for name in ("comparison.md", "comparison.html"):
+        text = (project / "data/report" / name).read_text(encoding="utf-8")
+        assert "in float32 another answer is given to 3 of 50 test images of" in text
+        assert "(accuracy +2.0 points)" in text
+
+
 def test_the_report_is_in_the_language_that_the_parameters_ask_for(project: Path) -> None:
     artefacts.write_params(project, ["vgg16", "resnet50", "scratch"], "es")
     params.read.cache_clear()

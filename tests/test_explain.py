@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stages import explain as stage
 from stages import params as params_module
 from stages import weights
 from stages.errors import DataError, ParameterError
-from stages.files import read_csv, write_csv, write_json
+from stages.files import read_csv, read_json, write_csv, write_json
 from stages.images.prepared import SPLITS
 from stages.models import head, keras_engine, networks
 from stages.models.backbones import Network
@@ -36,7 +37,10 @@ NETWORKS = {
     "scratch": ("scratch", {"filters": [4, 8]}, "image"),
     "pixels": ("scratch", {"filters": []}, "image"),
 }
+# What their features say that they were computed in.
+PRECISIONS = {"frozen": "float32", "partly": "bfloat16", "scratch": "float32", "pixels": "float32"}
 TEST_IMAGES = 24
+TABLES = {"examples.csv", "embedding.csv", "precision.json"}
 # The surest right and wrong ones; on the map two of three images of each class.
 EXAMPLES, MAPPED = 3, 18
 # What a user's other settings must not change, and what is measured here.
@@ -78,8 +82,7 @@ def make(root: Path, name: str, index: pd.DataFrame) -> None:
     network, folder = random(declared), root / "data/weights" / name
     weights.write(folder, network, declared, Origin("none" if start == "image" else "random"))
     images = {split: np.load(root / f"data/prepared/{SIDE}/{split}.npy") for split in SPLITS}
-    if start is None:
-        write_features(root / "data/features" / name, folder, images)
+    write_features(root / "data/features" / name, folder, images if start is None else {}, PRECISIONS[name])
     model = root / "data/models" / name
     model.mkdir(parents=True)
     if start:
@@ -115,12 +118,13 @@ def write_predictions(model: Path, index: pd.DataFrame, features: dict[str, np.n
     write_csv(model / "predictions.csv", pd.concat([table, columns], axis=1))
 
 
-def write_features(folder: Path, weights_folder: Path, images: dict[str, np.ndarray]) -> None:
+def write_features(folder: Path, weights_folder: Path, images: dict[str, np.ndarray], precision: str) -> None:
+    """Write what explain reads of the features, in float32 whatever `precision` says."""
     folder.mkdir(parents=True)
     choice = Choice("openvino", "float32", 1)
     for split, shown in images.items():
         np.save(folder / f"{split}.npy", forward(weights_folder, choice, ("features",))(shown)["features"])
-    write_json(folder / "features.json", vars(choice))
+    write_json(folder / "features.json", vars(choice) | {"precision": precision})
 
 
 def explain(root: Path, name: str) -> Done:
@@ -173,7 +177,7 @@ def test_the_table_names_every_image_there_is(explained, name: str) -> None:
     root, _ = explained
     folder, table = root / f"data/explanations/{name}", examples(root, name)
     names = {*table["picture"], *table["overlay"]} - {""}
-    assert {path.name for path in folder.iterdir()} == names | {"examples.csv", "embedding.csv"}
+    assert {path.name for path in folder.iterdir()} == names | TABLES
     assert len(names) == len(table) * (1 if name == "pixels" else 2)
 
 
@@ -247,6 +251,48 @@ def classifier(name: str) -> tuple[stage.Network, stage.Tested]:
     return stage.read_network(Path("data/weights") / name, model, 1), tested
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_only_what_is_made_of_a_reduced_precision_is_predicted_once_more(explained, name: str) -> None:
+    root, _ = explained
+    found = read_json(root / f"data/explanations/{name}/precision.json")
+    # They were predicted in float32, whatever the features say.
+    images = TEST_IMAGES if name == "partly" else 0
+    assert found == {"precision": PRECISIONS[name], "images": images, "differing": 0, "right": 0}
+
+
+def test_answers_that_are_others_in_float32_are_counted(explained, monkeypatch) -> None:
+    root, _ = explained
+    monkeypatch.chdir(root)
+    network, tested = classifier("frozen")
+    images, weights_folder = np.load(tested.images), Path("data/weights/frozen")
+    exact, reduced = (
+        forward(weights_folder, Choice(*how, 1), ("features",))(images)["features"]
+        for how in (("openvino", "float32"), ("tensorflow", "bfloat16"))
+    )
+    labels = tested.codes(tested.predicted["label"])
+    # In bfloat16 one answer is wrong that is right in float32, and three are right that are not.
+    in_bfloat16, in_float32 = (labels + np.isin(np.arange(TEST_IMAGES), places) for places in ([5], [3, 7, 11]))
+    kernel = np.linalg.lstsq(
+        np.concatenate([exact, reduced]).astype(float), np.eye(3)[np.concatenate([in_float32, in_bfloat16]) % 3]
+    )[0]
+    fitted = head.Head((head.Layer(kernel.astype(np.float32), np.zeros(3, np.float32)),))
+    answers = np.array(CLASSES)[fitted.probabilities(reduced).argmax(axis=1)]
+    evaluated = replace(tested, predicted=tested.predicted.assign(predicted=answers))
+    network = replace(network, head=fitted)
+    found = stage.compare_precision(network, evaluated, "bfloat16")
+    assert found == {"precision": "bfloat16", "images": TEST_IMAGES, "differing": 4, "right": 2}
+    nothing = {"precision": "float32", "images": 0, "differing": 0, "right": 0}
+    assert stage.compare_precision(network, evaluated, "float32") == nothing
+    assert stage.compare_precision(replace(network, start="image"), evaluated, "bfloat16") == nothing
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "places"), [(3, 200, [0, 1, 2]), (7, 3, [0, 2, 4]), (8, 4, [0, 2, 4, 6]), (1, 1, [0])]
+)
+def test_images_that_are_predicted_once_more_are_evenly_spread(count: int, most: int, places: list[int]) -> None:
+    assert stage.spread(count, most).tolist() == places
+
+
 def test_what_was_not_trained_is_explained_without_tensorflow(explained) -> None:
     root, _ = explained
     code = "import sys; from stages.explain import main; main(); print({'tensorflow', 'keras'} & set(sys.modules))"
@@ -269,7 +315,7 @@ def test_without_examples_there_is_the_same_map_alone(explained) -> None:
     configure(root, examples=0)
     assert explain(root, "scratch").code == 0
     folder = root / "data/explanations/scratch"
-    assert {path.name for path in folder.iterdir()} == {"examples.csv", "embedding.csv"}
+    assert {path.name for path in folder.iterdir()} == TABLES
     assert examples(root, "scratch").empty
     pd.testing.assert_frame_equal(embedding(root, "scratch"), before, rtol=0, atol=0)
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from stages.images.prepared import SPLITS
+from stages.results.duels import signed
 from stages.results.language import Language, Name, Names, Text
 from stages.results.runs import Run
 
@@ -180,6 +182,7 @@ def words(found: Provenance, runs: Sequence[Run], language: Language) -> list[Te
         _commit(found.commit, language),
         *_weights(runs, language),
         *_trained(runs, language),
+        *_precision(runs, language),
         language.say("Calculated with %(versions)s.", versions=_listed(found.versions)),
         *_changed(found.changes, language),
     ]
@@ -231,6 +234,41 @@ def _trained(runs: Sequence[Run], language: Language) -> list[Text]:
         language.say("Trained with %(versions)s: %(names)s.", versions=versions, names=Names(tuple(names)))
         for versions, names in found.items()
     ]
+
+
+def _precision(runs: Sequence[Run], language: Language) -> list[Text]:
+    """Return how far answers made of features in a reduced precision are from those in float32; none where all is."""
+    reduced = [run for run in runs if run.precision["images"]]
+    if not reduced:
+        return []
+    precisions = Names(tuple(dict.fromkeys(run.precision["precision"] for run in reduced)))
+    if differing := [_differing(run, language) for run in reduced if run.precision["differing"]]:
+        return [
+            language.say(
+                "Features were computed in %(precisions)s; in float32 another answer is given to %(images)s.",
+                precisions=precisions,
+                images=reduce(lambda one, two: language.say("%(first)s; %(second)s", first=one, second=two), differing),
+            )
+        ]
+    return [
+        language.say(
+            "Features were computed in %(precisions)s; in float32 none of %(images)s test images gets another answer.",
+            precisions=precisions,
+            images=language.number(reduced[0].precision["images"]),
+        )
+    ]
+
+
+def _differing(run: Run, language: Language) -> Text:
+    """Return how many answers of a backbone are others in float32, and by how much its accuracy is, as a part."""
+    found = run.precision
+    return language.say(
+        "%(differing)s of %(images)s test images of %(name)s (accuracy %(points)s points)",
+        differing=language.number(found["differing"]),
+        images=language.number(found["images"]),
+        name=Name(run.backbone),
+        points=signed(-found["right"] / found["images"], language),
+    )
 
 
 def _listed(versions: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ class Run:
     """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it.
 
     `tested` has a row for each test picture: file, label, predicted, confidence. `search` is tune's search.json,
-    `trials` its table, empty where nothing was searched.
+    `trials` its table, empty where nothing was searched; `precision` is explain's precision.json.
     """
 
     backbone: str
@@ -40,6 +40,7 @@ class Run:
     timings: dict[str, Any]
     tested: pd.DataFrame
     search: dict[str, Any]
+    precision: dict[str, Any]
     trials: pd.DataFrame
 
     @property

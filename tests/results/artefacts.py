@@ -32,6 +32,7 @@ NINE = {
 }
 SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
 SEED = 20
+FLOAT32 = {"precision": "float32", "images": 0, "differing": 0, "right": 0}
 UNTRAINED = {"head_seconds": 0.0, "finetune_seconds": 0.0, "epochs": 0}
 NO_TRIALS = pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"])
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
@@ -242,6 +243,7 @@ def write_explanation(folder: Path, table: pd.DataFrame) -> None:
     examples = explained(table)
     files.write_csv(folder / "examples.csv", examples)
     files.write_csv(folder / "embedding.csv", mapped(table))
+    files.write_json(folder / "precision.json", FLOAT32)
     for number, name in enumerate([*examples["picture"], *examples["overlay"]]):
         picture(number, (128, 128)).save(folder / name, "WEBP")
 
@@ -366,6 +368,7 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
         "provenance": facts,
         "timings": timings(zlib.crc32(backbone.encode())) | (UNTRAINED if kept == "linear" else {}),
         "search": {"not_searched": "off"},
+        "precision": FLOAT32,
         "trials": NO_TRIALS,
     }
     return Run(backbone, **(values | changes))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from stages.params import merge, read
 from stages.results import provenance
-from stages.results.language import ENGLISH
+from stages.results.language import ENGLISH, Language
 from stages.results.languages import named
 from stages.results.provenance import Change, Commit, Provenance, changes, commit, digest, words
+from stages.results.runs import Run
 from tests.clone import Clone
 from tests.results import artefacts
 from tests.results.contest import evidence
@@ -206,6 +208,45 @@ def test_backbones_trained_with_different_versions_are_told_apart() -> None:
     said = [str(text) for text in words(known(), runs, ENGLISH)]
     assert "Trained with keras 3.15.1, tensorflow 2.21.0: a and c." in said
     assert "Trained with keras 3.16.0: b." in said
+
+
+def measured(**found: tuple[str, int, int, int]) -> list[Run]:
+    """Return backbones with precision, images, differing and right of what explain measured."""
+    keys = ("precision", "images", "differing", "right")
+    runs = evidence(dict.fromkeys(found, ())).runs
+    return [replace(run, precision=dict(zip(keys, found[run.backbone], strict=True))) for run in runs]
+
+
+def precise(runs: list[Run], language: Language = ENGLISH) -> str:
+    said = [str(text) for text in words(known(), runs, language)]
+    return "\n".join(text for text in said if "float32" in text)
+
+
+FLOAT32 = ("float32", 0, 0, 0)
+
+
+def test_backbones_that_answer_otherwise_in_float32_are_told_in_one_sentence() -> None:
+    runs = measured(a=("bfloat16", 102, 2, 2), b=("bfloat16", 102, 0, 0), c=("bfloat16", 102, 3, -1), d=FLOAT32)
+    assert precise(runs) == (
+        "Features were computed in bfloat16; in float32 another answer is given to 2 of 102 test images of a "
+        "(accuracy \N{MINUS SIGN}2.0 points); 3 of 102 test images of c (accuracy +1.0 points)."
+    )
+    assert precise(runs[:1], named("es")) == (
+        "Las características se calcularon en bfloat16; en float32 la respuesta es otra en 2 de 102 imágenes de prueba "
+        "de a (exactitud: \N{MINUS SIGN}2,0 puntos)."
+    )
+
+
+def test_that_no_answer_is_another_in_float32_is_told_where_it_was_tried() -> None:
+    runs = measured(a=FLOAT32, b=("bfloat16", 102, 0, 0), c=("bfloat16", 102, 0, 0))
+    assert precise(runs) == (
+        "Features were computed in bfloat16; in float32 none of 102 test images gets another answer."
+    )
+    assert precise(runs, named("es")) == (
+        "Las características se calcularon en bfloat16; en float32 ninguna de 102 imágenes de prueba recibe otra "
+        "respuesta."
+    )
+    assert precise(measured(a=FLOAT32)) == ""
 
 
 def test_changed_parameters_are_told_and_many_are_counted() -> None:
