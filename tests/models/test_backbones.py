@@ -208,7 +208,7 @@ def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
         ({"unfreeze": {"epochs": 9}}, {"training"}),
         ({"head": {"units": [8]}}, {"training"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "+".join(sorted(value)) or "none",
 )
 def test_a_change_reaches_the_recipes_that_it_has_an_effect_on(tmp_path, changes: dict, files: set[str]) -> None:
     before, after = recipes(tmp_path / "before"), recipes(tmp_path / "after", **changes)
