@@ -217,7 +217,7 @@ _UNUSED = Recipe.model_validate(
         "checkpoint": {"monitor": "val_loss", "keep": "best"},
         "unfreeze": {
             "blocks": 0, "epochs": 1, "learning_rate": 1, "schedule": "constant",
-            "decay": 1, "minutes": 1, "cache_gb": 0, "repeats": 1
+            "warmup": 0, "decay": 1, "minutes": 1, "cache_gb": 0, "repeats": 1
         },
         "repeats": 1,
         "training_shares": [],

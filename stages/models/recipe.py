@@ -111,15 +111,16 @@ def _count_share_or_all(value: object) -> object:
 class Unfreeze(Section):
     """Phase 2: how much of the backbone is trained, from the top, and how.
 
-    `schedule` says how the learning rate moves over the epochs: constant, or down to 0 along a cosine. `decay` is the
-    rate of each block as a share of that of the block above it; `minutes` is how long a training may take, and
-    `cache_gb` how much room the activations below it may.
+    `schedule` says how the learning rate moves over the epochs: constant, or down to 0 along a cosine, after a linear
+    rise over a `warmup` share of the steps. `decay` is the rate of each block as a share of that of the block above it;
+    `minutes` is how long a training may take, and `cache_gb` how much room the activations below it may.
     """
 
     blocks: Annotated[int | float | Literal["all"], BeforeValidator(_count_share_or_all)]
     epochs: int = Field(ge=1, le=100_000)
     learning_rate: float = Field(gt=0, le=100)
     schedule: Literal["constant", "cosine"]
+    warmup: float = Field(ge=0, lt=1)
     decay: float = Field(gt=0, le=1)
     minutes: float = Field(gt=0, le=1e6)
     cache_gb: float = Field(ge=0, le=100_000, allow_inf_nan=False)

@@ -124,7 +124,9 @@ class TopTrainer:
 
 def _recipe(backbone: Backbone) -> Recipe:
     """Return the recipe with the schedule of phase 2, which leaves nothing to reduce where it is no constant."""
-    schedule = Schedule(name=backbone.unfreeze.schedule, warmup=0.0, decay=1.0, boundaries=())
+    unfreeze = backbone.unfreeze
+    warmup = unfreeze.warmup if unfreeze.schedule == "cosine" else 0.0
+    schedule = Schedule(name=unfreeze.schedule, warmup=warmup, decay=1.0, boundaries=())
     changed: dict[str, Any] = {"schedule": schedule}
     if schedule.name != "constant":
         changed["reduce_on_plateau"] = backbone.reduce_on_plateau.model_copy(update={"patience": 0})
