@@ -19,6 +19,7 @@ from stages import views
 from stages.errors import EngineError
 from stages.files import read_json, write_csv, write_json
 from stages.images.augmentation import Augmentation, AugmentationParams
+from stages.models.backbones import write_recipes
 
 ROOT = Path(__file__).parents[1]
 SIDE, VIEWS, CLASSES = 48, 2, ("plank", "tree")
@@ -58,6 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             params[key] |= values
         Path("params.yaml").write_text(yaml.safe_dump(params))
         parameters.read.cache_clear()
+        write_recipes(Path("data/recipes"), params, searched=params["tune"]["trials"] > 0)
 
     draw = np.random.default_rng(1)
     for split, count in COUNTS.items():
