@@ -96,7 +96,7 @@ def test_the_features_of_an_images_views_stand_behind_each_other() -> None:
     assert (found.shape, found.dtype) == ((COUNTS["train"] * VIEWS, 3), np.float32)
     np.testing.assert_allclose(found.reshape(-1, VIEWS, 3), drawn("train").mean(axis=(2, 3)), rtol=1e-5)
     assert read_json(Path("data/views/net/views.json")) == {"views": VIEWS}
-    assert set(written()) == {"train.npy", "views.json", "preview.png"}
+    assert set(written()) == {"train.npy", "validation.npy", "views.json", "preview.png"}
 
 
 @pytest.mark.usefixtures("project")
@@ -107,7 +107,7 @@ def test_with_folds_all_images_have_views_for_each_trains_in_some_run() -> None:
     views.main()
     found = written()
     assert {name: found.pop(name) for name in before} == before
-    assert set(found) == {"validation.npy", "test.npy"}
+    assert set(found) == {"test.npy"}
     for split in ("validation", "test"):
         features = np.load(f"data/views/net/{split}.npy").reshape(-1, VIEWS, 3)
         np.testing.assert_allclose(features, drawn(split).mean(axis=(2, 3)), rtol=1e-5)
