@@ -82,14 +82,14 @@ def whole(backbone: Any, network: Any, shown: NDArray[np.uint8], actual: NDArray
     """Train the network together with a head, which is returned."""
     import keras
 
-    from stages.models import heads
+    from stages.models import keras_heads
 
-    built = heads.build(backbone.head, network.output.shape[-1], len(CLASSES))
+    built = keras_heads.build(backbone.head, network.output.shape[-1], len(CLASSES))
     # A network around the same layers keeps the optimiser's state out of what is exported.
     trained = keras.Model(network.input, built(network.output))
     trained.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy())
     trained.fit(shown.astype(np.float32), actual, batch_size=BATCH, epochs=EPOCHS, verbose=0)
-    return heads.arrays_of(built)
+    return keras_heads.arrays_of(built)
 
 
 def measure(name: str, count: int, folder: Path) -> float:

@@ -1,4 +1,4 @@
-"""Which backbones are fine-tuned, as stage candidates decides and later stages ask: `data/candidates/B.json` for each.
+"""Which backbones get more than the linear head, as stage candidates decides: `data/candidates/B.json` for each.
 
 A file of its own for each, which holds nothing else: where a backbone's fate stays as it was, nothing of it runs again.
 """

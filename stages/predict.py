@@ -274,11 +274,11 @@ def heatmaps_of(model: Path, engine_threads: int) -> Explain:
 
     Raises OptionError when it has no feature map.
     """
-    from stages.models import explainable, heads, keras_engine
+    from stages.models import explainable, keras_engine, keras_heads
     from stages.models.saliency import heatmaps
 
     classifier = keras_engine.load(model)
-    head = heads.arrays_of(classifier.get_layer("head"))
+    head = keras_heads.arrays_of(classifier.get_layer("head"))
     forward, tail = explainable.of(classifier.get_layer("backbone"), Choice("openvino", "float32", engine_threads))
     if tail is None:
         raise OptionError(

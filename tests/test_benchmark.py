@@ -9,15 +9,13 @@ import numpy as np
 import pytest
 import yaml
 
-from stages import weights
 from stages.benchmark import BenchmarkParams, latency, throughput
 from stages.files import read_json
 from stages.models import keras_engine, networks
-from stages.models.backbones import Network as Declared
 from stages.models.engine import write_architecture
 from stages.models.head import Head, Layer
-from stages.models.weights import Origin
 from tests.clone import environment
+from tests.tiny_backbone import write_small_cnn
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,16 +85,7 @@ def project(tmp_path) -> Path:
 
 
 def write_network(root: Path, name: str, origin: str, start: str) -> None:
-    declared = Declared(
-        name=name,
-        builder="scratch",
-        input_size=32,
-        pooling="average",
-        weights="random",
-        arguments={"filters": [4, 8]},
-    )
-    network = networks.build(declared, None)
-    weights.write(root / "data/weights" / name, network, declared, Origin(origin))
+    network = write_small_cnn(root / "data/weights" / name, origin)
     head, upper = Head((Layer(np.ones((8, 3), np.float32), np.ones(3, np.float32)),)), None
     if start != "features":
         part = networks.top(network, start)

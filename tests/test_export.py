@@ -20,7 +20,7 @@ from stages import params as params_module
 from stages.errors import DataError, ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
 from stages.images.prepared import SPLITS
-from stages.models import export_runners, exporting, head, heads, keras_engine, linear, networks
+from stages.models import export_runners, exporting, head, keras_engine, keras_heads, linear, networks
 from stages.models.backbones import Network
 from stages.models.engine import Choice, compile_openvino
 from stages.models.exported import PATHS, ExportError, open_export, open_reference
@@ -112,12 +112,12 @@ def train(root: Path, name: str, network: keras.Model, model: Path) -> head.Head
     """Return a head, and train or change the network below it where the backbone's is trained."""
     labels = np.arange(COUNTS["train"]) % 2
     if name == "scratch":
-        built = heads.build(HeadRecipe.model_validate(DENSE), network.output.shape[-1], len(CLASSES))
+        built = keras_heads.build(HeadRecipe.model_validate(DENSE), network.output.shape[-1], len(CLASSES))
         whole = keras.Model(network.input, built(network.output))
         whole.compile(keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
         whole.fit(images(root, "train").astype(np.float32), labels, batch_size=8, epochs=6, verbose=0)
         keras_engine.save(networks.top(network, "image"), model / "top.keras")
-        return heads.arrays_of(built)
+        return keras_heads.arrays_of(built)
     if name == "partly":
         top = networks.top(network, "block_1")
         for layer in top.layers:

@@ -9,12 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
-from stages import weights
 from stages.files import read_json
-from stages.models import networks
-from stages.models.backbones import Network
-from stages.models.weights import Origin
 from tests.clone import environment
+from tests.tiny_backbone import write_small_cnn
 
 ROOT = Path(__file__).parents[1]
 COUNTS = {"train": 7, "validation": 3, "test": 2}
@@ -23,17 +20,8 @@ COUNTS = {"train": 7, "validation": 3, "test": 2}
 @pytest.fixture
 def project(tmp_path) -> tuple[Path, keras.Model]:
     """Return a project with prepared images and a small network, and the network."""
-    declared = Network(
-        name="small",
-        builder="scratch",
-        input_size=32,
-        pooling="average",
-        weights="random",
-        arguments={"filters": [4, 8]},
-    )
-    network = networks.build(declared, None)
-    for name, origin in (("small", "random"), ("untrained", "none")):
-        weights.write(tmp_path / "data/weights" / name, network, declared, Origin(origin))
+    network = write_small_cnn(tmp_path / "data/weights/small", "random")
+    write_small_cnn(tmp_path / "data/weights/untrained", "none")
     (tmp_path / "data/prepared/32").mkdir(parents=True)
     for split, count in COUNTS.items():
         np.save(tmp_path / f"data/prepared/32/{split}.npy", images(count))

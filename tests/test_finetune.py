@@ -24,8 +24,8 @@ from stages import features, finetune, probe, views, weights
 from stages import params as parameters
 from stages.errors import ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
-from stages.finetune import Tried, kept, validation_losses
 from stages.models import engine, exporting, head, keras_engine, networks
+from stages.models.attempts import Kind, Trainer, Tried, anew, kept, validation_losses
 from stages.models.backbones import read_backbone, read_network, write_recipes
 from stages.models.inputs import BOTH, Inputs
 from stages.models.weights import Origin
@@ -222,7 +222,7 @@ def log_loss(table: pd.DataFrame, split: str = "validation") -> float:
 # Which is kept -----------------------------------------------------------------------------------------
 
 
-def tried(kind: finetune.Kind, **right: float) -> Tried:
+def tried(kind: Kind, **right: float) -> Tried:
     """Return a head with the probability that it gives the right class of each validation image."""
     rows = [("validation", file, "cold", "cold", p, 1 - p) for file, p in right.items()]
     rows += [("train", "t", "cold", "cold", 0.01, 0.99), ("test", "u", "warm", "warm", 0.01, 0.99)]
@@ -456,13 +456,13 @@ def roots(finished: Path, folded: Path) -> dict[str, Path]:
     ],
 )
 def test_a_training_does_not_depend_on_what_was_trained_before(
-    roots: dict[str, Path], table: str, name: str, kind: finetune.Kind, changes: dict, tmp_path, monkeypatch
+    roots: dict[str, Path], table: str, name: str, kind: Kind, changes: dict, tmp_path, monkeypatch
 ) -> None:
     root = roots[table]
     monkeypatch.chdir(root)
     monkeypatch.setattr(keras_engine, "repeatable", lambda *_: None)
     part, strength = replace(inputs_of(name), **changes), provenance(root, name)["head"]["strength"]
-    found = finetune.anew(part, finetune.Trainer(part, strength, tmp_path), kind, "alone")
+    found = anew(part, Trainer(part, strength, tmp_path), kind, "alone")
     expected = read(root, name, table)
     if "fold" in changes:
         found, expected = found[found["split"] == "test"], expected[expected["fold"] == changes["fold"]]

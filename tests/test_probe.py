@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages import files, params, probe
 from stages.errors import DataError, GroupedUserError, run
-from stages.models import head, linear
+from stages.models import head, linear, logistic
 from stages.models.shares import drawn
 from stages.results.logme import logme
 
@@ -300,7 +300,7 @@ def test_a_number_of_folds_that_makes_no_sense_is_named(project: Path, monkeypat
 def test_a_fit_that_does_not_converge_ends_the_program_with_one_line(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(linear, "_MOST_ITERATIONS", 1)
+    monkeypatch.setattr(logistic, "_MOST_ITERATIONS", 1)
     with pytest.raises(SystemExit) as caught:
         run(probe.main)
     assert caught.value.code == 1

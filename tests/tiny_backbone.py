@@ -9,7 +9,8 @@ import pandas as pd
 from stages import weights
 from stages.files import write_csv, write_json
 from stages.images.prepared import SPLITS
-from stages.models.backbones import Network
+from stages.models import networks
+from stages.models.backbones import SCRATCH, Network
 from stages.models.weights import Origin
 
 SIDE, CLASSES, BLOCKS, WIDTH = 32, ("cold", "warm"), 3, 12
@@ -38,6 +39,21 @@ def write_weights(folder: Path) -> keras.Model:
     )
     network = build()
     weights.write(folder, network, declared, Origin("random", "params.yaml says random"))
+    return network
+
+
+def write_small_cnn(folder: Path, origin: str) -> keras.Model:
+    """Write into `folder` what stage weights writes of two convolutions of this origin; return the network."""
+    declared = Network(
+        name=folder.name,
+        builder=SCRATCH,
+        input_size=SIDE,
+        pooling="average",
+        weights="random",
+        arguments={"filters": [4, 8]},
+    )
+    network = networks.build(declared, None)
+    weights.write(folder, network, declared, Origin(origin))
     return network
 
 

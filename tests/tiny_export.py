@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stages.files import write_json
-from stages.models import exporting, heads, networks, prediction
+from stages.models import exporting, keras_heads, networks, prediction
 from stages.models.exported import PATHS, Form, Manifest, checksums, write_manifest
 from stages.models.head import Head
 from stages.results import reference
@@ -38,12 +38,12 @@ def save(folder: Path, pictures: np.ndarray) -> list[Path]:
 
 def train(backbone: keras.Model, training: np.ndarray) -> Head:
     """Train a network together with a head, which is returned as one that normalises what it is given."""
-    built = heads.build(heads.Head.model_validate(HEAD), 16, 2)
+    built = keras_heads.build(keras_heads.Head.model_validate(HEAD), 16, 2)
     model = keras.Model(backbone.input, built(backbone.output))
     model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
     model.fit(training.astype(np.float32), np.arange(200) % 2, batch_size=20, epochs=4, verbose=0)
     mean, deviation = np.full(16, 0.5, np.float32), np.full(16, 2, np.float32)
-    first, *others = heads.arrays_of(built).layers
+    first, *others = keras_heads.arrays_of(built).layers
     # Of (x - mean) / deviation these make what the trained ones made of x.
     same = replace(first, kernel=first.kernel * deviation[:, None], bias=first.bias + mean @ first.kernel)
     return Head((same, *others), (mean, deviation))

@@ -152,6 +152,20 @@ class Rows(Lazy):
         return found
 
 
+class Filed(Lazy):
+    """The rows of one array file."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path, self._count = path, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
+        # Opened anew each time, as for `Rows`.
+        return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[positions])
+
+
 class Mapped(Lazy):
     """Rows as `function` makes them of other rows, a batch at a time."""
 

@@ -2,31 +2,16 @@
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stages.images.prepared import ArrayWriter, Lazy, Mapped
+from stages.images.prepared import ArrayWriter, Filed, Lazy, Mapped
 from stages.models.extraction import Forward
 
 log = logging.getLogger(__name__)
 _BATCH = 32
-
-
-class _Filed(Lazy):
-    """Rows of one array file."""
-
-    def __init__(self, path: Path, count: int) -> None:
-        self._path, self._count = path, count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
-        # Opened anew each time: what stays mapped counts as this process's memory, in the end the whole file.
-        return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[positions])
 
 
 def size_gb(network: Forward, name: str, images: Lazy) -> float:
@@ -49,7 +34,7 @@ def kept(network: Forward, name: str, images: Lazy, path: Path) -> Lazy:
         for batch in images.batches(_BATCH):
             writer.append(_halved(network(batch)[name], scale))
             progress.update(len(batch))
-    return Mapped(_Filed(path, len(images)), lambda rows: rows.astype(np.float32) / np.float32(scale))
+    return Mapped(Filed(path, len(images)), lambda rows: rows.astype(np.float32) / np.float32(scale))
 
 
 def anew(network: Forward, name: str, images: Lazy) -> Lazy:

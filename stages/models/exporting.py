@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from stages.errors import one_line
 from stages.files import replacing, strip_dates
-from stages.models import engine, heads, keras_engine
+from stages.models import engine, keras_engine, keras_heads
 from stages.models.exported import EMBEDDING, PATHS, PICTURES, PROBABILITIES, Format
 from stages.models.head import Head
 
@@ -74,7 +74,7 @@ def joined(backbone: keras.Model, top: keras.Model | None, head: Head) -> keras.
     if top is not None:
         _take_over(backbone, top)
     # Its layers "backbone" and "head" are what other forms, explanations and later runs ask for.
-    return keras.Model(backbone.input, heads.joined(head)(backbone(backbone.input)), name="classifier")
+    return keras.Model(backbone.input, keras_heads.joined(head)(backbone(backbone.input)), name="classifier")
 
 
 def _take_over(backbone: keras.Model, top: keras.Model) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.images.prepared import Mapped
-from stages.models import heads
+from stages.models import keras_heads
 from stages.models.head import Head
 from stages.models.inputs import BOTH, Inputs
 from stages.models.linear import normalisation
@@ -30,7 +30,7 @@ class _Network:
     """An untrained or trained head that takes normalised features, and its rates."""
 
     head: keras.Model
-    rates: heads.Rates
+    rates: keras_heads.Rates
 
 
 class HeadTrainer:
@@ -55,7 +55,7 @@ class HeadTrainer:
         data = _views(inputs, "train", moments), _views(inputs, "validation", moments)
         network = self._started(recipe, phase, phase.epochs * len(data[0]), data[0].read_at_once, inputs.seed)
         fit(network.head, data, phase, recipe, run, checkpoints, watch)
-        return heads.arrays_of(network.head, moments)
+        return keras_heads.arrays_of(network.head, moments)
 
     def refit(self, inputs: Inputs, run: Run) -> Head:
         """Train the head of `run` once more, on training and validation images, for as many steps as were best."""
@@ -66,21 +66,21 @@ class HeadTrainer:
         network = self._started(recipe, phase, phase.epochs * before, data.read_at_once, inputs.seed)
         epochs = max(1, round(run.best_epoch * before / len(data)))
         refit(network.head, data, epochs, _rates(recipe, run))
-        return heads.arrays_of(network.head, moments)
+        return keras_heads.arrays_of(network.head, moments)
 
     def _started(self, recipe: Recipe, phase: Phase, steps: int, at_once: int, seed: int) -> _Network:
         """Return the network of the recipe's shape, compiled, in the state in which a new one is."""
-        rates = heads.Rates()
-        fresh = heads.build(recipe.head, self.width, self.classes, rates, seed=seed)
+        rates = keras_heads.Rates()
+        fresh = keras_heads.build(recipe.head, self.width, self.classes, rates, seed=seed)
         key = _shape(recipe, phase.learning_rate, steps, at_once)
         if key not in self._networks:
-            heads.compile_for(fresh, recipe, phase.learning_rate, steps, at_once)
+            keras_heads.compile_for(fresh, recipe, phase.learning_rate, steps, at_once)
             self._networks[key] = _Network(fresh, rates)
         network = self._networks[key]
         network.rates.set(recipe.head)
         for variable, value in zip(network.head.variables, fresh.variables, strict=True):
             variable.assign(value)
-        heads.restart(network.head.optimizer, recipe.schedule, phase.learning_rate)
+        keras_heads.restart(network.head.optimizer, recipe.schedule, phase.learning_rate)
         return network
 
 
@@ -101,7 +101,7 @@ def _phase(recipe: Recipe) -> Phase:
     return Phase("head", recipe.epochs, recipe.optimizer.learning_rate)
 
 
-def _views(inputs: Inputs, split: str, moments: heads.Moments) -> Views:
+def _views(inputs: Inputs, split: str, moments: keras_heads.Moments) -> Views:
     mean, deviation = moments
     return inputs.batched(split, Mapped(inputs.feature_rows(split), lambda batch: (batch - mean) / deviation))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.images.prepared import Lazy
-from stages.models import activations, extraction, heads, keras_engine, networks
+from stages.models import activations, extraction, keras_engine, keras_heads, networks
 from stages.models.backbones import Backbone
 from stages.models.engine import IMAGE, Choice
 from stages.models.head import Head
@@ -64,7 +64,7 @@ class TopTrainer:
         backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
         start = networks.cut(backbone, recipe.unfreeze.blocks, recipe.name)
         top = networks.top(backbone, start)
-        built = heads.joined(head) if head else _random_head(inputs, top)
+        built = keras_heads.joined(head) if head else _random_head(inputs, top)
         part = keras.Model(top.input, built(top.output), name="trained")
         rows = self._rows(inputs, start, ("train", "validation", *splits))
         data = [inputs.batched(split, rows[split]) for split in ("train", "validation")]
@@ -72,7 +72,7 @@ class TopTrainer:
         factors = {path: recipe.unfreeze.decay**depth for path, depth in depths.items()}
         spent = self._fit(part, (data[0], data[1]), inputs, run, factors, begun=head is not None)
         found = {split: _predict(part, inputs.batched(split, rows[split])) for split in splits}
-        arrays = heads.arrays_of(built, head.moments if head else None)
+        arrays = keras_heads.arrays_of(built, head.moments if head else None)
         blocks = len({depths[variable.path] for variable in top.trainable_variables})
         return TrainedTop(top, start, part, arrays, blocks, found, spent)
 
@@ -90,7 +90,7 @@ class TopTrainer:
         recipe, unfreeze = _recipe(inputs.backbone), inputs.backbone.unfreeze
         phase = Phase("finetune", unfreeze.epochs, unfreeze.learning_rate)
         at_once = data[0].read_at_once
-        heads.compile_for(part, recipe, phase.learning_rate, phase.epochs * len(data[0]), at_once, factors)
+        keras_heads.compile_for(part, recipe, phase.learning_rate, phase.epochs * len(data[0]), at_once, factors)
         if begun:
             run.best_value = _measured(part, data[1], recipe.checkpoint.monitor)
         (checkpoints := self.scratch / "checkpoints").mkdir(exist_ok=True)
@@ -134,7 +134,7 @@ def _recipe(backbone: Backbone) -> Recipe:
 
 
 def _random_head(inputs: Inputs, top: keras.Model) -> keras.Model:
-    return heads.build(inputs.backbone.head, top.output.shape[-1], len(inputs.classes), seed=inputs.seed)
+    return keras_heads.build(inputs.backbone.head, top.output.shape[-1], len(inputs.classes), seed=inputs.seed)
 
 
 def _measured(part: keras.Model, validation: Views, monitor: str) -> float:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from stages.models import linear
+from stages.models import coordinates, linear, logistic
 from stages.models.head import Head
-from stages.models.linear import ConvergenceError, Settings, Solved, class_weights, fit, solve
+from stages.models.linear import Settings, Solved, class_weights, fit, solve
+from stages.models.logistic import ConvergenceError
 
 ROOT = Path(__file__).parents[2]
 PATH = (0.1, 1, 10, 100, 1000)
@@ -80,7 +81,7 @@ def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tu
     """Return how many rows and columns are solved in one of the ways, which is made the one that is taken."""
     constants, count, width = WAYS[request.param]
     for name, value in {"_PIECE_BYTES": 16_000, **constants}.items():
-        monkeypatch.setattr(linear, name, value)
+        monkeypatch.setattr(coordinates, name, value)
     return count, width
 
 
@@ -296,7 +297,7 @@ def test_balanced_classes_count_the_same_and_one_without_images_nothing() -> Non
 
 
 def test_a_fit_that_does_not_converge_is_one_line(fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "_MOST_ITERATIONS", 2)
+    monkeypatch.setattr(logistic, "_MOST_ITERATIONS", 2)
     expected = r"a linear head of C = 100 whose loss still falls by \S+ after 2 steps; expected .*; lower .*linear.c"
     with pytest.raises(ConvergenceError, match=expected) as caught:
         fitted(draw(), 4, 100)
@@ -312,15 +313,15 @@ import pandas as pd
 import scipy.optimize
 
 from stages.images.prepared import Rows
-from stages.models import linear
+from stages.models import coordinates, linear, logistic
 
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
-linear._HELD_BYTES = 0
-linear._PIECE_BYTES = 2 << 20
+coordinates._HELD_BYTES = 0
+coordinates._PIECE_BYTES = 2 << 20
 table = pd.DataFrame({"split": "train", "row": np.arange(30_000)})
 labels = np.arange(30_000) % 5
 rows = Rows(table, {"train": Path("train.npy")})

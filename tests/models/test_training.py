@@ -9,7 +9,7 @@ import pytest
 
 from stages.errors import ParameterError
 from stages.images.prepared import Rows
-from stages.models import heads
+from stages.models import keras_heads
 from stages.models.training import Budget, Phase, Run, Views, callbacks, fit, mode, refit
 
 ROWS, WIDTH, CLASSES = 48, 4, 2
@@ -42,8 +42,8 @@ def batches(views: Views) -> list[tuple[np.ndarray, ...]]:
 
 def compiled(recipe, rate: float = 0.01) -> keras.Model:
     keras.utils.set_random_seed(3)
-    head = heads.build(recipe.head, WIDTH, CLASSES)
-    heads.compile_for(head, recipe, rate, 100)
+    head = keras_heads.build(recipe.head, WIDTH, CLASSES)
+    keras_heads.compile_for(head, recipe, rate, 100)
     return head
 
 

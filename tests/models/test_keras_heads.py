@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.models import heads
+from stages.models import keras_heads
 from stages.models.head import Head as ArrayHead
 from stages.models.head import Layer
 from stages.models.recipe import Optimizer, Schedule
@@ -17,7 +17,7 @@ def dense_layers(head: keras.Model) -> list[keras.layers.Dense]:
 
 
 def test_the_head_of_the_course_for_vgg16(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [512], "dropout": 0.5, "l2": 0.0}).head, 25088, 5)
+    head = keras_heads.build(declare("vgg16", head={"units": [512], "dropout": 0.5, "l2": 0.0}).head, 25088, 5)
     assert [type(layer).__name__ for layer in head.layers] == ["InputLayer", "Dense", "Dropout", "Dense"]
     assert [(layer.units, layer.activation.__name__) for layer in dense_layers(head)] == [(512, "relu"), (5, "softmax")]
     assert head.get_layer("dropout_1").rate == 0.5
@@ -25,31 +25,31 @@ def test_the_head_of_the_course_for_vgg16(declare) -> None:
 
 @pytest.mark.parametrize("units", [[], [8], [16, 8]])
 def test_units_give_the_dense_layers(declare, units: list[int]) -> None:
-    head = heads.build(declare("vgg16", head={"units": units}).head, 4, 3)
+    head = keras_heads.build(declare("vgg16", head={"units": units}).head, 4, 3)
     assert [layer.units for layer in dense_layers(head)] == [*units, 3]
 
 
 def test_no_dropout_is_no_layer(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [8], "dropout": 0.0}).head, 4, 3)
+    head = keras_heads.build(declare("vgg16", head={"units": [8], "dropout": 0.0}).head, 4, 3)
     assert not any(isinstance(layer, keras.layers.Dropout) for layer in head.layers)
 
 
 def test_dropout_drops_in_training_alone(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [64], "dropout": 0.9}).head, 4, 3)
+    head = keras_heads.build(declare("vgg16", head={"units": [64], "dropout": 0.9}).head, 4, 3)
     batch = np.ones((1, 4), dtype="float32")
     assert not np.allclose(head(batch, training=True), head(batch, training=False))
     np.testing.assert_array_equal(head(batch, training=False), head(batch, training=False))
 
 
 def test_l2_adds_its_penalty_to_the_loss(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [8], "l2": 0.5}).head, 4, 3)
+    head = keras_heads.build(declare("vgg16", head={"units": [8], "l2": 0.5}).head, 4, 3)
     expected = 0.5 * np.square(head.get_layer("dense_1").kernel.numpy()).sum()
     assert float(head.losses[0]) == pytest.approx(expected, rel=1e-5)
-    assert not heads.build(declare("vgg16", head={"units": [8], "l2": 0.0}).head, 4, 3).losses
+    assert not keras_heads.build(declare("vgg16", head={"units": [8], "l2": 0.0}).head, 4, 3).losses
 
 
 def test_the_activation_is_the_one_named(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [8], "activation": "gelu"}).head, 4, 3)
+    head = keras_heads.build(declare("vgg16", head={"units": [8], "activation": "gelu"}).head, 4, 3)
     assert head.get_layer("dense_1").activation is keras.activations.gelu
 
 
@@ -68,10 +68,10 @@ def arrays(scale: float, *units: int) -> ArrayHead:
 @pytest.mark.parametrize("units", [(), (5, 4)])
 def test_a_head_of_arrays_is_one_in_keras_and_arrays_again(scale: float, units: tuple[int, ...]) -> None:
     expected = arrays(scale, *units)
-    found = heads.joined(expected)
+    found = keras_heads.joined(expected)
     features = (np.random.default_rng(1).normal(2, 2, (50, 6)) * scale).astype("float32")
     np.testing.assert_allclose(found(features), expected.probabilities(features), atol=1e-5)
-    again = heads.arrays_of(found)
+    again = keras_heads.arrays_of(found)
     assert [layer.activation for layer in again.layers] == [layer.activation for layer in expected.layers]
     for one, other in zip(again.layers, expected.layers, strict=True):
         np.testing.assert_array_equal(one.kernel, other.kernel)
@@ -79,16 +79,16 @@ def test_a_head_of_arrays_is_one_in_keras_and_arrays_again(scale: float, units: 
 
 
 def test_a_head_that_takes_features_as_they_are_has_no_moments(declare) -> None:
-    head = heads.build(declare("vgg16", head={"units": [5], "activation": "tanh"}).head, 4, 3)
-    found, features = heads.arrays_of(head), np.random.default_rng(1).normal(0, 1, (50, 4)).astype("float32")
+    head = keras_heads.build(declare("vgg16", head={"units": [5], "activation": "tanh"}).head, 4, 3)
+    found, features = keras_heads.arrays_of(head), np.random.default_rng(1).normal(0, 1, (50, 4)).astype("float32")
     assert (found.moments, [layer.activation for layer in found.layers]) == (None, ["tanh", "linear"])
     np.testing.assert_allclose(found.probabilities(features), head(features), atol=1e-6)
-    np.testing.assert_allclose(heads.joined(found)(features), head(features), atol=1e-6)
+    np.testing.assert_allclose(keras_heads.joined(found)(features), head(features), atol=1e-6)
 
 
 def test_a_new_head_follows_from_its_seed_alone(declare) -> None:
     settings = declare("vgg16", head={"units": [5]}).head
-    first, again, other = (heads.build(settings, 4, 3, seed=seed).get_weights()[0] for seed in (1, 1, 2))
+    first, again, other = (keras_heads.build(settings, 4, 3, seed=seed).get_weights()[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -103,22 +103,22 @@ def optimizer(**changes) -> Optimizer:
     [("sgd", "SGD"), ("rmsprop", "RMSprop"), ("adam", "Adam"), ("adamw", "AdamW")],
 )
 def test_the_optimiser_is_the_one_named(name: str, kind: str) -> None:
-    found = heads.optimizer(optimizer(name=name), 0.25)
+    found = keras_heads.optimizer(optimizer(name=name), 0.25)
     assert type(found).__name__ == kind
     assert float(found.learning_rate) == 0.25
 
 
 def test_momentum_decay_and_clipping_reach_the_optimiser() -> None:
-    assert heads.optimizer(optimizer(name="sgd", momentum=0.5), 0.1).momentum == 0.5
-    assert heads.optimizer(optimizer(name="adamw", weight_decay=0.02), 0.1).weight_decay == 0.02
-    assert heads.optimizer(optimizer(name="sgd", weight_decay=0.02), 0.1).weight_decay == 0.02
-    assert heads.optimizer(optimizer(clip_norm=3.0), 0.1).clipnorm == 3.0
+    assert keras_heads.optimizer(optimizer(name="sgd", momentum=0.5), 0.1).momentum == 0.5
+    assert keras_heads.optimizer(optimizer(name="adamw", weight_decay=0.02), 0.1).weight_decay == 0.02
+    assert keras_heads.optimizer(optimizer(name="sgd", weight_decay=0.02), 0.1).weight_decay == 0.02
+    assert keras_heads.optimizer(optimizer(clip_norm=3.0), 0.1).clipnorm == 3.0
 
 
 def moved(name: str, factors: dict[str, float] | None, rate: object = 0.1) -> list[np.ndarray]:
     """Return how far two variables are moved by three steps with the same gradients."""
     variables = [keras.Variable(np.ones(3, "float32"), name=name) for name in ("low", "high")]
-    found = heads.optimizer(optimizer(name=name), rate, factors)
+    found = keras_heads.optimizer(optimizer(name=name), rate, factors)
     for gradient in np.random.default_rng(0).normal(1, 0.1, (3, 3)).astype("float32"):
         found.apply([gradient, gradient], variables)
     return [np.asarray(variable) - 1 for variable in variables]
@@ -142,7 +142,7 @@ def test_shares_of_a_rate_hold_where_it_is_scheduled() -> None:
 
 def rates(steps: int, **changes) -> list[float]:
     values = {"name": "constant", "warmup": 0.0, "decay": 0.1, "boundaries": [0.5, 0.75]} | changes
-    found = heads.schedule(Schedule(**values), 1.0, steps)
+    found = keras_heads.schedule(Schedule(**values), 1.0, steps)
     return [float(found(step)) if callable(found) else found for step in range(steps + 1)]
 
 
@@ -169,9 +169,9 @@ def test_steps_fall_at_the_boundaries() -> None:
 @pytest.mark.parametrize(("dropout", "l2"), [(0.0, 0.0), (0.4, 0.01)])
 def test_rates_in_variables_do_what_those_of_layers_do(declare, dropout: float, l2: float) -> None:
     settings = declare("vgg16", head={"units": [512], "dropout": dropout, "l2": l2}).head
-    rates = heads.Rates()
+    rates = keras_heads.Rates()
     rates.set(settings)
-    varied, fixed = heads.build(settings, 4, 3, rates), heads.build(settings, 4, 3)
+    varied, fixed = keras_heads.build(settings, 4, 3, rates), keras_heads.build(settings, 4, 3)
     fixed.set_weights(varied.get_weights())
     batch = np.ones((200, 4), dtype="float32")
     np.testing.assert_array_equal(varied(batch, training=False), fixed(batch, training=False))
@@ -189,11 +189,11 @@ def test_a_restarted_optimiser_remembers_nothing(declare) -> None:
     states = []
     for _ in range(2):
         keras.utils.set_random_seed(1)
-        head = heads.build(recipe.head, 4, 2)
-        heads.compile_for(head, recipe, 0.1, 10)
+        head = keras_heads.build(recipe.head, 4, 2)
+        keras_heads.compile_for(head, recipe, 0.1, 10)
         if states:
             head.train_on_batch(np.ones((8, 4)), np.eye(2)[[0, 1] * 4])
-            heads.restart(head.optimizer, recipe.schedule, 0.1)
+            keras_heads.restart(head.optimizer, recipe.schedule, 0.1)
         else:
             head.optimizer.build(head.trainable_variables)
         states.append([variable.numpy() for variable in head.optimizer.variables])
