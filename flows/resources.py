@@ -15,7 +15,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
 # Stages by the name before the "@". TensorFlow takes the whole memory of a GPU that it can see.
-ON_GPU = frozenset({"weights", "features", "views", "tune", "finetune", "explain", "export"})
+ON_GPU = frozenset({"weights", "features", "views", "tune", "unfreeze", "finetune", "explain", "export"})
 # What else runs would be measured with it.
 ALONE = frozenset({"benchmark", "export"})
 GPU_DEVICE = Path("/dev/nvidia0")

@@ -56,11 +56,11 @@ def require(backbones: list[str]) -> None:
     needed = {AUDIT: "audit", SPLITS: "split", MANIFEST: "ingest", RAW: "ingest", RANKING: "rank"}
     for backbone in backbones:
         for folder, (stage, names) in _OF_BACKBONE.items():
-            # One stage evaluates all.
-            command = stage if folder is EVALUATIONS else f"{stage}@{backbone}"
+            # One stage evaluates all, and one searches for all.
+            command = stage if folder in (EVALUATIONS, TUNING) else f"{stage}@{backbone}"
             needed |= {folder / backbone / name: command for name in names}
         needed[BENCHMARKS / f"{backbone}.json"] = f"benchmark@{backbone}"
-        needed[TIMINGS / f"{backbone}.json"] = f"finetune@{backbone}"
+        needed |= {TIMINGS / stage / f"{backbone}.json": f"{stage}@{backbone}" for stage in ("unfreeze", "finetune")}
     missing = [path for path in needed if not path.exists()]
     if missing:
         stages = dict.fromkeys(needed[path] for path in missing)
@@ -94,12 +94,18 @@ def read_run(backbone: str) -> "Run":
         benchmark=files.read_json(BENCHMARKS / f"{backbone}.json"),
         history=history.assign(**{name: pd.to_numeric(history[name]) for name in numbers}),
         provenance=provenance,
-        timings=files.read_json(TIMINGS / f"{backbone}.json"),
+        timings=_seconds(backbone),
         tested=tested(predictions, tuple(provenance["classes"])),
         search=files.read_json(TUNING / backbone / "search.json"),
         precision=files.read_json(EXPLANATIONS / backbone / "precision.json"),
         trials=files.read_csv(TUNING / backbone / "trials.csv", text=("state", "optimizer", "units")),
     )
+
+
+def _seconds(backbone: str) -> dict[str, float]:
+    """Return how long the dense head and the blocks of a backbone were trained."""
+    keys = {"head_seconds": "finetune", "finetune_seconds": "unfreeze"}
+    return {key: files.read_json(TIMINGS / stage / f"{backbone}.json")["seconds"] for key, stage in keys.items()}
 
 
 def read_foretold(found: "list[Run]", language: "Language") -> "Foretold":

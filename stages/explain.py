@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from stages.errors import DataError, run
 from stages.files import read_csv, read_json, replacing_folder, write_csv, write_json
 from stages.images.prepared import Rows, array_path, read_classes, read_index, selected
-from stages.models import extraction, head
+from stages.models import engine, extraction, head
 from stages.models.engine import IMAGE, Choice
 from stages.models.saliency import heatmaps
 from stages.params import load, named_backbone, seed, threads
@@ -89,7 +89,7 @@ def _trained(weights: Path, model: Path, start: str, choice: Choice, kept: head.
     """Return a classifier whose blocks above the tensor `start` were trained."""
     from stages.models import explainable, keras_engine
 
-    above, tail = explainable.of(keras_engine.load(model / keras_engine.TOP), choice)
+    above, tail = explainable.of(keras_engine.load(model / engine.TOP), choice)
     below = None if start == IMAGE else extraction.forward(weights, choice, (start,))
 
     def forward(images: NDArray[Any]) -> dict[str, NDArray[np.float32]]:

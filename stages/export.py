@@ -27,6 +27,7 @@ from tqdm import tqdm
 from stages.errors import DataError, ParameterError, run
 from stages.files import read_csv, read_json, replacing_folder, write_csv, write_json, write_text
 from stages.images.prepared import SPLITS, Rows, array_path, read_index, selected
+from stages.models import engine
 from stages.models.exported import (
     PATHS,
     WINNER,
@@ -224,7 +225,7 @@ def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
 
     _require(path := WEIGHTS / subject.backbone / keras_engine.BACKBONE, f"weights@{subject.backbone}")
     trained = subject.provenance["top"] is not None
-    top = keras_engine.load(MODELS / subject.backbone / keras_engine.TOP) if trained else None
+    top = keras_engine.load(MODELS / subject.backbone / engine.TOP) if trained else None
     model = exporting.joined(keras_engine.load(path), top, subject.head().tempered(subject.metrics["temperature"]))
 
     def pictures() -> "Iterator[NDArray[np.uint8]]":

@@ -126,12 +126,19 @@ def strip_dates(archive: Path) -> None:
                     shutil.copyfileobj(source, target, 1 << 20)
 
 
-def scratch_folder(name: str) -> Path:
-    """Make an empty folder for files that no other stage reads, inside the project and out of git."""
+@contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """Give an empty folder for files that no other stage reads, inside the project and out of git; remove it after.
+
+    What cannot be removed then is cleared by the next run, and must not hide why this one failed.
+    """
     folder = Path(".cache") / name
     _remove(folder)
     folder.mkdir(parents=True)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(path: Path) -> None:

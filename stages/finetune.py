@@ -1,10 +1,10 @@
-"""Stage `finetune@B`: more than the linear head, where it helps; what validation prefers is kept.
+"""Stage `finetune@B`: train the dense head, where one is declared; what validation prefers is kept.
 
 Every backbone has its linear head from stage probe. For candidates (stage candidates) the dense head that the
-backbone's line declares is trained on the same features (`finetune.head.units`), and the top of the network from the
-linear head on (`finetune.unfreeze.blocks`). What has the lowest log loss on the validation part is kept, or, with
-`finetune.head.choose: declared`, the last of these. A network without frozen features, such as `scratch`, is trained
-whole. The test part is predicted once, by each. Without a dense head or trained blocks no TensorFlow is started.
+backbone's line declares is trained on the same features (`finetune.head.units`), and stage unfreeze has trained the top
+of the network (`finetune.unfreeze.blocks`). What has the lowest log loss on the validation part is kept, or, with
+`finetune.head.choose: declared`, the last of these. The test part is predicted once, by each. Without a dense head no
+TensorFlow is started.
 
 Writes `data/models/B/`, without any frozen weights: stage export joins these to whole models.
 
@@ -20,32 +20,30 @@ Writes `data/models/B/`, without any frozen weights: stage export joins these to
     provenance.json   what all of that is, and where it comes from
     outline/          what the costs follow from (stages/models/engine.py)
 
-How long it took, which is never the same, is in `data/timings/B.json`.
+How long it took, which is never the same, is in `data/timings/finetune/B.json`.
 """
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.errors import run
 from stages.fates import is_fine_tuned
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.images.augmentation import Augmentation, ViewParams
-from stages.images.prepared import count_folds, read_classes, read_index
-from stages.models import engine, head
-from stages.models.attempts import SPLITS, Kind, Trainer, Tried, anew, kept, linear, tried, validation_losses
-from stages.models.backbones import Backbone, read_backbone
+from stages.images.prepared import read_classes, read_index
+from stages.models import attempts, engine, head
+from stages.models.attempts import HISTORY, SPLITS, Tried, joined, kept, linear, predictions, validation_losses
+from stages.models.backbones import Backbone, read_head
 from stages.models.inputs import Inputs
 from stages.models.machine import processor
-from stages.params import load_part, named_backbone, seed
+from stages.params import load_part, named_backbone, seed, threads
 
 log = logging.getLogger(__name__)
 RECIPES = Path("data/recipes")
@@ -54,45 +52,48 @@ WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
 VIEWS = Path("data/views")
 PROBES = Path("data/probes")
+UNFROZEN = Path("data/unfrozen")
 TUNING = Path("data/tuning")
 MODELS = Path("data/models")
-TIMINGS = Path("data/timings")
-HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+TIMINGS = Path("data/timings/finetune")
 
 
-def repeats(inputs: Inputs, trainer: Trainer | None, kind: Kind) -> pd.DataFrame:
-    """Return repeat, split, file, label, predicted, p:CLASS of validation and test, by trainings with other seeds.
+class Trainer:
+    """Trains dense heads for one backbone, over and over; the making of it starts TensorFlow."""
 
-    Repeat 1, 2, ... has the main one's seed and so much more.
-    """
-    if trainer is None or kind == "linear":
-        return _joined([], inputs, "repeat", "split")
-    count = inputs.backbone.repeats if kind == "dense" else inputs.backbone.unfreeze.repeats
-    tables = []
-    for repeat in range(1, count):
-        found = anew(replace(inputs, seed=inputs.seed + repeat), trainer, kind, f"repeat {repeat}")
-        tables.append(_marked(found, repeat=repeat))
-    return _joined(tables, inputs, "repeat", "split")
+    def __init__(self, inputs: Inputs, scratch: Path) -> None:
+        from stages.models import keras_engine
 
+        # First: it also keeps TensorFlow quiet while that starts.
+        keras_engine.repeatable(inputs.seed, threads())
+        from stages.models.head_trainer import HeadTrainer
+        from stages.models.training import expect_tracing
 
-def shares(inputs: Inputs, trainer: Trainer) -> pd.DataFrame:
-    """Return share, training_pictures, file, label, predicted, p:CLASS of the test images, by a whole network."""
-    tables = []
-    for share in inputs.backbone.training_shares:
-        part = replace(inputs, share=share)
-        found = anew(part, trainer, "whole", f"share {share:g}")
-        images = part.selected("train")["file"].nunique()
-        tables.append(_marked(_test(found), share=share, training_pictures=images))
-    return _joined(tables, inputs, "share", "training_pictures")
+        expect_tracing()
+        self.scratch = scratch
+        width = read_json(inputs.weights / "backbone.json")["width"]
+        self._heads: HeadTrainer = HeadTrainer(width, len(inputs.classes))
+        self.seconds = 0.0
 
+    def train(self, inputs: Inputs, name: str) -> Tried:
+        """Train a head, and fit it once more on validation images as well if asked for; the log calls it `name`."""
+        from stages.models.head_trainer import predict
+        from stages.models.training import Run
 
-def folds(inputs: Inputs, trainer: Trainer, kind: Kind) -> pd.DataFrame:
-    """Return fold, file, label, predicted, p:CLASS for every image once; no row where there are no folds."""
-    tables = []
-    for fold in range(count_folds(inputs.index)):
-        found = anew(replace(inputs, fold=fold), trainer, kind, f"fold {fold}")
-        tables.append(_marked(_test(found), fold=fold))
-    return _joined(tables, inputs, "fold")
+        found = Run()
+        # Of its own: a training that never improves reads no checkpoint, and must not find an earlier one's.
+        with TemporaryDirectory(dir=self.scratch) as checkpoints:
+            first = self._heads.train(inputs, found, Path(checkpoints))
+        last = self._heads.refit(inputs, found) if inputs.backbone.refit else first
+        self.seconds = sum(found.seconds.values())
+        images = inputs.selected("train")["file"].nunique()
+        log.info("%s: best epoch %d of %d, %d training images", name, found.best_epoch, len(found.rows), images)
+        probabilities = {"validation": predict(first, inputs, "validation"), "test": predict(last, inputs, "test")}
+        return Tried("dense", last, predictions(inputs, probabilities), found.rows, found.best_epoch)
+
+    def anew(self, inputs: Inputs, name: str) -> pd.DataFrame:
+        """Train with other inputs; return the predictions alone."""
+        return self.train(inputs, name).predictions
 
 
 def untuned(inputs: Inputs, default: Inputs, trainer: Trainer | None, found: list[Tried]) -> pd.DataFrame:
@@ -102,34 +103,19 @@ def untuned(inputs: Inputs, default: Inputs, trainer: Trainer | None, found: lis
     """
     same = (default.backbone, default.views) == (inputs.backbone, inputs.views)
     if same or trainer is None or kept(found, inputs.backbone.head.choose).kind != "dense":
-        return _joined([], inputs, "split")
+        return joined([], inputs, "split")
     without = found[:1]
     if default.backbone.head.units:
-        without = [*without, trainer.dense(default, "untuned")]
+        without = [*without, trainer.train(default, "untuned")]
     table = kept(without, default.backbone.head.choose).predictions
     return table[table["split"].isin(SPLITS)]
-
-
-def _test(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["split"] == "test"].drop(columns="split")
-
-
-def _marked(table: pd.DataFrame, **keys: float) -> pd.DataFrame:
-    """Return the table with columns in front that hold one value each."""
-    return table.assign(**keys)[[*keys, *table]]
-
-
-def _joined(tables: list[pd.DataFrame], inputs: Inputs, *keys: str) -> pd.DataFrame:
-    """Return the tables, which begin with `keys`, below each other; without any their columns."""
-    columns = [*keys, "file", "label", "predicted", *(f"p:{label}" for label in inputs.classes)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def write(folder: Path, inputs: Inputs, found: list[Tried], chosen: dict[str, Any]) -> Tried:
     """Write what was tried, and what of it is kept, into `folder`; return the latter."""
     best, facts = kept(found, inputs.backbone.head.choose), read_json(inputs.weights / "backbone.json")
     head.save(best.head, folder / "head.npz")
-    _write_network(folder, best, facts["parameters"] + best.head.parameters)
+    _write_network(folder, best, inputs.backbone.name, facts["parameters"] + best.head.parameters)
     write_csv(folder / "predictions.csv", best.predictions)
     write_csv(folder / "heads.csv", pd.concat([_tested(each) for each in found], ignore_index=True))
     write_csv(folder / "history.csv", _history(found))
@@ -137,17 +123,13 @@ def write(folder: Path, inputs: Inputs, found: list[Tried], chosen: dict[str, An
     return best
 
 
-def _write_network(folder: Path, best: Tried, parameters: int) -> None:
+def _write_network(folder: Path, best: Tried, name: str, parameters: int) -> None:
     """Write the trained top, if there is one, and what the costs of the whole of so many `parameters` follow from."""
-    if best.trained is None:
+    if best.kind in ("linear", "dense"):
         engine.write_architecture(folder / "outline", best.head, parameters, "features", None)
         return
-    from stages.models import keras_engine
-
-    top = best.trained.top
-    keras_engine.save(top, folder / keras_engine.TOP)
-    converted = keras_engine.convert(top.input, {"features": top.output})
-    engine.write_architecture(folder / "outline", best.head, parameters, best.trained.start, converted)
+    shutil.copyfile(UNFROZEN / name / engine.TOP, folder / engine.TOP)
+    shutil.copytree(UNFROZEN / name / "outline", folder / "outline")
 
 
 def _tested(each: Tried) -> pd.DataFrame:
@@ -165,13 +147,14 @@ def _provenance(inputs: Inputs, facts: dict[str, Any], found: list[Tried], best:
     copied = ("backbone", "builder", "input_size", "pooling", "weights")
     fitted = ["train", "validation"] if best.kind == "linear" or _refitted(inputs, best) else ["train"]
     solved = found[0].facts if found[0].kind == "linear" else {"strength": None, "losses": {}}
-    trained = sum(int(np.prod(v.shape)) for v in best.trained.top.trainable_variables) if best.trained else 0
+    unfrozen = next((each.facts for each in found if each.kind in ("unfrozen", "whole")), None)
+    top = best.facts if best.kind in ("unfrozen", "whole") else None
     images = sum(len(inputs.selected(split)) for split in fitted)
     used = inputs.views if best.kind != "linear" else 0
     return {key: facts[key] for key in copied} | {
         "classes": inputs.classes,
         "parameters": facts["parameters"] + best.head.parameters,
-        "trainable_parameters": trained + best.head.parameters,
+        "trainable_parameters": (top["parameters"] if top else 0) + best.head.parameters,
         "engine": inputs.computed["engine"],
         "precision": inputs.computed["precision"],
         "epochs_run": len(best.history),
@@ -188,14 +171,14 @@ def _provenance(inputs: Inputs, facts: dict[str, Any], found: list[Tried], best:
             "fitted_on": fitted,
             **solved,
         },
-        "unfrozen": next((_unfrozen(each, facts["blocks"]) for each in found if each.trained), None),
-        "top": {"input": best.trained.start} if best.trained else None,
+        "unfrozen": _unfrozen(unfrozen, facts["blocks"]) if unfrozen else None,
+        "top": {"input": top["start"]} if top else None,
     }
 
 
-def _unfrozen(each: Tried, blocks: int) -> dict[str, Any]:
+def _unfrozen(told: Mapping[str, Any], blocks: int) -> dict[str, Any]:
     """Return how many blocks were trained, and of how many: a block that takes the images has no name of its own."""
-    return {**each.facts, "of": max(blocks, each.facts["blocks"])}
+    return {key: told[key] for key in ("blocks", "epochs", "stopped")} | {"of": max(blocks, told["blocks"])}
 
 
 def _refitted(inputs: Inputs, best: Tried) -> bool:
@@ -206,15 +189,6 @@ def _libraries(found: list[Tried]) -> list[str]:
     """Return the libraries that computed this."""
     trained = ["keras", "tensorflow"] if any(each.history for each in found) else []
     return sorted([*trained, "numpy", "openvino", "scipy"])
-
-
-@contextmanager
-def _scratch(name: str) -> Iterator[Path]:
-    folder = scratch_folder(f"finetune-{name}")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 def read_inputs(backbone: Backbone) -> Inputs:
@@ -234,58 +208,49 @@ def read_inputs(backbone: Backbone) -> Inputs:
     )
 
 
-def _trainer(inputs: Inputs, first: Tried | None, scratch: Path) -> Trainer | None:
-    """Return what trains, or None where there is nothing to train but the linear head."""
+def _trainer(inputs: Inputs, scratch: Path) -> Trainer | None:
+    """Return what trains dense heads, or None where there is none to train."""
     recipe = inputs.backbone
-    if first is None:
-        return Trainer(inputs, None, scratch)
+    if not recipe.head.units:
+        return None
     if not is_fine_tuned(recipe.name):
-        log.info("%s: not among the candidates, so it keeps its linear head", recipe.name)
+        log.info("%s: not among the candidates, so no dense head is trained", recipe.name)
         return None
-    if not recipe.head.units and not recipe.unfreeze.blocks:
-        return None
-    return Trainer(inputs, first.facts["strength"], scratch)
+    return Trainer(inputs, scratch)
 
 
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
-    backbone = read_backbone(RECIPES, named_backbone())
-    default, probe = read_inputs(backbone), PROBES / backbone.name
+    backbone = read_head(RECIPES, named_backbone())
+    default, probe, unfrozen = read_inputs(backbone), PROBES / backbone.name, UNFROZEN / backbone.name
     chosen = read_json(TUNING / backbone.name / "chosen.json")["values"]
     inputs = default.with_values(chosen)
-    first = linear(probe) if read_json(inputs.weights / "backbone.json")["frozen"] else None
-    with _scratch(backbone.name) as scratch, replacing_folder(MODELS / backbone.name) as folder:
-        trainer = _trainer(inputs, first, scratch)
-        found = list(tried(inputs, trainer, first))
+    frozen = read_json(inputs.weights / "backbone.json")["frozen"]
+    timings = {"seconds": 0.0, "epochs": 0, "processor": processor()}
+    with scratch_folder(f"finetune-{backbone.name}") as scratch, replacing_folder(MODELS / backbone.name) as folder:
+        trainer = _trainer(inputs, scratch) if frozen else None
+        found = [linear(probe)] if frozen else []
+        if trainer:
+            found.append(trainer.train(inputs, "dense head"))
+            timings |= {"seconds": trainer.seconds, "epochs": len(found[-1].history)}
+        if trained := attempts.load(unfrozen):
+            found.append(trained)
         best = write(folder, inputs, found, chosen)
-        write_csv(folder / "repeats.csv", repeats(inputs, trainer, best.kind))
         write_csv(folder / "untuned.csv", untuned(inputs, default, trainer, found))
-        _write_beside(folder, inputs, trainer, best.kind, probe)
-    write_json(TIMINGS / f"{backbone.name}.json", _timings(found))
+        if best.kind == "linear":
+            write_csv(folder / "repeats.csv", joined([], inputs, "repeat", "split"))
+            shutil.copyfile(probe / "folds.csv", folder / "folds.csv")
+        elif best.kind == "dense":
+            assert trainer is not None
+            write_csv(folder / "repeats.csv", attempts.repeats(inputs, backbone.repeats, trainer.anew))
+            write_csv(folder / "folds.csv", attempts.folds(inputs, trainer.anew))
+        else:
+            for table in ("repeats.csv", "folds.csv"):
+                shutil.copyfile(unfrozen / table, folder / table)
+        shutil.copyfile((unfrozen if best.kind == "whole" else probe) / "shares.csv", folder / "shares.csv")
+    write_json(TIMINGS / f"{backbone.name}.json", timings)
     losses = ", ".join(f"{kind} {loss:.3f}" for kind, loss in validation_losses(found).items())
     log.info("%s: the %s head is kept; log loss on validation: %s", backbone.name, best.kind, losses)
-
-
-def _write_beside(folder: Path, inputs: Inputs, trainer: Trainer | None, kind: Kind, probe: Path) -> None:
-    """Write the predictions on fewer images and over folds: of linear heads those that stage probe has made."""
-    if trainer is None or kind == "linear":
-        shutil.copyfile(probe / "folds.csv", folder / "folds.csv")
-    else:
-        write_csv(folder / "folds.csv", folds(inputs, trainer, kind))
-    if kind == "whole":
-        assert trainer is not None
-        write_csv(folder / "shares.csv", shares(inputs, trainer))
-    else:
-        shutil.copyfile(probe / "shares.csv", folder / "shares.csv")
-
-
-def _timings(found: list[Tried]) -> dict[str, Any]:
-    """Return how long training took on this machine, and how many epochs of all there were."""
-    seconds = {
-        "head_seconds": sum(each.seconds for each in found if each.kind == "dense"),
-        "finetune_seconds": sum(each.seconds for each in found if each.kind in ("unfrozen", "whole")),
-    }
-    return seconds | {"epochs": sum(len(each.history) for each in found), "processor": processor()}
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ Stage audit finds doubtful labels with the predictions, stage rank ranks by them
 """
 
 import logging
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,15 +165,6 @@ def _logme(probed: Probed, chosen: pd.Series) -> float:
     return logme(narrowed(probed.rows(table.iloc[part]).batches(_BATCH), probed.seed), labels[part])
 
 
-@contextmanager
-def _scratch(name: str) -> Iterator[Path]:
-    folder = files.scratch_folder(f"probe-{name}")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
 def write(folder: Path, probed: Probed) -> dict[str, Any]:
     """Fit, predict and write into `folder`; return the numbers."""
     found, predictions = main_run(probed)
@@ -208,7 +196,7 @@ def main() -> None:
         # With another number of threads the last digits are others, and for most fits one is faster than two.
         with (
             threadpool_limits(1),
-            _scratch(name) as scratch,
+            files.scratch_folder(f"probe-{name}") as scratch,
             files.replacing_folder(PROBES / name) as folder,
         ):
             probed = Probed(

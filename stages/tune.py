@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from stages.fates import is_fine_tuned
 from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.images.parallel import apart
 from stages.images.prepared import read_classes, read_index
-from stages.models.backbones import Backbone, read_backbone
+from stages.models.backbones import Backbone, read_head
 from stages.models.inputs import Inputs
 from stages.models.space import TuneParams
 from stages.params import declared_backbones, load, lookup, read, seed, threads
@@ -83,9 +82,8 @@ def search(job: tuple[Backbone, TuneParams, Path]) -> None:
     # Each epoch of each trial would be a line.
     logging.getLogger("stages.models.training").setLevel(logging.WARNING)
     journal = _journal(inputs, params)
-    checkpoints = scratch_folder(f"trials-{backbone.name}")
-    found = Search(inputs, params, trainer, checkpoints).run(journal)
-    shutil.rmtree(checkpoints)
+    with scratch_folder(f"trials-{backbone.name}") as checkpoints:
+        found = Search(inputs, params, trainer, checkpoints).run(journal)
     chosen = {} if found.chosen == found.default and backbone.head.units else found.chosen
     write_json(folder / "chosen.json", {"values": chosen})
     write_json(
@@ -141,7 +139,7 @@ def main() -> None:
     params = load(TuneParams, "tune")
     with replacing_folder(TUNING) as folder:
         for name in declared_backbones():
-            backbone, own = read_backbone(RECIPES, name), folder / name
+            backbone, own = read_head(RECIPES, name), folder / name
             own.mkdir()
             against = reason_against(backbone, params)
             if against is None:

@@ -20,7 +20,7 @@ from stages.errors import run
 from stages.fates import is_fine_tuned
 from stages.files import read_json, replacing_folder, write_json
 from stages.images.augmentation import Augmentation, ViewParams
-from stages.models.backbones import Backbone, read_backbone
+from stages.models.backbones import Backbone, read_head
 from stages.models.engine import EngineParams, choose
 from stages.params import Section, load, load_part, named_backbone, seed, threads
 
@@ -115,7 +115,7 @@ def preview(images: "Lazy", views: "Lazy", labels: list[str]) -> "Image.Image":
 
 def main() -> None:
     """Write `data/views/B/` for the backbone named on the command line."""
-    backbone = read_backbone(RECIPES, named_backbone())
+    backbone = read_head(RECIPES, named_backbone())
     params = load_part(ViewParams, "preprocess")
     trials = load_part(SearchParams, "tune").trials
     against = reason_against(backbone, params.views, trials)

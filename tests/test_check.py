@@ -395,13 +395,14 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
         main()
         read.cache_clear()
         written.append({str(path): path.read_bytes() for path in Path("data/recipes").rglob("*.json")})
-    parts, names = ("linear", "network", "training"), SHIPPED["backbones"]
+    parts, names = ("head", "linear", "network", "unfreeze"), SHIPPED["backbones"]
     assert sorted(written[0]) == sorted(f"data/recipes/{name}/{part}.json" for name in names for part in parts)
     assert not Path("data/recipes/gone").exists()
     assert Path("data/rankings/all.json").exists()
     # Only one line with a dense head has no dropout of its own, but with a search it may have an effect on all.
     changed = [{path for path, content in other.items() if content != written[0][path]} for other in written[1:]]
-    assert changed == [{"data/recipes/scratch/training.json"}, {f"data/recipes/{name}/training.json" for name in names}]
+    scratch = {"data/recipes/scratch/head.json", "data/recipes/scratch/unfreeze.json"}
+    assert changed == [scratch, scratch | {f"data/recipes/{name}/head.json" for name in names}]
 
 
 def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Path) -> None:

@@ -216,9 +216,14 @@ def test_shared_objects_are_numbered_in_order_whatever_their_addresses(tmp_path:
 
 def test_a_scratch_folder_is_empty_each_time_and_out_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = scratch_folder("checkpoints")
+    folder = Path(".cache/checkpoints")
+    folder.mkdir(parents=True)
     (folder / "left by a killed process").touch()
-    assert list(scratch_folder("checkpoints").iterdir()) == []
+    with scratch_folder("checkpoints") as given:
+        assert given == folder
+        assert list(folder.iterdir()) == []
+        (folder / "checkpoint").touch()
+    assert not folder.exists()
     assert f"{folder.parts[0]}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 

@@ -1,4 +1,4 @@
-"""Stage finetune: more than the linear head for candidates, and what validation prefers is kept."""
+"""Stages unfreeze and finetune: more than the linear head for candidates, and what validation prefers is kept."""
 
 import logging
 import os
@@ -20,13 +20,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import features, finetune, probe, views, weights
+from stages import features, finetune, probe, unfreeze, views, weights
 from stages import params as parameters
 from stages.errors import ParameterError
 from stages.files import read_csv, read_json, write_csv, write_json
 from stages.models import engine, exporting, head, keras_engine, networks
-from stages.models.attempts import Kind, Trainer, Tried, anew, kept, validation_losses
-from stages.models.backbones import read_backbone, read_network, write_recipes
+from stages.models.attempts import Kind, Tried, kept, validation_losses
+from stages.models.backbones import read_head, read_network, read_unfreeze, write_recipes
 from stages.models.inputs import BOTH, Inputs
 from stages.models.weights import Origin
 from tests.tiny_backbone import CLASSES, COUNTS, FOLDS, SIDE, WIDTH, prepare, write_weights
@@ -48,6 +48,7 @@ LINES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Whoever is no candidate and has no frozen features is trained all the same.
 LEFT = ("left", "scratch")
+UNTRAINED = ("linear", "left")
 TUNED = {"units": [4], "views": 0}
 TRAINED = ("dense", "top", "scratch")
 TEXT = ("split", "file", "label", "predicted", "head")
@@ -124,24 +125,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for module in (features, probe, *([] if name in ("linear", "top") else [views])):
                 stage(module, name)
         run_without_tensorflow(root)
-        for name in set(LINES) - {"linear", "left"}:
+        for name in set(LINES) - set(UNTRAINED):
+            stage(unfreeze, name)
             stage(finetune, name)
     yield root
     parameters.read.cache_clear()
 
 
 def run_without_tensorflow(root: Path) -> None:
-    """Run the stage, in a process of its own, where nothing is trained; note which libraries that takes."""
+    """Run the stages, in a process of its own, where nothing is trained; note which libraries that takes."""
     program = """
 import sys
-from stages import finetune
+from stages import finetune, unfreeze
 for name in sys.argv[1:]:
-    sys.argv = ["finetune", name]
+    sys.argv = ["stage", name]
+    unfreeze.main()
     finetune.main()
 print(*sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program, "linear", "left"],
+        [sys.executable, "-c", program, *UNTRAINED],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
     )  # fmt: skip
     (root / "modules.txt").write_text(done.stdout)
@@ -154,7 +157,7 @@ def folded(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shutil.copytree(finished / "data/weights", root / "data/weights")
     with project(root, FOLDS, 1, []) as stage:
         for name in ("linear", *TRAINED):
-            for module in (features, probe, *([] if name in ("linear", "top") else [views]), finetune):
+            for module in (features, probe, *([] if name in ("linear", "top") else [views]), unfreeze, finetune):
                 stage(module, name)
     yield root
     parameters.read.cache_clear()
@@ -201,7 +204,7 @@ def test_a_linear_head_is_described_without_any_network(finished: Path, name: st
     assert max(files.values()) < 5000
     found, probed = provenance(finished, name), read_json(finished / f"data/probes/{name}/probe.json")
     assert found["head"] == {
-        "kept": "linear", "declared": "linear", "choose": read_backbone(finished / "data/recipes", name).head.choose,
+        "kept": "linear", "declared": "linear", "choose": read_head(finished / "data/recipes", name).head.choose,
         "fitted_on": ["train", "validation"], "strength": probed["strength"], "losses": probed["losses"],
         "validation_log_loss": {"linear": pytest.approx(log_loss(read(finished, name, "predictions")), abs=1e-8)},
     }  # fmt: skip
@@ -210,8 +213,10 @@ def test_a_linear_head_is_described_without_any_network(finished: Path, name: st
     assert set(found["versions"]) == {"numpy", "openvino", "scipy"}
     heads = read(finished, name, "heads")
     assert heads["head"].tolist() == ["linear"] * (COUNTS["validation"] + COUNTS["test"])
-    timings = read_json(finished / f"data/timings/{name}.json")
-    assert (timings["head_seconds"], timings["finetune_seconds"], timings["epochs"]) == (0, 0, 0)
+    for stage in ("unfreeze", "finetune"):
+        timings = read_json(finished / f"data/timings/{stage}/{name}.json")
+        assert (timings["seconds"], timings["epochs"]) == (0, 0)
+    assert [path.name for path in (finished / f"data/unfrozen/{name}").iterdir()] == ["attempt.json"]
 
 
 def log_loss(table: pd.DataFrame, split: str = "validation") -> float:
@@ -387,10 +392,11 @@ def test_the_history_shows_each_epoch_and_how_long_all_took_is_written_apart(
     assert list(history) == list(finetune.HISTORY)
     assert history["phase"].tolist() == phases
     assert history["epoch"].tolist() == list(range(1, len(phases) + 1))
-    timings = read_json(finished / f"data/timings/{name}.json")
-    assert set(timings) == {"head_seconds", "finetune_seconds", "epochs", "processor"}
-    assert {phase for phase in ("head", "finetune") if timings[f"{phase}_seconds"] > 0} == set(phases)
-    assert (timings["epochs"], bool(timings["processor"])) == (len(phases), True)
+    for phase, stage in {"head": "finetune", "finetune": "unfreeze"}.items():
+        timings = read_json(finished / f"data/timings/{stage}/{name}.json")
+        assert set(timings) == {"seconds", "epochs", "processor"}
+        assert (timings["seconds"] > 0) == (phase in phases)
+        assert (timings["epochs"], bool(timings["processor"])) == (phases.count(phase), True)
 
 
 # Trained anew ------------------------------------------------------------------------------------------
@@ -439,7 +445,7 @@ def test_fewer_images_are_for_linear_heads_but_where_there_is_none(finished: Pat
 def inputs_of(name: str) -> Inputs:
     """Return what finetune reads for a line of LINES in the working folder."""
     parameters.read.cache_clear()
-    return finetune.read_inputs(read_backbone(Path("data/recipes"), name))
+    return finetune.read_inputs(read_head(Path("data/recipes"), name))
 
 
 @pytest.fixture
@@ -461,8 +467,14 @@ def test_a_training_does_not_depend_on_what_was_trained_before(
     root = roots[table]
     monkeypatch.chdir(root)
     monkeypatch.setattr(keras_engine, "repeatable", lambda *_: None)
-    part, strength = replace(inputs_of(name), **changes), provenance(root, name)["head"]["strength"]
-    found = anew(part, Trainer(part, strength, tmp_path), kind, "alone")
+    parameters.read.cache_clear()
+    if kind == "dense":
+        dense = replace(inputs_of(name), **changes)
+        found = finetune.Trainer(dense, tmp_path).anew(dense, "alone")
+    else:
+        top = replace(unfreeze.read_inputs(read_unfreeze(Path("data/recipes"), name)), **changes)
+        strength = provenance(root, name)["head"]["strength"]
+        found = unfreeze.Trainer(top, strength, tmp_path).anew(top, "alone")
     expected = read(root, name, table)
     if "fold" in changes:
         found, expected = found[found["split"] == "test"], expected[expected["fold"] == changes["fold"]]
@@ -527,11 +539,13 @@ def test_the_log_says_which_head_is_kept_and_why_there_is_no_other(
     monkeypatch.setattr(sys, "argv", ["finetune", "left"])
     caplog.set_level(logging.INFO)
     finetune.main()
-    assert caplog.messages[0] == "left: not among the candidates, so it keeps its linear head"
+    unfreeze.main()
+    assert caplog.messages[0] == "left: not among the candidates, so no dense head is trained"
     assert caplog.messages[1].startswith("left: the linear head is kept; log loss on validation: linear 0.")
+    assert caplog.messages[2] == "left: no blocks are trained: not among the candidates"
 
 
-@pytest.mark.parametrize("module", [weights, features, finetune])
+@pytest.mark.parametrize("module", [weights, features, unfreeze, finetune])
 def test_a_backbone_that_is_not_declared_is_one_line(finished: Path, module: ModuleType, monkeypatch) -> None:
     monkeypatch.chdir(finished)
     parameters.read.cache_clear()

@@ -28,7 +28,7 @@ GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 # A stage's own entry: for those that run once for each backbone, what stands under `do`.
 STAGES: dict[str, dict[str, Any]] = {name: entry.get("do", entry) for name, entry in GRAPH["stages"].items()}
 PARAMS = read(ROOT / "params.yaml")
-PER_BACKBONE = ("weights", "features", "probe", "views", "finetune", "explain", "benchmark")
+PER_BACKBONE = ("weights", "features", "probe", "views", "unfreeze", "finetune", "explain", "benchmark")
 ARTEFACTS = {
     "check": ["data/checked.txt", "data/recipes", "data/rankings/all.json"],
     "ingest": ["data/raw", "data/quarantine", "data/manifest.csv", "data/rejects.csv"],
@@ -42,7 +42,8 @@ ARTEFACTS = {
     "audit": ["data/audit.json", "data/suspects.csv", "data/report/audit.html"],
     "views": ["data/views/${key}"],
     "tune": ["data/tuning"],
-    "finetune": ["data/models/${key}", "data/timings/${key}.json"],
+    "unfreeze": ["data/unfrozen/${key}", "data/timings/unfreeze/${key}.json"],
+    "finetune": ["data/models/${key}", "data/timings/finetune/${key}.json"],
     "evaluate": ["data/evaluations"],
     "explain": ["data/explanations/${key}"],
     "benchmark": ["data/benchmarks/${key}.json"],

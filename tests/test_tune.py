@@ -18,7 +18,7 @@ import yaml
 from stages import params as parameters
 from stages import tune
 from stages.files import read_csv, read_json, write_csv, write_json
-from stages.models.backbones import read_backbone, write_recipes
+from stages.models.backbones import read_head, write_recipes
 from stages.models.space import TuneParams
 from stages.params import load, merge
 from tests.closure import ROOT
@@ -164,7 +164,7 @@ def test_a_dense_head_of_a_frozen_candidate_is_searched_and_nothing_else(
     name: str, changes: dict, reason: str | None
 ) -> None:
     configure(**changes)
-    assert tune.reason_against(read_backbone(Path("data/recipes"), name), load(TuneParams, "tune")) == reason
+    assert tune.reason_against(read_head(Path("data/recipes"), name), load(TuneParams, "tune")) == reason
 
 
 def refused(job: object) -> None:

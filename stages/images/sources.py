@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,14 +77,10 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
 
     Raises DataError when it cannot be read, or is not what `checksum` ('sha256:...' or 'md5:...') says.
     """
-    scratch = scratch_folder(SCRATCH.name)
-    try:
+    with scratch_folder(SCRATCH.name) as scratch:
         found, rejects = read_source(source, checksum, budget, scratch)
         _require_distinct(found)
         yield found, rejects
-    finally:
-        # What cannot be removed now is cleared by the next run, and must not hide why this one failed.
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def local_path(source: str, expected: str = "a folder, an archive or a table of pictures") -> Path | None:

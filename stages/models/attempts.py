@@ -1,11 +1,10 @@
 """What is tried for a backbone: the linear head, a dense one, the top of the network trained; and which is kept.
 
-TensorFlow is started by `Trainer` alone, for all but the linear head, which stage probe has fitted.
+Beside its main training each is made anew with other seeds, over folds and on fewer images: the tables of these are
+alike for all.
 """
 
-import logging
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,19 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from stages.files import read_csv, read_json
+from stages.files import read_csv, read_json, write_csv, write_json
+from stages.images.prepared import count_folds
 from stages.models import head
 from stages.models.inputs import Inputs
-from stages.params import threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stages.models.top_trainer import TrainedTop
-    from stages.models.training import Run
-
-log = logging.getLogger(__name__)
 SPLITS = ("validation", "test")
+HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 _TEXT = ("split", "file", "label", "predicted")
 # What is taken for a probability of 0.
 _LEAST = float(np.finfo(np.float64).tiny)
@@ -35,7 +31,7 @@ Kind = Literal["linear", "dense", "unfrozen", "whole"]
 
 @dataclass(frozen=True)
 class Tried:
-    """A head, and where it was trained the top below it, with predictions of images that these had not seen.
+    """A head with predictions of images that neither it nor what was trained below it had seen.
 
     `predictions` has columns split, file, label, predicted, p:CLASS... . `facts` go to provenance.json.
     """
@@ -45,8 +41,6 @@ class Tried:
     predictions: pd.DataFrame
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
-    seconds: float = 0.0
-    trained: "TrainedTop | None" = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -58,89 +52,24 @@ def linear(probe: Path) -> Tried:
     return Tried("linear", head.load(probe / "head.npz"), table, facts=known)
 
 
-class Trainer:
-    """Trains what the recipe of a backbone declares beside the linear head; TensorFlow is started for that alone."""
-
-    def __init__(self, inputs: Inputs, strength: float | None, scratch: Path) -> None:
-        from stages.models import keras_engine
-
-        # First: it also keeps TensorFlow quiet while that starts.
-        keras_engine.repeatable(inputs.seed, threads())
-        from stages.models.head_trainer import HeadTrainer
-        from stages.models.top_trainer import TopTrainer
-        from stages.models.training import expect_tracing
-
-        expect_tracing()
-        self.strength, self.scratch = strength, scratch
-        width = read_json(inputs.weights / "backbone.json")["width"]
-        self._heads: HeadTrainer = HeadTrainer(width, len(inputs.classes))
-        self._tops: TopTrainer = TopTrainer(scratch)
-
-    def dense(self, inputs: Inputs, name: str) -> Tried:
-        """Train a dense head on frozen features, and fit it once more on validation images as well if asked for.
-
-        The log calls the training `name`.
-        """
-        from stages.models.head_trainer import predict
-        from stages.models.training import Run
-
-        # Of its own: a training that never improves reads no checkpoint, and must not find an earlier one's.
-        checkpoints, found = self._folder("checkpoints"), Run()
-        first = self._heads.train(inputs, found, checkpoints)
-        last = self._heads.refit(inputs, found) if inputs.backbone.refit else first
-        self._say(name, inputs, found)
-        probabilities = {"validation": predict(first, inputs, "validation"), "test": predict(last, inputs, "test")}
-        return Tried(
-            "dense", last, predictions(inputs, probabilities), found.rows, found.best_epoch, sum(found.seconds.values())
-        )
-
-    def unfrozen(self, inputs: Inputs, name: str) -> Tried:
-        """Train the top of the network, from a linear head on that has seen the training images alone."""
-        assert self.strength is not None
-        rows, labels = replace(inputs, views=0).feature_rows("train"), replace(inputs, views=0).targets("train")
-        kind = inputs.backbone.class_weight
-        from stages.models.linear import fit
-
-        start = fit(rows, labels, len(inputs.classes), kind, self.strength, self._folder("fit"))
-        return self._top(inputs, start, "unfrozen", name)
-
-    def whole(self, inputs: Inputs, name: str) -> Tried:
-        """Train a network that has learnt nothing before, from a random head on."""
-        return self._top(inputs, None, "whole", name)
-
-    def _top(self, inputs: Inputs, start: "head.Head | None", kind: Kind, name: str) -> Tried:
-        from stages.models.training import Run
-
-        found = Run()
-        trained = self._tops.train(inputs, start, found, SPLITS)
-        self._say(name, inputs, found)
-        facts = {"blocks": trained.blocks, "epochs": len(found.rows), "stopped": "minutes" if trained.spent else ""}
-        seconds = sum(found.seconds.values())
-        table = predictions(inputs, trained.probabilities)
-        return Tried(kind, trained.head, table, found.rows, found.best_epoch, seconds, trained, facts)
-
-    def _folder(self, name: str) -> Path:
-        folder = self.scratch / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return folder
-
-    def _say(self, name: str, inputs: Inputs, found: "Run") -> None:
-        images = inputs.selected("train")["file"].nunique()
-        log.info("%s: best epoch %d of %d, %d training images", name, found.best_epoch, len(found.rows), images)
+def save(folder: Path, tried: Tried) -> None:
+    """Write what was tried into `folder`: head.npz, predictions.csv, history.csv, attempt.json."""
+    head.save(tried.head, folder / "head.npz")
+    write_csv(folder / "predictions.csv", tried.predictions)
+    write_csv(folder / "history.csv", pd.DataFrame(tried.history, columns=list(HISTORY)))
+    told = {"kind": tried.kind, "best_epoch": tried.best_epoch, "facts": dict(tried.facts)}
+    write_json(folder / "attempt.json", told)
 
 
-def tried(inputs: Inputs, trainer: Trainer | None, first: Tried | None) -> Iterator[Tried]:
-    """Yield what the backbone declares, the last of it last, after the linear head `first`, if any."""
-    if first is None:
-        assert trainer is not None
-        yield trainer.whole(inputs, "main training")
-        return
-    yield first
-    if trainer and inputs.backbone.head.units:
-        yield trainer.dense(inputs, "dense head")
-    if trainer and inputs.backbone.unfreeze.blocks:
-        yield trainer.unfrozen(inputs, "phase 2")
+def load(folder: Path) -> Tried | None:
+    """Return what `save` wrote into `folder`, or None where nothing was tried."""
+    told = read_json(folder / "attempt.json")
+    if told["kind"] is None:
+        return None
+    table = read_csv(folder / "predictions.csv", text=_TEXT)
+    rows = read_csv(folder / "history.csv", text=("phase",)).to_dict("records")
+    history = [{str(key): value for key, value in row.items()} for row in rows]
+    return Tried(told["kind"], head.load(folder / "head.npz"), table, history, told["best_epoch"], told["facts"])
 
 
 def kept(found: list[Tried], choose: str) -> Tried:
@@ -182,9 +111,53 @@ def _table(inputs: Inputs, split: str, found: "NDArray[np.float32]") -> pd.DataF
     return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in inputs.classes])], axis=1)
 
 
-def anew(inputs: Inputs, trainer: Trainer, kind: Kind, name: str) -> pd.DataFrame:
-    """Train as the kind that is kept was, with other `inputs`; return the predictions alone."""
-    found: Tried = {"dense": trainer.dense, "unfrozen": trainer.unfrozen, "whole": trainer.whole}[kind](inputs, name)
-    if found.trained:
-        found.trained.release()
-    return found.predictions
+# Trained anew ------------------------------------------------------------------------------------------
+
+# Trains with other inputs, under a name for the log, and returns the predictions alone.
+Anew = Callable[[Inputs, str], pd.DataFrame]
+
+
+def repeats(inputs: Inputs, count: int, anew: Anew) -> pd.DataFrame:
+    """Return repeat, split, file, label, predicted, p:CLASS of validation and test, by trainings with other seeds.
+
+    There are `count` of them with the main one. Repeat 1, 2, ... has the main one's seed and so much more.
+    """
+    tables = []
+    for repeat in range(1, count):
+        found = anew(replace(inputs, seed=inputs.seed + repeat), f"repeat {repeat}")
+        tables.append(_marked(found, repeat=repeat))
+    return joined(tables, inputs, "repeat", "split")
+
+
+def shares(inputs: Inputs, anew: Anew) -> pd.DataFrame:
+    """Return share, training_pictures, file, label, predicted, p:CLASS of the test images, by less training images."""
+    tables = []
+    for share in inputs.backbone.training_shares:
+        part = replace(inputs, share=share)
+        images = part.selected("train")["file"].nunique()
+        tables.append(_marked(_test(anew(part, f"share {share:g}")), share=share, training_pictures=images))
+    return joined(tables, inputs, "share", "training_pictures")
+
+
+def folds(inputs: Inputs, anew: Anew) -> pd.DataFrame:
+    """Return fold, file, label, predicted, p:CLASS for every image once; no row where there are no folds."""
+    tables = [
+        _marked(_test(anew(replace(inputs, fold=fold), f"fold {fold}")), fold=fold)
+        for fold in range(count_folds(inputs.index))
+    ]
+    return joined(tables, inputs, "fold")
+
+
+def joined(tables: list[pd.DataFrame], inputs: Inputs, *keys: str) -> pd.DataFrame:
+    """Return the tables, which begin with `keys`, below each other; without any their columns."""
+    columns = [*keys, "file", "label", "predicted", *(f"p:{label}" for label in inputs.classes)]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _test(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"] == "test"].drop(columns="split")
+
+
+def _marked(table: pd.DataFrame, **keys: float) -> pd.DataFrame:
+    """Return the table with columns in front that hold one value each."""
+    return table.assign(**keys)[[*keys, *table]]

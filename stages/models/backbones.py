@@ -155,6 +155,19 @@ class Backbone(Line):
         """What the linear head follows from."""
         return LinearRecipe(c=self.linear.c, class_weight=self.class_weight, training_shares=self.training_shares)
 
+    @property
+    def head_recipe(self) -> "Backbone":
+        """What its dense head, and the choice of what is kept, follow from."""
+        found = self.model_copy(update={"unfreeze": _UNUSED.unfreeze}).effective()
+        head = found.head.model_copy(update={"choose": self.head.choose if self._chooses else _UNUSED.head.choose})
+        return found.model_copy(update={"head": head})
+
+    @property
+    def unfreeze_recipe(self) -> "Backbone":
+        """What the training of its blocks follows from: a dense head has no part in it where there is a linear one."""
+        dense = {"units": self.head.units if self._whole else (), "choose": _UNUSED.head.choose}
+        return self.model_copy(update={"head": self.head.model_copy(update=dense)}).effective()
+
     def effective(self) -> "Backbone":
         """Return the backbone with one value for all that has no effect: to change it then reruns nothing.
 
@@ -196,8 +209,12 @@ class Backbone(Line):
     def _used_of_head(self) -> set[str]:
         """The keys of `head` that have an effect."""
         used = {"pooling", "units"} | ({"activation", "dropout", "l2"} if self.head.units else set())
-        tried = self._trains_dense or (self._trains_top and not self._whole)
-        return used | ({"choose"} if tried else set())
+        return used | ({"choose"} if self._chooses else set())
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether there is more than one head to choose from."""
+        return self._trains_dense or (self._trains_top and not self._whole)
 
 
 # Of what has no effect. The values are of no matter, but for that of `unfreeze.blocks`.
@@ -226,16 +243,20 @@ _UNUSED = Recipe.model_validate(
 
 
 def write_recipes(folder: Path, params: Mapping[str, Any], *, searched: bool) -> None:
-    """Write what each declared backbone is made of, its line laid over section `finetune`, in three files in `folder`.
+    """Write what each declared backbone is made of, its line laid over section `finetune`, in four files in `folder`.
 
-    `network.json` is what its features follow from, `linear.json` what its linear head does, `training.json` the rest.
-    Stages depend on these and not on params.yaml, so that what changes nothing for a backbone reruns nothing of it.
-    Where heads are `searched` nothing counts as without effect.
+    What follows from each: `network.json` its features, `linear.json` its linear head, `head.json` its dense head and
+    the choice between heads, `unfreeze.json` its trained blocks. Stages depend on these and not on params.yaml, so that
+    what changes nothing for a backbone reruns nothing of it. Where heads are `searched` all counts for `head.json`.
     """
     for name in params["backbones"]:
         backbone = resolve(name, params)
-        training = backbone if searched else backbone.effective()
-        parts = {"network": backbone.network, "linear": backbone.linear_recipe, "training": training}
+        parts: dict[str, Section] = {
+            "network": backbone.network,
+            "linear": backbone.linear_recipe,
+            "head": backbone if searched else backbone.head_recipe,
+            "unfreeze": backbone.unfreeze_recipe,
+        }
         for part, value in parts.items():
             write_json(folder / name / f"{part}.json", value.model_dump(mode="json"))
 
@@ -250,9 +271,14 @@ def read_linear(folder: Path, name: str) -> LinearRecipe:
     return LinearRecipe.model_validate(_read(folder / name / "linear.json"))
 
 
-def read_backbone(folder: Path, name: str) -> Backbone:
-    """Return what `write_recipes` wrote of all of a backbone."""
-    return Backbone.model_validate(_read(folder / name / "training.json"))
+def read_head(folder: Path, name: str) -> Backbone:
+    """Return what `write_recipes` wrote of a backbone's dense head."""
+    return Backbone.model_validate(_read(folder / name / "head.json"))
+
+
+def read_unfreeze(folder: Path, name: str) -> Backbone:
+    """Return what `write_recipes` wrote of the training of a backbone's blocks."""
+    return Backbone.model_validate(_read(folder / name / "unfreeze.json"))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["openvino", "tensorflow"]
 Precision = Literal["float32", "bfloat16", "float16"]
-FROZEN = "frozen.xml"
+FROZEN, TOP = "frozen.xml", "top.keras"
 # Raw images, 0 to 255, where the name of a tensor is asked for.
 IMAGE = "image"
 _ARCHITECTURE, _TOP = "architecture.json", "top.xml"

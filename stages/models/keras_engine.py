@@ -56,7 +56,6 @@ with _quiet(), _hidden("sklearn", "matplotlib"):
     from stages.models import networks
 
 BACKBONE = "backbone.keras"
-TOP = "top.keras"
 
 
 def repeatable(seed: int, threads: int) -> None:

@@ -214,13 +214,19 @@ class Budget:
 
 
 def _note_best(recipe: Recipe, run: Run) -> None:
-    """Note in `run` which epoch's weights are kept. Raise ParameterError when training diverged."""
+    """Note in `run` which epoch's weights are kept.
+
+    Raises ParameterError when training diverged, and there was nothing good before that could be kept.
+    """
     if recipe.checkpoint.keep == "last":
         run.best_epoch = len(run.rows)
         return
     monitor = recipe.checkpoint.monitor
     values = [row[monitor] for row in run.rows]
     if not np.isfinite(values).any():
+        if run.best_value is not None:
+            log.warning("training diverged: %s is not a number in any epoch; what was there before is kept", monitor)
+            return
         raise ParameterError(
             f"training diverged: {monitor} is not a number in any epoch",
             "a finite loss",

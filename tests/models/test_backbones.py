@@ -10,9 +10,10 @@ from stages.models.backbones import (
     FAMILIES,
     FAMILY_OF,
     SCRATCH,
-    read_backbone,
+    read_head,
     read_linear,
     read_network,
+    read_unfreeze,
     resolve,
     write_recipes,
 )
@@ -202,22 +203,25 @@ def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
         (DROPOUT, set()),
         ({"linear": {"c": [1, 2]}}, {"linear"}),
         (SHARES, {"linear"}),
-        ({"class_weight": "balanced"}, {"linear", "training"}),
-        ({"head": {"pooling": "max"}}, {"network", "training"}),
-        ({"arguments": {"include_preprocessing": False}}, {"network", "training"}),
-        ({"unfreeze": {"epochs": 9}}, {"training"}),
-        ({"head": {"units": [8]}}, {"training"}),
+        ({"class_weight": "balanced"}, {"linear", "unfreeze"}),
+        ({"head": {"pooling": "max"}}, {"network", "head", "unfreeze"}),
+        ({"arguments": {"include_preprocessing": False}}, {"network", "head", "unfreeze"}),
+        ({"unfreeze": {"epochs": 9}}, {"unfreeze"}),
+        (CHOOSE, {"head"}),
+        ({"head": {"units": [8]}}, {"head"}),
+        ({"head": {"units": [8], "dropout": 0.3, "l2": 0.1}, "refit": False, "epochs": 9, "repeats": 7}, {"head"}),
+        (WHOLE, {"network", "head", "unfreeze"}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "+".join(sorted(value)) or "none",
 )
 def test_a_change_reaches_the_recipes_that_it_has_an_effect_on(tmp_path, changes: dict, files: set[str]) -> None:
     before, after = recipes(tmp_path / "before"), recipes(tmp_path / "after", **changes)
-    assert set(before) == {"network", "linear", "training"}
+    assert set(before) == {"network", "linear", "head", "unfreeze"}
     assert {name for name, content in after.items() if content != before[name]} == files
 
 
 def test_where_heads_are_searched_all_has_an_effect(tmp_path) -> None:
-    before, after = (recipes(tmp_path, searched=True, **line)["training"] for line in ({}, DROPOUT))
+    before, after = (recipes(tmp_path, searched=True, **line)["head"] for line in ({}, DROPOUT))
     assert before != after
 
 
@@ -226,9 +230,10 @@ def test_recipes_are_read_as_they_were_declared(declare, tmp_path) -> None:
     recipes(tmp_path, **DENSE)
     assert read_network(tmp_path, "vgg16") == backbone.network
     assert read_linear(tmp_path, "vgg16") == backbone.linear_recipe
-    assert read_backbone(tmp_path, "vgg16") == backbone.effective()
+    assert read_head(tmp_path, "vgg16") == backbone.head_recipe
+    assert read_unfreeze(tmp_path, "vgg16") == backbone.unfreeze_recipe
 
 
 def test_a_recipe_that_is_not_there_says_which_command_writes_it(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"no .*/vgg16/training.json; .* run 'dvc repro check'"):
-        read_backbone(tmp_path, "vgg16")
+    with pytest.raises(DataError, match=r"no .*/vgg16/head.json; .* run 'dvc repro check'"):
+        read_head(tmp_path, "vgg16")

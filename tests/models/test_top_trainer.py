@@ -120,6 +120,14 @@ def test_phase_2_begins_as_the_linear_head_and_where_no_epoch_is_better_that_is_
         np.testing.assert_array_equal(found.weights[path], value)
 
 
+def test_where_phase_2_diverges_the_linear_head_is_kept(project, trained) -> None:
+    found = trained(blocks=2, learning_rate=1e30, minutes=10.0, epochs=1)
+    assert not np.isfinite(found.run.rows[0]["val_loss"])
+    for split in SPLITS:
+        expected = project.head.probabilities(np.load(project.root / f"features/{split}.npy"))
+        np.testing.assert_allclose(found.top.probabilities[split], expected, atol=2e-3)
+
+
 def test_an_epoch_that_validation_prefers_is_kept(project, trained) -> None:
     found, classes = trained(), project.inputs.targets("validation")
     before = project.head.probabilities(np.load(project.root / "features/validation.npy"))

@@ -33,7 +33,7 @@ NINE = {
 SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
 SEED = 20
 FLOAT32 = {"precision": "float32", "images": 0, "differing": 0, "right": 0}
-UNTRAINED = {"head_seconds": 0.0, "finetune_seconds": 0.0, "epochs": 0}
+UNTRAINED = {"head_seconds": 0.0, "finetune_seconds": 0.0}
 NO_TRIALS = pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"])
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
 
@@ -124,7 +124,7 @@ def nine(classes: tuple[str, ...] = POSES, weights: str = "imagenet", **changes:
 
 
 def timings(seed: int) -> dict[str, Any]:
-    return {"head_seconds": 4.0 + seed % 7, "finetune_seconds": 20.0 + seed % 5, "epochs": 19, "processor": "x86-64"}
+    return {"head_seconds": 4.0 + seed % 7, "finetune_seconds": 20.0 + seed % 5}
 
 
 def history(seed: int, head: int = 14, finetune: int = 5) -> pd.DataFrame:
@@ -268,8 +268,9 @@ def write_model(
     files.write_csv(folder / "untuned.csv", table[:0])
     files.write_json(root / f"data/tuning/{backbone}/search.json", {"not_searched": "off"})
     files.write_csv(root / f"data/tuning/{backbone}/trials.csv", NO_TRIALS)
-    found = timings(zlib.crc32(backbone.encode()))
-    files.write_json(root / f"data/timings/{backbone}.json", found | (UNTRAINED if linear else {}))
+    seconds = UNTRAINED if linear else timings(zlib.crc32(backbone.encode()))
+    for stage, key in {"finetune": "head_seconds", "unfreeze": "finetune_seconds"}.items():
+        files.write_json(root / f"data/timings/{stage}/{backbone}.json", {"seconds": seconds[key]})
     files.write_csv(folder / "predictions.csv", out_of_fold(table) if linear else table)
     files.write_csv(folder / "folds.csv", folds(table if count else table[:0], count))
     files.write_csv(folder / "history.csv", history(zlib.crc32(backbone.encode()))[: 0 if linear else None])
@@ -366,7 +367,7 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
         "benchmark": benchmark(10.0, 4_700_000),
         "history": history(zlib.crc32(backbone.encode()))[: 0 if kept == "linear" else None],
         "provenance": facts,
-        "timings": timings(zlib.crc32(backbone.encode())) | (UNTRAINED if kept == "linear" else {}),
+        "timings": UNTRAINED if kept == "linear" else timings(zlib.crc32(backbone.encode())),
         "search": {"not_searched": "off"},
         "precision": FLOAT32,
         "trials": NO_TRIALS,
