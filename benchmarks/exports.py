@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from stages import params  # noqa: E402
 from stages.benchmark import peak_memory_mb  # noqa: E402
-from stages.models.backbones import SCRATCH, resolve  # noqa: E402
-from stages.models.exported import PATHS, checksums  # noqa: E402
-from stages.results.agreement import agreement  # noqa: E402
+from stages.core import params  # noqa: E402 (the project is on the path now)
+from stages.core.manifest import PATHS, checksums  # noqa: E402 (the project is on the path now)
+from stages.core.settings.backbones import SCRATCH, resolve  # noqa: E402 (the project is on the path now)
+from stages.exports.agreement import agreement  # noqa: E402 (the project is on the path now)
 
 CLASSES = ("0 degrees", "36 degrees", "72 degrees", "108 degrees", "144 degrees")
 HEADER = (
@@ -59,11 +59,11 @@ def pictures(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArr
 
 def classifier(backbone: Any, folder: Path) -> Any:
     """Return a network with random weights and a head at a temperature, as stage export joins them."""
-    from stages.models import keras_engine, weights  # isort: skip
-    from stages.models import exporting
+    from stages.exports import exporting
+    from stages.networks import keras_engine, pretrained
 
     keras_engine.repeatable(1, 2)
-    network = weights.random(backbone.network)
+    network = pretrained.random(backbone.network)
     shown, actual = pictures(TRAINED, backbone.input_size, seed=1)
     fit = whole if backbone.builder == SCRATCH else linear_head
     return exporting.joined(network, None, fit(backbone, network, shown, actual, folder).tempered(1.5))
@@ -71,7 +71,7 @@ def classifier(backbone: Any, folder: Path) -> Any:
 
 def linear_head(backbone: Any, network: Any, shown: NDArray[np.uint8], actual: NDArray[np.int64], folder: Path) -> Any:
     """Return the linear head of the frozen network, as stage probe solves it."""
-    from stages.models import linear
+    from stages.heads import linear
 
     batches = (shown[n : n + BATCH].astype(np.float32) for n in range(0, TRAINED, BATCH))
     features = np.concatenate([np.asarray(network(batch, training=False)) for batch in batches])
@@ -82,7 +82,7 @@ def whole(backbone: Any, network: Any, shown: NDArray[np.uint8], actual: NDArray
     """Train the network together with a head, which is returned."""
     import keras
 
-    from stages.models import keras_heads
+    from stages.networks import keras_heads
 
     built = keras_heads.build(backbone.head, network.output.shape[-1], len(CLASSES))
     # A network around the same layers keeps the optimiser's state out of what is exported.
@@ -96,7 +96,7 @@ def measure(name: str, count: int, folder: Path) -> float:
     """Print a line for each form of a backbone; return the worst agreement of those in float32."""
     backbone = resolve(name, params.read(ROOT / "params.yaml") | {"weights": {"source": "random"}})
     model = classifier(backbone, folder)
-    from stages.models import export_runners, exporting
+    from stages.exports import exporting, runners
 
     shown, _ = pictures(CALIBRATED, backbone.input_size, seed=2)
     tested, actual = pictures(count, backbone.input_size, seed=3)
@@ -107,7 +107,7 @@ def measure(name: str, count: int, folder: Path) -> float:
         begin = time.perf_counter()
         exporting.write(subject, form, folder)
         took, peak = time.perf_counter() - begin, peak_memory_mb()
-        run = export_runners.runner(form, folder / PATHS[form], threads=2)
+        run = runners.runner(form, folder / PATHS[form], threads=2)
         found = np.concatenate([run(tested[n : n + BATCH]) for n in range(0, count, BATCH)])
         expected = found if expected is None else expected
         compared = agreement(expected, found, actual, 0.95)

@@ -37,7 +37,7 @@ from prefect.settings import get_current_settings  # noqa: E402
 
 from flows.process import environment  # noqa: E402
 from flows.server import server  # noqa: E402
-from stages.params import read  # noqa: E402
+from stages.core.params import read  # noqa: E402 (the project is on the path now)
 
 PARTS = ("locks", "overhead", "sleeping", "stopping", "whole")
 CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from stages.params import merge, read  # noqa: E402
+from stages.core.params import merge, read  # noqa: E402 (the project is on the path now)
 
 CLASSES = 5
 BACKBONE = "mobilenet_v3_small"

@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from stages.images.prepared import ArrayWriter  # noqa: E402
-from stages.models.machine import processor  # noqa: E402
+from stages.core.dataset.prepared import ArrayWriter  # noqa: E402 (the project is on the path now)
+from stages.networks.processor import processor  # noqa: E402 (the project is on the path now)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,9 +56,9 @@ def solve(path: Path, classes: int, folds: int) -> dict[str, Any]:
     import scipy.optimize
     from threadpoolctl import threadpool_limits
 
-    from stages.images.prepared import Rows, count_rows
-    from stages.models import linear
-    from stages.params import lookup, read
+    from stages.core.dataset.prepared import Rows, count_rows
+    from stages.core.params import lookup, read
+    from stages.heads import linear
 
     passes: list[int] = []
     minimize = scipy.optimize.minimize
@@ -95,10 +95,10 @@ def peak() -> int:
 
 
 def difference(features: "NDArray[np.float32]", classes: int) -> float:
-    """Return the largest difference between any probability by stages.models.linear and by scikit-learn."""
+    """Return the largest difference between any probability by stages.heads.linear and by scikit-learn."""
     from sklearn.linear_model import LogisticRegression
 
-    from stages.models import linear
+    from stages.heads import linear
 
     labels = np.arange(len(features)) % classes
     with tempfile.TemporaryDirectory() as folder:

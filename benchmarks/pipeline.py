@@ -28,10 +28,10 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from stages.files import read_csv, read_json  # noqa: E402
-from stages.models.engine import faster_in_bfloat16  # noqa: E402
-from stages.models.machine import processor  # noqa: E402
-from stages.params import merge, read  # noqa: E402
+from stages.core.files import read_csv, read_json  # noqa: E402 (the project is on the path now)
+from stages.core.params import merge, read  # noqa: E402 (the project is on the path now)
+from stages.networks.engine import faster_in_bfloat16  # noqa: E402 (the project is on the path now)
+from stages.networks.processor import processor  # noqa: E402 (the project is on the path now)
 
 SIDE, VIEWS, EPOCHS = 224, 4, 15
 PRETRAINED = [name for name in read(ROOT / "params.yaml")["backbones"] if name != "scratch"]
@@ -128,10 +128,10 @@ _BARE = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from stages.files import read_json
-from stages.images.prepared import SPLITS, array_path, batches, read_rows
-from stages.models.engine import Choice
-from stages.models.extraction import forward
+from stages.core.files import read_json
+from stages.core.dataset.prepared import SPLITS, array_path, batches, read_rows
+from stages.networks.engine import Choice
+from stages.networks.extraction import forward
 views = read_json(Path("data/views") / sys.argv[2] / "views.json")["views"]
 facts = read_json(Path("data/features") / sys.argv[2] / "features.json")
 choice = Choice(*(facts[k] for k in ("engine", "precision", "threads")))

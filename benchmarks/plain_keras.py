@@ -44,7 +44,7 @@ def classifier(options: argparse.Namespace, backbone: Any, classes: int) -> Any:
     """Return the network with the course's head: the backbone frozen, or frozen below the top blocks."""
     import keras
 
-    from stages.models.networks import cut, unfreeze
+    from stages.networks.architectures import cut, unfreeze
 
     shape = (options.side, options.side, 3)
     network = getattr(keras.applications, backbone.builder)(weights=None, include_top=False, input_shape=shape)
@@ -76,8 +76,8 @@ def main() -> None:
 
     import keras
 
-    from stages.models.backbones import resolve
-    from stages.params import read
+    from stages.core.params import read
+    from stages.core.settings.backbones import resolve
 
     keras.utils.set_random_seed(1)
     backbone = resolve(options.backbone, read())

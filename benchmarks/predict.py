@@ -27,11 +27,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.growth import measure  # noqa: E402
-from stages import params  # noqa: E402
-from stages.images.parallel import processors  # noqa: E402
-from stages.images.squares import squared  # noqa: E402
-from stages.models.backbones import resolve  # noqa: E402
-from stages.models.exported import PATHS, Form, Manifest, checksums, open_export, write_manifest  # noqa: E402
+from stages.core import params  # noqa: E402 (the project is on the path now)
+from stages.core.dataset.resizing import squared  # noqa: E402 (the project is on the path now)
+from stages.core.manifest import PATHS, Form, Manifest, checksums, open_export, write_manifest  # noqa: E402 (the project is on the path now)
+from stages.core.parallel import processors  # noqa: E402 (the project is on the path now)
+from stages.core.settings.backbones import resolve  # noqa: E402 (the project is on the path now)
 
 SAMPLES = sorted((ROOT / "data/samples/yoga_figures").rglob("*.jpg"))
 CLASSES = ("downdog", "goddess", "plank", "tree", "warrior2")
@@ -51,11 +51,11 @@ def draw(number: int, folder: Path) -> None:
 def export(name: str, folder: Path) -> None:
     """Write an export whose network has random weights."""
     backbone = resolve(name, params.read(ROOT / "params.yaml") | {"weights": {"source": "random"}})
-    from stages.models import weights  # isort: skip
-    from stages.models import exporting
-    from stages.models.head import Head, Layer
+    from stages.core.head import Head, Layer
+    from stages.exports import exporting
+    from stages.networks import pretrained
 
-    network = weights.random(backbone.network)
+    network = pretrained.random(backbone.network)
     width, classes = network.output.shape[-1], len(CLASSES)
     head = Head((Layer(np.ones((width, classes), np.float32), np.zeros(classes, np.float32)),))
     model = exporting.joined(network, None, head)
@@ -72,7 +72,7 @@ def export(name: str, folder: Path) -> None:
 
 def engine_alone(folder: Path, pictures: Path, threads: int) -> float:
     """Return the seconds that the engine takes for all pictures in memory."""
-    from stages.models.prediction import BATCH, outputs
+    from stages.exports.prediction import BATCH, outputs
 
     manifest, path = open_export(folder)
     images = [Image.open(file).convert("RGB") for file in sorted(pictures.iterdir())]

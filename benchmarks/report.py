@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.growth import measure, photograph  # noqa: E402
-from stages import files  # noqa: E402
-from tests.results import artefacts  # noqa: E402
+from stages.core import files  # noqa: E402 (the project is on the path now)
+from tests.support import artefacts  # noqa: E402 (the project is on the path now)
 
 
 def lay_out(folder: Path, pictures: int, classes: tuple[str, ...], side: int) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.pipeline import EPOCHS, SIDE, VIEWS, Project
-from stages.files import read_json
-from stages.models.machine import processor
+from stages.core.files import read_json
+from stages.networks.processor import processor
 
 
 def main() -> None:

@@ -8,9 +8,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages import files, params
-from stages.errors import DataError, run
-from stages.results.audit import NO_SUSPECTS, AuditParams, Outliers, Probes, Tables
+from stages.core import files, params
+from stages.core.errors import DataError, run
+from stages.core.settings.audit import AuditParams, Outliers
+from stages.report.audit.counts import NO_SUSPECTS, Probes, Tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 def read_tables(near_duplicates: int | None) -> Tables:
     """Return what ingest and split wrote."""
-    from stages.results.audit import with_copies
+    from stages.report.audit.counts import with_copies
 
     manifest = with_copies(files.read_csv(MANIFEST, text=_TEXT, columns=_FACTS), near_duplicates)
     splits = files.read_csv(SPLIT_TABLE, text=_TEXT, columns=("file", "split"))
@@ -54,7 +55,7 @@ def read_probes(backbones: list[str]) -> Probes:
     """
     import pandas as pd
 
-    from stages.results.audit import taking_part
+    from stages.report.audit.counts import taking_part
 
     facts = {backbone: files.read_json(PROBES / backbone / "probe.json") for backbone in backbones}
     chosen, weights = taking_part(facts)
@@ -82,7 +83,9 @@ def _probabilities(backbone: str) -> "pd.DataFrame":
 
 def main() -> None:
     """Audit the pictures."""
-    from stages.results import audit, audit_page, findings
+    from stages.report import findings
+    from stages.report.audit import counts
+    from stages.report.audit import page as audit_page
 
     settings = params.load(AuditParams, "audit")
     near_duplicates: Any = params.lookup(params.read(), "data.near_duplicates")
@@ -92,8 +95,8 @@ def main() -> None:
         raise DataError(
             f"no {error.filename}", "the tables of ingest and split, and a probe of every backbone", "run 'dvc repro'"
         ) from error
-    suspects = audit.suspects(tables.manifest, probes) if len(probes.table) else NO_SUSPECTS
-    numbers = audit.numbers(tables, suspects, probes, settings)
+    suspects = counts.suspects(tables.manifest, probes) if len(probes.table) else NO_SUSPECTS
+    numbers = counts.numbers(tables, suspects, probes, settings)
     page = audit_page.page(tables, numbers, suspects, settings, audit_page.Folders(RAW, QUARANTINE))
 
     files.write_csv(SUSPECTS, suspects)

@@ -11,35 +11,22 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from stages.errors import run
-from stages.files import read_json, write_json
-from stages.models.engine import FROZEN, Choice, EngineParams, choose, compile_openvino, flops, join, read_architecture
-from stages.models.machine import processor
-from stages.params import Section, Tuple, conflict, load, named_backbone, seed, threads
+from stages.core.errors import run
+from stages.core.files import read_json, write_json
+from stages.core.params import load, named_backbone, seed, threads
+from stages.core.settings.benchmark import BenchmarkParams
+from stages.core.settings.features import EngineParams
+from stages.networks.engine import FROZEN, Choice, choose, compile_openvino, flops, join, read_architecture
+from stages.networks.processor import processor
 
 log = logging.getLogger(__name__)
 BENCHMARKS = Path("data/benchmarks")
 # Of a batch, however large.
 _FEWEST_PASSES = 3
-
-
-class BenchmarkParams(Section):
-    """Section `benchmark`: how often to measure."""
-
-    warmup: int = Field(ge=0, le=100_000)
-    repeats: int = Field(ge=1, le=100_000)
-    batch_sizes: Tuple[Annotated[int, Field(ge=2, le=65536)]]
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        if list(self.batch_sizes) != sorted(set(self.batch_sizes)):
-            raise conflict("batch_sizes", self.batch_sizes, "each number once, the smallest first", "sort them")
-        return self
 
 
 Network = Callable[[Any], Any]

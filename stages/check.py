@@ -3,7 +3,7 @@
 Imports the typed parameters of every stage and the gate, and none of the heavy libraries. `data/checked.txt`
 always holds the same line: the other stages wait for it, and rerun only for what they read themselves. So does
 `data/rankings/all.json`, which stands for a ranking where all backbones are trained further. `data/recipes/B/` says
-what each backbone is made of (see `write_recipes` in stages/models/backbones.py).
+what each backbone is made of (see `write_recipes` in stages/core/settings/backbones.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,26 +13,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stages.benchmark import BenchmarkParams
-from stages.candidates import ALL, RankParams
-from stages.errors import GroupedUserError, ParameterError, UserError, run
-from stages.evaluate import EvaluateParams
-from stages.files import replacing_folder, write_json, write_text
-from stages.images.sources import DataParams
-from stages.models.backbones import resolve, write_recipes
-from stages.models.download import WeightsParams
-from stages.models.engine import EngineParams
-from stages.models.exported import WINNER, ExportParams
-from stages.models.recipe import Recipe
-from stages.models.space import TuneParams, varied
-from stages.params import common, lookup, nearest, parse, read, shown
-from stages.preprocess import PreprocessParams
-from stages.results.audit import AuditParams
-from stages.results.examples import ExplainParams
-from stages.results.gate import GateParams
-from stages.results.runs import RECOMMENDED
-from stages.results.settings import ReportParams
-from stages.split import SplitParams
+from stages.core.errors import GroupedUserError, ParameterError, UserError, run
+from stages.core.files import replacing_folder, write_json, write_text
+from stages.core.params import common, lookup, nearest, parse, read, shown
+from stages.core.settings.audit import AuditParams
+from stages.core.settings.backbones import resolve, write_recipes
+from stages.core.settings.benchmark import BenchmarkParams
+from stages.core.settings.data import DataParams
+from stages.core.settings.evaluate import EvaluateParams
+from stages.core.settings.explain import ExplainParams
+from stages.core.settings.export import WINNER, ExportParams
+from stages.core.settings.features import EngineParams
+from stages.core.settings.finetune import Recipe
+from stages.core.settings.gate import GateParams
+from stages.core.settings.preprocess import PreprocessParams
+from stages.core.settings.rank import ALL, RankParams
+from stages.core.settings.report import RECOMMENDED, ReportParams
+from stages.core.settings.split import SplitParams
+from stages.core.settings.tune import TuneParams, varied
+from stages.core.settings.weights import WeightsParams
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataParams,

@@ -11,18 +11,18 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages import files, params
-from stages.errors import DataError, run
-from stages.results.settings import ReportParams
+from stages.core import files, params
+from stages.core.errors import DataError, run
+from stages.core.settings.report import BEST, ReportParams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.results.foretold import Foretold
-    from stages.results.language import Language
-    from stages.results.provenance import Provenance
-    from stages.results.runs import Run
-    from stages.results.verdict import Evidence
+    from stages.pages.language import Language
+    from stages.report.provenance import Provenance
+    from stages.report.ranking_agreement import Foretold
+    from stages.report.runs import Run
+    from stages.report.verdict import Evidence
 
 EVALUATIONS = Path("data/evaluations")
 EXPLANATIONS = Path("data/explanations")
@@ -75,11 +75,11 @@ def read_run(backbone: str) -> "Run":
     """Return all that the other stages wrote about one backbone."""
     import pandas as pd
 
-    from stages.results.predictions import tested
-    from stages.results.runs import Run
+    from stages.core.predictions import tested
+    from stages.report.runs import Run
 
     model, evaluation = MODELS / backbone, EVALUATIONS / backbone
-    # A loss that is not finite is written as an empty cell, and so is a mean of no pictures.
+    # A loss that is not finite is written empty cell, and so is a mean of no pictures.
     history = files.read_csv(model / "history.csv", text=("phase",))
     numbers = history.columns.drop("phase")
     bins = [files.read_csv(evaluation / f"{name}.csv").apply(pd.to_numeric) for name in _CALIBRATIONS]
@@ -112,7 +112,7 @@ def read_foretold(found: "list[Run]", language: "Language") -> "Foretold":
     """Return how the ranking before training compares with `found`."""
     import pandas as pd
 
-    from stages.results.foretold import NUMBERS, foretold
+    from stages.report.ranking_agreement import NUMBERS, foretold
 
     table, declared = files.read_csv(RANKING, text=("backbone", "apart", "weights")), params.declared_backbones()
     if missing := [backbone for backbone in declared if backbone not in set(table["backbone"])]:
@@ -124,7 +124,7 @@ def read_foretold(found: "list[Run]", language: "Language") -> "Foretold":
 
 def read_provenance(audit: dict[str, Any]) -> "Provenance":
     """Return where the numbers come from."""
-    from stages.results import provenance
+    from stages.report import provenance
 
     return provenance.provenance(
         files.read_csv_chunks(MANIFEST, ("label", "sha256")),
@@ -144,7 +144,7 @@ def read_paths(names: set[str]) -> dict[str, str]:
 
 def compare_pairs(found: "list[Run]") -> "pd.DataFrame":
     """Return all pairs of backbones compared on the same test pictures."""
-    from stages.results import pairwise
+    from stages.statistics import pairwise
 
     confidence, resamples = (params.lookup(params.read(), f"evaluate.{key}") for key in ("confidence", "resamples"))
     tables = {run.backbone: run.tested.assign(split="test") for run in found}
@@ -155,12 +155,12 @@ def draw_evidence(
     found: "list[Run]", pairs: "pd.DataFrame", audit: dict[str, Any], settings: ReportParams
 ) -> "Evidence":
     """Return what the verdict is drawn from."""
-    from stages.results import duels, verdict
+    from stages.report import pairwise_comparison, verdict
 
     return verdict.Evidence(
         found,
         params.declared_backbones(),
-        duels.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
+        pairwise_comparison.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
         audit,
         params.lookup(params.read(), "split.use_folders"),
         settings.prefer,
@@ -169,7 +169,7 @@ def draw_evidence(
 
 def _write_folds(found: "list[Run]") -> None:
     """Write the accuracies in each fold, or remove those of an earlier comparison where there are no folds."""
-    from stages.results import runs
+    from stages.report import runs
 
     path = PLOTS / "folds.csv"
     if found[0].folds:
@@ -180,7 +180,8 @@ def _write_folds(found: "list[Run]") -> None:
 
 def main() -> None:
     """Compare all declared backbones."""
-    from stages.results import brief, explanations, languages, report, runs, transfer, verdict
+    from stages.pages import languages
+    from stages.report import explanations, markdown_summary, page, runs, transfer, verdict
 
     backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
     language = languages.named(settings.language)
@@ -191,7 +192,7 @@ def main() -> None:
     evidence = draw_evidence(found, pairs, audit, settings)
     chosen = verdict.decide(evidence).chosen
     summary = runs.summary(found, chosen.backbone if chosen else None)
-    material = report.Material(
+    material = page.Material(
         evidence,
         transfer.transfer(runs.ranked(found), evidence.duels, language),
         read_foretold(found, language),
@@ -202,8 +203,8 @@ def main() -> None:
         files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split")),
         settings.examples,
     )
-    page = report.page(material, language)
-    markdown = brief.markdown(evidence, material.transfer, material.foretold, material.provenance, language)
+    html = page.page(material, language)
+    markdown = markdown_summary.markdown(evidence, material.transfer, material.foretold, material.provenance, language)
 
     files.write_json(METRICS, summary)
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))
@@ -214,9 +215,9 @@ def main() -> None:
     files.write_csv(PLOTS / "calibration.csv", runs.calibrations(found))
     files.write_csv(PLOTS / "pairs.csv", pairs)
     _write_folds(found)
-    files.write_text(REPORT / "comparison.html", page)
+    files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)
-    _log.info("best of %d backbones: %s; %s", len(found), summary[runs.BEST], REPORT / "comparison.html")
+    _log.info("best of %d backbones: %s; %s", len(found), summary[BEST], REPORT / "comparison.html")
 
 
 if __name__ == "__main__":

@@ -17,17 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
 from tqdm import tqdm
 
-from stages import files, params
-from stages.errors import DataError, run
+from stages.core import files, params
+from stages.core.errors import DataError, run
+from stages.core.settings.evaluate import EvaluateParams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.results.intervals import Interval
-    from stages.results.predictions import Predictions
+    from stages.core.intervals import Interval
+    from stages.core.predictions import Predictions
 
 MODELS = Path("data/models")
 EVALUATIONS = Path("data/evaluations")
@@ -37,15 +37,6 @@ VALIDATION = "validation"
 _TABLES = ("predictions", "heads", "folds", "repeats", "shares", "untuned")
 
 _log = logging.getLogger(__name__)
-
-
-class EvaluateParams(params.Section):
-    """Section `evaluate` of params.yaml."""
-
-    confidence: float = Field(gt=0, lt=1)
-    top_k: int = Field(ge=1)
-    calibration_bins: int = Field(ge=1, le=1000)
-    resamples: int = Field(ge=100, le=100_000)
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,7 @@ class Evaluation:
 
 def judge(model: Model, settings: EvaluateParams, seed: int) -> Evaluation:
     """Return all that is to be said of one backbone."""
-    from stages.results import predictions
+    from stages.core import predictions
 
     tables, classes = model.tables, model.classes
     table, heads = tables["predictions"], tables["heads"]
@@ -111,14 +102,16 @@ def evaluate(
     """
     import pandas as pd
 
-    from stages.results import intervals, metrics, resampled, temperature
+    from stages.core import intervals
+    from stages.core.predictions import scaled as tempered
+    from stages.statistics import metrics, resampled, temperature
 
     actual, predicted, probabilities = test.actual, test.predicted, test.probabilities
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
     interval = intervals.proportion(int((actual == predicted).sum()), len(actual), settings.confidence)
     drawn = resampled.intervals(test, settings.calibration_bins, settings.confidence, settings.resamples, seed)
     degree = temperature.fitted(unseen.actual, unseen.probabilities)
-    scaled = temperature.scaled(probabilities, degree)
+    scaled = tempered(probabilities, degree)
     scaled_bins = metrics.calibration(actual, predicted, scaled, settings.calibration_bins)
     values = {
         "accuracy": metrics.accuracy(actual, predicted),
@@ -153,7 +146,8 @@ def over_folds(folds: "list[Predictions]", confidence: float) -> dict[str, Any]:
 
     Every picture is tested in one run and trained on in K - 2: pictures tested are 1 / (K - 2) of those trained on.
     """
-    from stages.results import intervals, metrics
+    from stages.core import intervals
+    from stages.statistics import metrics
 
     found = {
         "accuracy": [metrics.accuracy(fold.actual, fold.predicted) for fold in folds],
@@ -179,7 +173,7 @@ def over_repeats(test: "Predictions", repeats: "list[Predictions]") -> dict[str,
 
     With mean and sample standard deviation, None where there is one training.
     """
-    from stages.results import metrics
+    from stages.statistics import metrics
 
     found = [metrics.accuracy(each.actual, each.predicted) for each in (test, *repeats)]
     spread = statistics.stdev(found) if repeats else None
@@ -188,7 +182,8 @@ def over_repeats(test: "Predictions", repeats: "list[Predictions]") -> dict[str,
 
 def over_shares(found: "dict[tuple[float, int], Predictions]", confidence: float) -> list[dict[str, float]]:
     """Return for each share of the training pictures, and their number, the accuracy with Wilson's interval."""
-    from stages.results import intervals, metrics
+    from stages.core import intervals
+    from stages.statistics import metrics
 
     rows = []
     for (share, pictures), test in found.items():
@@ -226,7 +221,8 @@ def _comparable(found: "dict[str, pd.DataFrame]") -> "dict[str, pd.DataFrame]":
 
 
 def _scores(rows: "pd.DataFrame", classes: tuple[str, ...]) -> dict[str, float]:
-    from stages.results import metrics, predictions
+    from stages.core import predictions
+    from stages.statistics import metrics
 
     test, validation = (predictions.of_split(rows, split, classes) for split in ("test", VALIDATION))
     return {
@@ -240,7 +236,7 @@ def _behind(
     found: "dict[str, pd.DataFrame]", kept: str, settings: EvaluateParams, seed: int
 ) -> dict[str, dict[str, float]]:
     """Return for each head but the kept one how far it lies behind that."""
-    from stages.results import pairwise
+    from stages.statistics import pairwise
 
     others = [name for name in found if name != kept]
     if not others:
@@ -252,7 +248,7 @@ def _behind(
 
 def _between(right: "pd.DataFrame", names: tuple[str, str], interval: "Interval") -> dict[str, float]:
     """Return the first one's accuracy less the second one's, with its interval, and McNemar's p."""
-    from stages.results import paired
+    from stages.statistics import paired
 
     pairs = paired.Pairs(*(right[name].to_numpy() for name in names))
     return {"difference": pairs.difference, **interval._asdict(), "p": paired.mcnemar(pairs)}
@@ -264,7 +260,7 @@ def _shares(model: Model, heads: "pd.DataFrame", test: "Predictions") -> "dict[t
     By linear heads, which are fitted on validation images as well, where there is one, else by what was kept, which
     `test` has.
     """
-    from stages.results import predictions
+    from stages.core import predictions
 
     if not (shares := predictions.of_shares(model.tables["shares"], model.classes)):
         return {}

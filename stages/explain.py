@@ -22,15 +22,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.errors import DataError, run
-from stages.files import read_csv, read_json, replacing_folder, write_csv, write_json
-from stages.images.prepared import Rows, array_path, read_classes, read_index, selected
-from stages.models import engine, extraction, head
-from stages.models.engine import IMAGE, Choice
-from stages.models.saliency import heatmaps
-from stages.params import load, named_backbone, seed, threads
-from stages.results import predictions
-from stages.results.examples import ExplainParams, choose
+from stages.core import head, predictions
+from stages.core.dataset.prepared import Rows, array_path, read_classes, read_index, selected
+from stages.core.errors import DataError, run
+from stages.core.files import read_csv, read_json, replacing_folder, write_csv, write_json
+from stages.core.params import load, named_backbone, seed, threads
+from stages.core.settings.explain import ExplainParams
+from stages.explanation.examples import choose
+from stages.explanation.saliency import heatmaps
+from stages.networks import engine, extraction
+from stages.networks.engine import IMAGE, Choice
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
@@ -87,7 +88,7 @@ def read_network(weights: Path, model: Path, threads: int) -> Network:
 
 def _trained(weights: Path, model: Path, start: str, choice: Choice, kept: head.Head) -> Network:
     """Return a classifier whose blocks above the tensor `start` were trained."""
-    from stages.models import explainable, keras_engine
+    from stages.networks import explainable, keras_engine
 
     above, tail = explainable.of(keras_engine.load(model / engine.TOP), choice)
     below = None if start == IMAGE else extraction.forward(weights, choice, (start,))
@@ -118,7 +119,7 @@ def read_tested(name: str, prepared: Path, size: int, model: Path) -> Tested:
 
 def write_examples(folder: Path, network: Network, tested: Tested, examples: pd.DataFrame) -> None:
     """Write `examples.csv` and its images; the index of `examples` is their places in the test part."""
-    from stages.results.overlays import overlay, small, write_picture
+    from stages.explanation.overlays import overlay, small, write_picture
 
     rows = Rows(tested.index.iloc[examples.index], {"test": tested.images})
     named = _named(examples, overlays=network.tail is not None)
@@ -154,7 +155,7 @@ def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFra
 
 def place(name: str, network: Network, tested: Tested, frozen: Path, most: int) -> pd.DataFrame:
     """Return file, label and place, x and y, of at most `most` test images."""
-    from stages.results.embedding import embed, sample
+    from stages.explanation.embedding import embed, sample
 
     chosen = sample(tested.codes(tested.predicted["label"]), network.head.width, most, seed())
     if len(chosen) < len(tested.index):

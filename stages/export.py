@@ -2,7 +2,7 @@
 
 NAME is a backbone or `winner`: the one that the report recommends or, where it recommends none, the most accurate.
 The network of `data/weights`, those of its blocks that were trained and the head of `data/models` are joined to one,
-with the temperature in it. Writes `data/exports/NAME/`: the forms (stages/models/exporting.py), `comparison.csv` (how
+with the temperature in it. Writes `data/exports/NAME/`: the forms (stages/exports/exporting.py), `comparison.csv` (how
 far each is from Keras on the test pictures), `reference.json` (what its own pictures look like to it, with which others
 are compared; where there is the OpenVINO form), `README.md` (the model card) and `manifest.json` (what others read,
 with the checksum of every form's files). How long one picture takes, which is never the same, is in
@@ -24,34 +24,26 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stages.errors import DataError, ParameterError, run
-from stages.files import read_csv, read_json, replacing_folder, write_csv, write_json, write_text
-from stages.images.prepared import SPLITS, Rows, array_path, read_index, selected
-from stages.models import engine
-from stages.models.exported import (
-    PATHS,
-    WINNER,
-    ExportError,
-    ExportParams,
-    Form,
-    Format,
-    Manifest,
-    checksums,
-    write_manifest,
-)
-from stages.models.head import Head
-from stages.models.head import load as load_head
-from stages.models.machine import processor
-from stages.models.prediction import BATCH, outputs
-from stages.params import load, lookup, nearest, read, seed, threads
-from stages.results import agreement, card, licences, predictions, reference, temperature
-from stages.results.runs import BEST, RECOMMENDED
+from stages.core import predictions
+from stages.core.dataset.prepared import SPLITS, Rows, array_path, read_index, selected
+from stages.core.errors import DataError, ParameterError, run
+from stages.core.files import read_csv, read_json, replacing_folder, write_csv, write_json, write_text
+from stages.core.head import Head
+from stages.core.head import load as load_head
+from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
+from stages.core.params import load, lookup, nearest, read, seed, threads
+from stages.core.settings.export import WINNER, ExportParams, Format
+from stages.core.settings.report import BEST, RECOMMENDED
+from stages.exports import agreement, card, licences, reference
+from stages.exports.prediction import BATCH, outputs
+from stages.networks import engine
+from stages.networks.processor import processor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from stages.models.export_runners import Run
-    from stages.models.exporting import Classifier
+    from stages.exports.exporting import Classifier
+    from stages.exports.runners import Run
 
 log = logging.getLogger(__name__)
 METRICS = Path("data/metrics.json")
@@ -179,7 +171,7 @@ def require_evaluated(subject: Subject, chosen: pd.DataFrame, found: "NDArray[np
     table = read_csv(MODELS / subject.backbone / "predictions.csv", text=("split", "file", "label", "predicted"))
     rows = table[table["split"] == "test"].set_index("file").loc[chosen["file"].tolist()].reset_index()
     evaluated = predictions.of_split(rows, "test", subject.classes).probabilities
-    scaled = temperature.scaled(evaluated, subject.metrics["temperature"])
+    scaled = predictions.scaled(evaluated, subject.metrics["temperature"])
     differing = float((scaled.argmax(axis=1) != found.argmax(axis=1)).mean())
     precision = subject.provenance["precision"]
     log.info(
@@ -195,7 +187,7 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
 
     Raises ExportError when one disagrees.
     """
-    from stages.models import export_runners, exporting
+    from stages.exports import exporting, runners
 
     index = read_index(PREPARED)
     tested = select(index, "test", params.test_pictures)
@@ -207,7 +199,7 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
     forms: list[Format] = ["keras", *(form for form in params.formats if form != "keras")]
     for form in tqdm(forms, desc=f"export {subject.name}", unit="form", disable=None):
         exporting.write(classifier, form, folder)
-        network = export_runners.runner(form, folder / PATHS[form], threads())
+        network = runners.runner(form, folder / PATHS[form], threads())
         found = predict(network, pictures)
         if expected is None:
             expected = found
@@ -221,7 +213,8 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
 
 def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
     """Return the whole network with its temperature inside, and pictures to calibrate int8 by."""
-    from stages.models import exporting, keras_engine
+    from stages.exports import exporting
+    from stages.networks import keras_engine
 
     _require(path := WEIGHTS / subject.backbone / keras_engine.BACKBONE, f"weights@{subject.backbone}")
     trained = subject.provenance["top"] is not None
@@ -304,7 +297,7 @@ def main() -> None:
     """Write `data/exports/NAME/` for the export named on the command line."""
     params = load(ExportParams, "export")
     subject = read_subject(named(params.backbones))
-    from stages.models.keras_engine import repeatable
+    from stages.networks.keras_engine import repeatable
 
     repeatable(seed(), threads())
     with replacing_folder(EXPORTS / subject.name) as folder:

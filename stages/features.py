@@ -7,12 +7,13 @@ Writes `data/features/B/`: for each split `SPLIT.npy`, float32 (rows, width), ro
 import logging
 from pathlib import Path
 
-from stages.errors import run
-from stages.files import read_json, replacing_folder, write_json
-from stages.images.prepared import SPLITS, array_path, batches, count_rows
-from stages.models.engine import Choice, EngineParams, choose
-from stages.models.extraction import forward, write_features
-from stages.params import load, named_backbone, threads
+from stages.core.dataset.prepared import SPLITS, array_path, batches, count_rows
+from stages.core.errors import run
+from stages.core.files import read_json, replacing_folder, write_json
+from stages.core.params import load, named_backbone, threads
+from stages.core.settings.features import EngineParams
+from stages.networks.engine import Choice, choose
+from stages.networks.extraction import forward, write_features
 
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
@@ -41,7 +42,7 @@ def main() -> None:
         choice: Choice = choose(params, threads())
         log.info("%s: %s in %s on %d threads", name, choice.engine, choice.precision, choice.threads)
         if choice.engine == "tensorflow":
-            from stages.models.keras_engine import repeatable
+            from stages.networks.keras_engine import repeatable
 
             repeatable(0, choice.threads)
         write(folder, weights, choice, params.batch_size)

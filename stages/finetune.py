@@ -8,7 +8,7 @@ TensorFlow is started.
 
 Writes `data/models/B/`, without any frozen weights: stage export joins these to whole models.
 
-    head.npz          the head that is kept (stages/models/head.py)
+    head.npz          the head that is kept (stages/core/head.py)
     top.keras         the trained top of the network, from the tensor that provenance.json names on; where it is kept
     predictions.csv   split, file, label, predicted, p:CLASS...: images that what is kept, or its like, had not seen
     heads.csv         the same for each head that was tried, by its kind (column head): linear, dense, unfrozen, whole
@@ -18,7 +18,7 @@ Writes `data/models/B/`, without any frozen weights: stage export joins these to
     folds.csv         predictions of each image by the run that tests its fold (`split.folds`)
     untuned.csv       predictions without what tune@B has chosen; no rows where it has chosen nothing
     provenance.json   what all of that is, and where it comes from
-    outline/          what the costs follow from (stages/models/engine.py)
+    outline/          what the costs follow from (stages/networks/engine.py)
 
 How long it took, which is never the same, is in `data/timings/finetune/B.json`.
 """
@@ -33,17 +33,18 @@ from typing import Any
 
 import pandas as pd
 
-from stages.errors import run
-from stages.fates import is_fine_tuned
-from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.augmentation import Augmentation, ViewParams
-from stages.images.prepared import read_classes, read_index
-from stages.models import attempts, engine, head
-from stages.models.attempts import HISTORY, SPLITS, Tried, joined, kept, linear, predictions, validation_losses
-from stages.models.backbones import Backbone, read_head
-from stages.models.inputs import Inputs
-from stages.models.machine import processor
-from stages.params import load_part, named_backbone, seed, threads
+from stages.core import head
+from stages.core.dataset.prepared import read_classes, read_index
+from stages.core.errors import run
+from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.core.params import lookup, named_backbone, read, seed, threads
+from stages.core.selection import is_fine_tuned
+from stages.core.settings.backbones import Backbone, read_head
+from stages.networks import engine
+from stages.networks.processor import processor
+from stages.training import attempts
+from stages.training.attempts import HISTORY, SPLITS, Tried, joined, kept, linear, predictions, validation_losses
+from stages.training.inputs import Inputs
 
 log = logging.getLogger(__name__)
 RECIPES = Path("data/recipes")
@@ -62,12 +63,12 @@ class Trainer:
     """Trains dense heads for one backbone, over and over; the making of it starts TensorFlow."""
 
     def __init__(self, inputs: Inputs, scratch: Path) -> None:
-        from stages.models import keras_engine
+        from stages.networks import keras_engine
 
         # First: it also keeps TensorFlow quiet while that starts.
         keras_engine.repeatable(inputs.seed, threads())
-        from stages.models.head_trainer import HeadTrainer
-        from stages.models.training import expect_tracing
+        from stages.training.head_trainer import HeadTrainer
+        from stages.training.loop import expect_tracing
 
         expect_tracing()
         self.scratch = scratch
@@ -77,8 +78,8 @@ class Trainer:
 
     def train(self, inputs: Inputs, name: str) -> Tried:
         """Train a head, and fit it once more on validation images as well if asked for; the log calls it `name`."""
-        from stages.models.head_trainer import predict
-        from stages.models.training import Run
+        from stages.training.head_trainer import predict
+        from stages.training.loop import Run
 
         found = Run()
         # Of its own: a training that never improves reads no checkpoint, and must not find an earlier one's.
@@ -193,7 +194,6 @@ def _libraries(found: list[Tried]) -> list[str]:
 
 def read_inputs(backbone: Backbone) -> Inputs:
     """Return what the trainings of a backbone read."""
-    params = load_part(ViewParams, "preprocess")
     return Inputs(
         backbone,
         WEIGHTS / backbone.name,
@@ -202,9 +202,8 @@ def read_inputs(backbone: Backbone) -> Inputs:
         read_index(PREPARED),
         read_classes(PREPARED),
         seed(),
-        views=params.views,
+        views=lookup(read(), "preprocess.views"),
         view_features=VIEWS / backbone.name,
-        augmentation=Augmentation(params.augmentation, seed()),
     )
 
 

@@ -16,17 +16,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.errors import DataError, one_line, run
-from stages.files import replacing_folder, write_csv, write_csv_chunks
-from stages.images.decoding import UnusableError, decode, strict_pillow
-from stages.images.duplicates import conflicts, perceptual_hash
-from stages.images.listing import Found, Reject
-from stages.images.manifest import Accepted, Manifest
-from stages.images.parallel import in_processes
-from stages.images.quality import score
-from stages.images.sources import SCRATCH, DataParams, local_path, opened, read_file
-from stages.images.spool import Spool
-from stages.params import load
+from stages.core.dataset.duplicates import perceptual_hash
+from stages.core.decoding import UnusableError, decode, strict_pillow
+from stages.core.errors import DataError, one_line, run
+from stages.core.files import replacing_folder, write_csv, write_csv_chunks
+from stages.core.parallel import in_processes
+from stages.core.params import load
+from stages.core.settings.data import DataParams
+from stages.sources.listing import Found, Reject
+from stages.sources.manifest import Accepted, Manifest, conflicts
+from stages.sources.quality import score
+from stages.sources.reading import SCRATCH, budget, limits, local_path, opened, read_file
+from stages.sources.spool import Spool
 
 RAW = Path("data/raw")
 QUARANTINE = Path("data/quarantine")
@@ -129,7 +130,7 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
         data = read_file(item.location, params)
         sha256 = hashlib.sha256(data).hexdigest()
         with strict_pillow():
-            picture = decode(data, params.limits())
+            picture = decode(data, limits(params))
         pixels_sha256 = picture.digest()
         exclusion.check(sha256, pixels_sha256)
     except UnusableError as error:
@@ -218,7 +219,7 @@ def main() -> None:
     params = load(DataParams, "data")
     require_apart(params.source)
     with (
-        opened(params.source, params.checksum, params.budget()) as (found, left_out),
+        opened(params.source, params.checksum, budget(params)) as (found, left_out),
         replacing_folder(RAW) as raw,
         replacing_folder(QUARANTINE) as quarantine,
     ):

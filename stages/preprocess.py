@@ -5,45 +5,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
 
-from stages.errors import DataError, run
-from stages.files import packed, read_csv, read_csv_chunks, replacing_folder, write_csv_chunks, write_json
-from stages.images.augmentation import Pixels, ViewParams
-from stages.images.decoding import decode_accepted, strict_pillow
-from stages.images.parallel import in_threads
-from stages.images.prepared import SPLITS, ArrayWriter, count_folds, fold_roles
-from stages.images.squares import squared
-from stages.params import Section, Tuple, load_part
+from stages.core.dataset.augmentation import Pixels
+from stages.core.dataset.prepared import SPLITS, ArrayWriter, count_folds, fold_roles
+from stages.core.dataset.resizing import squared
+from stages.core.decoding import decode_accepted, strict_pillow
+from stages.core.errors import DataError, run
+from stages.core.files import packed, read_csv, read_csv_chunks, replacing_folder, write_csv_chunks, write_json
+from stages.core.parallel import in_threads
+from stages.core.params import load_part
+from stages.core.settings.preprocess import SquareParams
 
 RAW = Path("data/raw")
 SPLIT_TABLE = Path("data/splits.csv")
 PREPARED = Path("data/prepared")
 
 log = logging.getLogger(__name__)
-
-
-class SquareParams(Section):
-    """Of section `preprocess`: the sizes to prepare, and how an image becomes square."""
-
-    sizes: Tuple[Annotated[int, Field(ge=32, le=1024)]] = Field(min_length=1)
-    fit: Literal["stretch", "crop", "pad"]
-
-    @field_validator("sizes")
-    @classmethod
-    def _each_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("each size once")
-        return value
-
-
-class PreprocessParams(ViewParams, SquareParams):
-    """Section `preprocess`: how images are prepared, and the augmented views for training."""
 
 
 def preprocess(splits: Path, raw: Path, params: SquareParams, folder: Path, workers: int | None = None) -> int:

@@ -2,7 +2,7 @@
 
 Writes `data/probes/B/`, without TensorFlow:
 
-    head.npz          the head, fitted on training and validation images together (stages/models/head.py)
+    head.npz          the head, fitted on training and validation images together (stages/core/head.py)
     predictions.csv   split, file, label, predicted, p:CLASS...: each image that trains or chooses by a fit on other
                       folds, each test image by the head; an image that no fit could predict is left out
     probe.json        the strength and the log loss of each one tried, and what stage rank ranks by: accuracy, log loss
@@ -24,17 +24,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from stages import files, params
-from stages.errors import DataError, run
-from stages.images.prepared import SPLITS, Rows, count_folds, fold_roles, read_classes, read_index
-from stages.models import head, linear
-from stages.models.backbones import LinearRecipe, read_linear
-from stages.models.shares import drawn
-from stages.results import metrics
-from stages.results.logme import logme
-from stages.results.predictions import PREFIX
-from stages.results.sampling import narrowed, stratified
-from stages.results.settings import ProbeParams
+from stages.core import files, head, params
+from stages.core.dataset.prepared import SPLITS, Rows, count_folds, fold_roles, read_classes, read_index
+from stages.core.dataset.subsample import drawn
+from stages.core.errors import DataError, run
+from stages.core.predictions import PREFIX
+from stages.core.settings.audit import ProbeParams
+from stages.core.settings.backbones import LinearRecipe, read_linear
+from stages.heads import linear
+from stages.heads.sampling import narrowed, stratified
+from stages.statistics import metrics
+from stages.statistics.logme import logme
 
 PREPARED = Path("data/prepared")
 SPLIT_TABLE = Path("data/splits.csv")

@@ -2,8 +2,8 @@
 
     dvc repro rank
 
-Writes data/ranking.csv (stages/results/ranking.py has its columns) and who gets more than the linear head: for K from 1
-to as many backbones as there are data/rankings/best/K.json, for `rank.candidates: best/K`, and
+Writes data/ranking.csv (stages/statistics/ranking.py has its columns) and who gets more than the linear head: for K
+from 1 to as many backbones as there are data/rankings/best/K.json, for `rank.candidates: best/K`, and
 data/rankings/contenders.json, all that a test does not tell from the first. The test part has no say in it. The linear
 heads and LogME foretell the order after training roughly: the report says afterwards how well.
 """
@@ -11,9 +11,9 @@ heads and LogME foretell the order after training roughly: the report says after
 import logging
 from pathlib import Path
 
-from stages import files, params
-from stages.errors import DataError, run
-from stages.results.ranking import Probe, best, contenders, lines, ranking
+from stages.core import files, params
+from stages.core.errors import DataError, run
+from stages.statistics.ranking import Probe, best, contenders, lines, ranking
 
 PROBES = Path("data/probes")
 RANKING = Path("data/ranking.csv")

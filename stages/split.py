@@ -11,17 +11,17 @@ import logging
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, ValidationInfo, field_validator
 
-from stages.errors import DataError, run
-from stages.files import packed, read_csv_chunks, write_csv, write_csv_chunks
-from stages.images.prepared import DROPPED, FEW, SPLITS
-from stages.params import Section, load, seed
+from stages.core.dataset.prepared import DROPPED, FEW, SPLITS
+from stages.core.errors import DataError, run
+from stages.core.files import packed, read_csv_chunks, write_csv, write_csv_chunks
+from stages.core.params import load, seed
+from stages.core.settings.split import SplitParams
 
 MANIFEST = Path("data/manifest.csv")
 SPLIT_TABLE = Path("data/splits.csv")
@@ -31,30 +31,6 @@ LEAKS = Path("data/leaks.csv")
 _STRICTEST = ("test", "validation", "train")
 
 log = logging.getLogger(__name__)
-
-
-class SplitParams(Section):
-    """Section `split`: the shares of validation and test, the rest is for training; what the source brings; folds."""
-
-    validation: float = Field(gt=0, lt=1)
-    test: float = Field(gt=0, lt=1)
-    use_folders: bool
-    on_leak: Literal["regroup", "drop", "stop"]
-    folds: int = Field(ge=0, le=100)
-
-    @field_validator("test")
-    @classmethod
-    def _room_for_training(cls, value: float, info: ValidationInfo) -> float:
-        if value + info.data.get("validation", 0.0) >= 1:
-            raise ValueError("validation and test below 1 together: the rest is for training")
-        return value
-
-    @field_validator("folds")
-    @classmethod
-    def _three_parts(cls, value: int) -> int:
-        if value in {1, 2}:
-            raise ValueError("0, or 3 and more: each fold has training, validation and test pictures")
-        return value
 
 
 def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:

@@ -4,7 +4,7 @@ Writes for each backbone, in `data/tuning/B/`:
 
     chosen.json   the hyperparameters that finetune@B takes in place of its own; none where nothing better was found
     search.json   default and choice with their measures, and how much each hyperparameter matters
-    trials.csv    each trial, see stages/models/search.py
+    trials.csv    each trial, see stages/training/search.py
 
 With `tune.trials: 0`, and for a backbone that is no candidate (`rank.candidates`), that has no frozen features or no
 dense head to search, nothing is searched. Finished trials are kept in `.cache/tuning`: a search that was killed goes on
@@ -21,15 +21,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.errors import run
-from stages.fates import is_fine_tuned
-from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.parallel import apart
-from stages.images.prepared import read_classes, read_index
-from stages.models.backbones import Backbone, read_head
-from stages.models.inputs import Inputs
-from stages.models.space import TuneParams
-from stages.params import declared_backbones, load, lookup, read, seed, threads
+from stages.core.dataset.prepared import read_classes, read_index
+from stages.core.errors import run
+from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.core.parallel import apart
+from stages.core.params import declared_backbones, load, lookup, read, seed, threads
+from stages.core.selection import is_fine_tuned
+from stages.core.settings.backbones import Backbone, read_head
+from stages.core.settings.tune import TuneParams
+from stages.training.inputs import Inputs
 
 log = logging.getLogger(__name__)
 RECIPES = Path("data/recipes")
@@ -59,10 +59,10 @@ def search(job: tuple[Backbone, TuneParams, Path]) -> None:
     backbone, params, folder = job
     import optuna
 
-    from stages.models.head_trainer import HeadTrainer
-    from stages.models.keras_engine import repeatable
-    from stages.models.search import Search
-    from stages.models.training import expect_tracing
+    from stages.networks.keras_engine import repeatable
+    from stages.training.head_trainer import HeadTrainer
+    from stages.training.loop import expect_tracing
+    from stages.training.search import Search
 
     repeatable(seed(), threads())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -80,7 +80,7 @@ def search(job: tuple[Backbone, TuneParams, Path]) -> None:
     )
     trainer = HeadTrainer(read_json(inputs.weights / "backbone.json")["width"], len(inputs.classes))
     # Each epoch of each trial would be a line.
-    logging.getLogger("stages.models.training").setLevel(logging.WARNING)
+    logging.getLogger("stages.training.loop").setLevel(logging.WARNING)
     journal = _journal(inputs, params)
     with scratch_folder(f"trials-{backbone.name}") as checkpoints:
         found = Search(inputs, params, trainer, checkpoints).run(journal)

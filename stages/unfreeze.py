@@ -5,15 +5,15 @@ For candidates (stage candidates) with `finetune.unfreeze.blocks`, and for a net
 
 Writes `data/unfrozen/B/`, where nothing was trained `attempt.json` alone:
 
-    attempt.json      what was trained, and how (stages/models/attempts.py)
-    head.npz          the head on it (stages/models/head.py)
+    attempt.json      what was trained, and how (stages/training/attempts.py)
+    head.npz          the head on it (stages/core/head.py)
     top.keras         the trained top of the network, from the tensor that attempt.json names on
     predictions.csv   split, file, label, predicted, p:CLASS... of validation and test
     history.csv       an epoch in each row
     repeats.csv       predictions with other seeds (`finetune.unfreeze.repeats`)
     folds.csv         predictions of each image by the run that tests its fold (`split.folds`)
     shares.csv        predictions of the test part on fewer images (`finetune.training_shares`), of a whole network
-    outline/          what the costs follow from (stages/models/engine.py)
+    outline/          what the costs follow from (stages/networks/engine.py)
 
 How long it took, which is never the same, is in `data/timings/unfreeze/B.json`.
 """
@@ -27,21 +27,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stages.errors import run
-from stages.fates import is_fine_tuned
-from stages.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.images.augmentation import Augmentation, ViewParams
-from stages.images.prepared import read_classes, read_index
-from stages.models import attempts, engine
-from stages.models.attempts import SPLITS, Tried
-from stages.models.backbones import Backbone, read_unfreeze
-from stages.models.inputs import Inputs
-from stages.models.machine import processor
-from stages.params import load_part, named_backbone, seed, threads
+from stages.core.dataset.augmentation import Augmentation
+from stages.core.dataset.prepared import read_classes, read_index
+from stages.core.errors import run
+from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.core.params import load_part, named_backbone, seed, threads
+from stages.core.selection import is_fine_tuned
+from stages.core.settings.backbones import Backbone, read_unfreeze
+from stages.core.settings.preprocess import ViewParams
+from stages.networks import engine
+from stages.networks.processor import processor
+from stages.training import attempts
+from stages.training.attempts import SPLITS, Tried
+from stages.training.inputs import Inputs
 
 if TYPE_CHECKING:
-    from stages.models.head import Head
-    from stages.models.top_trainer import TrainedTop
+    from stages.core.head import Head
+    from stages.training.top_trainer import TrainedTop
 
 log = logging.getLogger(__name__)
 RECIPES = Path("data/recipes")
@@ -66,12 +68,12 @@ class Trainer:
     """Trains the top of one backbone, over and over, from a linear head of this `strength` on; None: from nothing."""
 
     def __init__(self, inputs: Inputs, strength: float | None, scratch: Path) -> None:
-        from stages.models import keras_engine
+        from stages.networks import keras_engine
 
         # First: it also keeps TensorFlow quiet while that starts.
         keras_engine.repeatable(inputs.seed, threads())
-        from stages.models.top_trainer import TopTrainer
-        from stages.models.training import expect_tracing
+        from stages.training.loop import expect_tracing
+        from stages.training.top_trainer import TopTrainer
 
         expect_tracing()
         self.strength, self.scratch = strength, scratch
@@ -80,7 +82,7 @@ class Trainer:
 
     def train(self, inputs: Inputs, name: str) -> "tuple[Tried, TrainedTop]":
         """Train as `inputs` say; the log calls it `name`."""
-        from stages.models.training import Run
+        from stages.training.loop import Run
 
         found, start = Run(), None if self.strength is None else self._start(inputs, self.strength)
         trained = self._tops.train(inputs, start, found, SPLITS)
@@ -106,7 +108,7 @@ class Trainer:
 
     def _start(self, inputs: Inputs, strength: float) -> "Head":
         """Return a linear head that has seen the training images alone."""
-        from stages.models.linear import fit
+        from stages.heads.linear import fit
 
         images = replace(inputs, views=0)
         rows, labels = images.feature_rows("train"), images.targets("train")
@@ -116,7 +118,7 @@ class Trainer:
 
 def write_network(folder: Path, tried: Tried, trained: "TrainedTop", parameters: int) -> None:
     """Write the trained top into `folder`, and what the costs of the whole of so many `parameters` follow from."""
-    from stages.models import keras_engine
+    from stages.networks import keras_engine
 
     keras_engine.save(trained.top, folder / engine.TOP)
     converted = keras_engine.convert(trained.top.input, {"features": trained.top.output})

@@ -1,12 +1,12 @@
 """Stage `views@B`: draw augmented views of the images that train, and run the frozen part of a backbone over them.
 
 Writes `data/views/B/`: `train.npy` and `validation.npy`, float32 (images x views, width), with the views of an image
-behind each other and the images as in `data/prepared/index.csv` (see stages/images/augmented.py), with folds `test.npy`
-as well, for each image trains in some fold's run; `views.json`, how many views of each image there are; and
+behind each other and the images as in `data/prepared/index.csv` (see stages/core/dataset/augmented.py), with folds
+`test.npy` as well, for each image trains in some fold's run; `views.json`, how many views of each image there are; and
 `preview.png`, the first training image of each class with its views beside it.
 
 Features of views are for dense heads, which are trained for candidates alone: where nothing would use them there are
-none. Where a part of the backbone is trained, stage `finetune` draws the same views.
+none. Where a part of the backbone is trained, stage `unfreeze` draws the same views.
 """
 
 import logging
@@ -14,22 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
-
-from stages.errors import run
-from stages.fates import is_fine_tuned
-from stages.files import read_json, replacing_folder, write_json
-from stages.images.augmentation import Augmentation, ViewParams
-from stages.models.backbones import Backbone, read_head
-from stages.models.engine import EngineParams, choose
-from stages.params import Section, load, load_part, named_backbone, seed, threads
+from stages.core.dataset.augmentation import Augmentation
+from stages.core.errors import run
+from stages.core.files import read_json, replacing_folder, write_json
+from stages.core.params import load, load_part, named_backbone, seed, threads
+from stages.core.selection import is_fine_tuned
+from stages.core.settings.backbones import Backbone, read_head
+from stages.core.settings.features import EngineParams
+from stages.core.settings.preprocess import ViewParams
+from stages.core.settings.tune import SearchParams
+from stages.networks.engine import choose
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from stages.images.prepared import Lazy
-    from stages.models.extraction import Forward
+    from stages.core.dataset.prepared import Lazy
+    from stages.networks.extraction import Forward
 
 RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
@@ -39,12 +40,6 @@ VIEWS = Path("data/views")
 _PREVIEWED = 96
 
 log = logging.getLogger(__name__)
-
-
-class SearchParams(Section):
-    """Of section `tune`: whether a search may try dense heads."""
-
-    trials: int = Field(ge=0)
 
 
 def reason_against(backbone: Backbone, views: int, trials: int) -> str | None:
@@ -60,9 +55,9 @@ def reason_against(backbone: Backbone, views: int, trials: int) -> str | None:
 
 def compute(backbone: Backbone, params: ViewParams, folder: Path) -> None:
     """Write the features of the views, and the preview, into `folder`."""
-    from stages.images.augmented import AugmentedRows
-    from stages.images.prepared import SPLITS, Rows, array_path, count_folds, read_index, selected
-    from stages.models.extraction import write_features
+    from stages.core.dataset.augmented import AugmentedRows
+    from stages.core.dataset.prepared import SPLITS, Rows, array_path, count_folds, read_index, selected
+    from stages.networks.extraction import write_features
 
     engine, index = load(EngineParams, "features"), read_index(PREPARED)
     network = _network(WEIGHTS / backbone.name, engine)
@@ -78,12 +73,12 @@ def compute(backbone: Backbone, params: ViewParams, folder: Path) -> None:
 
 
 def _network(weights: Path, params: EngineParams) -> "Forward":
-    from stages.models.extraction import forward
+    from stages.networks.extraction import forward
 
     choice = choose(params, threads())
     log.info("%s: %s in %s on %d threads", weights.name, choice.engine, choice.precision, choice.threads)
     if choice.engine == "tensorflow":
-        from stages.models.keras_engine import repeatable
+        from stages.networks.keras_engine import repeatable
 
         repeatable(0, choice.threads)
     return forward(weights, choice, ("features",))
@@ -91,7 +86,7 @@ def _network(weights: Path, params: EngineParams) -> "Forward":
 
 def _batches(views: "Lazy", size: int, what: str) -> "Iterator[NDArray[Any]]":
     """Yield the views, `size` at a time; the next ones are drawn while the network is at work."""
-    from stages.images.parallel import in_threads
+    from stages.core.parallel import in_threads
 
     return in_threads(lambda start: views[start : start + size], range(0, len(views), size), what, workers=1)
 

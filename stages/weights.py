@@ -1,7 +1,7 @@
 """Stage `weights@B`: get a backbone's weights, and convert the network for the inference engine.
 
 Writes `data/weights/B/`: `backbone.keras` (raw images in, one feature vector out), `frozen.xml` and `.bin` (the same
-for OpenVINO, with the outputs that `networks.outputs` names; not of a network that is trained from nothing) and
+for OpenVINO, with the outputs that `architectures.outputs` names; not of a network that is trained from nothing) and
 `backbone.json` (what it is, where the weights came from).
 """
 
@@ -9,16 +9,16 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.errors import run
-from stages.files import replacing_folder, write_json
-from stages.models.backbones import Network, read_network
-from stages.models.download import WeightsParams
-from stages.params import load, named_backbone, seed, threads
+from stages.core.errors import run
+from stages.core.files import replacing_folder, write_json
+from stages.core.params import load, named_backbone, seed, threads
+from stages.core.settings.backbones import Network, read_network
+from stages.core.settings.weights import WeightsParams
 
 if TYPE_CHECKING:
     import keras
 
-    from stages.models.weights import Origin
+    from stages.networks.pretrained import Origin
 
 log = logging.getLogger(__name__)
 RECIPES = Path("data/recipes")
@@ -26,9 +26,9 @@ RECIPES = Path("data/recipes")
 
 def write(folder: Path, network: "keras.Model", backbone: Network, origin: "Origin") -> None:
     """Write the network, the same for the inference engine, and what it is into `folder`."""
-    from stages.models import engine, keras_engine, networks
+    from stages.networks import architectures, engine, keras_engine
 
-    outputs = networks.outputs(network)
+    outputs = architectures.outputs(network)
     keras_engine.save(network, folder / keras_engine.BACKBONE)
     if _has_learnt(origin):
         engine.save(keras_engine.convert(network.input, outputs), folder / engine.FROZEN)
@@ -44,7 +44,7 @@ def _facts(
     network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", backbone: Network, origin: "Origin"
 ) -> dict[str, Any]:
     """Return what later stages need to know of the network without loading it."""
-    from stages.models.networks import tail
+    from stages.networks.architectures import tail
 
     shown = outputs.get("map")
     return {
@@ -64,8 +64,8 @@ def _facts(
 def main() -> None:
     """Write `data/weights/B/` for the backbone named on the command line."""
     backbone = read_network(RECIPES, named_backbone())
-    from stages.models.keras_engine import repeatable
-    from stages.models.weights import obtain
+    from stages.networks.keras_engine import repeatable
+    from stages.networks.pretrained import obtain
 
     repeatable(seed(), threads())
     network, origin = obtain(backbone, load(WeightsParams, "weights"))

@@ -1,6 +1,20 @@
-"""What holds for all tests."""
+"""What holds for all tests, and backbones, images and features that several rooms' tests are made with."""
 
 import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from stages.core.files import write_json
+from stages.core.params import read
+from stages.core.settings.backbones import Backbone, resolve
+from stages.training.inputs import Inputs
+from tests.support.features import CLASSES, ROOT, WIDTH
 
 
 def pytest_configure() -> None:
@@ -11,3 +25,56 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def declare() -> Callable[..., Backbone]:
+    """Return a function that resolves one line of `backbones` over the shipped parameters."""
+
+    def resolved(key: str, sizes: tuple[int, ...] = (32, 64, 96), **line: Any) -> Backbone:
+        params = read(ROOT / "params.yaml")
+        prepared = params["preprocess"] | {"sizes": list(sizes)}
+        return resolve(key, params | {"preprocess": prepared, "backbones": {key: line}})
+
+    return resolved
+
+
+@pytest.fixture
+def pictures() -> Callable[..., NDArray[np.uint8]]:
+    """Return a function that makes smooth random pictures, (n, side, side, 3), 0 to 255."""
+
+    def made(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
+        coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
+        repeat = -(-side // 4)
+        return coarse.repeat(repeat, axis=1).repeat(repeat, axis=2)[:, :side, :side]
+
+    return made
+
+
+@pytest.fixture
+def inputs_of(declare: Callable[..., Backbone], tmp_path: Path) -> Callable[..., Inputs]:
+    """Return a function from a line of `backbones` to inputs with features of images and of a view of each."""
+    counts = {"train": 40, "validation": 20, "test": 12}
+    index = _write_features(tmp_path, counts)
+
+    def made(seed: int = 3, views: int = 0, **line: Any) -> Inputs:
+        backbone = declare("vgg16", **({"head": {"units": [8]}, "epochs": 4, "batch_size": 16} | line))
+        folders = (tmp_path / "weights", tmp_path / "features", tmp_path / "prepared")
+        return Inputs(backbone, *folders, index, list(CLASSES), seed, views=views, view_features=tmp_path / "views")
+
+    return made
+
+
+def _write_features(root: Path, counts: Mapping[str, int]) -> pd.DataFrame:
+    """Write features of so many images of each split, and of a view of each; return the index of the images."""
+    draw, rows = np.random.default_rng(0), []
+    (root / "features").mkdir()
+    (root / "views").mkdir()
+    for split, count in counts.items():
+        numbers = np.arange(count) % len(CLASSES)
+        for folder in ("features", "views"):
+            found = draw.normal(5, 2, (count, WIDTH)) + numbers[:, None]
+            np.save(root / f"{folder}/{split}.npy", found.astype(np.float32))
+        rows += [(split, row, f"{split}{row}.png", CLASSES[number], -1) for row, number in enumerate(numbers)]
+    write_json(root / "views/views.json", {"views": 1})
+    return pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"])

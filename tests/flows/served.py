@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterStartTime
 from prefect.client.schemas.objects import FlowRun
 
-from tests.processes import marked
+from tests.support.processes import marked
 
 ROOT = Path(__file__).parents[2]
 # On a busy machine everything takes long; a test ends much sooner than this, or not at all.

@@ -109,7 +109,7 @@ def shared(tmp_path: Path) -> Path:
     (seed / ".dvc").mkdir(parents=True)
     (seed / "stages").mkdir()
     (seed / "stages/__init__.py").touch()
-    (seed / "stages/gate.py").write_text("print('gate: passed: nothing has fallen')")
+    (seed / "stages/gate/__main__.py").write_text("print('gate: passed: nothing has fallen')")
     (seed / "dvc.yaml").write_text(STAGES)
     (seed / "params.yaml").write_text(f"shared: {tmp_path}\nrate: 1\n")
     (seed / "stage.py").write_text(STAGE)

@@ -49,7 +49,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nightly")
     project = folder / "project"
     (project / "stages").mkdir(parents=True)
-    (project / "stages/gate.py").write_text(GATE)
+    (project / "stages/gate/__main__.py").write_text(GATE)
     (project / "dvc.yaml").write_text(STAGES)
     (project / ".gitignore").write_text("/ran.log\n__pycache__\n")
     (project / ".dvc").mkdir()
@@ -110,7 +110,7 @@ def test_a_closed_gate_fails_the_run_with_one_sentence_and_commits_nothing(proje
     assert not (project.parent / "store").exists()
 
     # A gate that breaks has found nothing.
-    (project / "stages/gate.py").write_text("raise KeyError('accuracy')")
+    (project / "stages/gate/__main__.py").write_text("raise KeyError('accuracy')")
     assert run().message == "gate: it broke: KeyError: 'accuracy'"
 
 

@@ -59,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with the program, and two new pictures and a broken one."""
     folder = tmp_path / "project"
     (folder / "stages").mkdir(parents=True)
-    (folder / "stages/predict.py").write_text(PREDICT)
+    (folder / "stages/predict/__main__.py").write_text(PREDICT)
     (folder / "data/incoming/deep").mkdir(parents=True)
     for name in ("b.png", "deep/a.png", "broken.txt", ".hidden.png"):
         (folder / "data/incoming" / name).write_text(name)
@@ -199,5 +199,5 @@ def test_a_damaged_state_fails_the_run_with_one_sentence(project: Path) -> None:
 
 
 def test_a_broken_program_is_named(project: Path) -> None:
-    (project / "stages/predict.py").write_text("raise KeyError('x')")
+    (project / "stages/predict/__main__.py").write_text("raise KeyError('x')")
     assert run().message == "KeyError: 'x'"

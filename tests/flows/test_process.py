@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.process import ProcessGroups, StoppedError, clean, end, environment, start
-from tests.processes import alive, await_end, children
+from tests.support.processes import alive, await_end, children
 
 ROOT = Path(__file__).parents[2]
 

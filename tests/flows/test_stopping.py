@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows.compare import compare
-from tests.processes import marked
+from tests.support.processes import marked
 
 ROOT = Path(__file__).parents[2]
 COVERAGE = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}

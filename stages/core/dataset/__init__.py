@@ -1,0 +1,1 @@
+"""Images decoded, made square, augmented, and as arrays with their index."""

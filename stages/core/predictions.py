@@ -1,0 +1,123 @@
+"""The predictions of one backbone: reading its table into arrays, and refusing one that cannot be scored."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.errors import DataError
+
+# Columns of probabilities are named after their class, behind this.
+PREFIX = "p:"
+# A sum of probabilities computed in bfloat16 may miss 1 by this much.
+_SUM_TOLERANCE = 1e-2
+# Probabilities of 0 have no logarithm.
+_LEAST = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a backbone said about the pictures of one split or fold, row by row.
+
+    `actual` and `predicted` are positions in `classes`; `probabilities` has a row for each picture,
+    a column for each class, and rows that sum to 1.
+    """
+
+    classes: tuple[str, ...]
+    actual: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
+    """Return the rows of `split`; raise DataError when they cannot be scored."""
+    return _scorable(table, table["split"] == split, split, classes)
+
+
+def unseen(table: pd.DataFrame, classes: tuple[str, ...]) -> Predictions:
+    """Return all rows but those of the test part: no fit had seen its image. Raise DataError as `of_split` does."""
+    return _scorable(table, table["split"] != "test", "validation", classes)
+
+
+def tested(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Return file, label, predicted and confidence of each test picture; raise DataError as `of_split` does."""
+    rows = table.loc[table["split"] == "test", ["file", "label", "predicted"]].reset_index(drop=True)
+    return rows.assign(confidence=of_split(table, "test", classes).probabilities.max(axis=1))
+
+
+def of_folds(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
+    """Return the rows of each fold, from 0 on, none for an empty table; raise DataError as `of_split` does."""
+    count = 0 if table.empty else int(table["fold"].max()) + 1
+    return [_scorable(table, table["fold"] == fold, f"fold {fold}", classes) for fold in range(count)]
+
+
+def of_repeats(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
+    """Return the test pictures' rows of each repeat, in order; raise DataError as `of_split` does."""
+    test = table["split"] == "test"
+    return [
+        _scorable(table, test & (table["repeat"] == repeat), f"repeat {repeat}", classes)
+        for repeat in sorted(table["repeat"].unique())
+    ]
+
+
+def of_shares(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[tuple[float, int], Predictions]:
+    """Return the rows of each share of the training pictures, by share and number, the smallest first."""
+    found = sorted(set(zip(table["share"], table["training_pictures"], strict=True)))
+    return {
+        (float(share), int(pictures)): _scorable(table, table["share"] == share, f"share {share}", classes)
+        for share, pictures in found
+    }
+
+
+def _scorable(table: pd.DataFrame, wanted: pd.Series, name: str, classes: tuple[str, ...]) -> Predictions:
+    """Return the rows that are `wanted`, called `name` in errors."""
+    columns = [column for column in table.columns if column.startswith(PREFIX)]
+    if columns != [PREFIX + name for name in classes]:
+        raise _fault(f"probabilities for {len(columns)} classes", f"one column for each of {', '.join(classes)}")
+    rows = table[wanted]
+    if rows.empty:
+        raise _fault(f"no {name} pictures", f"at least one {name} picture")
+    return Predictions(
+        classes,
+        _positions(rows["label"], classes),
+        _positions(rows["predicted"], classes),
+        _probabilities(rows[columns], name),
+    )
+
+
+def _positions(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Return each name's position in `classes`."""
+    positions = pd.Index(classes).get_indexer(pd.Index(names))
+    if (positions < 0).any():
+        unknown = names[positions < 0].iloc[0]
+        raise _fault(f"{names.name} '{unknown}'", f"one of the classes {', '.join(classes)}")
+    return np.asarray(positions, dtype=np.int64)
+
+
+def _probabilities(columns: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """Return the probabilities with each row's sum exactly 1: the file rounds them to nine digits."""
+    # A number that is not finite is written as an empty cell.
+    found = columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    sums = found.sum(axis=1)
+    if not (np.isfinite(found).all() and (found >= 0).all() and (np.abs(sums - 1) < _SUM_TOLERANCE).all()):
+        raise _fault(
+            f"{name} probabilities that are missing, negative or do not sum to 1",
+            "probabilities",
+            "training may have diverged: lower finetune.optimizer.learning_rate",
+        )
+    return np.asarray(found / sums[:, None])
+
+
+def _fault(received: str, expected: str, remedy: str = "run finetune again") -> DataError:
+    return DataError(f"predictions hold {received}", expected, remedy)
+
+
+def scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return softmax(z / T) for the logits z = ln p, rows that sum to 1; their order, and so the accuracy, stays.
+
+    Logits differ from ln p by a number for each picture, which softmax takes no notice of.
+    """
+    logits = np.log(np.maximum(probabilities, _LEAST)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

@@ -1,0 +1,401 @@
+"""Which backbones there are, and what a line of `backbones` in params.yaml means.
+
+Imports no Keras: names, sizes and ranges are checked before anything heavy is loaded.
+`tests/core/settings/test_backbones.py` compares the table with `keras.applications`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from stages.core.errors import DataError, GroupedUserError, ParameterError, UserError
+from stages.core.files import read_json, write_json
+from stages.core.params import Section, Tuple, lookup, merge, nearest, parse, shown
+from stages.core.settings.finetune import Pooling, Recipe
+
+SCRATCH = "scratch"
+# Arguments of a builder that the graph sets itself.
+_RESERVED = frozenset(
+    {"weights", "include_top", "input_shape", "input_tensor", "pooling", "classes", "classifier_activation", "name"}
+)
+# A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
+_NAME = re.compile(r"(?!best$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one module of `keras.applications` wants of its pictures.
+
+    `inputs` names the numbers that the networks were trained on: "caffe" (BGR, ImageNet's mean
+    subtracted), "tf" (-1 to 1), "torch" (ImageNet's mean and deviation), or "raw" (0 to 255: the network
+    rescales by itself). Source: `preprocess_input` of each module of
+    https://github.com/keras-team/keras/tree/v3.15.1/keras/src/applications.
+    """
+
+    module: str
+    inputs: Literal["caffe", "tf", "torch", "raw"]
+    smallest: int
+    native: Mapping[str, int]
+
+
+FAMILIES = (
+    Family("convnext", "raw", 32, {f"ConvNeXt{size}": 224 for size in ("Tiny", "Small", "Base", "Large", "XLarge")}),
+    Family("densenet", "torch", 32, {f"DenseNet{depth}": 224 for depth in (121, 169, 201)}),
+    Family(
+        "efficientnet",
+        "raw",
+        32,
+        {f"EfficientNetB{n}": size for n, size in enumerate((224, 240, 260, 300, 380, 456, 528, 600))},
+    ),
+    Family(
+        "efficientnet_v2",
+        "raw",
+        32,
+        {
+            f"EfficientNetV2{n}": size
+            for n, size in (("B0", 224), ("B1", 240), ("B2", 260), ("B3", 300), ("S", 384), ("M", 480), ("L", 480))
+        },
+    ),
+    Family("inception_resnet_v2", "tf", 75, {"InceptionResNetV2": 299}),
+    Family("inception_v3", "tf", 75, {"InceptionV3": 299}),
+    Family("mobilenet", "tf", 32, {"MobileNet": 224}),
+    Family("mobilenet_v2", "tf", 32, {"MobileNetV2": 224}),
+    Family("mobilenet_v3", "raw", 32, {"MobileNetV3Small": 224, "MobileNetV3Large": 224}),
+    Family("nasnet", "tf", 32, {"NASNetMobile": 224, "NASNetLarge": 331}),
+    Family("resnet", "caffe", 32, {f"ResNet{depth}": 224 for depth in (50, 101, 152)}),
+    Family("resnet_v2", "tf", 32, {f"ResNet{depth}V2": 224 for depth in (50, 101, 152)}),
+    Family("vgg16", "caffe", 32, {"VGG16": 224}),
+    Family("vgg19", "caffe", 32, {"VGG19": 224}),
+    Family("xception", "tf", 71, {"Xception": 299}),
+    # The small CNN trained from nothing; see stages/networks/architectures.py.
+    Family(SCRATCH, "raw", 32, {SCRATCH: 96}),
+)
+FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
+
+
+def known_source(value: str) -> str:
+    """Return `value` if it can be a source of weights. Raise ValueError, for pydantic, with the nearest otherwise."""
+    if value in {"imagenet", "random"} or value.endswith(".keras"):
+        return value
+    hint = nearest(value, ["imagenet", "random"])
+    raise ValueError(f"imagenet, random, or a file model.keras{f' ({hint})' if hint else ''}")
+
+
+class Line(Recipe):
+    """A line of `backbones`, laid over section `finetune`."""
+
+    builder: str
+    input_size: int = Field(ge=32, le=1024)
+    weights: str = Field(min_length=1)
+    arguments: dict[str, Any]
+
+    @field_validator("input_size")
+    @classmethod
+    def _large_enough(cls, value: int, info: ValidationInfo) -> int:
+        builder = info.data["builder"]
+        if value < FAMILY_OF[builder].smallest:
+            raise ValueError(f"at least {FAMILY_OF[builder].smallest} pixels for {builder}")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _a_known_source(cls, value: str) -> str:
+        return known_source(value)
+
+    @field_validator("arguments")
+    @classmethod
+    def _left_to_the_user(cls, value: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(_RESERVED & value.keys())
+        if taken:
+            raise ValueError(f"arguments without {', '.join(taken)}: the graph sets them")
+        return value
+
+
+class Network(Section):
+    """What the frozen network of a backbone follows from."""
+
+    name: str
+    builder: str
+    input_size: int
+    pooling: Pooling
+    weights: str
+    arguments: dict[str, Any]
+
+    @property
+    def family(self) -> Family:
+        """What this backbone's module wants of its images."""
+        return FAMILY_OF[self.builder]
+
+
+class LinearRecipe(Section):
+    """What the linear head of a backbone follows from, beside its features."""
+
+    c: Tuple[float]
+    class_weight: Literal["none", "balanced"]
+    training_shares: Tuple[float]
+
+
+class Backbone(Line):
+    """One backbone with all that its line and section `finetune` say."""
+
+    name: str
+
+    @property
+    def network(self) -> Network:
+        """What the frozen network follows from."""
+        own = {key: getattr(self, key) for key in Network.model_fields if key != "pooling"}
+        return Network(pooling=self.head.pooling, **own)
+
+    @property
+    def linear_recipe(self) -> LinearRecipe:
+        """What the linear head follows from."""
+        return LinearRecipe(c=self.linear.c, class_weight=self.class_weight, training_shares=self.training_shares)
+
+    @property
+    def head_recipe(self) -> "Backbone":
+        """What its dense head, and the choice of what is kept, follow from."""
+        found = self.model_copy(update={"unfreeze": _UNUSED.unfreeze}).effective()
+        head = found.head.model_copy(update={"choose": self.head.choose if self._chooses else _UNUSED.head.choose})
+        return found.model_copy(update={"head": head})
+
+    @property
+    def unfreeze_recipe(self) -> "Backbone":
+        """What the training of its blocks follows from: a dense head has no part in it where there is a linear one."""
+        dense = {"units": self.head.units if self._whole else (), "choose": _UNUSED.head.choose}
+        return self.model_copy(update={"head": self.head.model_copy(update=dense)}).effective()
+
+    def effective(self) -> "Backbone":
+        """Return the backbone with one value for all that has no effect: to change it then reruns nothing.
+
+        Dropout has none without a dense layer, and the optimiser none where nothing is trained.
+        """
+        found = self.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
+        head = {key: getattr(self.head, key) for key in self._used_of_head}
+        update: dict[str, Section] = {"head": _UNUSED.head.model_copy(update=head)}
+        if not self._trains_dense:
+            # Phase 2 has a learning rate of its own.
+            rate = _UNUSED.optimizer.learning_rate
+            update["optimizer"] = found.optimizer.model_copy(update={"learning_rate": rate})
+        return found.model_copy(update=update)
+
+    @property
+    def _whole(self) -> bool:
+        return self.builder == SCRATCH
+
+    @property
+    def _trains_dense(self) -> bool:
+        return bool(self.head.units) and not self._whole
+
+    @property
+    def _trains_top(self) -> bool:
+        return self.unfreeze.blocks != 0
+
+    @property
+    def _idle(self) -> set[str]:
+        """The keys of section `finetune` that have no effect, but for those of `head`."""
+        if not self._trains_dense and not self._trains_top:
+            return Recipe.model_fields.keys() - {"head"}
+        idle = {"linear"} | (set() if self._whole else {"training_shares"})
+        idle |= set() if self._trains_dense else {"refit", "repeats", "epochs", "schedule"}
+        # What nothing but a constant rate leaves to be reduced.
+        idle |= {"reduce_on_plateau"} if not self._trains_dense and self.unfreeze.schedule != "constant" else set()
+        return idle | (set() if self._trains_top else {"unfreeze"})
+
+    @property
+    def _used_of_head(self) -> set[str]:
+        """The keys of `head` that have an effect."""
+        used = {"pooling", "units"} | ({"activation", "dropout", "l2"} if self.head.units else set())
+        return used | ({"choose"} if self._chooses else set())
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether there is more than one head to choose from."""
+        return self._trains_dense or (self._trains_top and not self._whole)
+
+
+# Of what has no effect. The values are of no matter, but for that of `unfreeze.blocks`.
+_UNUSED = Recipe.model_validate(
+    {
+        "linear": {"c": [1]},
+        "head": {"pooling": "average", "units": [], "activation": "relu", "dropout": 0, "l2": 0, "choose": "best"},
+        "refit": False,
+        "epochs": 1,
+        "batch_size": 1,
+        "optimizer": {"name": "adam", "learning_rate": 1, "momentum": 0, "weight_decay": 0, "clip_norm": None},
+        "schedule": {"name": "constant", "warmup": 0, "decay": 1, "boundaries": []},
+        "label_smoothing": 0,
+        "class_weight": "none",
+        "early_stopping": {"monitor": "val_loss", "patience": 0, "min_delta": 0},
+        "reduce_on_plateau": {"monitor": "val_loss", "patience": 0, "factor": 0.5, "min_learning_rate": 0},
+        "checkpoint": {"monitor": "val_loss", "keep": "best"},
+        "unfreeze": {
+            "blocks": 0, "epochs": 1, "learning_rate": 1, "schedule": "constant",
+            "warmup": 0, "decay": 1, "minutes": 1, "cache_gb": 0, "repeats": 1
+        },
+        "repeats": 1,
+        "training_shares": [],
+    }
+)  # fmt: skip
+
+
+def write_recipes(folder: Path, params: Mapping[str, Any], *, searched: bool) -> None:
+    """Write what each declared backbone is made of, its line laid over section `finetune`, in four files in `folder`.
+
+    What follows from each: `network.json` its features, `linear.json` its linear head, `head.json` its dense head and
+    the choice between heads, `unfreeze.json` its trained blocks. Stages depend on these and not on params.yaml, so that
+    what changes nothing for a backbone reruns nothing of it. Where heads are `searched` all counts for `head.json`.
+    """
+    for name in params["backbones"]:
+        backbone = resolve(name, params)
+        parts: dict[str, Section] = {
+            "network": backbone.network,
+            "linear": backbone.linear_recipe,
+            "head": backbone if searched else backbone.head_recipe,
+            "unfreeze": backbone.unfreeze_recipe,
+        }
+        for part, value in parts.items():
+            write_json(folder / name / f"{part}.json", value.model_dump(mode="json"))
+
+
+def read_network(folder: Path, name: str) -> Network:
+    """Return what `write_recipes` wrote of a backbone's network."""
+    return Network.model_validate(_read(folder / name / "network.json"))
+
+
+def read_linear(folder: Path, name: str) -> LinearRecipe:
+    """Return what `write_recipes` wrote of a backbone's linear head."""
+    return LinearRecipe.model_validate(_read(folder / name / "linear.json"))
+
+
+def read_head(folder: Path, name: str) -> Backbone:
+    """Return what `write_recipes` wrote of a backbone's dense head."""
+    return Backbone.model_validate(_read(folder / name / "head.json"))
+
+
+def read_unfreeze(folder: Path, name: str) -> Backbone:
+    """Return what `write_recipes` wrote of the training of a backbone's blocks."""
+    return Backbone.model_validate(_read(folder / name / "unfreeze.json"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except FileNotFoundError as error:
+        raise DataError(f"no {path}", "what stage check makes of params.yaml", "run 'dvc repro check'") from error
+
+
+def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
+    """Return the backbone `name` of `params`, its line laid over section `finetune`.
+
+    Raise ParameterError or GroupedUserError when the line, or what it is laid over, cannot be used.
+    """
+    key = f"backbones.{name}"
+    line = _line(name, params.get("backbones"))
+    faults: list[UserError] = []
+    try:
+        builder = _builder(name, line.get("builder", name), key)
+    except ParameterError as fault:
+        # Go on with any builder, so that the line's other faults are found as well.
+        faults, builder = [fault], "ResNet50"
+    sizes = _sizes(params)
+    own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
+    if builder == SCRATCH:
+        own["unfreeze"] = {"blocks": "all"}
+    whole = merge(merge(_shared(params), own), line) | {"builder": builder}
+    if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
+        faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
+    if builder == SCRATCH and isinstance(whole.get("unfreeze"), Mapping) and whole["unfreeze"].get("blocks") != "all":
+        faults.append(_nothing_learnt(f"{key}.unfreeze.blocks", whole["unfreeze"].get("blocks")))
+    try:
+        parsed = parse(Line, whole, key)
+    except GroupedUserError as group:
+        # A size that no network takes is one fault, prepared or not.
+        keys = {fault.key for fault in group.faults}
+        raise GroupedUserError([fault for fault in faults if fault.key not in keys] + group.faults) from group
+    if faults:
+        raise GroupedUserError(faults)
+    return Backbone(name=name, **dict(parsed))
+
+
+def _line(name: str, lines: object) -> Mapping[str, Any]:
+    """Return the line of the backbone `name`; one without a value changes nothing."""
+    if not isinstance(lines, Mapping) or name not in lines:
+        declared = list(map(str, lines)) if isinstance(lines, Mapping) else []
+        raise ParameterError(
+            f"backbone '{name}'",
+            f"one of {', '.join(declared) or 'none declared'}",
+            nearest(name, declared) or "add it to 'backbones'",
+        )
+    key = f"backbones.{name}"
+    if not _NAME.fullmatch(name):
+        raise ParameterError(
+            f"a backbone named '{name}'",
+            "a name of at most 64 letters, digits, '-' and '_' that starts with one of the first two and is not 'best'",
+            "rename it and set its 'builder'",
+            key,
+        )
+    line = {} if lines[name] is None else lines[name]
+    if not isinstance(line, Mapping):
+        raise ParameterError(f"{key} = {shown(line)}", "a mapping, {} for the defaults", "write {}", key)
+    return line
+
+
+def _sizes(params: Mapping[str, Any]) -> list[int]:
+    sizes = lookup(params, "preprocess.sizes")
+    if not isinstance(sizes, list) or not sizes or any(type(size) is not int for size in sizes):
+        raise ParameterError(f"preprocess.sizes = {shown(sizes)}", "a list of whole numbers", "correct it")
+    return sizes
+
+
+def _shared(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    shared = lookup(params, "finetune")
+    if not isinstance(shared, Mapping):
+        raise ParameterError(f"finetune = {shown(shared)}", "a mapping", "restore it, for instance from git")
+    return shared
+
+
+def _not_prepared(key: str, size: int, sizes: list[int]) -> ParameterError:
+    return ParameterError(
+        f"{key} = {size}",
+        f"one of preprocess.sizes ({', '.join(map(str, sizes))})",
+        "add it there, or choose one of these",
+        key,
+    )
+
+
+def _nothing_learnt(key: str, blocks: object) -> ParameterError:
+    return ParameterError(
+        f"{key} = {shown(blocks)}", f"'all': {SCRATCH} has learnt nothing that could stay frozen", "leave it out", key
+    )
+
+
+def _builder(name: str, builder: object, key: str) -> str:
+    """Return the builder meant by `builder`, which may be in another case or with underscores."""
+    by_plain = {_plain(known): known for known in FAMILY_OF}
+    found = by_plain.get(_plain(builder)) if isinstance(builder, str) else None
+    if found is None:
+        guess = nearest(_plain(str(builder)), list(by_plain))
+        for plain, known in by_plain.items():
+            guess = guess.replace(f"'{plain}'", f"'{known}'")
+        what = key if builder == name else f"{key}.builder = {shown(builder)}"
+        raise ParameterError(
+            f"{what} names no builder",
+            f"'{SCRATCH}' or a builder of keras.applications ({', '.join(sorted(FAMILY_OF))})",
+            guess or "see https://keras.io/api/applications/",
+            key if builder == name else f"{key}.builder",
+        )
+    return found
+
+
+def _plain(builder: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", builder.lower())
+
+
+def _default_size(builder: str, sizes: list[int]) -> int:
+    """Return the largest prepared size up to the network's native one, or the smallest there is."""
+    native = FAMILY_OF[builder].native[builder]
+    return max((size for size in sizes if size <= native), default=min(sizes))

@@ -1,0 +1,30 @@
+"""Section `rank` of params.yaml: which backbones get more than the linear head."""
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from stages.core.params import Section
+
+ALL, CONTENDERS = "all", "contenders"
+_BEST = "best/"
+
+
+def _known(value: object) -> object:
+    best = isinstance(value, str) and re.fullmatch(rf"{_BEST}[1-9][0-9]*", value)
+    if value not in (ALL, CONTENDERS) and not best:
+        raise ValueError(f"{CONTENDERS}, {ALL}, or {_BEST} and a number of 1 or more, such as {_BEST}3")
+    return value
+
+
+class RankParams(Section):
+    """Section `rank`: which backbones get more than the linear head."""
+
+    candidates: Annotated[str, BeforeValidator(_known)]
+
+    @property
+    def most(self) -> int | None:
+        """How many of the ranked backbones are trained further at most; None where that is no number."""
+        found = self.candidates.removeprefix(_BEST)
+        return int(found) if found.isdecimal() else None

@@ -1,0 +1,1 @@
+"""Where a classifier looks, and which images it sees as alike."""

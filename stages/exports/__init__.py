@@ -1,0 +1,1 @@
+"""Exported classifiers: their forms, runners, model card and reference."""

@@ -1,0 +1,117 @@
+"""What a classifier's own pictures look like to it: the reference that new pictures are compared with.
+
+How far a picture lies from all that was trained on is the Mahalanobis distance of its embedding to the nearest class
+mean, with one covariance for all classes (Lee et al. 2018, "A simple unified framework for detecting
+out-of-distribution samples and adversarial attacks", https://arxiv.org/abs/1807.03888), shrunk towards a multiple of
+the identity by as much as the number of pictures asks for (Chen et al. 2010, "Shrinkage algorithms for MMSE covariance
+estimation", https://arxiv.org/abs/0907.4698, eq. 23). Wide embeddings are hashed to `COLUMNS` first, with signs, which
+keeps distances on average (Weinberger et al. 2009, "Feature hashing for large scale multitask learning",
+https://arxiv.org/abs/0902.2206).
+
+Means and covariance are those of training pictures. Distances and confidences are those of the validation pictures: of
+pictures that a network was trained on it is surer, and they lie nearer to their own means, than any new picture would.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stages.core.params import Section
+
+COLUMNS = 64
+# Of distances and of confidences, at most so many are kept, as quantiles.
+_QUANTILES = 1000
+# A column that hardly varies must not be blown up where it does: its variance counts as at least this share of the
+# mean variance.
+_LEAST_SHARE_OF_VARIANCE = 1e-4
+
+Vectors = NDArray[np.floating]
+
+
+class Reference(Section):
+    """What `reference.json` holds.
+
+    `means` has a row of at most `COLUMNS` numbers for each class with training pictures, `whitening` is the square
+    matrix that brings differences from them to unit covariance. `confidences` (0 to 1) and `distances` are sorted:
+    those of the validation pictures or, of more than so many, their quantiles in equal steps.
+    """
+
+    training_pictures: int = Field(ge=1)
+    validation_pictures: int = Field(ge=1)
+    means: tuple[tuple[float, ...], ...] = Field(min_length=1)
+    whitening: tuple[tuple[float, ...], ...] = Field(min_length=1)
+    confidences: tuple[float, ...] = Field(min_length=1)
+    distances: tuple[float, ...] = Field(min_length=1)
+
+    def measure(self, embeddings: Vectors) -> NDArray[np.float64]:
+        """Return the distance of each embedding (n, width) to the nearest class mean, (n,)."""
+        return _distances(hashed(embeddings), np.array(self.means), np.array(self.whitening))
+
+
+def hashed(embeddings: Vectors) -> NDArray[np.float64]:
+    """Return embeddings (n, width) as they are compared, (n, at most `COLUMNS`).
+
+    Each number of a wide one is added to some column or taken from it: always the same, with any version of NumPy.
+    """
+    width = embeddings.shape[1]
+    if width <= COLUMNS:
+        return embeddings.astype(np.float64)
+    # Of what NumPy draws, only a generator's raw bits never change (NEP 19).
+    drawn = np.random.PCG64(0).random_raw(width)
+    signs = np.where(drawn >> np.uint64(63), 1.0, -1.0)
+    columns = (drawn % np.uint64(COLUMNS)).astype(np.intp)
+    found = np.zeros((len(embeddings), COLUMNS))
+    np.add.at(found.T, columns, (embeddings * signs).T)
+    return found
+
+
+def fit(training: Vectors, labels: Sequence[str], validation: Vectors, confidences: NDArray[np.floating]) -> Reference:
+    """Return the reference of training pictures with their `labels`, and of validation ones with their `confidences`.
+
+    `training` (n, columns) and `validation` (m, columns) are `hashed` embeddings; confidences (m,) are 0 to 1.
+    """
+    names, position = np.unique(labels, return_inverse=True)
+    means = np.stack([training[position == number].mean(axis=0) for number in range(len(names))])
+    whitening = _whitening(training - means[position])
+    return Reference(
+        training_pictures=len(training),
+        validation_pictures=len(validation),
+        means=_rows(means),
+        whitening=_rows(whitening),
+        confidences=_sorted(confidences),
+        distances=_sorted(_distances(validation, means, whitening)),
+    )
+
+
+def _distances(vectors: Vectors, means: Vectors, whitening: Vectors) -> NDArray[np.float64]:
+    # A class at a time: the differences of all classes at once would take that many times the memory.
+    found = [np.linalg.norm((vectors - mean) @ whitening, axis=1) for mean in means]
+    return np.asarray(np.min(found, axis=0))
+
+
+def _whitening(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix W for which the rows of `residuals` @ W have about unit covariance, after shrinking."""
+    variance = np.mean(residuals**2, axis=0)
+    scale = np.sqrt(np.maximum(variance, _LEAST_SHARE_OF_VARIANCE * variance.mean()))
+    scale[scale == 0] = 1
+    standard = residuals / scale
+    count, width = standard.shape
+    covariance = standard.T @ standard / count
+    trace, square = np.trace(covariance), np.sum(covariance**2)
+    excess = (count + 1 - 2 / width) * (square - trace**2 / width)
+    share = min(1.0, float(((1 - 2 / width) * square + trace**2) / excess)) if excess > 0 else 1.0
+    shrunk = (1 - share) * covariance + share * (trace / width or 1.0) * np.eye(width)
+    # With covariance = L L^T it is the inverse of L^T; columns are brought to their own scale again.
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(shrunk)).T / scale[:, None])
+
+
+def _rows(matrix: Vectors) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in matrix)
+
+
+def _sorted(values: NDArray[np.floating]) -> tuple[float, ...]:
+    """Return the values, sorted, or of many their quantiles."""
+    shares = np.linspace(0, 1, min(len(values), _QUANTILES))
+    return tuple(map(float, np.quantile(values, shares)))

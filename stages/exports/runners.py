@@ -1,0 +1,78 @@
+"""Running an exported form by the engine that its users run it by."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.manifest import PICTURES, PROBABILITIES
+from stages.core.settings.export import Format
+from stages.networks.engine import Choice, compile_openvino
+
+# From pictures (n, size, size, 3), uint8, to probabilities (n, classes), float32.
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def runner(form: Format, path: Path, threads: int) -> Run:
+    """Return what runs the form at `path` on so many CPU threads, in float32 (or, if it is that, int8).
+
+    Keras and TensorFlow have the threads that the process has given them.
+    """
+    return _RUNNERS[form](path, threads)
+
+
+def _keras(path: Path, _: int) -> Run:
+    import tensorflow as tf
+
+    from stages.networks.keras_engine import load
+
+    model = load(path)
+    step = tf.function(lambda pictures: model(pictures, training=False), reduce_retracing=True)
+    return lambda pictures: np.asarray(step(tf.convert_to_tensor(pictures)))
+
+
+def _saved_model(path: Path, _: int) -> Run:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+
+    def run(pictures: NDArray[np.uint8], _kept: Any = loaded) -> NDArray[np.float32]:
+        # A signature holds its variables weakly: they live as long as what was loaded.
+        return np.asarray(serve(**{PICTURES: tf.constant(pictures)})[PROBABILITIES])
+
+    return run
+
+
+def _onnx(path: Path, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda pictures: np.asarray(session.run([PROBABILITIES], {PICTURES: pictures})[0])
+
+
+def _openvino(path: Path, threads: int) -> Run:
+    compiled = compile_openvino(path, Choice("openvino", "float32", threads))
+    # Copied: the engine writes the next batch's into the same memory.
+    return lambda pictures: np.array(compiled(pictures, share_inputs=True)[PROBABILITIES])
+
+
+def _litert(path: Path, threads: int) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner()
+    return lambda pictures: np.array(run(**{PICTURES: pictures})[PROBABILITIES])
+
+
+_RUNNERS: Mapping[Format, Callable[[Path, int], Run]] = {
+    "keras": _keras,
+    "saved_model": _saved_model,
+    "onnx": _onnx,
+    "openvino": _openvino,
+    "litert": _litert,
+    "litert_int8": _litert,
+}

@@ -1,0 +1,1 @@
+"""Whether a comparison may take the place of an earlier one: `python -m stages.gate`."""

@@ -1,0 +1,117 @@
+"""Gate: whether the results in the workspace may take the place of those of a commit, by section `gate`.
+
+    python -m stages.gate [--against REV]
+
+No stage of dvc.yaml, since it compares with git's history. Prints one line and exits with 0 when it passes, or
+one line for each rule that is broken and exits with 1. The predictions of the commit come from DVC's cache or its
+remote; where neither has them a fall cannot be told from chance, and the gate fails. Changes nothing.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dvc.api import DVCFileSystem
+from dvc.exceptions import DvcException
+from dvc_data.index import DataIndexDirError
+
+from stages.core import files, params
+from stages.core.errors import DataError, GroupedUserError, one_line, run
+from stages.core.settings.gate import GateParams
+from stages.core.settings.report import BEST
+from stages.gate import rules
+from stages.gate.rules import GateError, Results
+from stages.statistics import paired
+
+METRICS = Path("data/metrics.json")
+AUDIT = Path("data/audit.json")
+MODELS = Path("data/models")
+
+
+def read(place: str, local: Callable[[Path], Path]) -> Results:
+    """Return the results at `place`; `local` gives for a path in data/ the file on this disk that holds it."""
+    metrics = files.read_json(local(METRICS))
+    table = local(MODELS / metrics[BEST] / "predictions.csv")
+    return Results(place, metrics, files.read_csv(table, text=paired.COLUMNS, columns=paired.COLUMNS))
+
+
+def in_workspace() -> tuple[Results, dict[str, Any]]:
+    """Return the results in the workspace, and data/audit.json. Raise DataError when they are not there."""
+    try:
+        return read("the workspace", lambda path: path), files.read_json(AUDIT)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no {error.filename}", "the results of a comparison in the workspace", "run 'dvc repro', or 'dvc pull'"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit: what to call it, what git and DVC have of it, and the folder of git's tree that is this project."""
+
+    name: str
+    source: DVCFileSystem
+    project: Path
+
+    @classmethod
+    def named(cls, revision: str) -> "Commit":
+        """Return the commit that git knows as `revision`. Raise GateError where there is none."""
+        try:
+            # Given no name at all, DVC would open the workspace.
+            source = DVCFileSystem(rev=revision or "''", subrepos=True)
+            repository = source.repo
+        except DvcException as error:
+            raise GateError(
+                f"--against '{revision}' ({error})", "a commit of this git repository", "name one, such as HEAD"
+            ) from error
+        project = Path.cwd().relative_to(Path(repository.scm.root_dir).resolve())
+        return cls(f"{revision} ({repository.get_rev()[:7]})", source, project)
+
+    def results(self) -> Results | None:
+        """Return its results, None where it has none. Raise GateError when their data cannot be had."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                return read(self.name, partial(self._fetch, Path(folder))) if self._holds(METRICS) else None
+        # A remote for which a library is missing makes DVC stop even where its cache has the data.
+        except (FileNotFoundError, DataIndexDirError, DvcException, ImportError) as error:
+            reason = error.__cause__ if isinstance(error, DataIndexDirError) else error
+            raise GateError(
+                f"the results at {self.name} cannot be had from DVC's cache or its remote ({reason})",
+                "their predictions, to tell a fall from chance",
+                "run 'dvc push' where they were made, or 'dvc fetch' at that commit, or name another by --against",
+            ) from error
+
+    def _holds(self, path: Path) -> bool:
+        """Say whether it has such a file; DVC's `exists` takes any failure for a no."""
+        try:
+            self.source.info(str(self.project / path))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _fetch(self, folder: Path, path: Path) -> Path:
+        """Copy a file into `folder`, and return the copy."""
+        copy = folder / path.name
+        self.source.get_file(str(self.project / path), str(copy))
+        return copy
+
+
+def main() -> None:
+    """Compare the workspace with the commit named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m stages.gate", description="Compare the workspace with a commit.")
+    parser.add_argument("--against", default="HEAD", metavar="REV", help="the commit (HEAD)")
+    settings = params.load(GateParams, "gate")
+    commit = Commit.named(parser.parse_args().against)
+    (now, audit), before = in_workspace(), commit.results()
+    if found := rules.faults(before, now, audit, settings):
+        raise GroupedUserError(found)
+    compared = rules.summary(before, now, settings) if before else f"{commit.name} has no {METRICS} to compare with"
+    print(one_line(f"gate: passed: {compared}"))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,1 +1,0 @@
-"""What happens to pictures before a network sees them. No TensorFlow."""

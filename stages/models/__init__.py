@@ -1,1 +1,0 @@
-"""Backbones, weights, heads, training and inference."""

@@ -1,0 +1,1 @@
+"""Pretrained networks: their builders, weights, engines, and how they are run."""

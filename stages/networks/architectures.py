@@ -1,0 +1,282 @@
+"""Networks in Keras: a backbone that takes raw images, its blocks, its feature map, and the small CNN `scratch`.
+
+Every backbone here takes raw RGB images, 0 to 255, of shape (batch, size, size, 3), and returns one
+vector an image: preprocessing is the network's first layers and travels with it into every saved file.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from stages.core.errors import ParameterError
+from stages.core.settings.backbones import SCRATCH, Network
+from stages.networks.engine import IMAGE
+
+# The numbers of keras.src.applications.imagenet_utils.preprocess_input, for images of 0 to 255.
+_MEAN_AND_DEVIATION = {
+    "tf": ([127.5] * 3, [127.5] * 3),
+    "caffe": ([103.939, 116.779, 123.68], [1.0] * 3),
+    "torch": ([0.485 * 255, 0.456 * 255, 0.406 * 255], [0.229 * 255, 0.224 * 255, 0.225 * 255]),
+}
+_NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
+_LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
+# Activations (images, height, width, channels), and one vector an image.
+_RANK, _VECTORS = 4, 2
+
+
+def build(backbone: Network, weights: str | None) -> keras.Model:
+    """Build a backbone without its classes: raw images in, one feature vector an image out.
+
+    `weights` goes to the builder of `keras.applications`: "imagenet", or None for random ones. Raises
+    ParameterError when the builder refuses its `arguments`.
+    """
+    image = keras.Input((backbone.input_size, backbone.input_size, 3), name=IMAGE)
+    if backbone.builder == SCRATCH:
+        output = _scratch(backbone, image)
+    else:
+        output = _application(backbone, weights, preprocess(image, backbone.family.inputs))
+    if backbone.pooling == "flatten":
+        output = keras.layers.Flatten(name="features")(output)
+    elif backbone.builder == SCRATCH:
+        output = _POOLING[backbone.pooling](name="features")(output)
+    return keras.Model(image, output, name="backbone")
+
+
+_POOLING: dict[str, Callable[..., keras.layers.Layer]] = {
+    "average": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+}
+
+
+def preprocess(image: keras.KerasTensor, inputs: str) -> keras.KerasTensor:
+    """Turn raw RGB into what a family of networks was trained on, by layers that any Keras can load."""
+    if inputs == "raw":
+        return image
+    mean, deviation = _MEAN_AND_DEVIATION[inputs]
+    if inputs == "caffe":
+        image = keras.ops.flip(image, axis=-1)
+    variance = [value**2 for value in deviation]
+    return keras.layers.Normalization(mean=mean, variance=variance, name="preprocess")(image)
+
+
+def _application(backbone: Network, weights: str | None, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    pooling = {"average": "avg", "max": "max", "flatten": None}[backbone.pooling]
+    builder = getattr(keras.applications, backbone.builder)
+    try:
+        # By the shape MobileNetV2 chooses among files; the tensor's it does not look at.
+        network = builder(
+            weights=weights,
+            include_top=False,
+            input_tensor=tensor,
+            input_shape=tuple(tensor.shape[1:]),
+            pooling=pooling,
+            **backbone.arguments,
+        )
+    except (TypeError, ValueError) as error:
+        if not backbone.arguments:
+            raise
+        raise ParameterError(
+            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({error})",
+            f"arguments of keras.applications.{backbone.builder}",
+            "see https://keras.io/api/applications/",
+        ) from error
+    return network.output
+
+
+def _scratch(backbone: Network, image: keras.KerasTensor) -> keras.KerasTensor:
+    try:
+        return _small_cnn(image, **backbone.arguments)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({str(error).splitlines()[0]})",
+            "filters, a list of widths, each halving the image's side",
+            "for instance {filters: [32, 64, 128]}",
+        ) from error
+
+
+def _small_cnn(image: keras.KerasTensor, filters: list[int] | None = None) -> keras.KerasTensor:
+    """Convolution, ReLU and max pooling, once for each number of `filters`."""
+    tensor = keras.layers.Rescaling(1 / 255, name="preprocess")(image)
+    for number, width in enumerate((32, 64, 128) if filters is None else filters, 1):
+        tensor = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=f"convolution_{number}")(tensor)
+        tensor = keras.layers.MaxPooling2D(name=f"pooling_{number}")(tensor)
+    return tensor
+
+
+def outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Return the tensors of `backbone` that stages ask for, by name.
+
+    They are the "features"; the "map", `feature_map`, where `tail` can say how features come from it; and "block_1",
+    "block_2", ...: what enters the top block, the top two, and so on, but for the images themselves.
+    """
+    found = {"features": backbone.output}
+    if tail(backbone) is not None:
+        found["map"] = feature_map(backbone)
+    bottoms = [bottom for bottom in _block_bottoms(backbone) if bottom is not backbone.input]
+    return found | {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
+
+
+def cut(backbone: keras.Model, blocks: float | str, name: str) -> str:
+    """Return the name in `outputs` of the tensor below the top `blocks` blocks, or "image": all blocks are above that.
+
+    `blocks` is a count of at least 1, a share of the blocks (0 to 1, neither included; one block at the least), or
+    "all". A block is a stretch of layers with weights that one tensor enters and one leaves: a convolution of VGG16, a
+    residual block of a ResNet, a module of InceptionV3. Normalisation alone is no block. Raises ParameterError when
+    there are fewer blocks.
+    """
+    if blocks == "all":
+        return IMAGE
+    bottoms = list(_block_bottoms(backbone))
+    count = max(round(float(blocks) * len(bottoms)), 1) if float(blocks) < 1 else int(blocks)
+    if count > len(bottoms):
+        raise ParameterError(
+            f"unfreeze.blocks = {blocks} for backbone '{name}'", f"at most its {len(bottoms)} blocks", "or say 'all'"
+        )
+    return IMAGE if bottoms[count - 1] is backbone.input else f"block_{count}"
+
+
+def _block_bottoms(backbone: keras.Model) -> Iterator[keras.KerasTensor]:
+    """Yield the tensor that enters each block, from the top of the network to its input."""
+    weighted = False
+    for layer, narrow in reversed(list(_layers_in_order(backbone))):
+        if narrow and weighted:
+            yield layer.output
+            weighted = False
+        trained = bool(getattr(layer, "trainable_variables", ())) and not isinstance(layer, _NORMALISING)
+        weighted = weighted or trained
+
+
+def _layers_in_order(backbone: keras.Model) -> Iterator[tuple[Any, bool]]:
+    """Yield each operation in order of execution, and whether all that follows needs its output alone."""
+    uses: dict[str, set[str]] = {}
+    order = [(config["name"], _sources(config["inbound_nodes"])) for config in backbone.get_config()["layers"]]
+    for name, sources in order:
+        for source in sources:
+            uses.setdefault(source, set()).add(name)
+    waiting: dict[str, set[str]] = {}
+    operations = {operation.name: operation for operation in backbone.operations}
+    for name, sources in order:
+        for source in sources:
+            waiting[source].discard(name)
+        waiting = {source: users for source, users in waiting.items() if users}
+        waiting[name] = set(uses.get(name, ()))
+        yield operations[name], len(waiting) == 1
+
+
+def _sources(value: Any) -> set[str]:
+    """Return the names of the operations whose outputs stand anywhere in an operation's `inbound_nodes`."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            return {value["config"]["keras_history"][0]}
+        return set[str]().union(*map(_sources, value.values()))
+    if isinstance(value, list | tuple):
+        return set[str]().union(*map(_sources, value))
+    return set()
+
+
+def feature_map(backbone: keras.Model) -> keras.KerasTensor | None:
+    """Return the last activations, (images, height, width, channels), that still say where in the image they are.
+
+    All that follows needs them alone. Below pooling, as in the paper on Grad-CAM (VGG16's last convolution), and above
+    a layer with weights; of more than one position, which the last activations of small images are not. None where
+    there are none such.
+    """
+    last = _last_with_positions(backbone)
+    return None if last is None else last.output
+
+
+def _last_with_positions(backbone: keras.Model) -> Any | None:
+    found, learnt = None, False
+    for layer, narrow in _layers_in_order(backbone):
+        learnt = learnt or (bool(getattr(layer, "weights", ())) and not isinstance(layer, _NORMALISING))
+        if learnt and narrow and not isinstance(layer, _LOCAL_POOLING) and _has_positions(layer.output):
+            found = layer
+    return found
+
+
+def _has_positions(tensor: keras.KerasTensor) -> bool:
+    return len(tensor.shape) == _RANK and tensor.shape[1] * tensor.shape[2] > 1
+
+
+def tail(backbone: keras.Model) -> list[dict[str, Any]] | None:
+    """Describe the operations that make features of the feature map, as stages/explanation/saliency.py follows them.
+
+    None where there is no such map, or where an operation of another kind follows it.
+    """
+    last = _last_with_positions(backbone)
+    if last is None:
+        return None
+    layers = [layer for layer, _ in _layers_in_order(backbone)]
+    found = [_described(layer) for layer in layers[layers.index(last) + 1 :]]
+    return None if None in found else [known for known in found if known]
+
+
+def _described(layer: Any) -> dict[str, Any] | None:
+    for kind, described in _KINDS.items():
+        if isinstance(layer, kind):
+            return described(layer)
+    return None
+
+
+def _max_pooling(layer: keras.layers.MaxPooling2D) -> dict[str, Any] | None:
+    """Describe pooling by windows that touch and do not overlap, from the first corner; other pooling is not known."""
+    if (layer.padding, layer.strides) != ("valid", layer.pool_size):
+        return None
+    return {"kind": "max_pooling", "pool": list(layer.pool_size)}
+
+
+def _layer_normalization(layer: keras.layers.LayerNormalization) -> dict[str, Any] | None:
+    if len(layer.output.shape) != _VECTORS or not (layer.center and layer.scale):
+        return None
+    gamma, beta = (values.numpy().tolist() for values in (layer.gamma, layer.beta))
+    return {"kind": "layer_normalization", "gamma": gamma, "beta": beta, "epsilon": layer.epsilon}
+
+
+_KINDS: dict[type, Callable[[Any], dict[str, Any] | None]] = {
+    keras.layers.GlobalAveragePooling2D: lambda _: {"kind": "average"},
+    keras.layers.GlobalMaxPooling2D: lambda _: {"kind": "max"},
+    keras.layers.MaxPooling2D: _max_pooling,
+    keras.layers.Flatten: lambda _: {"kind": "flatten"},
+    keras.layers.LayerNormalization: _layer_normalization,
+}
+
+
+def top(backbone: keras.Model, name: str) -> keras.Model:
+    """Return the part of `backbone` above what `cut` names, sharing its layers, trainable but for BatchNormalization.
+
+    A frozen BatchNormalization layer also keeps its moving statistics and normalises by them
+    (https://keras.io/guides/transfer_learning/).
+    """
+    backbone.trainable = True
+    part = backbone if name == IMAGE else _above(outputs(backbone)[name], name, backbone)
+    for layer in _leaves(part):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    return part
+
+
+def _above(below: keras.KerasTensor, name: str, backbone: keras.Model) -> keras.Model:
+    # Its own name counts the tensors that the process has made, and goes into the file.
+    below.name = name
+    return keras.Model(below, backbone.output, name="top")
+
+
+def depths(part: keras.Model) -> dict[str, int]:
+    """Return in which block from the top, 0, 1, ..., each variable of a network lies, by its path."""
+    found: dict[str, int] = {}
+    depth, weighted = 0, False
+    for layer, narrow in reversed(list(_layers_in_order(part))):
+        if narrow and weighted:
+            depth, weighted = depth + 1, False
+        found |= {variable.path: depth for variable in getattr(layer, "variables", ())}
+        trained = bool(getattr(layer, "trainable_variables", ())) and not isinstance(layer, _NORMALISING)
+        weighted = weighted or trained
+    return found
+
+
+def _leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """Yield the layers inside `layer`, those of nested models too."""
+    for inner in getattr(layer, "layers", ()):
+        yield from _leaves(inner)
+        yield inner

@@ -1,0 +1,187 @@
+"""Fetching published weight files: verified before anybody reads them, from a mirror, or not at all.
+
+A file that Keras publishes is known by name, address and hash (MobileNet and MobileNetV2 have none: of
+their files only the format is checked). It is looked for in Keras's own cache,
+then in the mirror or at Keras's address. An address that does not answer is noticed once, not once for
+each backbone. Imports no Keras.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from stages.core.errors import WeightsError
+from stages.core.files import replacing
+from stages.core.settings.weights import WeightsParams
+
+if TYPE_CHECKING:
+    import httpx
+
+# An address that could not be reached is not tried again for so many seconds.
+_REMEMBER_SECONDS = 600
+_UNREACHABLE = Path(".cache/unreachable.json")
+_CHUNK = 1 << 20
+# The first bytes of every HDF5 file (HDF5 file format specification 3.0, II.A).
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+log = logging.getLogger(__name__)
+
+
+class UnreachableError(WeightsError):
+    """No answer, or no such file: the weights cannot be had now."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A weight file that Keras publishes: its name, its address, its md5 or sha256, None where Keras has none."""
+
+    name: str
+    url: str
+    checksum: str | None
+
+
+def fetch(file: Published, params: WeightsParams) -> Path:
+    """Return a verified local copy of `file`: from Keras's cache, the mirror, or Keras's own address.
+
+    Raises UnreachableError when nothing answers or the file is not there, and WeightsError when what
+    came is not what was published.
+    """
+    cached = cache_folder() / file.name
+    if cached.is_file():
+        if _fault(cached, file) is None:
+            return cached
+        log.warning("%s in Keras's cache is damaged: fetching it again", file.name)
+    if params.mirror and "://" not in params.mirror:
+        return _from_folder(file, Path(params.mirror).expanduser())
+    url = f"{params.mirror.rstrip('/')}/{file.name}" if params.mirror else file.url
+    host = urlsplit(url).netloc
+    if params.if_unreachable == "random" and host in _unreachable():
+        raise _no_answer(host)
+    with replacing(cached) as temporary:
+        _download(url, temporary, params.connect_timeout)
+        _verify(temporary, file, url)
+    return cached
+
+
+def _from_folder(file: Published, folder: Path) -> Path:
+    path = folder / file.name
+    if not path.is_file():
+        raise UnreachableError(
+            f"mirror '{folder}' holds no {file.name}", "Keras's weight files under their own names", "put it there"
+        )
+    _verify(path, file, str(path))
+    return path
+
+
+def _verify(path: Path, file: Published, source: str) -> None:
+    fault = _fault(path, file)
+    if fault:
+        raise WeightsError(
+            f"{source} {fault} ({path.stat().st_size} bytes)",
+            f"{file.checksum or 'an HDF5 file'}, as Keras publishes it",
+            "the file is damaged or not the original: fetch it anew, or correct weights.mirror",
+        )
+    if file.checksum is None:
+        log.warning("%s: Keras publishes no hash of it, so it cannot be verified", file.name)
+
+
+def _fault(path: Path, file: Published) -> str | None:
+    """Return what shows that `path` is not the published file, or None."""
+    if file.checksum is None:
+        with path.open("rb") as opened:
+            return None if opened.read(len(_HDF5)) == _HDF5 else "is no HDF5 file"
+    kind = algorithm(file.checksum)
+    found = checksum(path, kind)
+    return None if found == file.checksum else f"has {kind} {found}"
+
+
+def _download(url: str, target: Path, connect_timeout: float) -> None:
+    """Stream `url` into `target`, with a progress bar."""
+    import httpx
+
+    host = urlsplit(url).netloc
+    log.info("downloading %s", url)
+    timeout = httpx.Timeout(30.0, connect=connect_timeout)
+    response: httpx.Response | None = None
+    try:
+        with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
+            _refuse(response, url)
+            size = int(response.headers.get("content-length", 0)) or None
+            with target.open("wb") as file, tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
+                for chunk in response.iter_bytes(_CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+    except (httpx.RequestError, httpx.InvalidURL, ImportError, ValueError) as error:
+        # ImportError and ValueError come from proxies that the environment names and httpx cannot use.
+        if response and response.num_bytes_downloaded:
+            raise WeightsError(
+                f"{url} broke off after {response.num_bytes_downloaded} bytes",
+                "the whole file",
+                "run again; nothing was kept",
+            ) from error
+        _remember(host)
+        raise _no_answer(host) from error
+
+
+def _refuse(response: "httpx.Response", url: str) -> None:
+    if not response.is_success:
+        raise UnreachableError(
+            f"{url} answered {response.status_code}",
+            "200 and the file",
+            "check weights.mirror, or put the file into a folder and name that as weights.mirror",
+        )
+
+
+def _no_answer(host: str) -> UnreachableError:
+    return UnreachableError(
+        f"'{host}' cannot be reached",
+        "a network, or the files in a folder",
+        "name a folder or a URL prefix that holds Keras's weight files as weights.mirror, "
+        "or let weights.if_unreachable say random",
+    )
+
+
+def _unreachable() -> dict[str, float]:
+    """Return the addresses that did not answer lately. Stages are processes: they share this by a file."""
+    try:
+        known: dict[str, float] = json.loads(_UNREACHABLE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {host: moment for host, moment in known.items() if 0 <= time.time() - moment < _REMEMBER_SECONDS}
+
+
+def _remember(host: str) -> None:
+    with replacing(_UNREACHABLE) as temporary:
+        temporary.write_text(json.dumps(_unreachable() | {host: time.time()}), encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """Return Keras's own cache of weights, shared with all other Keras programs, or one in the project.
+
+    Source: https://keras.io/api/utils/python_utils/#get_file-function.
+    """
+    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(".cache/keras")
+    return folder if os.access(folder, os.W_OK) else Path(".cache/keras")
+
+
+def checksum(path: Path, kind: str) -> str:
+    """Return a file's checksum in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+def algorithm(digest: str) -> str:
+    """Return the kind of checksum that a hexadecimal `digest` is: md5 or sha256, as Keras publishes them."""
+    return "sha256" if len(digest) == hashlib.sha256().digest_size * 2 else "md5"

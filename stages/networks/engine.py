@@ -1,0 +1,253 @@
+"""Inference engines: OpenVINO on a CPU, TensorFlow on a GPU; which of them, in which precision.
+
+OpenVINO computes on a CPU what TensorFlow computes, several times faster, and takes under a second to
+import. TensorFlow is imported only where it is the engine.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.core.errors import EngineError
+from stages.core.files import read_json, write_json
+from stages.core.settings.features import Engine, EngineParams, Precision
+
+if TYPE_CHECKING:
+    from stages.core.head import Head
+
+FROZEN, TOP = "frozen.xml", "top.keras"
+# Raw images, 0 to 255, where the name of a tensor is asked for.
+IMAGE = "image"
+_ARCHITECTURE, _TOP = "architecture.json", "top.xml"
+
+_OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# Far from zero and from overflow, where arithmetic may take another time.
+_ANY_WEIGHT = 0.01
+_OPENVINO_CAPABILITY = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine and precision that this machine computes with, and the number of CPU threads."""
+
+    engine: Engine
+    precision: Precision
+    threads: int
+
+
+def choose(params: EngineParams, threads: int) -> Choice:
+    """Resolve `auto` for this machine. Raise EngineError when it does not offer what is asked for."""
+    automatic: Engine = "tensorflow" if has_gpu() else "openvino"
+    engine = automatic if params.engine == "auto" else params.engine
+    # float16 overflows in networks trained without it, so never by itself: bfloat16 keeps float32's range.
+    offered = _offered(engine)
+    if params.precision == "auto":
+        return Choice(engine, offered[-1], threads)
+    if params.precision not in offered:
+        raise EngineError(
+            f"features.precision = '{params.precision}'",
+            f"what {engine} computes in on this processor ({', '.join(offered)})",
+            "choose one of these or 'auto'",
+        )
+    return Choice(engine, params.precision, threads)
+
+
+def has_gpu() -> bool:
+    """Say whether an NVIDIA GPU is visible, without importing TensorFlow."""
+    return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+def _offered(engine: Engine) -> list[Precision]:
+    """Return the precisions this machine offers, the one that `auto` takes last."""
+    if engine == "tensorflow":
+        return ["float32", "float16", "bfloat16"] if has_gpu() else ["bfloat16", "float32"]
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    order: list[Precision] = ["float16", "bfloat16", "float32"]
+    if faster_in_bfloat16():
+        order = ["float16", "float32", "bfloat16"]
+    return [precision for precision in order if _OPENVINO_CAPABILITY[precision] in capabilities]
+
+
+def faster_in_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Say whether the processor computes networks faster in bfloat16 than in float32.
+
+    Those with AMX do, which multiplies whole tiles, and AMD's with AVX-512's dot products: by 1.5 (MobileNetV3Small)
+    to 2.0 times (ResNet50V2) on Zen 5. Intel's with these products alone are slower: by 1.2 to 1.8 times (VGG16).
+    """
+    try:
+        words = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:
+        return False
+    return "amx_bf16" in words or {"AuthenticAMD", "avx512_bf16"} <= words
+
+
+def compile_openvino(model: Any, choice: Choice) -> Any:
+    """Compile an OpenVINO model (or the path of one) for one stream on `choice.threads` CPU threads."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[choice.precision],
+        "INFERENCE_NUM_THREADS": choice.threads,
+        "NUM_STREAMS": 1,
+        # On a machine with more cores than threads, pinning would put concurrent stages on the same ones.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return openvino.Core().compile_model(str(model) if isinstance(model, Path) else model, "CPU", settings)
+
+
+def outline(model: Any) -> Any:
+    """Return an OpenVINO model of the same operations whose weights are all one number.
+
+    What a network costs follows from its shape: two trainings of one shape have the same outline, byte for byte,
+    in a file of some kilobytes. When it is compiled each number is spread to a tensor of the weights' shape.
+    """
+    drawn = model.clone()
+    for node in drawn.get_ordered_ops():
+        if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
+            continue
+        node.output(0).replace(_any_weights(list(node.get_shape()), node.get_element_type()).output(0))
+    _rename(drawn)
+    return drawn
+
+
+def _any_weights(shape: list[int], kind: Any = None) -> Any:
+    """Return an operation that gives a tensor of `shape`, of float32 or the OpenVINO type `kind`, all one number."""
+    import openvino
+    from openvino import opset13 as operations
+
+    number = operations.constant(_ANY_WEIGHT, openvino.Type.f32 if kind is None else kind)
+    return operations.broadcast(number, operations.constant(shape, openvino.Type.i64))
+
+
+def _rename(model: Any) -> None:
+    """Name operations by their place: OpenVINO and Keras count how many they have made in the process."""
+    kept = {name for result in model.outputs for name in result.get_names()}
+    for position, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(f"{node.get_type_name()}_{position}")
+        for output in node.outputs():
+            output.get_tensor().set_names(output.get_names() & kept)
+
+
+def save(model: Any, path: Path) -> None:
+    """Write `path` (.xml) and the weights beside it (.bin), in float32, with the same bytes for the same network."""
+    import openvino
+
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def write_architecture(folder: Path, head: "Head", parameters: int, start: str, top: Any | None) -> None:
+    """Write what the costs of a classifier follow from, and nothing that another training of its shape would change.
+
+    That is `architecture.json`: `parameters`, of all the classifier, its size in float32, the shape of the head, and
+    `input`, which is "features" or, where blocks are trained, the name of the tensor below them (`start`). Of these
+    `top`, an OpenVINO model from that tensor to "features", is drawn as `top.xml` and `.bin`.
+    """
+    shape = {
+        "width": head.width,
+        "units": [len(layer.bias) for layer in head.layers],
+        "activation": head.layers[0].activation,
+        "normalised": head.moments is not None,
+    }
+    size = round(parameters * np.dtype(np.float32).itemsize / 1e6, 2)
+    write_json(folder / _ARCHITECTURE, {"parameters": parameters, "size_mb": size, "input": start, "head": shape})
+    if top is not None:
+        save(outline(top), folder / _TOP)
+
+
+def read_architecture(folder: Path) -> dict[str, Any]:
+    """Return `architecture.json` of what `write_architecture` wrote."""
+    return read_json(folder / _ARCHITECTURE)
+
+
+def join(frozen: Path, folder: Path) -> Any:
+    """Return a whole classifier, raw images to "probabilities", as an OpenVINO model.
+
+    What is not trained is the network `frozen`, all else that whose architecture is in `folder`, without its weights.
+    """
+    import openvino
+    from openvino import opset13 as operations
+
+    architecture = read_architecture(folder)
+    features, parameters = _up_to_the_features(frozen, folder / _TOP, architecture["input"])
+    result = operations.result(_with_head(features, architecture["head"]))
+    result.output(0).get_tensor().set_names({"probabilities"})
+    return openvino.Model([result], parameters, "classifier")
+
+
+def _up_to_the_features(frozen: Path, trained: Path, start: str) -> tuple[Any, Any]:
+    """Return the tensor of the features, and the parameters of the model that it belongs to."""
+    import openvino
+
+    core = openvino.Core()
+    if start == IMAGE:
+        return _tensor(top := core.read_model(str(trained)), "features"), top.get_parameters()
+    below = core.read_model(str(frozen))
+    if start == "features":
+        return _tensor(below, start), below.get_parameters()
+    top = core.read_model(str(trained))
+    top.get_parameters()[0].output(0).replace(_tensor(below, start))
+    return _tensor(top, "features"), below.get_parameters()
+
+
+def _tensor(model: Any, name: str) -> Any:
+    return model.output(name).get_node().input_value(0)
+
+
+def _with_head(features: Any, head: Mapping[str, Any]) -> Any:
+    """Return the operation that gives the probabilities."""
+    from openvino import opset13 as operations
+
+    tensor, width, last = features, head["width"], len(head["units"])
+    if head["normalised"]:
+        centred = operations.subtract(tensor, _any_weights([width]))
+        tensor = operations.divide(centred, _any_weights([width]))
+    for number, units in enumerate(head["units"], 1):
+        product = operations.matmul(tensor, _any_weights([width, units]), transpose_a=False, transpose_b=False)
+        tensor = operations.add(product, _any_weights([units]))
+        if number < last:
+            tensor = _activated(tensor, head["activation"])
+        width = units
+    return operations.softmax(tensor, 1)
+
+
+def _activated(tensor: Any, name: str) -> Any:
+    """Apply what Keras calls `name`; a slope, where there is one, has any weight."""
+    from openvino import opset13 as operations
+
+    if name == "leaky_relu":
+        return operations.prelu(tensor, _any_weights([1]))
+    if name == "gelu":
+        return operations.gelu(tensor, "erf")
+    if name == "elu":
+        return operations.elu(tensor, _ANY_WEIGHT)
+    if name == "selu":
+        return operations.selu(tensor, _any_weights([1]), _any_weights([1]))
+    return {"relu": operations.relu, "silu": operations.swish, "tanh": operations.tanh}[name](tensor)
+
+
+def flops(model: Any, size: int) -> int:
+    """Return the floating-point operations for one image of `size` pixels, a multiply-add counting two.
+
+    Counts convolutions and matrix products, which are all but a few per cent of these networks.
+    """
+    single = model.clone()
+    single.reshape([1, size, size, 3])
+    return sum(_node_flops(node) for node in single.get_ordered_ops())
+
+
+def _node_flops(node: Any) -> int:
+    kind = node.get_type_name()
+    if kind not in {"Convolution", "GroupConvolution", "MatMul"}:
+        return 0
+    outputs = int(np.prod(list(node.output(0).get_shape())))
+    if kind == "MatMul":
+        return 2 * outputs * int(list(node.input(0).get_shape())[-1])
+    # Kernels are (out, in, height, width), grouped ones (groups, out, in, height, width).
+    kernel = list(node.input(1).get_shape())
+    return 2 * outputs * int(np.prod(kernel[-3:]))

@@ -1,0 +1,153 @@
+"""TensorFlow as Keras drives it: set-up for repeatable runs, forward passes, files, conversion to OpenVINO."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import EngineError
+from stages.core.files import replacing, strip_dates
+from stages.networks.engine import has_gpu
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what is written to stderr, by C++ too, where there is no GPU to say anything about."""
+    if has_gpu():
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Let imports of packages fail that are not loaded yet, for libraries that import them only if they are there."""
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+# At its start TensorFlow's C++ code writes eight lines about GPUs that are not there, past every log level.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Keras imports scikit-learn and Matplotlib for wrappers and plots that no stage uses: a third of its start.
+with _quiet(), _hidden("sklearn", "matplotlib"):
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+
+    from stages.networks import architectures
+
+BACKBONE = "backbone.keras"
+
+
+def repeatable(seed: int, threads: int) -> None:
+    """Make all that follows in this process depend on `seed` and `threads` alone, bit for bit.
+
+    Source: https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(seed)
+
+
+def save(model: keras.Model, path: Path) -> None:
+    """Write a `.keras` file completely or not at all; equal models give equal bytes."""
+    with replacing(path) as temporary:
+        # Keras looks at the suffix.
+        with_suffix = temporary.with_suffix(".keras")
+        model.save(with_suffix)
+        strip_dates(with_suffix)
+        with_suffix.replace(temporary)
+
+
+def load(path: Path) -> keras.Model:
+    """Read a `.keras` file for inference or further training."""
+    return keras.models.load_model(path, compile=False)
+
+
+def release(model: keras.Model) -> None:
+    """Free the memory of a trained network that is not used again.
+
+    TensorFlow keeps the graph of a training step for as long as the process lives, and by its handles the
+    variables: an empty value in each is what lets go of them.
+    """
+    for variable in [*model.variables, *model.optimizer.variables]:
+        tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=tf.zeros((), variable.dtype))
+
+
+def forward(
+    folder: Path, precision: str, outputs: tuple[str, ...]
+) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
+    """Return a function from raw images (n, size, size, 3) to outputs of the frozen network, by TensorFlow.
+
+    `outputs` are names of `architectures.outputs`. The reduced precisions are Keras's mixed ones: variables stay
+    float32. Raises EngineError when a GPU is there that TensorFlow cannot use: computing on the CPU without a word
+    would take hours.
+    """
+    if has_gpu() and not tf.config.list_physical_devices("GPU"):
+        raise EngineError(
+            "an NVIDIA GPU that TensorFlow cannot use",
+            "its driver and CUDA libraries",
+            "install them (https://www.tensorflow.org/install/pip), or set features.engine: openvino",
+        )
+    model = load(folder / BACKBONE)
+    if precision != "float32":
+        for layer in model.layers:
+            layer.dtype_policy = f"mixed_{precision}"
+    found = architectures.outputs(model)
+    network = keras.Model(model.input, {name: found[name] for name in outputs})
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def step(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.cast(value, tf.float32) for name, value in network(images, training=False).items()}
+
+    return lambda images: {
+        name: value.numpy() for name, value in step(tf.cast(tf.convert_to_tensor(images), tf.float32)).items()
+    }
+
+
+def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) -> Any:
+    """Convert the network between `inputs` and `outputs` to an OpenVINO model with the outputs' names.
+
+    The outputs are different tensors, none of them `inputs`. The batch size stays open. Raises what OpenVINO raises for
+    an operation that it does not know.
+    """
+    import openvino
+
+    network = keras.Model(inputs, list(outputs.values()))
+    signature = tf.TensorSpec((None, *inputs.shape[1:]), tf.float32, name="inputs")
+    # Weights as constants: of captured variables OpenVINO looks for each among all, several times over.
+    weights = [
+        [variable.numpy() for variable in kind]
+        for kind in (network.trainable_variables, network.non_trainable_variables)
+    ]
+    traced = tf.function(
+        lambda tensor: network.stateless_call(*weights, tensor, training=False)[0], input_signature=[signature]
+    )
+    function = traced.get_concrete_function()
+    converted = openvino.convert_model(function)
+    # The converter also makes results of tensors inside activations with gradients of their own, such as
+    # silu: kept, each would be copied out for every image.
+    results = [converted.output(tensor.name).get_node() for tensor in function.outputs]
+    for result, name in zip(results, outputs, strict=True):
+        result.output(0).get_tensor().set_names({name})
+    return openvino.Model(results, converted.get_parameters(), "network")

@@ -1,0 +1,242 @@
+"""Heads: what is put on a backbone, and the optimiser, schedule and loss that train it."""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stages.core.head import Head as ArrayHead
+from stages.core.head import Layer
+from stages.core.settings.finetune import Head, Optimizer, Recipe, Schedule
+from stages.networks import fused
+
+# Mean and deviation of each feature, both (width,).
+Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+class Rates:
+    """Dropout and L2 penalty of a head in variables: a network that was traced with them serves for any."""
+
+    def __init__(self) -> None:
+        self.dropout, self.l2 = (keras.Variable(0.0, trainable=False, name=name) for name in ("dropout", "l2"))
+
+    def set(self, head: Head) -> None:
+        """Take the values of `head`."""
+        self.dropout.assign(head.dropout)
+        self.l2.assign(head.l2)
+
+
+class _Dropout(keras.layers.Layer):  # type: ignore[misc]
+    """Keras's dropout at a rate that is a variable."""
+
+    def __init__(self, rates: Rates, seed: int, name: str) -> None:
+        super().__init__(name=name)
+        self.rates, self.seed_generator = rates, keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:  # noqa: FBT001, FBT002 (Keras's)
+        """Drop a share of `inputs`, and raise the rest, in training alone (Srivastava et al. 2014, inverted)."""
+        if not training:
+            return inputs
+        rate = self.rates.dropout.value
+        kept = keras.random.uniform(keras.ops.shape(inputs), seed=self.seed_generator) >= rate
+        return keras.ops.where(kept, inputs / (1 - rate), 0.0)
+
+
+class _L2(keras.regularizers.Regularizer):  # type: ignore[misc]
+    """Keras's L2 penalty at a strength that is a variable."""
+
+    def __init__(self, rates: Rates) -> None:
+        self.rates = rates
+
+    def __call__(self, kernel: Any) -> Any:
+        # One pass over the kernel, and one for its gradient; keras.ops takes two each.
+        return self.rates.l2.value * 2 * tf.nn.l2_loss(kernel)
+
+
+def build(head: Head, width: int, classes: int, rates: Rates | None = None, *, seed: int = 0) -> keras.Model:
+    """Return an untrained head: normalised features (n, width) in, probabilities (n, classes) out.
+
+    With `rates` dropout and penalty are what these say. Kernels are drawn (Glorot and Bengio 2010, eq. 16), and units
+    dropped, by `seed` alone.
+    """
+    # Keras would draw a seed for each layer from Python's generator, which every thread of the process may use.
+    seeds = random.Random(seed)  # noqa: S311 (no secret)
+    inputs = keras.Input((width,), name="features")
+    tensor = inputs
+    for number, units in enumerate(head.units, 1):
+        dense = keras.layers.Dense(
+            units,
+            activation=head.activation,
+            kernel_initializer=_kernel(seeds),
+            kernel_regularizer=_penalty(head, rates),
+            name=f"dense_{number}",
+        )
+        tensor = dense(tensor)
+        if rates or head.dropout:
+            tensor = _dropout(head, rates, seeds, f"dropout_{number}")(tensor)
+    # float32 whatever the policy: a softmax in reduced precision does not sum to one.
+    last = keras.layers.Dense(
+        classes, activation="softmax", kernel_initializer=_kernel(seeds), dtype="float32", name="probabilities"
+    )
+    return keras.Model(inputs, last(tensor), name="head")
+
+
+def joined(arrays: ArrayHead) -> keras.Model:
+    """Return a head of arrays as a Keras model: features (n, width) in, probabilities (n, classes) out."""
+    inputs = keras.Input((arrays.width,), name="features")
+    tensor = inputs if arrays.moments is None else _normalise(arrays.moments, inputs)
+    for number, layer in enumerate(arrays.layers, 1):
+        last = number == len(arrays.layers)
+        dense = keras.layers.Dense(
+            len(layer.bias),
+            activation="softmax" if last else layer.activation,
+            dtype="float32" if last else None,
+            name="probabilities" if last else f"dense_{number}",
+        )
+        tensor = dense(tensor)
+        dense.set_weights([layer.kernel, layer.bias])
+    return keras.Model(inputs, tensor, name="head")
+
+
+def arrays_of(model: keras.Model, moments: Moments | None = None) -> ArrayHead:
+    """Return a Keras head as arrays; `moments` are what features are normalised by before they come to it, if any."""
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    names = [layer.activation.__name__ for layer in dense[:-1]] + ["linear"]
+    layers = []
+    for layer, name in zip(dense, names, strict=True):
+        kernel, bias = layer.get_weights()
+        layers.append(Layer(kernel, bias, name))
+    return ArrayHead(tuple(layers), moments or _moments(model))
+
+
+def _moments(model: keras.Model) -> Moments | None:
+    """Return what `_normalise` put into a head, if it did."""
+    found = {type(layer): layer for layer in model.layers}
+    if keras.layers.Normalization not in found:
+        return None
+    scale = found[keras.layers.Rescaling].scale
+    mean, variance = found[keras.layers.Normalization].get_weights()[:2]
+    return (mean / scale).astype(np.float32), (np.sqrt(variance) / scale).astype(np.float32)
+
+
+def _kernel(seeds: random.Random) -> keras.initializers.Initializer:
+    return keras.initializers.GlorotUniform(seeds.getrandbits(31))
+
+
+def _dropout(head: Head, rates: Rates | None, seeds: random.Random, name: str) -> keras.layers.Layer:
+    seed = seeds.getrandbits(31)
+    return _Dropout(rates, seed, name) if rates else keras.layers.Dropout(head.dropout, seed=seed, name=name)
+
+
+def _penalty(head: Head, rates: Rates | None) -> keras.regularizers.Regularizer | None:
+    if rates:
+        return _L2(rates)
+    return keras.regularizers.L2(head.l2) if head.l2 else None
+
+
+def _normalise(moments: Moments, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Subtract the mean and divide by the deviation, by layers.
+
+    Normalization counts every deviation below 1e-7 as 1e-7, and random networks give features of 1e-10: a power of
+    two, which costs no digits, brings them to the order of 1 first.
+    """
+    mean, deviation = (np.asarray(values, dtype=np.float64) for values in moments)
+    scale = 2.0 ** -round(float(np.log2(deviation.mean())))
+    layer = keras.layers.Normalization(name="normalise")
+    layer.build((None, len(mean)))
+    layer.adapt_mean.assign((mean * scale).astype(np.float32))
+    layer.adapt_variance.assign(((deviation * scale) ** 2).astype(np.float32))
+    layer.finalize_state()
+    return layer(keras.layers.Rescaling(scale, name="rescale")(tensor))
+
+
+def compile_for(
+    model: keras.Model,
+    recipe: Recipe,
+    learning_rate: float,
+    steps: int,
+    at_once: int = 1,
+    factors: Mapping[str, float] | None = None,
+) -> None:
+    """Compile `model` for a phase of `steps` steps in all, `at_once` together, that begins at `learning_rate`.
+
+    A variable whose path has one of `factors` learns at this times the rate.
+    """
+    model.compile(
+        optimizer=optimizer(recipe.optimizer, schedule(recipe.schedule, learning_rate, steps), factors),
+        loss=keras.losses.CategoricalCrossentropy(),
+        metrics=[
+            keras.metrics.CategoricalAccuracy(name="accuracy"),
+            # Without penalties: of heads with other ones the losses cannot be compared.
+            keras.metrics.CategoricalCrossentropy(name="log_loss"),
+        ],
+        steps_per_execution=at_once,
+    )
+
+
+def restart(optimizer: keras.optimizers.Optimizer, schedule: Schedule, learning_rate: float) -> None:
+    """Bring a used optimiser to the state of a new one: all that it remembers is 0, its rate `learning_rate`."""
+    for variable in optimizer.variables:
+        variable.assign(keras.ops.zeros_like(variable))
+    if schedule.name == "constant":
+        optimizer.learning_rate = learning_rate
+
+
+def optimizer(
+    params: Optimizer, learning_rate: Any, factors: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """Return one of Keras's optimisers; `learning_rate` is a number or a schedule, `factors` as in `compile_for`."""
+    shared: dict[str, Any] = {"learning_rate": learning_rate, "clipnorm": params.clip_norm}
+    if params.weight_decay or params.name == "adamw":
+        shared["weight_decay"] = params.weight_decay
+    if params.name == "sgd":
+        shared["momentum"] = params.momentum
+    kind = {
+        "sgd": keras.optimizers.SGD,
+        "rmsprop": keras.optimizers.RMSprop,
+        "adam": fused.Adam,
+        "adamw": fused.AdamW,
+    }[params.name]
+    return _by_variable(kind, factors)(**shared) if factors else kind(**shared)
+
+
+def _by_variable(kind: type, factors: Mapping[str, float]) -> type:
+    """Return an optimiser of this kind whose learning rate differs from variable to variable.
+
+    Keras's MultiOptimizer keeps an optimiser for each group, and has no learning rate that callbacks could lower.
+    """
+
+    class ByVariable(kind):  # type: ignore[misc]
+        """Multiplies the learning rate of each variable."""
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            """Update `variable` at its own rate."""
+            path = self._trainable_variables[self._get_variable_index(variable)].path
+            super().update_step(gradient, variable, learning_rate * factors.get(path, 1.0))
+
+    return ByVariable
+
+
+def schedule(params: Schedule, learning_rate: float, steps: int) -> Any:
+    """Return the learning rate as a number (constant) or as one of Keras's schedules over `steps` steps."""
+    steps = max(steps, 1)
+    if params.name == "cosine":
+        warmup = math.ceil(params.warmup * steps)
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup else learning_rate,
+            decay_steps=max(steps - warmup, 1),
+            warmup_target=learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if params.name == "exponential":
+        return keras.optimizers.schedules.ExponentialDecay(learning_rate, steps, params.decay)
+    if params.name == "step":
+        rates = [learning_rate * params.decay**n for n in range(len(params.boundaries) + 1)]
+        boundaries = [math.ceil(share * steps) for share in params.boundaries]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+    return learning_rate

@@ -1,0 +1,156 @@
+"""Where a backbone's weights come from: Keras's published files, an earlier run, or chance.
+
+Keras knows the name, the address and the hash of each published file and how to read it; only the
+transport is ours (`download.py`).
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from stages.core.errors import WeightsError
+from stages.core.manifest import MANIFEST, read_manifest
+from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.weights import WeightsParams
+from stages.networks.architectures import build
+from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch
+from stages.networks.keras_engine import load
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights came from: "imagenet", "random", "none" (nothing to load) or a file of an earlier run."""
+
+    source: str
+    reason: str = ""
+    file: str = ""
+    checksum: str = ""
+
+
+def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+    """Build `backbone` with its weights and say where they came from.
+
+    Raises WeightsError when a file is damaged or does not fit, and, with `if_unreachable: stop`, when
+    it cannot be had.
+    """
+    if backbone.weights not in {"imagenet", "random"}:
+        return _from_model(backbone)
+    if backbone.builder == SCRATCH:
+        return build(backbone, None), Origin("none", "trained from nothing")
+    if backbone.weights == "random":
+        return random(backbone), Origin("random", "params.yaml says random")
+    try:
+        return _from_keras(backbone, params)
+    except UnreachableError as error:
+        if params.if_unreachable == "stop":
+            raise
+        log.warning("%s: RANDOM WEIGHTS, as weights.if_unreachable says: %s", backbone.name, error.received)
+        return random(backbone), Origin("random", error.received)
+
+
+def random(backbone: Network) -> keras.Model:
+    """Build `backbone` with random weights of Keras's own initialisers, but for LayerScale, which is set to 1.
+
+    ConvNeXt's LayerScale begins at 1e-6 (Liu et al. 2022, https://arxiv.org/abs/2201.03545), to be learnt:
+    frozen there, it would switch every block off and leave a linear network.
+    """
+    network = build(backbone, None)
+    for layer in network.layers:
+        if type(layer).__name__ == "LayerScale":
+            layer.gamma.assign(keras.ops.ones_like(layer.gamma))
+    return network
+
+
+def _from_model(backbone: Network) -> tuple[keras.Model, Origin]:
+    """Take the weights of the backbone inside a `model.keras` that stage export of an earlier run wrote."""
+    path = Path(backbone.weights.replace("{backbone}", backbone.name))
+    if not path.is_file():
+        raise WeightsError(
+            f"weights.source '{path}' is no file",
+            "imagenet, random, or a model.keras",
+            "correct weights.source or the line of the backbone",
+        )
+    try:
+        inner = load(path).get_layer("backbone")
+        network = _same_graph(build(backbone, None), inner)
+    except Exception as error:
+        # Keras raises many kinds here: for a damaged archive, another architecture, another builder.
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"'{path}' does not fit backbone '{backbone.name}' ({detail})",
+            f"a model.keras that stage export wrote, with a {backbone.builder} inside",
+            "choose the file of the same backbone",
+        ) from error
+    return network, _descent(path)
+
+
+def _same_graph(network: keras.Model, inner: keras.Model) -> keras.Model:
+    """Return `network` with the weights of `inner`, or `inner` itself where its graph is another.
+
+    EfficientNet v1 builds one more Rescaling for published weights: it holds no weights, so that those fit
+    either graph and mean something else in each. Raises ValueError when `inner` cannot stand in.
+    """
+    network.set_weights(inner.get_weights())
+    if _kinds(network) == _kinds(inner):
+        return network
+    if (network.input.shape, _kinds(network)[-1]) != (inner.input.shape, _kinds(inner)[-1]):
+        raise ValueError("its graph is another; the same input_size and pooling are needed")
+    inner.trainable = True
+    return inner
+
+
+def _kinds(network: keras.Model) -> list[str]:
+    return [type(layer).__name__ for layer in network.layers]
+
+
+def _descent(path: Path) -> Origin:
+    """Say where the weights in a `model.keras` come from: random ones stay random through training a head."""
+    digest = f"sha256:{checksum(path, 'sha256')}"
+    if not path.with_name(MANIFEST).is_file():
+        return Origin(str(path), "an earlier run; what that began with is not known", path.name, digest)
+    before = read_manifest(path.parent).weights["source"]
+    if before == "random":
+        return Origin("random", f"{path} began with random weights", path.name, digest)
+    return Origin(str(path), f"an earlier run that began with: {before}", path.name, digest)
+
+
+def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+    """Build with `weights="imagenet"`, fetching the file that Keras asks for by our own transport."""
+    fetched: list[tuple[Path, Published]] = []
+
+    def get_file(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
+        published = Published(fname, origin, file_hash)
+        path = fetch(published, params)
+        fetched.append((path, published))
+        return str(path)
+
+    with _transport(get_file):
+        network = build(backbone, "imagenet")
+    path, file = fetched[-1]
+    digest = file.checksum or checksum(path, "sha256")
+    return network, Origin("imagenet", "", file.name, f"{algorithm(digest)}:{digest}")
+
+
+@contextmanager
+def _transport(get_file: Callable[..., str]) -> Iterator[None]:
+    """Let `keras.applications` fetch its files by `get_file(fname, origin, file_hash=...)`.
+
+    Names and hashes stand inside the builders, as arguments of their calls of `get_file`: this is the
+    one place where all of them pass. `weights="imagenet"` itself must stay, for EfficientNet builds
+    another graph for it than for a path.
+    """
+    module: Any = importlib.import_module("keras.src.utils.file_utils")
+    original = module.get_file
+    module.get_file = get_file
+    try:
+        yield
+    finally:
+        module.get_file = original

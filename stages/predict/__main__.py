@@ -1,0 +1,350 @@
+"""Predict: what an exported classifier says of any pictures.
+
+    python -m stages.predict SOURCE... [--model data/exports/winner] [--format table|csv|json] [--output FILE]
+                             [--rejects FILE] [--threads N] [--explain FOLDER] [--drift]
+
+No stage of dvc.yaml, since its pictures are no part of the comparison. A SOURCE is a picture, a folder, an archive or
+an address of them. Pictures are held to the limits of section `data`, and one that cannot be used is left out with its
+reason; without any other the program exits with 1. Rows come in the order of their paths, a batch at a time: memory
+does not grow with the number of pictures. TensorFlow is loaded for --explain alone.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from stages.core.dataset.resizing import squared
+from stages.core.decoding import UnusableError, decode, strict_pillow
+from stages.core.errors import DataError, UserError, one_line, run
+from stages.core.files import replacing, replacing_folder
+from stages.core.manifest import ExportError, Manifest, open_export, open_reference
+from stages.core.parallel import in_processes
+from stages.core.params import load, threads
+from stages.core.settings.data import DataParams
+from stages.exports.prediction import BATCH, outputs
+from stages.exports.reference import Reference
+from stages.networks.engine import Choice
+from stages.predict.drift import Sample, judge
+from stages.predict.formats import FORMATS, Batch, lines
+from stages.sources.listing import File, Reject
+from stages.sources.reading import budget, limits, read_file
+from stages.sources.spool import Files
+from stages.sources.unlabelled import gather
+
+log = logging.getLogger(__name__)
+MODEL = Path("data/exports/winner")
+# Bytes of a list of names that are read at a time.
+_CHUNK = 1 << 20
+# Pictures whose activations are in memory at a time when they are explained.
+_EXPLAINED = 4
+
+# Where rejects go, one by one.
+Refuse = Callable[[Reject], None]
+# From pictures (n, size, size, 3) and the place of a class of each to heatmaps (n, height, width).
+Explain = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+
+
+class OptionError(UserError):
+    """Something on the command line that cannot be used."""
+
+    kind = "predict"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A picture as the network takes it, (size, size, 3), and its path."""
+
+    path: str
+    pixels: NDArray[np.uint8]
+
+
+# The command line -----------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(one_line(message), f"as in '{self.prog} pictures/'", f"see '{self.prog} --help'")
+
+
+class _Options(argparse.Namespace):
+    sources: list[str]
+    files0_from: Path | None
+    model: Path
+    format: Literal["table", "csv", "json"]
+    output: Path | None
+    rejects: Path | None
+    threads: int | None
+    explain: Path | None
+    drift: bool
+
+
+def _parse() -> _Options:
+    parser = _Parser(prog="python -m stages.predict", description="Say what an exported classifier sees in pictures.")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="picture, folder, archive or address")
+    parser.add_argument("--files0-from", type=Path, metavar="FILE", help="pictures by name, each name ended by a NUL")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="FOLDER", help=f"an export ({MODEL})")
+    parser.add_argument("--format", choices=list(FORMATS), default="table", help="table is for people")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where predictions go (standard output)")
+    parser.add_argument("--rejects", type=Path, metavar="FILE", help="a CSV of what is left out (standard error)")
+    parser.add_argument(
+        "--threads", type=_count, metavar="N", help="CPU threads of the engine (threads of params.yaml)"
+    )
+    parser.add_argument("--explain", type=Path, metavar="FOLDER", help="new folder for overlays: what it looks at")
+    parser.add_argument(
+        "--drift", action="store_true", help="say whether these pictures are like those of its training"
+    )
+    options = parser.parse_args(namespace=_Options())
+    if not options.sources and not options.files0_from:
+        parser.error("no SOURCE")
+    for path in (options.output, options.rejects):
+        if path and path.is_dir():
+            parser.error(f"'{path}' is a folder, no file to write")
+    if options.explain and (options.explain.is_file() or (options.explain.is_dir() and any(options.explain.iterdir()))):
+        parser.error(f"--explain '{options.explain}' is not a new or empty folder")
+    return options
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1024:  # noqa: PLR2004 (as for threads of params.yaml)
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to 1024")
+    return int(text)
+
+
+# Pictures -------------------------------------------------------------------------------------------------
+
+
+def list_files(options: _Options, data: DataParams, scratch: Path) -> Files:
+    """Return the files of all sources and of the list, and what is left out; DataError for one that cannot be read."""
+    files, rejects = gather(options.sources, budget(data), scratch)
+    if options.files0_from:
+        try:
+            for name in _names(options.files0_from):
+                files.add(File(Path(name), name))
+        except OSError as error:
+            raise DataError(
+                f"--files0-from '{options.files0_from}' cannot be read ({error.strerror})",
+                "a list of pictures, as 'find -print0' writes it",
+                "correct the path",
+            ) from error
+    return files, rejects
+
+
+def _names(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            *whole, rest = (rest + chunk).split(b"\0")
+            yield from map(os.fsdecode, whole)
+        if rest:
+            yield os.fsdecode(rest)
+
+
+def prepare(file: File, manifest: Manifest, data: DataParams) -> Prepared | Reject:
+    """Return a picture as the classifier's pictures were prepared, or why it is left out."""
+    path = one_line(file.path)
+    try:
+        content = read_file(file.location, data)
+        with strict_pillow():
+            image = decode(content, limits(data)).image
+    except UnusableError as error:
+        return Reject(path, one_line(str(error)))
+    return Prepared(path, squared(image, manifest.input_size, manifest.fit))
+
+
+def batches(prepared: Iterable[Prepared | Reject], refuse: Refuse) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
+    """Yield paths and pictures, `BATCH` at a time."""
+    waiting: list[Prepared] = []
+    for item in prepared:
+        if isinstance(item, Reject):
+            refuse(item)
+            continue
+        waiting.append(item)
+        if len(waiting) == BATCH:
+            yield [one.path for one in waiting], np.stack([one.pixels for one in waiting])
+            waiting = []
+    if waiting:
+        yield [one.path for one in waiting], np.stack([one.pixels for one in waiting])
+
+
+def predict(
+    files: Files, manifest: Manifest, network: Path, data: DataParams, refuse: Refuse, engine_threads: int
+) -> Generator[Batch, None, None]:
+    """Yield what the OpenVINO form `network` says of all pictures; `refuse` gets what is left out.
+
+    Pictures are decoded by all processors while the engine computes with so many threads.
+    """
+    found, left_out = files
+    for reject in sorted(left_out, key=lambda reject: (reject.path, reject.reason)):
+        refuse(reject)
+    get_ready = partial(prepare, manifest=manifest, data=data)
+    # The processes are started before the engine has threads, of which a copy would have none.
+    with in_processes(get_ready, found, len(found), "predict") as prepared:
+        # Pictures come back with their paths: what explains them needs both.
+        tagged = (((paths, pictures), pictures) for paths, pictures in batches(prepared, refuse))
+        for (paths, pictures), said in outputs(network, engine_threads, tagged):
+            yield Batch(paths, pictures, said.probabilities, said.embedding)
+
+
+# Output ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[str]]:
+    """Give the file to write, which is complete in the end, or as it was. Raise OptionError when it cannot be had."""
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(replacing(path))
+            file = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise OptionError(
+                f"'{path}' cannot be written ({error.strerror})", "a file in a folder of yours", "name another"
+            ) from error
+        yield file
+
+
+def _emit(file: IO[str], texts: Iterable[str]) -> None:
+    try:
+        for text in texts:
+            # On a terminal the bar steps aside.
+            with tqdm.external_write_mode(file=file):
+                file.write(text)
+        file.flush()
+    except BrokenPipeError:
+        # Its reader has enough, as `head` has; Python would flush, and fail, once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+class Refused:
+    """What was left out: written to a file or else to standard error, counted, and the first one kept."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self.count, self.first = 0, ""
+        self._file = file
+        if file:
+            file.write(lines([["path", "reason"]]))
+
+    def add(self, reject: Reject) -> None:
+        """Write a reject."""
+        self.count += 1
+        self.first = self.first or f", such as '{reject.path}' ({reject.reason})"
+        if self._file:
+            self._file.write(lines([[reject.path, reject.reason]]))
+        else:
+            tqdm.write(f"left out: {reject.path}: {reject.reason}", file=sys.stderr)
+
+
+# What is asked for beside predictions ----------------------------------------------------------------------
+
+
+def read_reference(folder: Path) -> Reference:
+    """Return the reference of an export. Raise ExportError when there is none, or it cannot be used."""
+    path = open_reference(folder)
+    try:
+        return Reference.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ExportError(
+            f"'{path}' is no reference", "that of this version", "export again with 'dvc repro export'"
+        ) from error
+
+
+def measured(found: Iterable[Batch], reference: Reference, sample: Sample) -> Iterator[Batch]:
+    """Yield all that is `found`, and add it to the sample."""
+    for batch in found:
+        sample.add(batch.confidences.tolist(), reference.measure(batch.embedding).tolist())
+        yield batch
+
+
+def heatmaps_of(model: Path, engine_threads: int) -> Explain:
+    """Return what says where the network of the Keras form `model` sees a class.
+
+    Raises OptionError when it has no feature map.
+    """
+    from stages.explanation.saliency import heatmaps
+    from stages.networks import explainable, keras_engine, keras_heads
+
+    classifier = keras_engine.load(model)
+    head = keras_heads.arrays_of(classifier.get_layer("head"))
+    forward, tail = explainable.of(classifier.get_layer("backbone"), Choice("openvino", "float32", engine_threads))
+    if tail is None:
+        raise OptionError(
+            "--explain with a network that has no feature map", "one that has", "leave --explain out for this export"
+        )
+    return lambda pictures, labels: heatmaps(forward(pictures)["map"], tail, head, labels)
+
+
+def explained(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], folder: Path) -> Iterator[Batch]:
+    """Yield all that is `found`, and write for each picture where its class is seen, as `maps_of` says.
+
+    The overlays have numbers for names; `index.csv` says which picture each belongs to.
+    """
+    from stages.explanation.overlays import overlay, write_picture
+
+    number = 0
+    with (folder / "index.csv").open("w", encoding="utf-8", newline="") as index:
+        index.write(lines([["overlay", "path", "label"]]))
+        for batch in found:
+            for start in range(0, len(batch.paths), _EXPLAINED):
+                part = slice(start, start + _EXPLAINED)
+                pictures, labels = batch.pictures[part], batch.classes[part]
+                maps = maps_of(pictures, labels)
+                for path, picture, label, shown in zip(batch.paths[part], pictures, labels, maps, strict=True):
+                    number += 1
+                    name = f"{number:06}.webp"
+                    write_picture(folder / name, overlay(picture, shown))
+                    index.write(lines([[name, path, classes[label]]]))
+            yield batch
+
+
+def main() -> None:
+    """Predict what the command line names."""
+    options = _parse()
+    manifest, network = open_export(options.model)
+    keras = open_export(options.model, "keras")[1] if options.explain else None
+    reference = read_reference(options.model) if options.drift else None
+    data, count, sample = load(DataParams, "data"), options.threads or threads(), Sample()
+    with ExitStack() as stack:
+        refused = Refused(stack.enter_context(_opened(options.rejects)) if options.rejects else None)
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="predict-")))
+        files = list_files(options, data, scratch)
+        found: Iterator[Batch] = stack.enter_context(
+            closing(predict(files, manifest, network, data, refused.add, count))
+        )
+        # Nothing is written, or replaced, before there is a first prediction.
+        first = next(found, None)
+        if first:
+            found = chain([first], found)
+            if reference:
+                found = measured(found, reference, sample)
+            if keras and options.explain:
+                folder = stack.enter_context(replacing_folder(options.explain.resolve()))
+                found = explained(found, heatmaps_of(keras, count), manifest.classes, folder)
+            file = stack.enter_context(_opened(options.output)) if options.output else sys.stdout
+            _emit(file, FORMATS[options.format](manifest.classes, found))
+        seen = len(files[0]) + len(files[1])
+    if not first:
+        raise DataError(
+            f"none of {seen} files could be predicted{refused.first}", "a picture that can be read", "name others"
+        )
+    log.info("%d predicted, %d left out", seen - refused.count, refused.count)
+    if reference:
+        print(f"drift: {judge(reference, sample).sentence}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,170 @@
+"""What is known about the pictures, counted, and which labels deserve a second look.
+
+The tables are those that ingest and split wrote: the manifest (a row for each accepted picture), the
+rejects, the pictures under two labels (quarantine), the splits and the leaks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.dataset.prepared import DROPPED, FEW, SPLITS
+from stages.core.predictions import PREFIX
+from stages.core.settings.audit import AuditParams, Outliers
+
+# Columns of data/suspects.csv.
+SUSPECT_COLUMNS = ["path", "file", "split", "label", "suggested", "p_label", "p_suggested"]
+NO_SUSPECTS = pd.DataFrame(columns=SUSPECT_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What ingest and split wrote. `manifest` has the column split, and copies (see `with_copies`)."""
+
+    manifest: pd.DataFrame
+    rejects: pd.DataFrame
+    quarantine: pd.DataFrame
+    leaks: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What linear probes say of the labels: predictions averaged over backbones with the same kind of weights.
+
+    `accuracies` are those of the backbones that take part; `weights` says what these carry, "none" where
+    none takes part. `table` has file, label and a column p:<class> for each class.
+    """
+
+    accuracies: dict[str, float]
+    weights: str
+    table: pd.DataFrame
+
+
+def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
+    """Return the backbones whose probes judge labels, and their weights, from each one's probe.json.
+
+    Learnt features judge better than random ones, so random ones are asked only where there are no others.
+    """
+    able = {backbone: found["weights"] for backbone, found in facts.items() if found["frozen"] and found["pictures"]}
+    learnt = [backbone for backbone, weights in able.items() if weights != "random"]
+    if learnt:
+        return learnt, ", ".join(sorted({able[backbone] for backbone in learnt}))
+    return list(able), "random" if able else "none"
+
+
+def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """Return `manifest` with `near` for `phash`: equal for pictures that are copies, exact or near, of one another.
+
+    Unlike `group` it leaves out what only the source puts together. `limit` is data.near_duplicates.
+    """
+    from stages.core.dataset.duplicates import groups
+
+    near = groups(manifest.assign(source_group=""), limit)
+    return manifest.drop(columns="phash").assign(near=near)
+
+
+def exact_copies(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the pictures of which there is another with equal pixels, copies beside each other."""
+    again = manifest["pixels_sha256"].duplicated(keep=False)
+    return manifest[again].sort_values(["pixels_sha256", "path"], ignore_index=True)
+
+
+def near_copies(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the pictures of groups that look alike and differ in their pixels; several labels come first."""
+    by_group = manifest.groupby("near")
+    apart = by_group["pixels_sha256"].transform("nunique") > 1
+    labels = by_group["label"].transform("nunique")
+    found = manifest.assign(labels=labels)[apart]
+    return found.sort_values(["labels", "near", "path"], ascending=[False, True, True], ignore_index=True)
+
+
+def outliers(manifest: pd.DataFrame, thresholds: Outliers) -> dict[str, pd.DataFrame]:
+    """Return the odd pictures of each kind, the oddest first; each has its score in a column named after the kind."""
+    return {
+        kind: manifest[manifest[kind] < threshold].sort_values([kind, "path"], ignore_index=True)
+        for kind, threshold in thresholds.model_dump().items()
+    }
+
+
+def suspects(manifest: pd.DataFrame, probes: Probes) -> pd.DataFrame:
+    """Return the pictures whose label is doubtful, the most doubtful first, with the columns `SUSPECT_COLUMNS`.
+
+    By confident learning: Northcutt, Jiang and Chuang 2021, https://arxiv.org/abs/1911.00068, as in cleanlab.
+    """
+    table = probes.table
+    classes = [column.removeprefix(PREFIX) for column in table.columns if column.startswith(PREFIX)]
+    labels = pd.Index(classes).get_indexer(pd.Index(table["label"]))
+    if len(np.unique(labels)) < 2:  # noqa: PLR2004 (one class cannot be told from another)
+        return NO_SUSPECTS
+    probabilities = table[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)
+    rows = _doubtful(labels, probabilities)
+    best = probabilities[rows].argmax(axis=1)
+    found = pd.DataFrame(
+        {
+            "file": table["file"].to_numpy()[rows],
+            "label": table["label"].to_numpy()[rows],
+            "suggested": np.array(classes, dtype=object)[best],
+            "p_label": probabilities[rows, labels[rows]],
+            "p_suggested": probabilities[rows, best],
+        }
+    )
+    named = found.merge(manifest[["file", "path", "split"]], on="file", validate="one_to_one")
+    return named.sort_values(["p_label", "path"], ignore_index=True)[SUSPECT_COLUMNS]
+
+
+def _doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    import warnings
+
+    from cleanlab.filter import find_label_issues
+
+    with warnings.catch_warnings():
+        # A class of which nothing could be held out, or one picture only: nothing of it is doubted.
+        warnings.filterwarnings("ignore", message="May not flag all label issues")
+        # One process: forking costs more than the work.
+        found = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return np.asarray(found, dtype=np.int64)
+
+
+def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditParams) -> dict[str, Any]:
+    """Return data/audit.json; `found` are the `suspects`."""
+    manifest, near = tables.manifest, near_copies(tables.manifest)
+    exact = exact_copies(manifest)
+    counts = manifest["label"].value_counts()
+    labels = sorted({*manifest["label"], *tables.rejects["label"]} - {""})
+    training = manifest.loc[manifest["split"] == "train", "label"].value_counts()
+    training_of_each = {label: int(training.get(label, 0)) for label in sorted(counts.index)}
+    kinds = tables.rejects["reason"].str.split(":").str[0].value_counts()
+    splits = manifest["split"].value_counts()
+    return {
+        "accepted": len(manifest),
+        "rejected": len(tables.rejects),
+        "reasons": {str(kind): int(count) for kind, count in kinds.items()},
+        "classes": len(counts),
+        "pictures": {label: int(counts.get(label, 0)) for label in labels},
+        "splits": {part: int(splits.get(part, 0)) for part in (*SPLITS, DROPPED)},
+        "smallest_class_training_pictures": min(training_of_each.values()),
+        "small_classes": {label: count for label, count in training_of_each.items() if count < FEW},
+        "imbalance": float(counts.max() / counts.min()),
+        "exact_copies": _groups(exact, "pixels_sha256"),
+        "near_copies": _groups(near, "near") | {"under_two_labels": _under_two_labels(near)},
+        "conflicts": _groups(tables.quarantine, "group"),
+        "leaks": _groups(tables.leaks, "group"),
+        "outliers": {kind: len(table) for kind, table in outliers(manifest, params.outliers).items()},
+        "suspects": {
+            "pictures": len(found),
+            "share": len(found) / len(probes.table) if len(probes.table) else None,
+            "weights": probes.weights,
+            "accuracy_of_probes": probes.accuracies,
+        },
+    }
+
+
+def _groups(table: pd.DataFrame, column: str) -> dict[str, int]:
+    return {"groups": int(table[column].nunique()), "pictures": len(table)}
+
+
+def _under_two_labels(near: pd.DataFrame) -> int:
+    return int(near.loc[near["labels"] > 1, "near"].nunique())

@@ -1,0 +1,135 @@
+"""The audit's page: what is wrong with the pictures, with the pictures themselves, in one HTML file."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.core.dataset.prepared import DROPPED, SPLITS
+from stages.core.settings.audit import AuditParams
+from stages.pages.templates import render
+from stages.pages.thumbnails import SIDE, data_uris
+from stages.report.audit import figures as audit_figures
+from stages.report.audit.counts import Tables, exact_copies, near_copies, outliers
+from stages.report.findings import findings
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the pictures lie: those that were accepted, and those under two labels."""
+
+    raw: Path
+    quarantine: Path
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture on a contact sheet and what is said of it, beside path, label and split."""
+
+    file: Path
+    path: str
+    label: str
+    split: str = ""
+    note: str = ""
+    suggested: str = ""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Pictures side by side, those that belong together in one group; `more` of them are only in `table`."""
+
+    groups: list[list[Tile]]
+    more: int
+    table: str
+
+    def files(self) -> Iterable[Path]:
+        """Yield where the pictures lie."""
+        return (tile.file for group in self.groups for tile in group)
+
+
+def page(
+    tables: Tables, audit: Mapping[str, Any], suspects: pd.DataFrame, params: AuditParams, folders: Folders
+) -> str:
+    """Return audit.html. `audit` is data/audit.json, `suspects` data/suspects.csv."""
+    manifest = tables.manifest
+    sheet = _Sheets(folders.raw, params.thumbnails)
+    sheets = {
+        "conflicts": _Sheets(folders.quarantine, params.thumbnails)(
+            tables.quarantine.sort_values(["group", "path"]), "data/quarantine/index.csv", "group"
+        ),
+        "exact": sheet(exact_copies(manifest), "data/manifest.csv", "pixels_sha256"),
+        "near": sheet(near_copies(manifest), "data/manifest.csv", "near"),
+        "leaks": sheet(_leaks(tables), "data/leaks.csv", "group", _leak),
+        "suspects": sheet(suspects, "data/suspects.csv", note=_doubt),
+    }
+    odd = {
+        kind: sheet(table, "data/manifest.csv", note=partial(_score, kind=kind))
+        for kind, table in outliers(manifest, params.outliers).items()
+    }
+    shown = [file for found in (*sheets.values(), *odd.values()) for file in found.files()]
+    return render(
+        Path(__file__).with_name("audit.html.j2"),
+        audit=audit,
+        findings=findings(audit),
+        parts=(*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS,
+        classes=_classes(manifest, audit),
+        rejects=tables.rejects.to_dict("records"),
+        sheets=sheets,
+        outliers=odd,
+        thresholds=params.outliers.model_dump(),
+        thumbnails=data_uris(shown, "thumbnails"),
+        side=SIDE,
+        figures=[audit_figures.sizes(manifest), audit_figures.shapes(manifest)],
+    )
+
+
+class _Sheets:
+    """Makes contact sheets of pictures in one folder, each of at most so many."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder, self.limit = folder, limit
+
+    def __call__(
+        self, table: pd.DataFrame, where: str, by: str = "", note: Callable[[Any], str] = lambda _: ""
+    ) -> Sheet:
+        """Return the first rows of `table`; rows with an equal value in column `by` make a group, else all do."""
+        first = table.head(self.limit).fillna("")
+        keys = first[by] if by else pd.Series(0, index=first.index)
+        groups = [
+            [self._tile(row, note(row)) for row in rows.to_dict("records")]
+            for _, rows in first.groupby(keys, sort=False)
+        ]
+        return Sheet(groups, len(table) - len(first), where)
+
+    def _tile(self, row: dict[Any, Any], note: str) -> Tile:
+        file = self.folder / row["file"]
+        return Tile(file, row["path"], row["label"], row.get("split", ""), note, row.get("suggested", ""))
+
+
+def _leaks(tables: Tables) -> pd.DataFrame:
+    """Return the leaks with label and split, copies beside each other."""
+    known = tables.leaks.merge(tables.manifest[["file", "label", "split"]], on="file", validate="one_to_one")
+    return known.sort_values(["group", "path"], ignore_index=True)
+
+
+def _leak(row: Mapping[str, Any]) -> str:
+    return f"{row['source_split'] or 'in no part'} in the source, {row['action']}"
+
+
+def _score(row: Mapping[str, Any], kind: str) -> str:
+    return f"score {row[kind]:.2f}"
+
+
+def _doubt(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['p_label']:.0f} % against {100 * row['p_suggested']:.0f} %"
+
+
+def _classes(manifest: pd.DataFrame, audit: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Return the number of pictures of each class in each part, the largest class first."""
+    parts = (*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS
+    counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=parts, fill_value=0)
+    order = sorted(audit["pictures"], key=lambda label: (-audit["pictures"][label], label))
+    return {label: [int(counts[part].get(label, 0)) for part in parts] for label in order}

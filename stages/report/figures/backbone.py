@@ -1,0 +1,176 @@
+"""Figures of one backbone: how it was trained, how far its confidence can be trusted, which pictures it finds alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from stages.pages.templates import printable
+from stages.pages.vega import DOTTED, INK, RIGHT, TRAINING, WRONG, Figure, chart, figure, layered
+from stages.report.figures.context import COUNT, TENTHS, WHOLE, Row, Scene, told
+from stages.report.runs import Run
+
+# More colours than these cannot be told apart.
+_MOST_COLOURS = 10
+
+
+def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: float) -> Figure:
+    """Draw accuracy or loss of a backbone over its epochs, up to `top`: both phases, and the epoch kept, if any."""
+    import altair as alt
+
+    views, pictures = scene.say("training views"), scene.say("validation pictures")
+    name = {"accuracy": scene.say("accuracy"), "loss": scene.say("loss")}[quantity]
+    number = TENTHS if quantity == "accuracy" else ".3f"
+    lines = chart(_epochs(run.history, {views: quantity, pictures: f"val_{quantity}"})).encode(
+        x=alt.X("epoch:Q")
+        .title(scene.say("epoch"))
+        .scale(domain=[0.5, len(run.history) + 0.5], nice=False)
+        .axis(tickMinStep=1, format="d"),
+        y=alt.Y("value:Q")
+        .title(name)
+        .scale(domain=[0, top])
+        .axis(format=WHOLE if quantity == "accuracy" else "~g", tickCount=5),
+        color=alt.Color("of:N", scale=alt.Scale(domain=[pictures, views], range=[RIGHT, TRAINING]), legend=None),
+    )
+    dashes = alt.StrokeDash("of:N", scale=alt.Scale(domain=[pictures, views], range=[[1, 0], [4, 3]]), legend=None)
+    whole = layered(
+        chart(_second_phase(run.history))
+        .mark_rect(color=WRONG, opacity=0.13, aria=False)
+        .encode(x="begin:Q", x2="end:Q"),
+        chart([{"kept": epoch} for epoch in [run.best_epoch] if epoch])
+        .mark_rule(strokeDash=DOTTED, opacity=0.7, aria=False)
+        .encode(x="kept:Q"),
+        lines.mark_line(strokeWidth=2, clip=True, aria=False).encode(strokeDash=dashes),
+        lines.mark_circle(size=24 if len(run.history) > 1 else 60, clip=True, opacity=1).encode(
+            tooltip=[
+                told("epoch", scene.say("epoch"), COUNT),
+                alt.Tooltip("of:N", title=scene.say("on")),
+                told("value", name, number),
+            ]
+        ),
+    )
+    label = {
+        "accuracy": scene.say("Accuracy of %(backbone)s over its epochs.", backbone=run.backbone),
+        "loss": scene.say("Loss of %(backbone)s over its epochs.", backbone=run.backbone),
+    }[quantity]
+    return figure(f"{quantity}-{scene.place(run)}", label, whole.properties(height=130), 320, scene.language)
+
+
+def _epochs(history: pd.DataFrame, columns: Mapping[str, str]) -> list[Row]:
+    """Return a row for each epoch of each of the `columns`, by what they are called; not for what left the numbers."""
+    return [
+        {"epoch": int(epoch), "of": name, "value": float(value)}
+        for name, column in columns.items()
+        for epoch, value in zip(history["epoch"], history[column], strict=True)
+        if pd.notna(value)
+    ]
+
+
+def _second_phase(history: pd.DataFrame) -> list[Row]:
+    """Return where fine-tuning begins and ends, nothing where there was none."""
+    second = history.loc[history["phase"] != "head", "epoch"]
+    return [] if second.empty else [{"begin": int(second.min()) - 0.5, "end": int(second.max()) + 0.5}]
+
+
+def top_of_losses(runs: Sequence[Run]) -> float:
+    """Return an upper end for the axis of the loss that all backbones share; a diverged one may leave it."""
+    losses = pd.concat([run.history[name] for run in runs for name in ("loss", "val_loss")])
+    top = 1.05 * losses.quantile(0.98)
+    return float(top) if top > 0 else 1.0
+
+
+def reliability(scene: Scene, run: Run) -> Figure:
+    """Draw how often a backbone is right against how sure it is, before and after temperature scaling."""
+    import altair as alt
+
+    before, after = scene.say("as trained"), scene.say("scaled")
+    rows = [
+        {"of": name} | {key: float(row[key]) for key in ("confidence", "accuracy", "pictures")}
+        for name, table in ((before, run.calibration), (after, run.calibration_scaled))
+        for row in table[table["pictures"] > 0].to_dict("records")
+    ]
+    axis: dict[str, Any] = {
+        "scale": alt.Scale(domain=[0, 1]),
+        "axis": alt.Axis(format=WHOLE, values=[0, 0.25, 0.5, 0.75, 1], labelOverlap="greedy"),
+    }
+    confidence, accuracy = scene.say("confidence"), scene.say("accuracy")
+    marks = chart(rows).encode(
+        x=alt.X("confidence:Q", title=confidence, **axis),
+        y=alt.Y("accuracy:Q", title=accuracy, **axis),
+        color=alt.Color("of:N", scale=alt.Scale(domain=[before, after], range=[WRONG, RIGHT]), legend=None),
+    )
+    whole = layered(
+        chart([{"at": 0}, {"at": 1}]).mark_line(strokeDash=DOTTED, opacity=0.6, aria=False).encode(x="at:Q", y="at:Q"),
+        marks.mark_line(strokeWidth=2, aria=False),
+        marks.mark_circle(opacity=0.85).encode(
+            size=alt.Size("pictures:Q", scale=alt.Scale(range=[20, 260], domainMin=0), legend=None),
+            tooltip=[
+                alt.Tooltip("of:N", title=confidence),
+                told("confidence", scene.say("said")),
+                told("accuracy", scene.say("right")),
+                told("pictures", scene.say("pictures"), COUNT),
+            ],
+        ),
+    )
+    label = scene.say(
+        "How often %(backbone)s is right against how sure it is, before and after temperature scaling.",
+        backbone=run.backbone,
+    )
+    return figure(f"reliability-{scene.place(run)}", label, whole.properties(height=210), 260, scene.language)
+
+
+def embedding(scene: Scene, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Figure:
+    """Draw the test pictures where a backbone's features put them: like ones lie close together.
+
+    `mapped` has columns file, label, predicted, confidence, x and y; `thumbnails` the addresses of files' pictures.
+    Classes have colours where there are few enough, else right and wrong have.
+    """
+    import altair as alt
+
+    right, wrong = scene.say("right"), scene.say("wrong")
+    few = mapped["label"].nunique() <= _MOST_COLOURS
+    field = "label" if few else "outcome"
+    colours = alt.Scale(scheme="tableau10") if few else alt.Scale(domain=[right, wrong], range=[RIGHT, WRONG])
+    picked = alt.selection_point("picked", fields=[field], bind="legend")
+    bare: dict[str, Any] = {"axis": None, "scale": alt.Scale(zero=False, padding=12)}
+    is_wrong = alt.when(alt.datum.outcome == wrong)
+    whole = (
+        chart([_picture(row, thumbnails, right, wrong) for row in mapped.to_dict("records")])
+        .mark_point(filled=True, strokeWidth=1)
+        .encode(
+            x=alt.X("x:Q", **bare),
+            y=alt.Y("y:Q", **bare),
+            color=alt.Color(f"{field}:N", scale=colours).legend(columns=3, labelLimit=90),
+            shape=alt.Shape("outcome:N", scale=alt.Scale(domain=[right, wrong], range=["circle", "cross"])).legend(
+                symbolFillColor=INK, symbolStrokeColor=INK
+            ),
+            size=is_wrong.then(alt.value(130)).otherwise(alt.value(45)),
+            opacity=alt.when(picked).then(alt.value(0.9)).otherwise(alt.value(0.1)),
+            tooltip=[
+                alt.Tooltip("image:N"),
+                alt.Tooltip("label:N", title=scene.say("class")),
+                alt.Tooltip("predicted:N", title=scene.say("predicted")),
+                told("confidence", scene.say("confidence"), WHOLE),
+            ],
+        )
+        .properties(name="pictures", height=460)
+        .add_params(picked)
+    )
+    label = scene.say(
+        "The test pictures as %(backbone)s sees them: pictures with like features lie close together.",
+        backbone=run.backbone,
+    )
+    return figure("embedding", label, whole, 760, scene.language)
+
+
+def _picture(row: Mapping[Any, Any], thumbnails: Mapping[str, str], right: str, wrong: str) -> Row:
+    """Return one point of the map; its place to a thousandth of the map's unit."""
+    return {
+        "x": round(row["x"], 3),
+        "y": round(row["y"], 3),
+        "label": printable(row["label"]),
+        "predicted": printable(row["predicted"]),
+        "confidence": row["confidence"],
+        "outcome": right if row["label"] == row["predicted"] else wrong,
+        "image": thumbnails.get(row["file"]),
+    }

@@ -1,0 +1,189 @@
+"""What is wrong with the pictures, as sentences, from the numbers of data/audit.json: the gravest first.
+
+One list for the log, for the audit's page and, as far as the comparison reads differently for it, for
+the report, which may be in another language.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.pages.language import ENGLISH, Language, Text
+
+# Suspected labels are worth a warning from this share of the pictures on; below, most of them are false alarms.
+_MANY_SUSPECTS = 0.05
+# The largest class has so many times the pictures of the smallest: accuracy then hardly notices the smallest.
+_IMBALANCED = 10
+
+Audit = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: what, which classes (other people's text, kept apart), and what to do about it.
+
+    `section` is the part of the audit's page that shows it; `misleads` says that numbers of the
+    comparison mean something else because of it.
+    """
+
+    section: str
+    what: Text
+    remedy: Text
+    names: tuple[str, ...] = ()
+    misleads: bool = False
+
+    def __str__(self) -> str:
+        """Return all of it in one line, for the log."""
+        names = f": {', '.join(self.names)}" if self.names else ""
+        return f"{self.what}{names}; {self.remedy}"
+
+
+def findings(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
+    """Return what is wrong according to `audit`, the gravest first."""
+    looks: tuple[Callable[[Audit, Language], Finding | None], ...] = (
+        _conflicts, _lost_classes, _small_classes, _leaks, _doubtful_pairs, _suspects, _rejects, _imbalance, _copies,
+    )  # fmt: skip
+    return [found for look in looks if (found := look(audit, language))]
+
+
+def misleading(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
+    """Return what changes how the comparison is to be read."""
+    return [finding for finding in findings(audit, language) if finding.misleads]
+
+
+def _leaks(audit: Audit, language: Language) -> Finding | None:
+    if not audit["leaks"]["groups"]:
+        return None
+    return Finding(
+        "leaks",
+        language.say_plural(
+            "%(count)s picture with a copy on another side of the split that the source brought",
+            "%(count)s pictures with a copy on another side of the split that the source brought",
+            audit["leaks"]["pictures"],
+        ),
+        language.say("numbers on that split flatter; here no copy lies on two sides"),
+        misleads=True,
+    )
+
+
+def _conflicts(audit: Audit, language: Language) -> Finding | None:
+    if not audit["conflicts"]["groups"]:
+        return None
+    return Finding(
+        "conflicts",
+        language.say_plural(
+            "%(count)s picture stands under two labels; all %(files)s files are left out",
+            "%(count)s pictures stand under two labels; all %(files)s files are left out",
+            audit["conflicts"]["groups"],
+            files=language.number(audit["conflicts"]["pictures"]),
+        ),
+        language.say("decide which label is right and remove the other files"),
+    )
+
+
+def _lost_classes(audit: Audit, language: Language) -> Finding | None:
+    names = tuple(label for label, count in sorted(audit["pictures"].items()) if not count)
+    if not names:
+        return None
+    return Finding(
+        "rejects",
+        language.say_plural(
+            "%(count)s class has no usable picture left", "%(count)s classes have no usable picture left", len(names)
+        ),
+        language.say("see why its files were left out"),
+        names,
+        misleads=True,
+    )
+
+
+def _small_classes(audit: Audit, language: Language) -> Finding | None:
+    small = audit["small_classes"]
+    if not small:
+        return None
+    return Finding(
+        "classes",
+        language.say_plural(
+            "%(count)s class has too few training pictures to be learnt",
+            "%(count)s classes have too few training pictures to be learnt",
+            len(small),
+        ),
+        language.say("add pictures, or leave the class out"),
+        tuple(f"{label} ({count})" for label, count in sorted(small.items(), key=lambda item: (item[1], item[0]))),
+        misleads=True,
+    )
+
+
+def _doubtful_pairs(audit: Audit, language: Language) -> Finding | None:
+    groups = audit["near_copies"]["under_two_labels"]
+    if not groups:
+        return None
+    return Finding(
+        "near",
+        language.say_plural(
+            "%(count)s group of near copies under two labels",
+            "%(count)s groups of near copies under two labels",
+            groups,
+        ),
+        language.say("look at each, and leave the wrong picture out"),
+    )
+
+
+def _suspects(audit: Audit, language: Language) -> Finding | None:
+    suspects = audit["suspects"]
+    if not suspects["share"] or suspects["share"] < _MANY_SUSPECTS:
+        return None
+    weak = suspects["weights"] == "random"
+    return Finding(
+        "suspects",
+        language.say_plural(
+            "%(count)s label (%(share)s) that networks doubt",
+            "%(count)s labels (%(share)s) that networks doubt",
+            suspects["pictures"],
+            share=language.percent(suspects["share"]),
+        ),
+        language.say("with random weights they doubt without reason as well: a weak hint")
+        if weak
+        else language.say("look at the first ones"),
+        misleads=not weak,
+    )
+
+
+def _rejects(audit: Audit, language: Language) -> Finding | None:
+    # Those under two labels are a finding of their own, and what the user excludes is none.
+    rejected = audit["rejected"] - audit["conflicts"]["pictures"] - audit["reasons"].get("excluded", 0)
+    if not rejected:
+        return None
+    return Finding(
+        "rejects",
+        language.say_plural("%(count)s file left out", "%(count)s files left out", rejected),
+        language.say("see the reasons"),
+    )
+
+
+def _imbalance(audit: Audit, language: Language) -> Finding | None:
+    ratio = audit["imbalance"]
+    if ratio is None or ratio < _IMBALANCED:
+        return None
+    return Finding(
+        "classes",
+        language.say(
+            "the largest class has %(ratio)s times the pictures of the smallest", ratio=language.number(ratio)
+        ),
+        language.say("read the recall of each class, and try finetune.class_weight: balanced"),
+        misleads=True,
+    )
+
+
+def _copies(audit: Audit, language: Language) -> Finding | None:
+    exact, near = audit["exact_copies"]["groups"], audit["near_copies"]["groups"]
+    if not exact + near:
+        return None
+    return Finding(
+        "exact" if exact else "near",
+        language.say(
+            "%(exact)s, %(near)s",
+            exact=language.say_plural("%(count)s group of exact copies", "%(count)s groups of exact copies", exact),
+            near=language.say_plural("%(count)s group of near copies", "%(count)s groups of near copies", near),
+        ),
+        language.say("each lies on one side of the split; they say less than so many different pictures would"),
+    )

@@ -1,0 +1,180 @@
+"""Which head each backbone kept, and whether the network below it was trained as well.
+
+Heads are called as in heads.csv: "linear", solved exactly on frozen features; "dense", the declared one on the same;
+"unfrozen", the linear one with the top of the network trained from there; "whole", a network trained from nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.pages.language import Language, Name, Names, Text
+from stages.report.runs import Run
+
+LINEAR, DENSE, UNFROZEN, WHOLE = "linear", "dense", "unfrozen", "whole"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One head of one backbone: what it is called, and what evaluate found of it."""
+
+    run: Run
+    called: str
+    found: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """A row for each head that was tried, by backbone, the best first; and what they say."""
+
+    rows: list[Row]
+    sentences: list[Text]
+
+
+def heads(ranking: Sequence[Run], language: Language) -> Heads:
+    """Return which heads were tried and kept; `ranking` has the best first."""
+    rows = [Row(run, called(name, language), found) for run in ranking for name, found in run.heads.items()]
+    looks = (_lost, _insisted, _fitted, _ended)
+    return Heads(rows, [*(text for look in looks for text in look(ranking, language)), *_failed(ranking, language)])
+
+
+def called(head: str, language: Language) -> str:
+    """Return the name of a head."""
+    return {
+        LINEAR: language.gettext("linear"),
+        DENSE: language.gettext("dense"),
+        UNFROZEN: language.gettext("unfrozen"),
+        WHOLE: language.gettext("whole network"),
+    }[head]
+
+
+def unmoved(runs: Sequence[Run], language: Language) -> list[Text]:
+    """Return what is to be known of those of `runs` that stayed frozen, beside networks that were trained further."""
+    frozen = [run for run in runs if run.frozen]
+    untried = tuple(run.backbone for run in frozen if not run.provenance["unfrozen"])
+    if not untried:
+        return _failed(frozen, language)
+    return [
+        language.say(
+            "Of %(names)s nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain "
+            "something.",
+            names=Names(untried),
+        ),
+        *_failed(frozen, language),
+    ]
+
+
+def _failed(runs: Sequence[Run], language: Language) -> list[Text]:
+    """Return where the network was unfrozen in vain."""
+    names = tuple(run.backbone for run in runs if run.frozen and run.provenance["unfrozen"])
+    if not names:
+        return []
+    return [
+        language.say(
+            "Phase 2 was tried on %(names)s and lost on validation: the frozen network was kept.", names=Names(names)
+        )
+    ]
+
+
+def _beaten(run: Run, head: str) -> bool:
+    """Say whether validation prefers the linear head to another one that was tried."""
+    key = "validation_log_loss"
+    return {LINEAR, head} <= set(run.heads) and run.heads[LINEAR][key] < run.heads[head][key]
+
+
+def _lost(ranking: Sequence[Run], language: Language) -> list[Text]:
+    """Return whose declared head lost to the linear one, and by how much on the test images."""
+    lost = [run for run in ranking if _beaten(run, DENSE) and run.kept != DENSE]
+    if not lost:
+        return []
+    if len(lost) == 1 and lost[0].kept == LINEAR:
+        return [_lost_alone(lost[0], language)]
+    gains = [run.heads[LINEAR]["accuracy"] - run.heads[DENSE]["accuracy"] for run in lost]
+    return [
+        language.say_plural(
+            "The declared head of %(names)s lost to the linear one on validation: accuracy of the linear one less its "
+            "own is %(least)s points on the test images.",
+            "The declared heads of %(names)s lost to the linear ones on validation: accuracy of the linear ones less "
+            "their own is %(least)s to %(most)s points on the test images.",
+            len(lost),
+            names=Names(tuple(run.backbone for run in lost)),
+            least=language.points(min(gains)),
+            most=language.points(max(gains)),
+        )
+    ]
+
+
+def _lost_alone(run: Run, language: Language) -> Text:
+    found = run.heads[DENSE]
+    return language.say(
+        "The declared head of %(name)s lost to the linear one on validation: accuracy of the linear one less its own "
+        "is %(points)s points on the test images (%(confidence)s interval %(low)s to %(high)s).",
+        name=Name(run.backbone),
+        points=language.points(found["difference"]),
+        confidence=language.share(run.metrics["confidence"]),
+        low=language.points(found["low"]),
+        high=language.points(found["high"]),
+    )
+
+
+def _insisted(ranking: Sequence[Run], language: Language) -> list[Text]:
+    """Return where something else was kept though the linear head was better on validation."""
+    names = tuple(run.backbone for run in ranking if _beaten(run, run.kept))
+    if not names:
+        return []
+    return [
+        language.say(
+            "Of %(names)s what is declared was kept, as finetune.head.choose says, though validation preferred the "
+            "linear head.",
+            names=Names(names),
+        )
+    ]
+
+
+def _fitted(ranking: Sequence[Run], language: Language) -> list[Text]:
+    """Return which images the kept heads were fitted on, and what chose."""
+    groups: dict[tuple[bool, bool], list[str]] = {}
+    for run in ranking:
+        both = "validation" in run.provenance["head"]["fitted_on"]
+        groups.setdefault((run.kept == LINEAR, both), []).append(run.backbone)
+    return [_fitted_on(key, Names(tuple(groups[key])), language) for key in sorted(groups, reverse=True)]
+
+
+def _fitted_on(key: tuple[bool, bool], names: Names, language: Language) -> Text:
+    """Return what heads were fitted on that are linear or not, and saw validation images or did not."""
+    return {
+        (True, True): language.say(
+            "Linear heads fitted on the training and validation images together, at a strength chosen by images that "
+            "the fit had not seen: %(names)s.",
+            names=names,
+        ),
+        (True, False): language.say(
+            "Linear heads fitted on the training images, at a strength chosen by images that the fit had not seen: "
+            "%(names)s.",
+            names=names,
+        ),
+        (False, True): language.say(
+            "Trained on the training images, stopped by the validation images, then fitted on both together for as "
+            "many steps: %(names)s.",
+            names=names,
+        ),
+        (False, False): language.say(
+            "Trained on the training images, stopped by the validation images: %(names)s.", names=names
+        ),
+    }[key]
+
+
+def _ended(ranking: Sequence[Run], language: Language) -> list[Text]:
+    """Return where phase 2 ran out of time."""
+    return [
+        language.say(
+            "Phase 2 of %(name)s (%(blocks)s of %(all)s blocks) ended when its minutes were up "
+            "(finetune.unfreeze.minutes), after %(epochs)s epochs: more time may bring more.",
+            name=Name(run.backbone),
+            blocks=run.provenance["unfrozen"]["blocks"],
+            all=run.provenance["unfrozen"]["of"],
+            epochs=run.provenance["unfrozen"]["epochs"],
+        )
+        for run in ranking
+        if run.provenance["unfrozen"] and run.provenance["unfrozen"]["stopped"] == "minutes"
+    ]

@@ -1,0 +1,153 @@
+"""What the ranking before training foretold: data/ranking.csv beside what the backbones scored in the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.core.intervals import Interval
+from stages.pages.language import Language, Names, Text
+from stages.report.heads import LINEAR
+from stages.report.runs import Run, ranked
+
+# Columns of data/ranking.csv that hold numbers, or nothing.
+NUMBERS = ("rank", "accuracy", "low", "high", "logme")
+# With fewer no order can be told from another.
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backbone before and after; None for what there is none of.
+
+    `rank`, `accuracy` with its `interval`, `logme` and `rank_by_logme` are those before training, without test
+    images; `final` is the test accuracy and `final_rank` the rank by it.
+    """
+
+    backbone: str
+    rank: int | None
+    accuracy: float | None
+    interval: Interval | None
+    logme: float | None
+    rank_by_logme: int | None
+    final: float
+    final_rank: int
+    random: bool
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """A row for each backbone, the best before training first, and what they say."""
+
+    rows: list[Row]
+    sentences: list[Text]
+
+    @property
+    def before(self) -> dict[str, tuple[float, Interval]]:
+        """The probe's accuracy and its interval of each backbone that has them."""
+        return {
+            row.backbone: (row.accuracy, row.interval)
+            for row in self.rows
+            if row.accuracy is not None and row.interval is not None
+        }
+
+
+def foretold(table: pd.DataFrame, runs: Sequence[Run], language: Language) -> Foretold:
+    """Return how data/ranking.csv, which has a row for each of `runs`, compares with these."""
+    final = {run.backbone: (run.metrics["accuracy"], place) for place, run in enumerate(ranked(list(runs)), start=1)}
+    by_logme = table["logme"].rank(ascending=False, method="min")
+    rows = [_row(row, place, final) for row, place in zip(table.itertuples(), by_logme, strict=True)]
+    return Foretold(rows, [*_agreement(rows, language), *_unranked(rows, language), *_the_same(runs, language)])
+
+
+def _row(row: Any, rank_by_logme: float, final: Mapping[str, tuple[float, int]]) -> Row:
+    accuracy, rank = final[row.backbone]
+    ranked_before = not pd.isna(row.rank)
+    return Row(
+        backbone=row.backbone,
+        rank=int(row.rank) if ranked_before else None,
+        accuracy=float(row.accuracy) if ranked_before else None,
+        interval=Interval(row.low, row.high) if ranked_before else None,
+        logme=float(row.logme) if ranked_before else None,
+        rank_by_logme=int(rank_by_logme) if ranked_before else None,
+        final=accuracy,
+        final_rank=rank,
+        random=row.weights == "random",
+    )
+
+
+def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] | None:
+    """Return Kendall's tau-b of two sets of scores and its two-sided p-value; None where one set is all equal.
+
+    Of all pairs of backbones, those in the same order minus those in the reverse, as a share, corrected for ties:
+    1 for the same order, 0 for unrelated ones. Kendall 1945, "The treatment of ties in ranking problems",
+    Biometrika 33.
+    """
+    from scipy.stats import kendalltau
+
+    if min(len(set(before)), len(set(after))) == 1:
+        return None
+    found = kendalltau(before, after, variant="b")
+    return float(found.statistic), float(found.pvalue)
+
+
+def _agreement(rows: list[Row], language: Language) -> list[Text]:
+    """Return how far each score before training agrees with the test accuracy, over the backbones that have both."""
+    both = [row for row in rows if row.rank is not None]
+    if len(both) < _FEWEST:
+        return [
+            language.say(
+                "Whether the ranking before training foretold the order cannot be said: fewer than %(fewest)s "
+                "backbones were ranked.",
+                fewest=_FEWEST,
+            )
+        ]
+    final = [row.final for row in both]
+    by_probe = tau([row.accuracy for row in both if row.accuracy is not None], final)
+    by_logme = tau([row.logme for row in both if row.logme is not None], final)
+    if by_probe is None or by_logme is None:
+        return [
+            language.say("Whether the ranking before training foretold the order cannot be said: scores do not differ.")
+        ]
+    return [
+        language.say(
+            "Kendall's tau-b over %(count)s backbones: %(probe)s between probe accuracy and test accuracy "
+            "(%(p_probe)s), %(logme)s between LogME and test accuracy (%(p_logme)s).",
+            count=len(both),
+            probe=language.number(by_probe[0], 2),
+            p_probe=language.p_value(by_probe[1]),
+            logme=language.number(by_logme[0], 2),
+            p_logme=language.p_value(by_logme[1]),
+        ),
+        language.say(
+            "1 is the same order, 0 an unrelated one, -1 the reverse. So few backbones leave it uncertain: p says how "
+            "often unrelated orders agree, or disagree, as far.",
+        ),
+    ]
+
+
+def _unranked(rows: list[Row], language: Language) -> list[Text]:
+    names = tuple(row.backbone for row in rows if row.rank is None)
+    if not names:
+        return []
+    return [
+        language.say(
+            "Without frozen features there is nothing to rank by before training, so tau leaves out %(names)s.",
+            names=Names(names),
+        )
+    ]
+
+
+def _the_same(runs: Sequence[Run], language: Language) -> list[Text]:
+    """Return of which backbones what was ranked by is what was kept."""
+    names = tuple(run.backbone for run in ranked(list(runs)) if run.kept == LINEAR)
+    if not names:
+        return []
+    return [
+        language.say(
+            "What the ranking goes by is a linear head, and of %(names)s that is what was kept: there only the images "
+            "differ before and after.",
+            names=Names(names),
+        )
+    ]

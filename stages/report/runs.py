@@ -1,0 +1,258 @@
+"""What is known about each backbone, ranked, and the tables that DVC and the report draw from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.errors import DataError, ParameterError
+from stages.core.intervals import Interval, overlap
+from stages.core.settings.report import BEST, RECOMMENDED
+
+# Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
+SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
+# Metrics over folds that stand there too, with folds_ in front, where there are folds.
+FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
+CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
+# Kept heads below which the network was trained as well: its top from the linear head, or all of it from nothing.
+_FURTHER = ("unfrozen", "whole")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it.
+
+    `tested` has a row for each test picture: file, label, predicted, confidence. `search` is tune's search.json,
+    `trials` its table, empty where nothing was searched; `precision` is explain's precision.json.
+    """
+
+    backbone: str
+    metrics: dict[str, Any]
+    confusion: pd.DataFrame
+    calibration: pd.DataFrame
+    calibration_scaled: pd.DataFrame
+    benchmark: dict[str, Any]
+    history: pd.DataFrame
+    provenance: dict[str, Any]
+    timings: dict[str, Any]
+    tested: pd.DataFrame
+    search: dict[str, Any]
+    precision: dict[str, Any]
+    trials: pd.DataFrame
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search for hyperparameters was made."""
+        return len(self.trials) > 0
+
+    @property
+    def kept(self) -> str:
+        """The head that was kept: linear, dense, unfrozen or whole."""
+        return str(self.provenance["head"]["kept"])
+
+    @property
+    def heads(self) -> dict[str, dict[str, Any]]:
+        """What evaluate found of each head that was tried, by its name."""
+        return {head["head"]: head for head in self.metrics["heads"]}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the network below the head that was kept is as its weights came."""
+        return self.kept not in _FURTHER
+
+    @property
+    def curved(self) -> bool:
+        """Whether something was trained in epochs."""
+        return len(self.history) > 0
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the history that was kept, None where what there was before the first one was.
+
+        A dense head was trained before the network was unfrozen: its epochs come first.
+        """
+        before = 0 if self.frozen else int((self.history["phase"] == "head").sum())
+        found = self.provenance["best_epoch"]
+        return before + found if found else None
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, in the order of the probabilities."""
+        return list(self.provenance["classes"])
+
+    @property
+    def interval(self) -> Interval:
+        """The interval of the accuracy."""
+        return Interval(self.metrics["accuracy_low"], self.metrics["accuracy_high"])
+
+    @property
+    def folds(self) -> dict[str, Any]:
+        """The metrics over folds; empty where there are no folds."""
+        return dict(self.metrics.get("folds", {}))
+
+    @property
+    def fold_interval(self) -> Interval:
+        """The interval of the mean accuracy over folds."""
+        return Interval(self.folds["accuracy_mean_low"], self.folds["accuracy_mean_high"])
+
+    @property
+    def repeated(self) -> list[float]:
+        """The accuracies of further trainings with other seeds, without the main one."""
+        return list(self.metrics["repeats"]["accuracy"][1:])
+
+    @property
+    def random(self) -> bool:
+        """Whether the backbone carries random weights in place of published ones."""
+        return bool(self.provenance["weights"]["source"] == "random")
+
+    @property
+    def untaught(self) -> bool:
+        """Whether the backbone had nothing to learn from but these pictures."""
+        return bool(self.provenance["weights"]["source"] == "none")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the backbone has learnt from other pictures before."""
+        return not self.random and not self.untaught
+
+
+def check(runs: list[Run]) -> None:
+    """Raise DataError unless all backbones were scored on the same pictures of the same classes, in the same folds."""
+    supports = {run.backbone: {name: row["support"] for name, row in run.metrics["per_class"].items()} for run in runs}
+    first = runs[0].backbone
+    for backbone, support in supports.items():
+        if support != supports[first]:
+            raise DataError(
+                f"'{backbone}' was scored on other test pictures than '{first}'",
+                "the same pictures for all",
+                "run 'dvc repro'",
+            )
+    for run in runs:
+        if run.folds.get("digest") != runs[0].folds.get("digest"):
+            raise DataError(f"'{run.backbone}' has other folds than '{first}'", "the same for all", "run 'dvc repro'")
+
+
+def ranked(runs: list[Run]) -> list[Run]:
+    """Return the best first: by test accuracy, then the lower log loss, then the name."""
+    return sorted(runs, key=lambda run: (-run.metrics["accuracy"], run.metrics["log_loss"], run.backbone))
+
+
+def ranked_over_folds(runs: list[Run]) -> list[Run]:
+    """Return the best over folds first: by mean accuracy, then the lower mean log loss, then the name.
+
+    Empty where there are no folds.
+    """
+    if not runs[0].folds:
+        return []
+    return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
+
+
+def rivals(ranking: list[Run]) -> list[Run]:
+    """Return the others whose interval overlaps the first one's: this test set does not set them apart."""
+    return [run for run in ranking[1:] if overlap(run.interval, ranking[0].interval)]
+
+
+def rivals_over_folds(ranking: list[Run]) -> list[Run]:
+    """Return the others whose interval over folds overlaps the first one's, of a ranking over folds."""
+    return [run for run in ranking[1:] if overlap(run.fold_interval, ranking[0].fold_interval)]
+
+
+def summary(runs: list[Run], recommended: str | None) -> dict[str, Any]:
+    """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`."""
+    for key in (BEST, RECOMMENDED):
+        if any(run.backbone == key for run in runs):
+            raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
+    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} | _folds(run) for run in runs}
+    return values | {BEST: ranked(runs)[0].backbone, RECOMMENDED: recommended}
+
+
+def _folds(run: Run) -> dict[str, float]:
+    return {f"folds_{key}": run.folds[key] for key in FOLDS_SUMMARY} if run.folds else {}
+
+
+def learning_curves(runs: list[Run]) -> pd.DataFrame:
+    """Return the history of all backbones in long form; linear heads have none."""
+    columns = ["phase", "epoch", *CURVES]
+    tables = [run.history[columns].assign(backbone=run.backbone) for run in runs if run.curved]
+    if not tables:
+        return pd.DataFrame(columns=["backbone", *columns])
+    return pd.concat(tables, ignore_index=True)[["backbone", *columns]]
+
+
+def accuracies(runs: list[Run]) -> pd.DataFrame:
+    """Return the accuracy of each backbone with its interval."""
+    columns = ["accuracy", "accuracy_low", "accuracy_high"]
+    rows = [[run.backbone, *(run.metrics[key] for key in columns)] for run in runs]
+    return pd.DataFrame(rows, columns=["backbone", *columns])
+
+
+def fold_accuracies(runs: list[Run]) -> pd.DataFrame:
+    """Return the accuracy of each backbone in each fold in long form."""
+    rows = [(run.backbone, fold, found) for run in runs for fold, found in enumerate(run.folds["accuracy"])]
+    return pd.DataFrame(rows, columns=["backbone", "fold", "accuracy"])
+
+
+def training_shares(runs: list[Run]) -> pd.DataFrame:
+    """Return the accuracy of each backbone after training on each share of the training pictures, in long form."""
+    columns = ["share", "training_pictures", "accuracy", "low", "high"]
+    rows = [[run.backbone, *(share[key] for key in columns)] for run in runs for share in run.metrics["shares"]]
+    return pd.DataFrame(rows, columns=["backbone", *columns])
+
+
+def recalls(runs: list[Run]) -> pd.DataFrame:
+    """Return the recall of each class by each backbone in long form; a class without test pictures has none."""
+    rows = [
+        (run.backbone, name, row["recall"], row["support"])
+        for run in runs
+        for name, row in run.metrics["per_class"].items()
+        if row["recall"] is not None
+    ]
+    return pd.DataFrame(rows, columns=["backbone", "class", "recall", "pictures"])
+
+
+def calibrations(runs: list[Run]) -> pd.DataFrame:
+    """Return what each backbone claimed and was right on, bin by bin, before and after temperature scaling."""
+    tables = [
+        table.loc[table["pictures"] > 0, ["confidence", "accuracy", "pictures"]].assign(backbone=run.backbone, of=of)
+        for run in runs
+        for of, table in (("as trained", run.calibration), ("scaled", run.calibration_scaled))
+    ]
+    return pd.concat(tables, ignore_index=True)[["backbone", "of", "confidence", "accuracy", "pictures"]]
+
+
+def counts(run: Run) -> NDArray[np.int64]:
+    """Return how many test pictures of each class (row) were given each class (column)."""
+    position = {name: index for index, name in enumerate(run.classes)}
+    size = len(position)
+    actual, predicted = (run.confusion[side].map(position).to_numpy(dtype=np.int64) for side in ("actual", "predicted"))
+    return np.bincount(actual * size + predicted, minlength=size * size).reshape(size, size)
+
+
+def shares(found: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return `counts` divided by the number of pictures of the actual class; rows without pictures are 0."""
+    return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1))
+
+
+def confusion(runs: list[Run]) -> pd.DataFrame:
+    """Return the confusion of all backbones in long form: the cells that are not 0, and the diagonal.
+
+    The diagonal keeps every class on both axes of the plot.
+    """
+    return pd.concat([_cells(run) for run in runs], ignore_index=True)
+
+
+def _cells(run: Run) -> pd.DataFrame:
+    found = counts(run)
+    rows, columns = np.nonzero(found + np.eye(len(found), dtype=np.int64))
+    names = pd.Index(run.classes)
+    return pd.DataFrame(
+        {
+            "backbone": run.backbone,
+            "actual": names[rows],
+            "predicted": names[columns],
+            "pictures": found[rows, columns],
+            "share": shares(found)[rows, columns],
+        }
+    )

@@ -1,0 +1,68 @@
+"""What the page's tables show, as far as it is not a number of a backbone's own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.core.dataset.prepared import SPLITS
+from stages.pages.language import Language
+from stages.report.runs import Run, counts, shares
+
+_LONGEST_LIST = 15
+_MACHINE = ("processor", "threads", "engine", "precision")
+
+
+def metrics(language: Language) -> list[tuple[str, str]]:
+    """Return the metrics that have a bootstrap interval, and what they are called."""
+    return [
+        ("accuracy", language.gettext("accuracy")),
+        ("balanced_accuracy", language.gettext("balanced accuracy")),
+        ("macro_f1", language.gettext("macro F1")),
+        ("log_loss", language.gettext("log loss")),
+        ("ece", "ECE"),
+    ]
+
+
+def machines(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """Return on what costs were measured, and of which backbones."""
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for run in runs:
+        found.setdefault(tuple(run.benchmark[key] for key in _MACHINE), []).append(run.backbone)
+    return [dict(zip(_MACHINE, values, strict=True)) | {"backbones": names} for values, names in found.items()]
+
+
+def training_shares(runs: Iterable[Run]) -> list[float]:
+    """Return the shares of the training pictures that were trained on, the smallest first."""
+    return sorted({share["share"] for run in runs for share in run.metrics["shares"]})
+
+
+def grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:
+    """Return the confusion row by row: the actual class, then predicted class, pictures and share of the row."""
+    found = counts(run)
+    cells = zip(found.tolist(), shares(found).tolist(), strict=True)
+    return [
+        (name, list(zip(run.classes, pictures, portion, strict=True)))
+        for name, (pictures, portion) in zip(run.classes, cells, strict=True)
+    ]
+
+
+def most_confused(run: Run) -> list[tuple[str, str, int, float]]:
+    """Return the most frequent confusions: actual class, predicted class, pictures, share of the actual class."""
+    found = counts(run)
+    portion = shares(found)
+    wrong = found * (1 - np.eye(len(found), dtype=np.int64))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_LONGEST_LIST]
+    rows, columns = np.unravel_index(order, wrong.shape)
+    return [
+        (run.classes[row], run.classes[column], int(wrong[row, column]), float(portion[row, column]))
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+        if wrong[row, column]
+    ]
+
+
+def pictures(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:
+    """Return the number of pictures of each class in each split."""
+    table = pd.crosstab(splits["label"], splits["split"]).reindex(index=classes, columns=SPLITS, fill_value=0)
+    return {name: [int(number) for number in row] for name, row in zip(classes, table.to_numpy(), strict=True)}

@@ -1,0 +1,178 @@
+"""What transfer learning bought: pretrained backbones against one that was trained on these pictures alone."""
+
+from dataclasses import dataclass
+
+from stages.pages.language import Language, Name, Names, Text, Value
+from stages.report.heads import unmoved
+from stages.report.pairwise_comparison import Duel, Duels, interval
+from stages.report.runs import Run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backbone against the untaught one: None for that one itself.
+
+    `seconds` is the time that training took, on this machine, 0 where only a linear head was solved. `accuracies` are
+    those after training on each share of the training images, in the order of `Transfer.shares`, None where there is
+    none.
+    """
+
+    run: Run
+    duel: Duel | None
+    seconds: float
+    accuracies: list[float | None]
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The untaught backbone that all are compared with, a row for each backbone, and what these say.
+
+    `shares` has each share of the images to learn from, ascending; the last is 1.0, and there is none where
+    `finetune.training_shares` is empty.
+    """
+
+    untaught: Run
+    shares: list[float]
+    rows: list[Row]
+    sentences: list[Text]
+
+
+def transfer(ranking: list[Run], duels: Duels, language: Language) -> Transfer | None:
+    """Return what transfer learning bought; None where no backbone, or each, is trained on these pictures alone.
+
+    `ranking` has the best first.
+    """
+    untaught = next((run for run in ranking if run.untaught), None)
+    if untaught is None or all(run.untaught for run in ranking):
+        return None
+    shares = sorted(_images(untaught))
+    rows = [_row(run, untaught, duels, shares) for run in ranking]
+    return Transfer(untaught, shares, rows, _sentences(untaught, rows, shares, duels, language))
+
+
+def _images(run: Run) -> dict[float, int]:
+    """Return of how many images each share is that the backbone was trained on."""
+    return {share["share"]: share["training_pictures"] for share in run.metrics["shares"]}
+
+
+def _row(run: Run, untaught: Run, duels: Duels, shares: list[float]) -> Row:
+    duel = None if run is untaught else duels.between(run.backbone, untaught.backbone)
+    found = {share["share"]: share["accuracy"] for share in run.metrics["shares"]}
+    seconds = run.timings["head_seconds"] + run.timings["finetune_seconds"]
+    return Row(run, duel, seconds, [found.get(share) for share in shares])
+
+
+def _sentences(untaught: Run, rows: list[Row], shares: list[float], duels: Duels, language: Language) -> list[Text]:
+    pretrained = [row for row in rows if row.run.pretrained]
+    if not pretrained:
+        names = Names(tuple(row.run.backbone for row in rows if row.run.random))
+        return [language.say("Nothing was transferred: %(names)s began with random weights.", names=names)]
+    own, runs = next(row for row in rows if row.run is untaught), [row.run for row in pretrained]
+    frozen = [] if _better(runs, untaught, duels) else unmoved(runs, language)
+    return [
+        helped(runs, untaught, duels, language),
+        *frozen,
+        _time(pretrained, own, language),
+        *_shares(pretrained[0], own, shares, language),
+    ]
+
+
+def _better(pretrained: list[Run], untaught: Run, duels: Duels) -> list[Duel]:
+    """Return the duels of those that are significantly better than the untaught one."""
+    found = [duels.between(run.backbone, untaught.backbone) for run in pretrained]
+    return [duel for duel in found if duel.outcome == "better"]
+
+
+def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Language) -> Text:
+    """Return whether pretrained backbones, the best first, are better than the untaught one, and by how much.
+
+    Where they are not, `heads.unmoved` says of which of them nothing was unfrozen.
+    """
+    name = Name(untaught.backbone)
+    if better := _better(pretrained, untaught, duels):
+        return language.say_plural(
+            "Transfer learning helped: %(count)s of %(all)s pretrained backbones is significantly better than "
+            "%(name)s, which was trained on these pictures alone; %(best)s by %(points)s points (%(figures)s).",
+            "Transfer learning helped: %(count)s of %(all)s pretrained backbones are significantly better than "
+            "%(name)s, which was trained on these pictures alone; %(best)s by %(points)s points (%(figures)s).",
+            len(better),
+            all=len(pretrained),
+            name=name,
+            best=Name(better[0].first),
+            points=language.points(better[0].difference),
+            figures=interval(better[0], duels, language),
+        )
+    if all(duels.better(untaught.backbone, run.backbone) for run in pretrained):
+        return language.say(
+            "Transfer learning did not help on these pictures: %(name)s, trained on them alone, is significantly "
+            "better than every pretrained backbone.",
+            name=name,
+        )
+    return language.say(
+        "Transfer learning could not be shown to help: no pretrained backbone is significantly better than %(name)s, "
+        "which was trained on these pictures alone.",
+        name=name,
+    )
+
+
+def _time(pretrained: list[Row], own: Row, language: Language) -> Text:
+    """Return how long training took, of those of which more than a linear head was."""
+    trained = [row for row in pretrained if row.seconds]
+    seconds = [row.seconds for row in trained]
+    values: dict[str, Value] = {"own": language.figures(own.seconds), "name": Name(own.run.backbone)}
+    if not trained:
+        return language.say(
+            "Of the pretrained backbones linear heads alone were fitted, on features that are computed once; training "
+            "took %(own)s s for %(name)s.",
+            **values,
+        )
+    if len(trained) == 1:
+        return language.say(
+            "Training took %(seconds)s s for %(best)s, on features that are computed once, and %(own)s s for %(name)s.",
+            seconds=language.figures(seconds[0]),
+            best=Name(trained[0].run.backbone),
+            **values,
+        )
+    return language.say(
+        "Training took from %(least)s to %(most)s s for %(count)s pretrained backbones, on features that are computed "
+        "once, and %(own)s s for %(name)s.",
+        least=language.figures(min(seconds)),
+        most=language.figures(max(seconds)),
+        count=len(trained),
+        **values,
+    )
+
+
+def _shares(best: Row, own: Row, shares: list[float], language: Language) -> list[Text]:
+    """Return how both do with the fewest images, and how many the pretrained one's linear head needs to catch up."""
+    if not any(share < 1 for share in shares):
+        return []
+    few, images, names = shares[0], _images(best.run), {"best": Name(best.run.backbone), "name": Name(own.run.backbone)}
+    with_few = language.say(
+        "With %(share)s of the images to learn from the linear head of %(best)s (%(count)s images) is right on "
+        "%(accuracy)s of the test images, %(name)s (%(own_count)s) on %(own)s.",
+        share=language.share(few),
+        count=language.number(images.get(few)),
+        own_count=language.number(_images(own.run)[few]),
+        accuracy=language.percent(best.accuracies[0]),
+        own=language.percent(own.accuracies[0]),
+        **names,
+    )
+    reached = [
+        share
+        for share, accuracy in zip(shares, best.accuracies, strict=True)
+        if accuracy is not None and accuracy >= own.run.metrics["accuracy"]
+    ]
+    if not reached or min(reached) == 1:
+        return [with_few]
+    enough = min(reached)
+    return [
+        with_few,
+        language.say(
+            "The linear head of %(best)s needs %(share)s of them (%(count)s) to be right as often as %(name)s is with "
+            "all.",
+            share=language.share(enough),
+            count=language.number(images[enough]),
+            **names,
+        ),
+    ]

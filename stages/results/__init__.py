@@ -1,1 +1,0 @@
-"""Numbers and pictures from predictions. Never imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""What users point at: folders, archives, tables and URLs of images."""

@@ -1,0 +1,221 @@
+"""Archives: zip and tar, recognised by content, unpacked under numbers into a scratch folder, or not at all.
+
+Nothing of an archive is believed: its members' names, kinds and sizes are judged before a byte is
+unpacked, and both readers stop a member at the size that was judged.
+"""
+
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from stages.core.errors import DataError, UserError
+from stages.sources.members import Budget, Sieve
+from stages.sources.spool import Files
+
+_CHUNK = 1 << 20
+# More members than any folder of pictures has: each costs memory, and empty ones compress to nothing.
+_MOST_MEMBERS = 2_000_000
+# The first bytes of a zip archive, whole or cut off (APPNOTE 6.3.10, 4.3.7 and 4.3.16).
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# How tarfile opens what begins with these bytes.
+_COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
+# Bits of a zip member's flags that say it is encrypted (APPNOTE 6.3.10, 4.4.4: bits 0, 6 and 13).
+_ENCRYPTED = 0x2041
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+# Headers of a tar archive that describe the next one. tarfile reads their content into memory, whatever its size.
+_DESCRIBING = (tarfile.XHDTYPE, tarfile.XGLTYPE, b"X", tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+_LONGEST_DESCRIPTION = 1 << 20
+# Tar archives are filled up with zeros: to a multiple of 10240 bytes, or a little more.
+_LONGEST_PADDING = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A member as the archive has it: what its kind makes impossible, if anything, and how to read it."""
+
+    name: str
+    size: int
+    is_folder: bool
+    fault: str
+    open: Callable[[], IO[bytes]]
+
+
+def is_archive(path: Path) -> bool:
+    """Say whether a file is an archive, whole or damaged."""
+    if _is_zip(path) or _head(path).startswith(tuple(_COMPRESSED)):
+        return True
+    try:
+        tarfile.open(path, "r:", tarinfo=_Header).close()
+    except Exception:  # noqa: BLE001 (what is no archive makes tarfile raise nearly anything)
+        return False
+    return True
+
+
+def unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
+    """Unpack `archive` into `folder` under numbers; return its files under their own names, and what is left out.
+
+    Raises DataError when the archive is damaged or takes more than the budget.
+    """
+    try:
+        return _unpacked(archive, source, folder, budget)
+    except UserError:
+        raise
+    except Exception as error:  # A damaged archive makes its readers raise nearly anything.
+        if isinstance(error, OSError) and error.errno:
+            raise DataError(
+                f"data.source = '{source}' cannot be unpacked ({error.strerror})",
+                "an archive that can be read, and room for its content",
+                "make room in .cache, or correct the rights of the file",
+            ) from error
+        raise DataError(
+            f"data.source = '{source}' is a damaged archive ({error or type(error).__name__})",
+            "a whole zip or tar archive",
+            "fetch it or pack it anew",
+        ) from error
+
+
+def _unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
+    sieve = Sieve(budget)
+    number = 0
+    members = _zip_members if _is_zip(archive) else _tar_members
+    with tqdm(desc="unpack", unit="B", unit_scale=True, disable=None) as bar:
+        for member in members(archive, source, budget):
+            if member.is_folder:
+                sieve.folder(member.name)
+            elif sieve.takes(member.name, member.size, location := folder / str(number), member.fault):
+                number += 1
+                with member.open() as stream, location.open("xb") as file:
+                    while chunk := stream.read(_CHUNK):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+    return sieve.files, sieve.rejects()
+
+
+def _is_zip(path: Path) -> bool:
+    return _head(path).startswith(_ZIP) or zipfile.is_zipfile(path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(8)
+
+
+def _zip_members(archive: Path, source: str, budget: Budget) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as opened:
+        members = opened.infolist()
+        _require_few(len(members), source)
+        _require_small(sum(info.file_size for info in members if info.file_size <= budget.file), source, budget)
+        for info in members:
+            # The name as the archive has it: zipfile cuts `filename` off at a NUL.
+            name, read = info.orig_filename, partial(opened.open, info)
+            yield _Member(name, info.file_size, info.is_dir(), _zip_fault(info), read)
+
+
+def _zip_fault(info: zipfile.ZipInfo) -> str:
+    # Zip programs for Unix keep a file's mode in the upper half.
+    fault = _kind_fault(info.external_attr >> 16)
+    if not fault and info.flag_bits & _ENCRYPTED:
+        fault = "encrypted: needs a password"
+    if not fault and info.compress_type not in _METHODS:
+        fault = f"compression: method {info.compress_type} cannot be read, only stored, deflate, bzip2 and LZMA"
+    return fault
+
+
+def _kind_fault(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "link: not followed"
+    known = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
+    return "" if known else "not a file: a pipe, socket or device"
+
+
+def _tar_members(archive: Path, source: str, budget: Budget) -> Iterator[_Member]:
+    head = _head(archive)
+    mode: Any = next((mode for magic, mode in _COMPRESSED.items() if head.startswith(magic)), "r:")
+    with tarfile.open(archive, mode, tarinfo=_Header, encoding="utf-8") as opened:
+        number, passed = 0, 0
+        while info := opened.next():
+            # tarfile would keep them all.
+            opened.members.clear()  # type: ignore[attr-defined] # Typeshed does not know it.
+            number += 1
+            # What is left out has to be decompressed as well to reach the next member.
+            passed += info.size
+            _require_few(number, source)
+            _require_small(passed, source, budget)
+            yield _Member(info.name, info.size, info.isdir(), _tar_fault(info), partial(_content, opened, info))
+        _require_end(opened)
+
+
+def _tar_fault(info: tarfile.TarInfo) -> str:
+    if info.islnk() or info.issym():
+        return "link: not followed"
+    return "" if info.isreg() or info.isdir() else "not a file: a pipe, socket or device"
+
+
+def _content(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
+    content = opened.extractfile(info)
+    # It is None for links and folders, which are never opened.
+    assert content is not None
+    return content
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is whole and does no harm. tarfile itself takes a broken one for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, opened: tarfile.TarFile) -> "_Header":
+        try:
+            header = super().fromtarfile(opened)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # Typeshed knows its base alone.
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+        # With a negative size tarfile would read this header for ever.
+        if header.size < 0 or opened.offset <= header.offset:
+            raise tarfile.ReadError("negative size")
+        return header
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Header":
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _DESCRIBING and not 0 <= header.size <= _LONGEST_DESCRIPTION:
+            raise tarfile.ReadError("a name or description of more than 1 MB")
+        return header
+
+
+def _require_end(opened: tarfile.TarFile) -> None:
+    """Read a tar archive to its end, so that the check sum of its compression is compared."""
+    assert opened.fileobj is not None
+    padding = opened.fileobj.read(_LONGEST_PADDING + 1)
+    if len(padding) > _LONGEST_PADDING or any(padding):
+        raise tarfile.ReadError("something lies behind its end")
+
+
+def _require_few(number: int, source: str) -> None:
+    if number > _MOST_MEMBERS:
+        raise DataError(
+            f"data.source = '{source}' has more than {_MOST_MEMBERS} members",
+            "fewer",
+            "divide it, or unpack it yourself",
+        )
+
+
+def _require_small(size: int, source: str, budget: Budget) -> None:
+    """Raise DataError when the members of an archive take more than the budget."""
+    if size > budget.total:
+        raise over_budget(f"data.source = '{source}' unpacks to {size / 1e9:.3g} GB or more", budget)
+
+
+def over_budget(received: str, budget: Budget) -> DataError:
+    """Return the error for a source that takes too much room."""
+    return DataError(
+        received,
+        f"at most data.max_unpacked_gigabytes = {budget.total / 1e9:g}",
+        "raise data.max_unpacked_gigabytes if that is what you expect of it",
+    )

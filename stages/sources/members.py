@@ -1,0 +1,109 @@
+"""Members of archives and of remote folders: which may be taken, judged by name, kind and size alone.
+
+A member's name never becomes the name of a file on this machine: what is taken is kept under a number.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.core.errors import one_line
+from stages.sources.listing import NAME_BYTES, File, Reject
+from stages.sources.spool import Spool
+
+# A folder, an archive or a remote folder that holds one of these at its top is read as that table.
+TABLES = ("labels.csv", "labels.parquet")
+# The longest path that Linux takes, bytes.
+_PATH_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be taken from an archive or an address, in bytes: of one file, and of all together."""
+
+    file: float
+    total: float
+
+
+class Sieve:
+    """Judges the members one by one, and keeps those that are taken, and what is left out with the reason."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.files = Spool(File)
+        self._budget = budget
+        self._folders: set[str] = set()
+        self._filled: set[str] = set()
+        self._hidden: set[str] = set()
+        self._rejects: list[Reject] = []
+
+    def folder(self, name: str) -> None:
+        """Note a folder; it is left out if nothing turns out to lie in it."""
+        path = _plain(name)
+        if path and not _name_fault(name) and not _hidden(path):
+            self._folders.add(path)
+
+    def takes(self, name: str, size: int, location: Path, fault: str = "") -> bool:
+        """Say whether the member `name` of `size` bytes is taken, to lie at `location` from now on.
+
+        `fault` is what is wrong with its kind, if anything.
+        """
+        path = _plain(name)
+        self._filled.update(_above(path))
+        if fault := _name_fault(name) or fault:
+            self._rejects.append(Reject(one_line(name), fault))
+        elif hidden := _hidden(path):
+            self._hidden.add(hidden)
+        elif fault := self._fault(path, size):
+            self._rejects.append(Reject(one_line(path), fault))
+        else:
+            self.files.add(File(location, path))
+            return True
+        return False
+
+    def rejects(self) -> list[Reject]:
+        """Return what was left out, empty folders among it."""
+        hidden = [Reject(one_line(path), "hidden: the name begins with a dot or is __MACOSX") for path in self._hidden]
+        empty = [Reject(one_line(f"{path}/"), "empty folder: nothing in it") for path in self._folders - self._filled]
+        return self._rejects + hidden + empty
+
+    def _fault(self, path: str, size: int) -> str:
+        if self.files.find(path):
+            return "listed twice: an earlier member has the same name"
+        # Ingest never decodes a table: it may be larger than any picture.
+        if size > self._budget.file and path.rpartition("/")[2] not in TABLES:
+            return f"too large: {size / 1e6:.1f} MB, at most {self._budget.file / 1e6:g}"
+        return ""
+
+
+def _plain(name: str) -> str:
+    """Return `name` without what says nothing: tar writes './tree/1.jpg'."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _above(path: str) -> list[str]:
+    """Return the folders that `path` lies in."""
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _hidden(path: str) -> str:
+    """Return the part of `path` that ends in its first hidden name, a folder with a slash; nothing without one."""
+    parts = path.split("/")
+    for depth, part in enumerate(parts, start=1):
+        if part.startswith(".") or part == "__MACOSX":
+            return "/".join(parts[:depth]) + ("/" if depth < len(parts) else "")
+    return ""
+
+
+def _name_fault(name: str) -> str:
+    """Return why a member of this name is not taken, although its name would never be used: somebody meant harm."""
+    if "\0" in name or "\\" in name:
+        return "unsafe name: holds a backslash or a NUL"
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "unsafe name: an absolute path"
+    if ".." in name.split("/"):
+        return "unsafe name: leads out of the archive"
+    size = len(name.encode(errors="surrogateescape"))
+    if size > _PATH_BYTES or any(len(part.encode(errors="surrogateescape")) > NAME_BYTES for part in name.split("/")):
+        return f"unsafe name: longer than {NAME_BYTES} bytes, or {_PATH_BYTES} with its folders"
+    return "unsafe name: empty" if not _plain(name) else ""

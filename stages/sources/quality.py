@@ -1,0 +1,50 @@
+"""How fit for use a picture looks: scores from 0 to 1, low where something is wrong.
+
+The definitions are cleanvision's (https://github.com/cleanlab/cleanvision, 0.3.7, `image_property.py`), and
+`tests/sources/test_quality.py` compares the scores with its own. Importing it here would bring Matplotlib,
+which writes a cache into the user's home and takes longer to start than a thousand pictures to score.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter, ImageStat
+
+SCORES = ("dark", "light", "blurry", "low_information", "odd_aspect_ratio")
+
+# Longer side at which a picture is measured, and at which its edges are, pixels.
+_SIDE, _EDGE_SIDE = 128, 64
+# Weights of red, green and blue in the perceived brightness (http://alienryderflex.com/hsp.html).
+_BRIGHTNESS = np.array([0.241, 0.691, 0.068])
+# A histogram of grey levels less even than this is that of a graphic, whose few edges are no blur.
+_LEAST_SPREAD = 0.18
+
+
+def score(image: Image.Image) -> tuple[float, ...]:
+    """Return the `SCORES` of an RGB picture."""
+    small = image.copy()
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    dark, light = _brightness(np.asarray(small))
+    # The shape is that of the picture itself: a thumbnail has at least one pixel on the shorter side.
+    shape = min(image.size) / max(image.size)
+    return dark, light, _sharpness(small), min(small.entropy() / 10, 1.0), shape
+
+
+def _brightness(pixels: NDArray[Any]) -> tuple[float, float]:
+    """Return how bright the brightest hundredth is, and how dark the darkest twentieth."""
+    brightness = np.sqrt(np.square(pixels, dtype=np.float64) @ _BRIGHTNESS) / 255
+    darkest, brightest = np.percentile(brightness, [5, 99])
+    return float(brightest), 1 - float(darkest)
+
+
+def _sharpness(image: Image.Image) -> float:
+    """Return the spread of the edges, raised where the grey levels are those of a graphic."""
+    ratio = max(image.size) / _EDGE_SIDE
+    if ratio > 1:
+        image = image.resize((max(int(image.width // ratio), 1), max(int(image.height // ratio), 1)))
+    grey = image.convert("L")
+    edges = math.sqrt(ImageStat.Stat(grey.filter(ImageFilter.FIND_EDGES)).var[0])
+    spread = 1 - math.exp(-float(np.std(grey.histogram())) / 100)
+    return min(1 - math.exp(-edges / 100) + (spread if spread > _LEAST_SPREAD else 0.0), 1.0)

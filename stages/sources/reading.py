@@ -1,0 +1,246 @@
+"""Where pictures come from: whatever `data.source` may name, one function for each kind, each with the same result.
+
+A source lists files and gives each a label. What it leaves out it lists too, with the reason.
+"""
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from stages.core.decoding import Limits, UnusableError
+from stages.core.errors import DataError
+from stages.core.files import scratch_folder
+from stages.core.settings.data import DataParams
+from stages.sources.archives import is_archive, unpacked
+from stages.sources.folders import files_below, labelled, read_folder
+from stages.sources.listing import File, Found, Reject
+from stages.sources.members import TABLES, Budget
+from stages.sources.remote import fetched
+from stages.sources.spool import Listing, Spool
+from stages.sources.tables import Locate, is_table, locate_below, read_table
+
+# Where a source is fetched and unpacked.
+SCRATCH = Path(".cache/source")
+
+log = logging.getLogger(__name__)
+
+
+def budget(params: DataParams) -> Budget:
+    """Return what may be taken from an archive or an address."""
+    return Budget(params.max_megabytes * 1e6, params.max_unpacked_gigabytes * 1e9)
+
+
+def limits(params: DataParams) -> Limits:
+    """Return the limits that a picture's header is held against."""
+    return Limits(params.min_pixels, params.max_megapixels * 1e6)
+
+
+@contextmanager
+def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listing]:
+    """Give what lies in the source that the user named; what was fetched or unpacked for it goes at the end.
+
+    Raises DataError when it cannot be read, or is not what `checksum` ('sha256:...' or 'md5:...') says.
+    """
+    with scratch_folder(SCRATCH.name) as scratch:
+        found, rejects = read_source(source, checksum, budget, scratch)
+        _require_distinct(found)
+        yield found, rejects
+
+
+def local_path(source: str, expected: str = "a folder, an archive or a table of pictures") -> Path | None:
+    """Return the path that `source` names on this machine, None for an address elsewhere.
+
+    Raises DataError, which says what was `expected`, unless it is a file or folder that can be read.
+    """
+    name = source.removeprefix("file://")
+    if "://" in name:
+        return None
+    path = Path(name)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        # A NUL in the path is a ValueError.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        is_missing = isinstance(error, FileNotFoundError)
+        raise DataError(
+            f"data.source = '{source}' " + ("does not exist" if is_missing else f"cannot be read ({reason})"),
+            expected,
+            "correct the path" if is_missing else "correct the path, or its rights",
+        ) from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(
+            f"data.source = '{source}' is a pipe, socket or device",
+            expected,
+            "correct the path",
+        )
+    return path
+
+
+def read_file(location: Path, params: DataParams) -> bytes:
+    """Return what a file holds. Raise UnusableError when that is nothing, too much, or cannot be read."""
+    try:
+        size = location.stat().st_size
+        if size > params.max_megabytes * 1e6:
+            raise UnusableError(f"too large: {size / 1e6:.1f} MB, at most {params.max_megabytes:g}")
+        data = location.read_bytes()
+    except OSError as error:
+        raise UnusableError(f"unreadable: {error.strerror}") from error
+    if not data:
+        raise UnusableError("empty file: no bytes")
+    return data
+
+
+def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path) -> Listing:
+    """Return what lies in the source; what has to be fetched or unpacked for it lies in `scratch` then."""
+    place = local_path(source) or fetched(source, scratch, budget)
+    if isinstance(place, Path) and place.is_file():
+        _verify(place, checksum, source)
+        return _read_file(place, source, budget, scratch)
+    if checksum:
+        raise DataError(
+            f"data.checksum is given, and data.source = '{source}' is no single file", "data.checksum: null", "empty it"
+        )
+    return _read_local_folder(place, source) if isinstance(place, Path) else _read_files(*place, source)
+
+
+def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listing:
+    """Read a single file: an archive, or a table that lies on this machine beside its pictures."""
+    if is_archive(file):
+        members = scratch / "members"
+        members.mkdir()
+        return _read_files(*unpacked(file, source, members, budget), source)
+    if file.is_relative_to(scratch):
+        raise DataError(
+            f"data.source = '{source}' is no archive ({file.stat().st_size} bytes came)",
+            "a zip or tar archive of class folders, or of a table labels.csv and its pictures",
+            "pack them together: a table alone, or a page that lists files, has no pictures",
+        )
+    if not is_table(file):
+        raise DataError(
+            f"data.source = '{source}' is a file of no known kind",
+            "a folder, a zip or tar archive, or a table named *.csv or *.parquet",
+            "name the folder that holds the pictures",
+        )
+    log.warning(
+        "DVC watches the table '%s' alone: name the folder with the table in it as %s to have its pictures watched too",
+        source,
+        " or ".join(TABLES),
+    )
+    return _read_beside(file, source)
+
+
+def _read_local_folder(folder: Path, source: str) -> Listing:
+    table = _table_among([name for name in TABLES if _is_file(folder / name)], source)
+    return _read_beside(folder / table, source) if table else read_folder(folder)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        # A folder that may not be entered is reported when it is read.
+        return False
+
+
+def _read_beside(table: Path, source: str) -> Listing:
+    """Read a table whose pictures lie below its folder, or have absolute paths."""
+    return _read_table(table, source, locate_below(table.parent), files_below(table.parent)[0])
+
+
+def _read_files(files: Spool[File], left_out: list[Reject], source: str) -> Listing:
+    """Read what was unpacked or fetched: by the table at its top, or by its folders."""
+    top = _top(files)
+    tables = {name: file.location for name in TABLES if (file := files.find(top + name))}
+    if table := _table_among(list(tables), source):
+        found, rejects = _read_table(tables[table], source, partial(_located, files, top), files)
+    else:
+        found, rejects = labelled(files, top)
+    return found, left_out + rejects
+
+
+def _located(files: Spool[File], top: str, path: str) -> Path | str:
+    """Return where the picture of a row lies, its path counted from the folder `top` of the table."""
+    file = files.find(os.path.normpath(top + path))
+    return file.location if file else "missing file: not in the archive, or left out of it"
+
+
+def _read_table(table: Path, source: str, locate: Locate, beside: Spool[File]) -> Listing:
+    """Read `table`; say how many of the files `beside` it (itself among them) it does not list."""
+    listed = Spool(File)
+
+    def note(location: Path) -> None:
+        listed.add(File(location, os.path.normpath(location)))
+
+    def noted(path: str) -> Path | str:
+        location = locate(path)
+        if isinstance(location, Path):
+            note(location)
+        return location
+
+    note(table)
+    listing = read_table(table, source, noted)
+    if others := sum(not listed.find(os.path.normpath(file.location)) for file in beside):
+        log.info("%d files beside the table of '%s' are not listed in it, and are no part of the data", others, source)
+    return listing
+
+
+def _table_among(names: list[str], source: str) -> str:
+    """Return the table at the top of a source, nothing where there is none."""
+    if len(names) > 1:
+        raise DataError(f"data.source = '{source}' holds {' and '.join(names)}", "one of them", "remove the other")
+    return names[0] if names else ""
+
+
+def _top(files: Spool[File]) -> str:
+    """Return the folder, with a slash, that all files lie in, if classes, splits or a table lie below it."""
+    top = ""
+    while only := _only_folder(files, top):
+        top += f"{only}/"
+    return top
+
+
+def _only_folder(files: Spool[File], top: str) -> str:
+    """Return the folder below `top` that all files lie in, nothing unless there are folders or a table in it."""
+    only, holds_more = "", False
+    for file in files:
+        folder, *inside = file.path.removeprefix(top).split("/")
+        if not inside or folder != (only or folder):
+            return ""
+        only = folder
+        holds_more = holds_more or len(inside) > 1 or inside[0] in TABLES
+    return only if holds_more else ""
+
+
+def _verify(file: Path, checksum: str | None, source: str) -> None:
+    """Raise DataError unless a file has the check sum that the user expects, if any."""
+    if not checksum:
+        return
+    kind, _, expected = checksum.lower().partition(":")
+    with file.open("rb") as opened_file:
+        found = hashlib.file_digest(opened_file, kind).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"data.source = '{source}' has {kind} {found}",
+            f"{kind} {expected}, as data.checksum says",
+            "the file is damaged or another one: fetch it anew, or correct data.checksum",
+        )
+
+
+def _require_distinct(found: Spool[Found]) -> None:
+    """Raise DataError for two classes that one folder would hold where file systems take Tree for tree."""
+    labels: dict[str, str] = {}
+    for label in found.distinct("label"):
+        other = labels.setdefault(label.lower().strip(), label)
+        if other != label:
+            raise DataError(
+                f"the classes '{other}' and '{label}' differ only in case or in blanks around them",
+                "names that differ otherwise",
+                "give both the same name, or another one",
+            )

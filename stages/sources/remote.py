@@ -1,0 +1,127 @@
+"""Addresses: whatever fsspec opens (https, s3, gs, ...), fetched under numbers into a scratch folder.
+
+An address is fetched whenever ingest runs: DVC watches it, and runs ingest when it has changed.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from stages.core.errors import DataError, UserError
+from stages.sources.archives import over_budget
+from stages.sources.members import Budget, Sieve
+from stages.sources.spool import Files
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+# The extra of pyproject.toml that reads each protocol.
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
+# Give up on a server that does not take the connection, or sends nothing, for so many seconds.
+_CONNECT_SECONDS = 30
+_SILENT_SECONDS = 120
+# Files of a folder that are asked for together.
+_BATCH = 64
+
+
+def fetched(url: str, folder: Path, budget: Budget) -> Path | Files:
+    """Fetch `url` into `folder`: one file, or all files of a folder under their own paths.
+
+    Raises DataError when it cannot be had completely.
+    """
+    try:
+        system, path = _opened(url)
+        # To a web server every address is a file: asking whether it is a folder would fetch it.
+        if not _is_web(url) and system.isdir(path):
+            return _folder(system, path, url, folder, budget)
+        return _file(system, path, url, folder / "fetched", budget)
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"data.source = '{url}' is not there", "a file or folder", "correct the address") from error
+    except Exception as error:  # Every protocol has errors of its own.
+        raise DataError(
+            f"data.source = '{url}' cannot be fetched ({type(error).__name__}: {error})",
+            "a complete answer",
+            "check address, network and access rights, and run again; nothing was kept",
+        ) from error
+
+
+def _opened(url: str) -> tuple["AbstractFileSystem", str]:
+    """Return the file system of `url`, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    protocol = url.partition("://")[0]
+    if "::" in url:
+        raise DataError(
+            f"data.source = '{url}' is a chain of file systems",
+            "one address",
+            "name the archive itself: it is unpacked",
+        )
+    try:
+        opened: tuple[AbstractFileSystem, str] = url_to_fs(url, **(_web_options() if _is_web(url) else {}))
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        raise DataError(
+            f"data.source = '{url}' needs a package that is not installed ({error})",
+            f"the package that reads {protocol}://",
+            f"uv sync --extra {extra}" if extra else "install it, or fetch the pictures yourself",
+        ) from error
+    except ValueError as error:
+        raise DataError(
+            f"data.source = '{url}' cannot be opened ({error})",
+            "an address such as https://host/pictures.zip or s3://bucket/folder, or a local path",
+            "correct the address",
+        ) from error
+    return opened
+
+
+def _is_web(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _web_options() -> dict[str, Any]:
+    """Return how to ask a web server: aiohttp gives up on any download after five minutes unless told otherwise."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+    # As the file lies there, not compressed once more on the way: its check sum may be known.
+    headers = {"Accept-Encoding": "identity"}
+    return {"client_kwargs": {"timeout": timeout, "trust_env": True, "auto_decompress": False, "headers": headers}}
+
+
+def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budget: Budget) -> Path:
+    """Stream one file into `target`, and stop when it takes more than the budget."""
+    from fsspec.callbacks import Callback
+
+    with tqdm(desc="fetch", unit="B", unit_scale=True, disable=None) as bar:
+
+        def progress(size: int | None, value: int) -> None:
+            bar.total = size
+            bar.update(value - bar.n)
+            if value > budget.total:
+                raise over_budget(f"data.source = '{url}' sends {value / 1e9:.3g} GB or more", budget)
+
+        system.get_file(path, str(target), callback=Callback(hooks={"progress": progress}))
+    return target
+
+
+def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, budget: Budget) -> Files:
+    """Fetch all files below `path`. Their names are judged as those of an archive's members are."""
+    sieve = Sieve(budget)
+    wanted: list[str] = []
+    total = 0
+    for name, about in sorted(system.find(path, detail=True).items()):
+        size = about["size"] or 0
+        if sieve.takes(name.removeprefix(path.rstrip("/") + "/"), size, folder / str(len(wanted))):
+            wanted.append(name)
+            total += size
+    if total > budget.total:
+        raise over_budget(f"data.source = '{url}' holds {total / 1e9:.3g} GB", budget)
+    with tqdm(total=len(wanted), desc="fetch", disable=None) as bar:
+        for start in range(0, len(wanted), _BATCH):
+            names = wanted[start : start + _BATCH]
+            system.get(names, [str(folder / str(number)) for number in range(start, start + len(names))])
+            bar.update(len(names))
+    return sieve.files, sieve.rejects()

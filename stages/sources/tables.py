@@ -1,0 +1,209 @@
+"""Tables of pictures: CSV or Parquet with the columns path, label and, if wanted, split and group."""
+
+import csv
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from stages.core.errors import DataError, one_line
+from stages.core.params import nearest
+from stages.sources.listing import SPLITS, Found, Reject, label_fault, one_form
+from stages.sources.spool import Listing, Spool
+
+NEEDED = ("path", "label")
+OPTIONAL = ("split", "group")
+
+# The first bytes of a Parquet file (Apache Parquet, File Format).
+_PARQUET = b"PAR1"
+# More rows than any folder of pictures has files.
+_MOST_ROWS = 2_000_000
+
+log = logging.getLogger(__name__)
+
+# Where the file of a row is, or the reason why there is none.
+Locate = Callable[[str], Path | str]
+Texts = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row that may become a picture, by its number. `path` is equal for rows that name the same file."""
+
+    number: int
+    path: str
+    shown: str
+    location: Path
+    label: str
+    split: str
+    group: str
+
+
+def is_table(path: Path) -> bool:
+    """Say whether a file is a table: Parquet by content or name, CSV by name."""
+    return _is_parquet(path) or path.suffix.lower() in {".csv", ".parquet"}
+
+
+def read_table(table: Path, source: str, locate: Locate) -> Listing:
+    """Return the rows of `table` whose pictures `locate` finds, and a reject for each of the others.
+
+    Raises DataError when it is no table, lacks a column or names an unknown split.
+    """
+    rows = Spool(_Row)
+    rejects: list[Reject] = []
+    number = 0
+    for number, texts in enumerate(_texts(table, source), start=1):
+        item = _row(texts, number, source, locate)
+        if isinstance(item, _Row):
+            rows.add(item)
+        else:
+            rejects.append(item)
+    if not number:
+        raise DataError(f"the table of data.source = '{source}' has no rows", "one row per picture", "add them")
+    found, doubles = _once(rows)
+    return found, rejects + doubles
+
+
+def locate_below(folder: Path) -> Locate:
+    """Return what finds a row's file by its path relative to `folder`, or by an absolute one."""
+
+    def locate(path: str) -> Path | str:
+        location = folder / path
+        try:
+            mode = location.stat().st_mode
+        except PermissionError as error:
+            return f"unreadable: {error.strerror}"
+        except OSError as error:
+            hint = ", folders are divided by '/'" if "\\" in path else ""
+            return f"missing file: {error.strerror}{hint}"
+        if stat.S_ISDIR(mode):
+            return "not a file: a folder"
+        return location if stat.S_ISREG(mode) else "not a file: a pipe, socket or device"
+
+    return locate
+
+
+def _row(texts: Texts | str, number: int, source: str, locate: Locate) -> _Row | Reject:
+    """Return a row of the table, or why it can be no picture."""
+    if isinstance(texts, str):
+        return Reject(f"row {number}", texts)
+    path, label = texts["path"], one_form(texts["label"])
+    split = _split(texts.get("split", ""), number, source)
+    shown = one_line(path) or f"row {number}"
+    if not path or "\0" in path:
+        return Reject(shown, "missing file: the path is empty" if not path else "missing file: its path holds a NUL")
+    location = locate(path)
+    if isinstance(location, str):
+        return Reject(shown, location)
+    if fault := label_fault(label):
+        return Reject(shown, fault)
+    group = one_line(texts.get("group", ""))
+    return _Row(number, os.path.normpath(location), shown, location, label, split, group)
+
+
+def _split(text: str, number: int, source: str) -> str:
+    name = text.strip().lower()
+    if name and name not in SPLITS:
+        raise DataError(
+            f"row {number} of the table of data.source = '{source}' has the split '{text}'",
+            f"one of {', '.join(SPLITS)}, or nothing",
+            nearest(name, list(SPLITS)) or "correct it, or empty it",
+        )
+    return SPLITS[name] if name else ""
+
+
+def _once(rows: Spool[_Row]) -> Listing:
+    """Return each file once; one that stands under two labels is left out under both."""
+    found = Spool(Found)
+    rejects: list[Reject] = []
+    for _, same in groupby(rows, key=lambda row: row.path):
+        first, *others = same
+        labels = list(dict.fromkeys(row.label for row in (first, *others)))
+        if len(labels) > 1:
+            names = " and ".join(f"'{label}'" for label in labels)
+            reason = f"two labels: the table has it under {names}"
+            rejects += [Reject(row.shown, reason) for row in (first, *others)]
+        else:
+            found.add(Found(first.location, first.shown, first.label, first.split, first.group), first.number)
+            rejects += [Reject(row.shown, "listed twice: an earlier row names the same file") for row in others]
+    return found, rejects
+
+
+# Reading ------------------------------------------------------------------------------------------------
+
+
+def _texts(table: Path, source: str) -> Iterator[Texts | str]:
+    """Yield the known columns of each row as text, or what is wrong with the row."""
+    try:
+        yield from (_parquet_rows if _is_parquet(table) else _csv_rows)(table, source)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow and csv raise nearly anything for what is no table.
+        raise DataError(
+            f"the table of data.source = '{source}' cannot be read ({error or type(error).__name__})",
+            "CSV in UTF-8, or Parquet",
+            "save it anew",
+        ) from error
+
+
+def _is_parquet(table: Path) -> bool:
+    with table.open("rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
+
+
+def _csv_rows(table: Path, source: str) -> Iterator[Texts | str]:
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        header = next(reader, [])
+        known = _columns(header, source)
+        for number, fields in enumerate(filter(None, reader), start=1):
+            _require_few(number, source)
+            if len(fields) == len(header):
+                yield {name: fields[header.index(name)] for name in known}
+            else:
+                yield f"broken row: {len(fields)} fields, the header has {len(header)}"
+
+
+def _parquet_rows(table: Path, source: str) -> Iterator[Texts | str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(table) as opened:
+        known = _columns(opened.schema_arrow.names, source)
+        _require_few(opened.metadata.num_rows, source)
+        for batch in opened.iter_batches(columns=known):
+            columns = [batch.column(name).cast(pa.string()).to_pylist() for name in known]
+            for values in zip(*columns, strict=True):
+                yield {name: value or "" for name, value in zip(known, values, strict=True)}
+
+
+def _columns(header: Sequence[str], source: str) -> list[str]:
+    """Return the columns that are read. Raise DataError when one is missing or stands twice."""
+    missing = [name for name in NEEDED if name not in header]
+    if missing:
+        joined = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
+        raise DataError(
+            f"the table of data.source = '{source}' has no column {' and no column '.join(missing)}, "
+            f"only {', '.join(header) or 'an empty first line'}",
+            f"the columns {', '.join(NEEDED)} and, if wanted, {', '.join(OPTIONAL)}",
+            "divide the columns by commas" if joined else nearest(missing[0], list(header)) or "add it, or rename one",
+        )
+    known = [name for name in (*NEEDED, *OPTIONAL) if name in header]
+    for name in known:
+        if list(header).count(name) > 1:
+            raise DataError(
+                f"the table of data.source = '{source}' has the column {name} twice", "each once", "rename one of them"
+            )
+    if others := [name for name in header if name not in known]:
+        log.info("columns of the table that are not used: %s", one_line(", ".join(others)))
+    return known
+
+
+def _require_few(number: int, source: str) -> None:
+    if number > _MOST_ROWS:
+        raise DataError(
+            f"the table of data.source = '{source}' has more than {_MOST_ROWS} rows", "fewer", "divide the table"
+        )

@@ -1,0 +1,59 @@
+"""Pictures without classes: those of folders, archives and addresses, and single ones, in one list.
+
+Each has a path that begins with the source as it was given, so that sources do not mix. The kinds and limits are
+those of `sources.py`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import mkdtemp
+
+from stages.core.errors import DataError, one_line
+from stages.sources.archives import is_archive, unpacked
+from stages.sources.folders import files_below
+from stages.sources.listing import File, Reject
+from stages.sources.members import Budget
+from stages.sources.reading import local_path
+from stages.sources.remote import fetched
+from stages.sources.spool import Files, Spool
+
+# What errors of sources call the one that they speak of.
+_KEY = "data.source = "
+_EXPECTED = "a picture, a folder or an archive of pictures"
+
+
+def gather(sources: Iterable[str], budget: Budget, scratch: Path) -> Files:
+    """Return the files of all `sources`, and what is left out of them; what is fetched or unpacked lies in `scratch`.
+
+    The order is that of the paths, whatever the order of the sources. Raises DataError for a source that cannot be
+    read.
+    """
+    files, rejects = Spool(File), list[Reject]()
+    for source in sources:
+        try:
+            found, left_out = _read(source, budget, scratch)
+        except DataError as error:
+            # Nobody has set data.source.
+            raise DataError(error.received.replace(_KEY, "", 1), error.expected, error.remedy) from error
+        for file in found:
+            files.add(File(file.location, _inside(source, file.path)))
+        rejects += [Reject(one_line(_inside(source, reject.path)), reject.reason) for reject in left_out]
+    return files, rejects
+
+
+def _read(source: str, budget: Budget, scratch: Path) -> Files:
+    """Return the files of a source by their paths in it; a single picture's path is empty."""
+    place = local_path(source, _EXPECTED) or fetched(source, Path(mkdtemp(dir=scratch)), budget)
+    if not isinstance(place, Path):
+        return place
+    if place.is_dir():
+        return files_below(place)
+    if is_archive(place):
+        return unpacked(place, source, Path(mkdtemp(dir=scratch)), budget)
+    single = Spool(File)
+    single.add(File(place, ""))
+    return single, []
+
+
+def _inside(source: str, path: str) -> str:
+    return f"{source.rstrip('/')}/{path}" if path else source

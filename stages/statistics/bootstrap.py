@@ -1,0 +1,48 @@
+"""Resampled test pictures: how far a number would move, had chance brought other pictures of the same classes.
+
+Stratified: each class keeps as many pictures as it has, so that a resample is a test set of the same make-up and no
+class can vanish from it. Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7;
+Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.2, for several samples.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.intervals import Interval
+
+# Pictures drawn at a time: bounds memory, whatever the size of the test set.
+_DRAWN = 2_000_000
+
+
+def resamples(strata: NDArray[np.int64], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of resampled pictures, (some, n), until there are `count` rows.
+
+    `strata` has the class of each of n pictures. Each row holds, class by class, as many of its pictures as there
+    are, drawn with replacement.
+    """
+    draw, order = np.random.default_rng(seed), np.argsort(strata, kind="stable")
+    _, first, sizes = np.unique(strata[order], return_index=True, return_counts=True)
+    low, size = np.repeat(first, sizes), np.repeat(sizes, sizes)
+    rows = max(1, _DRAWN // len(strata))
+    for start in range(0, count, rows):
+        yield order[draw.integers(low, low + size, (min(rows, count - start), len(strata)))]
+
+
+def percentile(values: NDArray[np.float64], confidence: float) -> Interval:
+    """Return the interval that leaves out an equal share of the resamples' `values` at either end.
+
+    Efron and Tibshirani 1993, "An introduction to the bootstrap", section 13.3.
+    """
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def reflected(ends: Interval, estimate: float) -> Interval:
+    """Return the `ends` of resamples reflected about the `estimate`: (2e - high, 2e - low), 0 at the least.
+
+    That is the basic bootstrap interval, for an estimate that lies beyond the truth as resamples lie beyond it:
+    Davison and Hinkley 1997, section 5.2.1. The estimate itself is always inside.
+    """
+    return Interval(min(max(0.0, 2 * estimate - ends.high), estimate), max(2 * estimate - ends.low, estimate))

@@ -1,0 +1,119 @@
+"""The ranking of backbones before any is trained: by linear heads, on images that train and choose, never test."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.core.errors import DataError
+from stages.core.intervals import proportion
+from stages.statistics.paired import mcnemar, pair
+from stages.statistics.pairwise import holm
+
+# Columns of data/ranking.csv, of which these hold text.
+COLUMNS = (
+    "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "pictures", "weights"
+)  # fmt: skip
+TEXT = ("backbone", "apart", "weights")
+_SPLIT = "ranked"
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _score(value: float) -> str:
+    return f"{value:.3f}"
+
+
+# How a column is written for a terminal, and what it is called there.
+_FORMS: Mapping[str, Callable[[Any], str]] = {
+    "rank": _whole, "backbone": str, "accuracy": _share, "log_loss": _score, "logme": _score,
+    "apart": {"true": "yes", "false": "not shown", "": "-"}.__getitem__, "pictures": str, "weights": str,
+}  # fmt: skip
+_TITLES = {"log_loss": "log loss", "logme": "LogME", "apart": "worse than the first"}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What stage probe wrote about a backbone: the numbers, and file, label and predicted of each picture."""
+
+    numbers: Mapping[str, Any]
+    predictions: pd.DataFrame
+
+
+def ranking(probes: Mapping[str, Probe], confidence: float) -> pd.DataFrame:
+    """Return a row for each backbone, the best first: by accuracy, then the lower log loss, then the name.
+
+    Accuracy, with Wilson's interval, and log loss are those of pictures predicted by fits that never saw them. `p_holm`
+    is of McNemar's exact test of the same pictures against the first, Holm-corrected for the number of backbones that
+    are tested; `apart` says whether it is at most 1 - `confidence`. Fits of different folds share most of what they
+    learn from, which the test takes for independent. A backbone without frozen features stands at the end, without a
+    rank. Raises DataError when probes are of different pictures.
+    """
+    able = sorted(
+        (name for name, probe in probes.items() if len(probe.predictions)), key=lambda name: _order(name, probes[name])
+    )
+    _require_same_pictures({name: probes[name].predictions for name in able})
+    tables = [probes[name].predictions.assign(split=_SPLIT) for name in able]
+    corrected = holm([mcnemar(pair(tables[0], table, _SPLIT)) for table in tables[1:]])
+    rows = [
+        [place, *_row(name, probes[name], p, confidence)]
+        for place, (name, p) in enumerate(zip(able, [None, *corrected], strict=False), start=1)
+    ]
+    rows += [[None, *_without_features(name, probes[name])] for name in probes if name not in able]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
+
+
+def _accuracy(probe: Probe) -> float:
+    return float((probe.predictions["predicted"] == probe.predictions["label"]).mean())
+
+
+def _order(name: str, probe: Probe) -> tuple[float, float, str]:
+    return -_accuracy(probe), probe.numbers["log_loss"], name
+
+
+def _row(name: str, probe: Probe, p: float | None, confidence: float) -> list[Any]:
+    right, pictures = int((probe.predictions["predicted"] == probe.predictions["label"]).sum()), len(probe.predictions)
+    interval = proportion(right, pictures, confidence)
+    apart = "" if p is None else "true" if p <= 1 - confidence else "false"
+    scores = [probe.numbers["log_loss"], probe.numbers["logme"]]
+    return [name, right / pictures, *interval, *scores, p, apart, pictures, probe.numbers["weights"]]
+
+
+def _without_features(name: str, probe: Probe) -> list[Any]:
+    return [name, None, None, None, None, None, None, "", 0, probe.numbers["weights"]]
+
+
+def _require_same_pictures(tables: Mapping[str, pd.DataFrame]) -> None:
+    first = next(iter(tables), "")
+    for name, table in tables.items():
+        if not table[["file", "label"]].equals(tables[first][["file", "label"]]):
+            raise DataError(
+                f"the probe of '{name}' predicts other pictures than that of '{first}'",
+                "the same for all",
+                "run 'dvc repro rank'",
+            )
+
+
+def best(table: pd.DataFrame, most: int) -> list[str]:
+    """Return the `most` best backbones of a ranking, and those that have no rank: nothing speaks against these."""
+    return [str(name) for name in table.loc[table["rank"].fillna(0) <= most, "backbone"]]
+
+
+def contenders(table: pd.DataFrame) -> list[str]:
+    """Return the backbones of a ranking that the test does not tell from the first, and those that have no rank."""
+    return [str(name) for name in table.loc[table["apart"] != "true", "backbone"]]
+
+
+def lines(table: pd.DataFrame) -> list[str]:
+    """Return a ranking as lines of text of equal columns, for a terminal."""
+    shown = pd.DataFrame({name: table[name].map(form, na_action="ignore") for name, form in _FORMS.items()})
+    ends = (table["low"].map(_share, na_action="ignore") + " to ") + table["high"].map(_share, na_action="ignore")
+    shown.insert(3, "interval", ends)
+    return shown.rename(columns=_TITLES).astype(object).fillna("-").to_string(index=False).splitlines()

@@ -1,0 +1,142 @@
+"""What one training of a backbone reads: its rows of the index, and their features or images.
+
+Importing this imports no Keras: a backbone that is not declared is said at once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.dataset.augmentation import Augmentation
+from stages.core.dataset.augmented import AugmentedRows
+from stages.core.dataset.prepared import Joined, Lazy, Rows, array_path, count_rows, selected
+from stages.core.dataset.subsample import drawn
+from stages.core.files import read_json
+from stages.core.settings.backbones import Backbone
+from stages.core.settings.tune import changed
+
+if TYPE_CHECKING:
+    from stages.training.loop import Views
+
+# In place of a split: the images that train and those that choose.
+BOTH = "train and validation"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What training reads: the backbone and its folders, the prepared images, their index and classes, the seed.
+
+    `fold` names the run: the main one, or the one that tests this fold. `views` is how many augmented views of each
+    training image are trained on, beside the image itself: the first of those whose features lie in the folder
+    `view_features`, or drawn from the images as `augmentation` says. `share` is how much of the training images
+    it sees.
+    """
+
+    backbone: Backbone
+    weights: Path
+    features: Path
+    prepared: Path
+    index: pd.DataFrame
+    classes: list[str]
+    seed: int
+    fold: int | None = None
+    views: int = 0
+    view_features: Path | None = None
+    augmentation: Augmentation | None = None
+    share: float = 1.0
+
+    def with_values(self, values: Mapping[str, Any]) -> "Inputs":
+        """Return the inputs of a training with these values of hyperparameters, as in section `tune.space`."""
+        return replace(self, backbone=changed(self.backbone, values), views=values.get("views", self.views))
+
+    @cached_property
+    def computed(self) -> dict[str, Any]:
+        """Return what `features.json` says: engine, precision, threads."""
+        return read_json(self.features / "features.json")
+
+    def selected(self, split: str) -> pd.DataFrame:
+        """Return the rows of the index that train, choose or test in this run, as `split` says, or of `BOTH`.
+
+        Those of a `share` return over and over, equally often, so that an epoch has as many steps as with all images:
+        else less training would pass for the effect of fewer images.
+        """
+        if split == BOTH:
+            return pd.concat([self.selected("train"), self.selected("validation")])
+        rows = selected(self.index, split, self.fold)
+        if split != "train" or self.share == 1:
+            return rows
+        part = rows[drawn(rows, self.share, self.seed)]
+        return part.iloc[np.arange(len(rows)) * len(part) // len(rows)]
+
+    def feature_rows(self, split: str) -> Lazy:
+        """Return the features of the images of `selected`, for training followed by those of their views.
+
+        Views are in the order of `AugmentedRows`: those of the first image, those of the second, and so on.
+        """
+        images = self._arrays(self.selected(split), lambda name: self.features / f"{name}.npy")
+        return Joined(images, self._features_of_views(split)) if self._augmented(split) else images
+
+    def image_rows(self, split: str) -> Lazy:
+        """Return the images of `selected`, uint8, for training followed by their views, as in `feature_rows`."""
+        chosen = self.selected(split)
+        images = self._arrays(chosen, lambda name: array_path(self.prepared, self.backbone.input_size, name))
+        if not self._augmented(split):
+            return images
+        assert self.augmentation is not None
+        return Joined(images, AugmentedRows(images, chosen["file"].tolist(), self.views, self.augmentation))
+
+    def targets(self, split: str) -> NDArray[np.int64]:
+        """Return the number of the class of each row of `feature_rows` and `image_rows`."""
+        numbers = {label: number for number, label in enumerate(self.classes)}
+        images = np.array([numbers[label] for label in self.selected(split)["label"]], dtype=np.int64)
+        return np.concatenate([images, images.repeat(self.views)]) if self._augmented(split) else images
+
+    def batched(self, split: str, rows: Lazy) -> "Views":
+        """Return `rows` of a split with their classes in batches; training ones are shuffled, weighted, smoothed."""
+        from stages.heads.linear import class_weights
+        from stages.training.loop import Views
+
+        recipe, count, targets = self.backbone, len(self.classes), self.targets(split)
+        training: dict[str, Any] = {}
+        if split in ("train", BOTH):
+            training = {
+                "seed": self.seed,
+                "class_weights": class_weights(targets, count, recipe.class_weight),
+                "smoothing": recipe.label_smoothing,
+            }
+        return Views(rows, targets, count, recipe.batch_size, **training)
+
+    def _augmented(self, split: str) -> bool:
+        return split in ("train", BOTH) and self.views > 0
+
+    def _features_of_views(self, split: str) -> Rows:
+        """Return the features of the first views of each image of `split`.
+
+        Raises ValueError where there are fewer than are to be trained on.
+        """
+        assert self.view_features is not None
+        folder, each = self.view_features, int(read_json(self.view_features / "views.json")["views"])
+        if each < self.views:
+            raise ValueError(f"{folder} has {each} views of each image, {self.views} are to be trained on")
+        chosen = self.selected(split)
+        repeated = chosen.iloc[np.arange(len(chosen)).repeat(self.views)]
+        rows = repeated["row"] * each + np.tile(np.arange(self.views), len(chosen))
+        return self._arrays(repeated.assign(row=rows), lambda name: folder / f"{name}.npy", each)
+
+    def _arrays(self, chosen: pd.DataFrame, file: Callable[[str], Path], each: int = 1) -> Rows:
+        """Return the rows `chosen` in the arrays that `file` names for the prepared splits, with `each` an image.
+
+        Raises ValueError when one has other rows than the index.
+        """
+        counts = self.index["split"].value_counts() * each
+        files = {name: file(name) for name in chosen["split"].unique()}
+        for name, path in files.items():
+            if count_rows(path) != counts[name]:
+                raise ValueError(f"{path} has {count_rows(path)} rows, its index {counts[name]}")
+        return Rows(chosen, files)

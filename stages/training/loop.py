@@ -1,0 +1,305 @@
+"""Training: views in a repeatable order, one phase of epochs, and which epoch's weights are kept."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stages.core.dataset.prepared import Lazy
+from stages.core.errors import ParameterError
+from stages.core.settings.finetune import Recipe
+
+log = logging.getLogger(__name__)
+# Of rows, as float32: what is read together, and what is held in memory. Of more, each epoch reads the rows anew.
+_READ_BYTES = 8 << 20
+_HELD_BYTES = 128 << 20
+# Batches, between which training can be interrupted.
+_MOST_AT_ONCE = 64
+# Told an epoch, from 0, and what Keras measured in it (val_log_loss, val_accuracy and others); says whether to stop.
+Watch = Callable[[int, Mapping[str, float]], bool]
+_MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class Views:
+    """Rows of array files with their targets and weights, as a dataset of batches.
+
+    Rows that fit are held in memory, others are read as they are needed, to the same batches.
+    A batch is inputs (n, ...) float32, targets (n, classes) one-hot float32, smoothed by `smoothing` (Szegedy et
+    al. 2016, section 7), and sample weights (n,) float32. With `seed` the order is drawn anew for every epoch, from
+    the seed and the number of the epoch alone.
+    """
+
+    def __init__(
+        self,
+        inputs: Lazy,
+        targets: NDArray[np.int64],
+        classes: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        class_weights: NDArray[np.float64] | None = None,
+        smoothing: float = 0.0,
+    ) -> None:
+        if len(inputs) != len(targets):
+            raise ValueError(f"{len(inputs)} rows with {len(targets)} targets")
+        self.inputs = inputs
+        self.targets, self.batch_size, self.seed = targets, batch_size, seed
+        weights = np.ones(classes) if class_weights is None else class_weights
+        self.weights = weights[targets].astype(np.float32)
+        self.epoch = 0
+        self._order: tf.Variable | None = None
+        self._one_hot = np.eye(classes, dtype=np.float32) * np.float32(1 - smoothing) + np.float32(smoothing / classes)
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.targets) / self.batch_size)
+
+    @cached_property
+    def read_at_once(self) -> int:
+        """How many batches are read, and handed over to TensorFlow, at once."""
+        return min(max(1, _READ_BYTES // (self._row.nbytes * self.batch_size)), _MOST_AT_ONCE)
+
+    @cached_property
+    def _row(self) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = np.asarray(self.inputs[np.zeros(1, dtype=np.int64)], dtype=np.float32)[0]
+        return row
+
+    def begin(self, epoch: int) -> None:
+        """Let the next passes over the batches be those of `epoch`, from 0."""
+        self.epoch = epoch
+        if self._order is not None:
+            self._order.assign(self.order())
+
+    def order(self) -> NDArray[np.int64]:
+        """Return the rows' numbers in the order of the epoch."""
+        count = len(self.targets)
+        if self.seed is None:
+            return np.arange(count)
+        return np.random.default_rng([self.seed, self.epoch]).permutation(count)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Return the batches for Keras; each pass over them is that of the epoch that was begun last."""
+        return self._held() if len(self.targets) * self._row.nbytes <= _HELD_BYTES else self._read()
+
+    def _held(self) -> tf.data.Dataset:
+        """Return batches of rows that are in memory from now on: a pass need not wait for Python and the disk."""
+        count = len(self.targets)
+        inputs = np.concatenate([part for part, _, _ in self._parts(np.arange(count))])
+        # Where tf.data runs, which cannot reach into the memory of a GPU.
+        with tf.device("CPU"):
+            held = tuple(tf.constant(array) for array in (inputs, self._one_hot[self.targets], self.weights))
+            if self.seed is None:
+                return tf.data.Dataset.from_tensor_slices(held).batch(self.batch_size)
+            self._order = order = tf.Variable(self.order(), trainable=False)
+        positions = tf.data.Dataset.range(count).batch(self.batch_size)
+        return positions.map(lambda at: tuple(tf.gather(array, tf.gather(order, at)) for array in held))
+
+    def _read(self) -> tf.data.Dataset:
+        """Return batches of rows that are read as they are needed."""
+        signature = [(None, *self._row.shape), (None, self._one_hot.shape[1]), (None,)]
+        read = tf.data.Dataset.from_generator(
+            lambda: self._parts(self.order()),
+            output_signature=tuple(tf.TensorSpec(each, tf.float32) for each in signature),
+        )
+        # Keras's own PyDataset asks Python for every batch, which takes longer than a step of a head.
+        return read.rebatch(self.batch_size).apply(tf.data.experimental.assert_cardinality(len(self)))
+
+    def _parts(self, order: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+        """Yield inputs, targets and weights in this order, `read_at_once` batches together."""
+        size = self.read_at_once * self.batch_size
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            inputs = np.asarray(self.inputs[rows], dtype=np.float32)
+            yield inputs, self._one_hot[self.targets[rows]], self.weights[rows]
+
+
+def expect_tracing() -> None:
+    """Leave out TensorFlow's advice to trace a function once: each shape of network has functions of its own."""
+    logging.getLogger("tensorflow").addFilter(_unexpected)
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
+@dataclass
+class Run:
+    """What training did: a row per epoch as in history.csv, each phase's time, the epoch that was kept (0: none)."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_value: float | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase: its name, at most so many epochs, and the learning rate it begins with."""
+
+    name: str
+    epochs: int
+    learning_rate: float
+
+
+def fit(
+    model: keras.Model,
+    data: tuple[Views, Views],
+    phase: Phase,
+    recipe: Recipe,
+    run: Run,
+    checkpoints: Path,
+    watch: Watch | None = None,
+) -> None:
+    """Train a compiled `model` for one phase on (training, validation) and leave the kept weights in it.
+
+    With `checkpoint.keep: best` the weights of the epoch that validation prefers are kept, those from
+    before the phase included where an earlier phase in `run` reached more. Adds to `run`.
+    """
+    training, validation = data
+    path = checkpoints / f"{phase.name}.weights.h5"
+    before = model.get_weights()
+    log_epochs, begin = _Epochs(phase, run, training, watch), time.perf_counter()
+    model.fit(
+        training.dataset(),
+        validation_data=validation.dataset(),
+        epochs=phase.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[log_epochs, *callbacks(recipe, path, run.best_value)],
+    )
+    run.seconds[phase.name] = time.perf_counter() - begin
+    _note_best(recipe, run)
+    if recipe.checkpoint.keep == "best":
+        # Without a file no epoch was better than what an earlier phase had reached.
+        model.load_weights(path) if path.exists() else model.set_weights(before)
+
+
+def refit(model: keras.Model, training: Views, epochs: int, rates: Sequence[float]) -> None:
+    """Train a compiled `model` for so many epochs, without validation, with the learning rates of another fit.
+
+    `rates` are those of its epochs, evenly spread over these; none where the rate follows a schedule of its own.
+    """
+
+    class Order(keras.callbacks.Callback):  # type: ignore[misc]
+        """Says which epoch's order to read, and how fast to learn."""
+
+        def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
+            training.begin(epoch)
+            if rates:
+                self.model.optimizer.learning_rate = rates[epoch * len(rates) // epochs]
+
+    model.fit(training.dataset(), epochs=epochs, shuffle=False, verbose=0, callbacks=[Order()])
+
+
+class Budget:
+    """Ends training between two epochs where another one might end later than so many minutes after the first began."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds, self.begun, self.last, self.spent = 60 * minutes, time.perf_counter(), 0.0, False
+
+    def __call__(self, epoch: int, measured: Mapping[str, float]) -> bool:  # noqa: ARG002 (a Watch)
+        """Return whether to stop after this epoch."""
+        passed = time.perf_counter() - self.begun
+        self.last, took = passed, passed - self.last
+        self.spent = passed + took > self.seconds
+        return self.spent
+
+
+def _note_best(recipe: Recipe, run: Run) -> None:
+    """Note in `run` which epoch's weights are kept.
+
+    Raises ParameterError when training diverged, and there was nothing good before that could be kept.
+    """
+    if recipe.checkpoint.keep == "last":
+        run.best_epoch = len(run.rows)
+        return
+    monitor = recipe.checkpoint.monitor
+    values = [row[monitor] for row in run.rows]
+    if not np.isfinite(values).any():
+        if run.best_value is not None:
+            log.warning("training diverged: %s is not a number in any epoch; what was there before is kept", monitor)
+            return
+        raise ParameterError(
+            f"training diverged: {monitor} is not a number in any epoch",
+            "a finite loss",
+            "lower the learning rate, or set optimizer.clip_norm",
+        )
+    best = int(np.nanargmin(values) if mode(monitor) == "min" else np.nanargmax(values))
+    sign = 1 if mode(monitor) == "min" else -1
+    if run.best_value is None or sign * values[best] < sign * run.best_value:
+        run.best_epoch, run.best_value = best + 1, values[best]
+
+
+def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that `recipe` asks for; `threshold` is the value that a checkpoint must beat."""
+    chosen: list[keras.callbacks.Callback] = []
+    if recipe.checkpoint.keep == "best":
+        monitor = recipe.checkpoint.monitor
+        chosen.append(
+            keras.callbacks.ModelCheckpoint(
+                path,
+                monitor=monitor,
+                mode=mode(monitor),
+                save_best_only=True,
+                save_weights_only=True,
+                initial_value_threshold=threshold,
+            )
+        )
+    stopping = recipe.early_stopping
+    if stopping.patience:
+        chosen.append(
+            keras.callbacks.EarlyStopping(
+                stopping.monitor, stopping.min_delta, stopping.patience, mode=mode(stopping.monitor)
+            )
+        )
+    plateau = recipe.reduce_on_plateau
+    if plateau.patience:
+        chosen.append(
+            keras.callbacks.ReduceLROnPlateau(
+                plateau.monitor,
+                plateau.factor,
+                plateau.patience,
+                mode=mode(plateau.monitor),
+                min_delta=0.0,
+                min_lr=plateau.min_learning_rate,
+            )
+        )
+    return chosen
+
+
+def mode(monitor: str) -> str:
+    """Say whether less or more of a measure is better, in Keras's words."""
+    return "min" if monitor.endswith("loss") else "max"
+
+
+class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """Says which epoch's order to read, notes each epoch, with the learning rate it was trained at, and logs it."""
+
+    def __init__(self, phase: Phase, run: Run, training: Views, watch: Watch | None) -> None:
+        super().__init__()
+        self.phase, self.run, self.training, self.watch = phase, run, training, watch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
+        self.training.begin(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        found = {name: float((logs or {})[name]) for name in _MEASURED}
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.run.rows.append(
+            {"phase": self.phase.name, "epoch": len(self.run.rows) + 1, **found, "learning_rate": rate}
+        )
+        log.info(
+            "%s %d/%d: loss %.4f, accuracy %.3f; validation loss %.4f, accuracy %.3f",
+            self.phase.name, epoch + 1, self.phase.epochs,
+            found["loss"], found["accuracy"], found["val_loss"], found["val_accuracy"],
+        )  # fmt: skip
+        if self.watch and self.watch(epoch, logs or {}):
+            self.model.stop_training = True

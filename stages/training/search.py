@@ -1,0 +1,209 @@
+"""A search for the hyperparameters of a dense head, on frozen features, by Optuna (Akiba et al. 2019).
+
+The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization") proposes,
+the validation part decides; the test part is not read. The first trial is the backbone's own line, so that nothing
+worse than it is chosen. A trial whose measure after some epochs is worse than the median of the earlier ones at that
+epoch is pruned (Golovin et al. 2017, "Google Vizier", section 3.2).
+
+What a trial does follows from the seed and the finished trials before it, which are kept in a journal: a search that
+was killed goes on after the last of them, to the same result.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+from stages.core.errors import ParameterError
+from stages.core.files import FLOAT_FORMAT
+from stages.core.head import Head
+from stages.core.settings.tune import Space, TuneParams, searched
+from stages.training.head_trainer import HeadTrainer, predict
+from stages.training.inputs import Inputs
+from stages.training.loop import Run
+
+log = logging.getLogger(__name__)
+# Epochs before a trial can be pruned.
+_UNPRUNED_EPOCHS = 5
+# What is taken for a probability of 0.
+_LEAST = float(np.finfo(np.float64).eps)
+_DIRECTIONS = {"log_loss": StudyDirection.MINIMIZE, "accuracy": StudyDirection.MAXIMIZE}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    `trials` has a row for each: trial, state, epochs, log_loss and accuracy of the validation part (empty where the
+    trial was pruned or diverged), and each hyperparameter. `default` and `chosen` are values by hyperparameter,
+    `importance` is how much of the measure's variance each explains (functional ANOVA, Hutter et al. 2014).
+    """
+
+    trials: pd.DataFrame
+    default: dict[str, Any]
+    chosen: dict[str, Any]
+    default_measure: float
+    chosen_measure: float
+    importance: dict[str, float]
+
+
+class Search:
+    """Trains the heads that Optuna proposes."""
+
+    def __init__(self, inputs: Inputs, params: TuneParams, trainer: HeadTrainer, checkpoints: Path) -> None:
+        self.inputs, self.params, self.trainer, self.checkpoints = inputs, params, trainer, checkpoints
+        self.default = searched(params.space, inputs.backbone, inputs.views)
+        self.distributions = distributions(params.space, self.default)
+
+    def run(self, journal: Path) -> Found:
+        """Make all trials but those that the file `journal` has; return what was found.
+
+        Raises ParameterError when the training with the backbone's own hyperparameters diverges.
+        """
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+        kept = optuna.create_study(storage=storage, study_name="search", direction=self._direction, load_if_exists=True)
+        finished = kept.get_trials()[: self.params.trials]
+        if finished:
+            log.info("%s: %d trials were finished before", self.inputs.backbone.name, len(finished))
+        with tqdm(
+            total=self.params.trials, initial=len(finished), desc=f"tune {self.inputs.backbone.name}", unit="trial",
+            disable=None,
+        ) as progress:  # fmt: skip
+            while len(finished) < self.params.trials:
+                finished.append(self._trial(finished))
+                kept.add_trial(finished[-1])
+                progress.update()
+        return self._found(finished)
+
+    @property
+    def _direction(self) -> StudyDirection:
+        return _DIRECTIONS[self.params.measure]
+
+    def _trial(self, finished: list[FrozenTrial]) -> FrozenTrial:
+        """Make one more trial. A study of its own, so that nothing is left of one that is killed."""
+        number = len(finished)
+        study = optuna.create_study(
+            direction=self._direction,
+            sampler=optuna.samplers.TPESampler(
+                seed=int(np.random.SeedSequence([self.inputs.seed, number]).generate_state(1)[0]),
+                n_startup_trials=self.params.startup_trials,
+            ),
+            pruner=optuna.pruners.MedianPruner(self.params.startup_trials, _UNPRUNED_EPOCHS)
+            if self.params.pruning
+            else optuna.pruners.NopPruner(),
+        )
+        study.add_trials(finished)
+        if not finished:
+            study.enqueue_trial({name: _encoded(value) for name, value in self.default.items()})
+        trial = study.ask(self.distributions)
+        try:
+            self._train(study, trial)
+        except ParameterError as error:
+            if not finished:
+                raise
+            log.info("trial %d: %s", number, error)
+            study.tell(trial, state=TrialState.FAIL)
+        return study.trials[-1]
+
+    def _train(self, study: optuna.Study, trial: optuna.Trial) -> None:
+        values = {name: _decoded(name, value) for name, value in trial.params.items()}
+        inputs = self.inputs.with_values(values)
+        (own := self.checkpoints / f"trial_{trial.number}").mkdir()
+        pruned, run = [], Run()
+
+        def watch(epoch: int, measured: Mapping[str, float]) -> bool:
+            trial.report(float(measured[f"val_{self.params.measure}"]), epoch)
+            if trial.should_prune():
+                pruned.append(epoch)
+            return bool(pruned)
+
+        head = self.trainer.train(inputs, run, own, watch)
+        shutil.rmtree(own)
+        trial.set_user_attr("epochs", len(run.rows))
+        if pruned:
+            study.tell(trial, state=TrialState.PRUNED)
+            return
+        measured = self._measured(inputs, head)
+        for name, value in measured.items():
+            trial.set_user_attr(name, value)
+        study.tell(trial, measured[self.params.measure])
+
+    def _measured(self, inputs: Inputs, head: Head) -> dict[str, float]:
+        """Return log loss and accuracy of the validation part by a trained head."""
+        found, actual = predict(head, inputs, "validation"), inputs.targets("validation")
+        right = found[np.arange(len(found)), actual].astype(np.float64)
+        return {
+            "log_loss": float(-np.log(np.maximum(right, _LEAST)).mean()),
+            "accuracy": float((found.argmax(axis=1) == actual).mean()),
+        }
+
+    def _found(self, finished: list[FrozenTrial]) -> Found:
+        complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
+        sign = 1 if self._direction == StudyDirection.MINIMIZE else -1
+        # Of equals the first: the default, unless something is better.
+        best = min(complete, key=lambda trial: sign * (trial.value or 0.0))
+        return Found(
+            trials=pd.DataFrame([_row(number, trial, self.default) for number, trial in enumerate(finished)]),
+            default=self.default,
+            chosen={name: _decoded(name, value) for name, value in best.params.items()},
+            default_measure=float(finished[0].value or 0.0),
+            chosen_measure=float(best.value or 0.0),
+            importance=self._importance(complete),
+        )
+
+    def _importance(self, complete: list[FrozenTrial]) -> dict[str, float]:
+        """Return the share of each hyperparameter; none where too few trials are complete, or all are equal."""
+        if len({trial.value for trial in complete}) < 2:  # noqa: PLR2004 (two differ)
+            return {}
+        study = optuna.create_study(direction=self._direction)
+        study.add_trials(complete)
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.inputs.seed)
+        return {
+            name: float(share)
+            for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+        }
+
+
+def distributions(space: Space, default: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    """Return where Optuna looks for each hyperparameter of `default`, whose own values lie in it."""
+    found: dict[str, BaseDistribution] = {}
+    for name, own in default.items():
+        given = getattr(space, name)
+        if name in ("learning_rate", "dropout", "label_smoothing"):
+            found[name] = FloatDistribution(min(own, *given), max(own, *given), log=name == "learning_rate")
+        else:
+            if name == "views":
+                given = [views for views in given if views <= own]
+            choices = [_encoded(own), *map(_encoded, given)]
+            found[name] = CategoricalDistribution(sorted(set(choices), key=choices.index))
+    return found
+
+
+def _encoded(value: Any) -> Any:
+    """Return a value as Optuna keeps it: it knows no lists."""
+    return json.dumps(list(value)) if isinstance(value, list | tuple) else value
+
+
+def _decoded(name: str, value: Any) -> Any:
+    """Return a value as training takes it: to the digits that files keep, so that finetune trains what was tried."""
+    if name == "units":
+        return json.loads(value)
+    return float(FLOAT_FORMAT % value) if isinstance(value, float) else value
+
+
+def _row(number: int, trial: FrozenTrial, names: Mapping[str, Any]) -> dict[str, Any]:
+    measured = {key: trial.user_attrs.get(key) for key in ("epochs", "log_loss", "accuracy")}
+    values = {name: trial.params[name] for name in names}
+    return {"trial": number, "state": trial.state.name.lower()} | measured | values

@@ -1,0 +1,161 @@
+"""Copies and near copies share a group; a picture with two labels contradicts itself."""
+
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageEnhance
+
+from stages.core.dataset.duplicates import groups, perceptual_hash
+from stages.core.settings.data import HASH_BITS
+from stages.sources.manifest import conflicts
+
+LIMIT = 16
+
+
+def scene(seed: int, side: int = 160) -> Image.Image:
+    """A random picture with the spectrum of photographs: half the contrast at twice the frequency."""
+    draw = np.random.default_rng(seed)
+    picture = np.full((side, side, 3), 128.0)
+    for octave in range(2, 7):
+        noise = Image.fromarray(draw.integers(0, 256, (2**octave, 2**octave, 3)).astype(np.uint8))
+        smooth = np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC), dtype=float)
+        picture += (smooth - 128) * 2 / 2**octave
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+
+def hashed(*bits: int) -> str:
+    """Return a hash in which these bits are set."""
+    return f"{sum(1 << bit for bit in bits):0{HASH_BITS // 4}x}"
+
+
+def table(*rows: tuple[str, str], groups: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return a table of one digest (a letter) and one hash for each picture."""
+    found = pd.DataFrame(list(rows), columns=["pixels_sha256", "phash"])
+    return found.assign(pixels_sha256=found["pixels_sha256"] * 64, source_group=groups or "")
+
+
+def together(rows: pd.DataFrame, limit: int | None = LIMIT) -> set[frozenset[int]]:
+    return {frozenset(members.index) for _, members in rows.groupby(groups(rows, limit))}
+
+
+def labelled(*triples: tuple[str, str, str]) -> pd.DataFrame:
+    return pd.DataFrame(list(triples), columns=["path", "label", "pixels_sha256"])
+
+
+# --- perceptual hashes ---
+
+
+def distance(one: Image.Image, other: Image.Image) -> int:
+    return (int(perceptual_hash(one), 16) ^ int(perceptual_hash(other), 16)).bit_count()
+
+
+def recompressed(image: Image.Image) -> Image.Image:
+    stream = BytesIO()
+    image.save(stream, "JPEG", quality=40)
+    return Image.open(BytesIO(stream.getvalue())).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        recompressed,
+        lambda image: image.resize((90, 90)),
+        lambda image: image.resize((320, 320)),
+        lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+        lambda image: image.convert("L").convert("RGB"),
+    ],
+    ids=["recompressed", "smaller", "larger", "brighter", "grey"],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_picture_that_was_only_re_encoded_is_a_near_copy(change, seed: int) -> None:
+    assert distance(scene(seed), change(scene(seed))) <= LIMIT
+
+
+def test_other_pictures_and_mirrored_ones_are_no_near_copies() -> None:
+    scenes = [scene(seed) for seed in range(8)]
+    mirrored = scenes[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    distances = [distance(scenes[0], other) for other in [*scenes[1:], mirrored]]
+    assert min(distances) > 4 * LIMIT
+
+
+# --- groups ---
+
+
+def test_a_group_is_named_by_the_smallest_digest_in_it() -> None:
+    found = groups(table(("b", hashed(1)), ("a", hashed(2)), ("c", hashed(*range(99)))), LIMIT)
+    assert found.tolist() == ["a" * 32, "a" * 32, "c" * 32]
+
+
+def test_equal_pixels_are_together_whatever_the_limit() -> None:
+    rows = table(("a", hashed(1)), ("b", hashed(1)), ("a", hashed(1)))
+    assert together(rows, None) == {frozenset({0, 2}), frozenset({1})}
+
+
+@pytest.mark.parametrize(("different", "count"), [(0, 1), (15, 1), (16, 1), (17, 2), (40, 2)])
+def test_hashes_within_the_limit_are_together(different: int, count: int) -> None:
+    rows = table(("a", hashed()), ("b", hashed(*range(0, 3 * different, 3))))
+    assert len(together(rows)) == count
+
+
+def test_a_limit_of_nothing_joins_equal_hashes_only() -> None:
+    rows = table(("a", hashed(5)), ("b", hashed(5)), ("c", hashed(5, 6)))
+    assert together(rows, 0) == {frozenset({0, 1}), frozenset({2})}
+
+
+def test_groups_are_transitive() -> None:
+    rows = table(("a", hashed()), ("b", hashed(*range(12))), ("c", hashed(*range(24))), ("d", hashed(*range(99))))
+    assert together(rows) == {frozenset({0, 1, 2}), frozenset({3})}
+
+
+def test_what_the_source_puts_together_is_together() -> None:
+    far = [hashed(*range(start, start + 60)) for start in (0, 60, 120, 180)]
+    rows = table(*zip("abcd", far, strict=True), groups=("anna", "", "anna", ""))
+    assert together(rows) == {frozenset({0, 2}), frozenset({1}), frozenset({3})}
+
+
+def test_all_near_pairs_of_many_are_found() -> None:
+    draw = np.random.default_rng(0)
+    bits = draw.integers(0, 2, (300, HASH_BITS))
+    # Copies at every distance around the limit, their differences anywhere.
+    for row in range(200, 300):
+        bits[row] = bits[row - 200]
+        bits[row, draw.choice(HASH_BITS, row % 34, replace=False)] ^= 1
+    hashes = ["".join(map(str, row)) for row in bits.tolist()]
+    rows = pd.DataFrame({"phash": [f"{int(row, 2):064x}" for row in hashes]})
+    rows = rows.assign(pixels_sha256=[f"{number:032x}" * 2 for number in range(300)], source_group="")
+    pairs = (bits[:, None] != bits[None]).sum(axis=2) <= LIMIT
+    found = groups(rows, LIMIT).to_numpy()
+    np.testing.assert_array_equal(found[:, None] == found[None], pairs)
+
+
+def test_many_near_copies_of_one_picture_are_one_group() -> None:
+    # 61 hashes, of which any two differ in 2 bits: far more pairs than hashes, found in band after band.
+    rows = table(*((f"{number % 10}", hashed(number)) for number in range(0, 244, 4)), ("a", hashed(*range(99))))
+    assert [len(members) for members in sorted(together(rows), key=len)] == [1, 61]
+
+
+def test_no_pictures_have_no_groups() -> None:
+    assert groups(table(), LIMIT).tolist() == []
+
+
+# --- contradictions ---
+
+
+def test_a_picture_under_two_labels_is_left_out_with_the_others_named() -> None:
+    rows = labelled(("t/1", "tree", "a"), ("t/2", "tree", "a"), ("p/1", "plank", "a"))
+    assert {reject.path: (reject.reason, reject.label) for reject in conflicts(rows)} == {
+        "t/1": ("two labels: the same picture as 'p/1'", "tree"),
+        "t/2": ("two labels: the same picture as 'p/1'", "tree"),
+        "p/1": ("two labels: the same picture as 't/1', 't/2'", "plank"),
+    }
+
+
+def test_many_copies_are_counted_not_listed() -> None:
+    rows = labelled(("p/1", "plank", "a"), *[(f"t/{n}", "tree", "a") for n in range(5)])
+    assert conflicts(rows)[0].reason == "two labels: the same picture as 't/0', 't/1', 't/2' and 2 more"
+
+
+def test_an_empty_table_contradicts_nothing() -> None:
+    assert conflicts(labelled()) == []

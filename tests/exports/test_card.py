@@ -1,0 +1,89 @@
+"""The model card says in a sentence which head was kept, and what trained it."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.core.dataset.prepared import SPLITS
+from stages.exports import card
+from tests.support import artefacts
+
+CLASSES = ("cold", "warm")
+LINEAR = (
+    "Its head is linear: multinomial logistic regression on the features of the frozen backbone, solved exactly for "
+    "220 training and validation images. Its L2 penalty (C = 30) was chosen by images that the fit had not seen."
+)
+DENSE = (
+    "Its head has dense layers of 64 units (gelu), 8 units (gelu) below that of the classes, trained on the features "
+    "of the frozen backbone for 220 training images (660 with their augmented views). Of 19 epochs validation "
+    "preferred number 13."
+)
+REFITTED = DENSE.replace("training images", "training and validation images").replace(
+    "number 13.", "number 13; the head was then trained anew for as many steps, on validation images as well."
+)
+UNFROZEN = (
+    "Its head is linear. With it the top of the backbone was trained, 9 of its 18 blocks, beginning with logistic "
+    "regression on the frozen features (C = 30), on 220 training images (660 with their augmented views). Of 19 epochs "
+    "validation preferred number 13."
+)
+WHOLE = (
+    "All of the backbone was trained from random weights, together with a head that has a dense layer of 8 units "
+    "(gelu) below that of the classes, on 220 training images (660 with their augmented views). Of 19 epochs "
+    "validation preferred number 13."
+)
+
+
+def provenance(kept: str, **changes: Any) -> dict[str, Any]:
+    """Return what finetune writes of a backbone with this head, with some of it changed."""
+    weights = "none" if kept == "whole" else "imagenet"
+    facts = artefacts.provenance("resnet50", CLASSES, 1000, weights, kept)
+    facts["head"] |= {"strength": 30.0, "fitted_on": changes.pop("fitted_on", facts["head"]["fitted_on"])}
+    facts |= {"train_pictures": 220, "train_views": 220 if kept == "linear" else 660}
+    return facts | {"versions": {"numpy": "2.4.6", "keras": "3.15.1"}} | changes
+
+
+def written(facts: dict[str, Any], layers: list[tuple[int, str]]) -> str:
+    """Return the card of a classifier that was right on each of two test images."""
+    names = pd.DataFrame({"actual": CLASSES, "predicted": CLASSES})
+    scores = {"recall": 1.0, "precision": 1.0, "f1": 1.0, "support": 1}
+    rates = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss_scaled", "ece_scaled")
+    metrics: dict[str, Any] = dict.fromkeys(rates, 1.0)
+    metrics |= {"test_pictures": 2, "confidence": 0.95, "per_class": dict.fromkeys(CLASSES, scores)}
+    form = {"format": "keras", "size_mb": 1.5, "agreement": 1.0, "largest_difference": 0.0, "pictures": 2,
+            "accuracy": 1.0, "accuracy_low": 0.3, "accuracy_high": 1.0}  # fmt: skip
+    manifest = {"classes": CLASSES, "input_size": 224, "fit": "pad", "temperature": 1.2, "formats": {"keras": {}}}
+    return card.card(
+        card.Subject(
+            name="winner", backbone="resnet50", best="resnet50", recommended=None, metrics=metrics, confusion=names,
+            provenance=facts, layers=layers, counts=pd.DataFrame(1, index=CLASSES, columns=SPLITS),
+            forms=pd.DataFrame([form]), manifest=manifest, licence=None,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("facts", "layers", "said"),
+    [
+        (provenance("linear"), [], LINEAR),
+        (provenance("dense"), [(64, "gelu"), (8, "gelu")], DENSE),
+        (provenance("dense", fitted_on=["train", "validation"]), [(64, "gelu"), (8, "gelu")], REFITTED),
+        (provenance("unfrozen"), [], UNFROZEN),
+        (
+            provenance("unfrozen", top={"input": "image"}, best_epoch=0),
+            [],
+            UNFROZEN.replace(
+                "the top of the backbone was trained, 9 of its 18 blocks", "all of the backbone was trained"
+            ).replace("number 13", "none to that beginning"),
+        ),
+        (provenance("whole"), [(8, "gelu")], WHOLE),
+        (
+            provenance("whole"),
+            [],
+            WHOLE.replace("head that has a dense layer of 8 units (gelu) below that of the classes", "linear head"),
+        ),
+    ],
+    ids=["linear", "dense", "refitted", "unfrozen", "all unfrozen, no epoch better", "whole", "whole, linear"],
+)
+def test_the_card_says_which_head_was_kept_and_what_trained_it(facts, layers, said: str) -> None:
+    assert f"\n\n{said}\n\nSeed 20; keras 3.15.1, numpy 2.4.6.\n\n## How good it is" in written(facts, layers)

@@ -1,0 +1,370 @@
+"""`python -m stages.predict` with a small exported classifier: the same probabilities, whatever pictures come in."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from stages.core import errors, params
+from stages.core.dataset.resizing import squared
+from stages.core.head import Head, Layer
+from stages.core.manifest import Form, checksums, read_manifest, write_manifest
+from stages.exports import exporting
+from stages.networks import keras_engine
+from stages.predict import __main__
+from tests.support import tiny_export
+from tests.support.archives import tarred, zipped
+from tests.support.clone import ROOT, environment
+from tests.support.tiny_export import CLASSES, SIDE, arrays
+from tests.support.web import serve
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[Path, keras.Model]:
+    folder = tmp_path_factory.mktemp("predict") / "winner"
+    return folder, tiny_export.write(folder)
+
+
+@pytest.fixture
+def project(exported, tmp_path: Path, monkeypatch) -> Path:
+    """Return a folder to work in, with params.yaml and the export in its place."""
+    (tmp_path / "data/exports").mkdir(parents=True)
+    shutil.copytree(exported[0], tmp_path / "data/exports/winner")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    params.read.cache_clear()
+    yield tmp_path
+    params.read.cache_clear()
+
+
+@pytest.fixture
+def command(project: Path, monkeypatch, capsys) -> Command:
+    """Return what calls the program; it gives back exit code, standard output and standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
+        code = 0
+        try:
+            errors.run(__main__.main)
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def program(folder: Path, *arguments: str, shell: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own."""
+    command: Any = " ".join([sys.executable, *arguments]) if shell else [sys.executable, *arguments]
+    apart = environment(folder) | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, cwd=folder, env=apart, shell=shell, check=False, capture_output=True, text=True, encoding="utf-8"
+    )
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def probabilities(found: list[dict[str, str]]) -> np.ndarray:
+    return np.array([[float(row[f"p:{name}"]) for name in CLASSES] for row in found])
+
+
+def png(picture: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG")
+    return data.getvalue()
+
+
+# What is said ---------------------------------------------------------------------------------------------
+
+
+def test_probabilities_are_those_of_keras_in_the_order_of_the_paths(command: Command, exported, project: Path) -> None:
+    pictures = arrays(75, seed=3)
+    tiny_export.save(project / "new", pictures)
+    code, text, _ = command("new", "--format", "csv")
+    assert code == 0
+    found = rows(text)
+    assert [row["path"] for row in found] == [f"new/{number:03}.png" for number in range(75)]
+    expected = exported[1].predict(pictures, verbose=0)
+    np.testing.assert_allclose(probabilities(found), expected, atol=1e-5)
+    assert [row["label"] for row in found] == [CLASSES[number] for number in expected.argmax(axis=1)]
+    np.testing.assert_allclose([float(row["confidence"]) for row in found], expected.max(axis=1), atol=1e-5)
+
+
+def test_pictures_are_made_square_as_those_of_the_training_were(command: Command, exported, project: Path) -> None:
+    picture = Image.fromarray(arrays(1, seed=4, side=90)[0][:40])
+    picture.save("wide.png")
+    _, text, _ = command("wide.png", "--format", "csv")
+    expected = exported[1].predict(squared(picture, SIDE, "pad")[None], verbose=0)
+    np.testing.assert_allclose(probabilities(rows(text)), expected, atol=1e-5)
+
+
+def test_json_has_what_csv_has(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(40, seed=3))
+    found = rows(command("new", "--format", "csv")[1])
+    listed = json.loads(command("new", "--format", "json")[1])
+    assert [(one["path"], one["label"]) for one in listed] == [(row["path"], row["label"]) for row in found]
+    assert [list(one["probabilities"]) for one in listed] == [list(CLASSES)] * 40
+    assert [list(one["probabilities"].values()) for one in listed] == probabilities(found).tolist()
+    assert [one["confidence"] for one in listed] == [max(one["probabilities"].values()) for one in listed]
+
+
+def test_a_table_for_people_has_label_confidence_and_path(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(2, seed=3))
+    header, *lines = command("new")[1].splitlines()
+    assert header.split() == ["label", "confidence", "path"]
+    assert lines[0].startswith("blue sky ")
+    assert [line.split()[-1] for line in lines] == ["new/000.png", "new/001.png"]
+
+
+def test_the_order_of_sources_and_the_number_of_processes_change_no_byte(
+    command: Command, project: Path, monkeypatch
+) -> None:
+    tiny_export.save(project / "one", arrays(50, seed=5))
+    tiny_export.save(project / "other", arrays(20, seed=6))
+    first = command("one", "other", "--format", "csv")[1]
+    monkeypatch.setattr("stages.core.parallel.processors", lambda: 3)
+    assert command("other", "one", "--format", "csv")[1] == first
+    monkeypatch.setattr("stages.core.parallel.processors", lambda: 1)
+    assert command("one", "other", "--format", "csv")[1] == first
+
+
+# Where pictures come from ---------------------------------------------------------------------------------
+
+
+def test_archives_give_what_their_folder_gives(command: Command, project: Path) -> None:
+    pictures = {f"inside/{number}.png": png(picture) for number, picture in enumerate(arrays(12, seed=7))}
+    for name, data in pictures.items():
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_bytes(data)
+    zipped(project / "a.zip", pictures)
+    tarred(project / "a.tar.gz", pictures)
+    expected = command("inside", "--format", "csv")[1]
+    for name in ("a.zip", "a.tar.gz"):
+        assert command(name, "--format", "csv")[1].replace(f"{name}/", "") == expected
+
+
+def test_addresses_of_pictures_and_of_archives_are_fetched(command: Command, project: Path) -> None:
+    one, other = (png(picture) for picture in arrays(2, seed=8))
+    with serve() as web:
+        web.files = {"one.png": one, "a.zip": zipped(project / "a.zip", {"other.png": other}).read_bytes()}
+        code, text, _ = command(f"{web.url}/one.png", f"{web.url}/a.zip", "--format", "csv")
+    assert code == 0
+    assert [row["path"] for row in rows(text)] == [f"{web.url}/a.zip/other.png", f"{web.url}/one.png"]
+    assert [row["label"] for row in rows(text)] == [CLASSES[1], CLASSES[0]]
+
+
+def test_a_list_of_names_may_hold_any_name(command: Command, project: Path) -> None:
+    paths = tiny_export.save(project / "new", arrays(3, seed=9))
+    odd = paths[1].rename(paths[1].with_name("a\nb.png"))
+    gone = project / "new/gone.png"
+    (project / "list").write_bytes(b"\0".join(os.fsencode(path) for path in (paths[2], gone, odd, paths[0])))
+    code, text, said = command("--files0-from", "list", "--format", "csv")
+    assert code == 0
+    assert [Path(row["path"]).name for row in rows(text)] == ["000.png", "002.png", r"a\nb.png"]
+    assert f"left out: {gone}: unreadable: No such file or directory" in said
+
+
+def test_names_that_mean_harm_stay_one_field_of_one_line(command: Command, project: Path) -> None:
+    names = ["new\nline.png", 'quo"te,comma.png', "\x1b[31mred.png", os.fsdecode(b"not\xffutf8.png"), "=1+1.png"]
+    for name, picture in zip(names, arrays(5, seed=10), strict=True):
+        Path("new").mkdir(exist_ok=True)
+        Path("new", name).write_bytes(png(picture))
+    Path("new", "bro\nken.png").write_bytes(b"no picture")
+    code, text, said = command("new", "--format", "csv")
+    assert code == 0
+    expected = {"new\\nline.png", 'quo"te,comma.png', "\\x1b[31mred.png", "not\\udcffutf8.png", "=1+1.png"}
+    assert {row["path"].removeprefix("new/") for row in rows(text)} == expected
+    assert len(text.splitlines()) == 6
+    assert said.splitlines()[0].startswith(r"left out: new/bro\nken.png: not a picture")
+    assert {one["path"] for one in json.loads(command("new", "--format", "json")[1])} == {
+        row["path"] for row in rows(text)
+    }
+
+
+# What is left out -----------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_used_is_left_out_with_its_reason(project: Path) -> None:
+    good, *_ = tiny_export.save(project / "new", arrays(1, seed=11))
+    (project / "new/cut.png").write_bytes(good.read_bytes()[:-200])
+    (project / "new/notes.txt").write_text("notes")
+    (project / "new/empty.png").touch()
+    (project / "new/.hidden").touch()
+    Image.new("RGB", (8, 8)).save(project / "new/small.png")
+    done = program(project, "-m", "stages.predict", "new", "--format", "csv", "--rejects", "rejects.csv", "--output",
+                   "found.csv")  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "INFO 1 predicted, 5 left out\n"
+    assert [row["path"] for row in rows(Path("found.csv").read_text())] == ["new/000.png"]
+    left_out = {row["path"]: row["reason"].split(":")[0] for row in rows(Path("rejects.csv").read_text())}
+    assert left_out == {
+        "new/.hidden": "hidden", "new/cut.png": "broken", "new/empty.png": "empty file",
+        "new/notes.txt": "not a picture", "new/small.png": "too small",
+    }  # fmt: skip
+
+
+def test_without_any_picture_it_fails_with_one_line_and_keeps_what_was_there(command: Command, project: Path) -> None:
+    (project / "new").mkdir()
+    (project / "new/notes.txt").write_text("notes")
+    (project / "found.csv").write_text("of yesterday")
+    code, text, said = command("new", "--output", "found.csv", "--rejects", "rejects.csv")
+    assert (code, text) == (1, "")
+    assert said.splitlines()[-1] == (
+        "data: none of 1 files could be predicted, such as 'new/notes.txt' (not a picture: in no known format, or its "
+        "header is broken); expected a picture that can be read; name others"
+    )
+    assert (project / "found.csv").read_text() == "of yesterday"
+    assert [row["path"] for row in rows((project / "rejects.csv").read_text())] == ["new/notes.txt"]
+
+
+# A user's mistakes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "predict: no SOURCE; expected as in 'python -m stages.predict pictures/'; see"),
+        (
+            ["nowhere"],
+            "data: 'nowhere' does not exist; expected a picture, a folder or an archive of pictures; correct",
+        ),
+        (["new", "--format", "xml"], "predict: argument --format: invalid choice: 'xml'"),
+        (["new", "--threads", "0"], "predict: argument --threads: '0' is not a whole number from 1 to 1024; expected"),
+        (["new", "--threads", "many"], "predict: argument --threads: 'many' is not a whole number"),
+        (["new", "--modl", "x"], "predict: unrecognized arguments: --modl x"),
+        (["new", "--model", "nowhere"], "export: 'nowhere/manifest.json' cannot be read (No such file or directory)"),
+        (["new", "--output", "new"], "predict: 'new' is a folder, no file to write; expected"),
+        (["new", "--output", "new/000.png/x"], "predict: 'new/000.png/x' cannot be written ("),
+        (["new", "--explain", "new"], "predict: --explain 'new' is not a new or empty folder; expected"),
+        (["--files0-from", "nowhere"], "data: --files0-from 'nowhere' cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_mistake_is_one_line(command: Command, project: Path, arguments: list[str], said: str) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=12))
+    code, text, error = command(*arguments)
+    assert (code, text) == (1, "")
+    assert error.startswith(said), error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["openvino/model.xml", "openvino/model.bin", "model.keras", "reference.json"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"x" + data[1:]])
+def test_an_export_that_was_cut_or_altered_is_refused(command: Command, project: Path, name: str, damage) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=12))
+    file = project / "data/exports/winner" / name
+    file.write_bytes(damage(file.read_bytes()))
+    code, text, error = command("new", "--drift", "--explain", "seen")
+    assert (code, text) == (1, "")
+    assert error.startswith(f"export: 'data/exports/winner/{name}' was cut or altered")
+    assert error.count("\n") == 1
+    assert not Path("seen").exists()
+
+
+# Beside predictions ---------------------------------------------------------------------------------------
+
+
+def test_no_tensorflow_is_loaded(project: Path) -> None:
+    tiny_export.save(project / "new", arrays(30, seed=13))
+    code = (
+        "import sys; from stages import predict; sys.argv = ['predict', 'new', '--drift']; __main__.main();"
+        "sys.exit(str({'tensorflow', 'keras'} & set(sys.modules) or 0))"
+    )
+    done = program(project, "-c", code)
+    assert done.stderr.splitlines()[-1] == "0", done.stderr
+    assert len(done.stdout.splitlines()) == 31
+
+
+def test_a_reader_that_has_enough_ends_it_without_a_word(project: Path) -> None:
+    tiny_export.save(project / "new", arrays(40, seed=13))
+    done = program(project, "-m", "stages.predict new | head -n 1", shell=True)
+    assert done.stdout.split() == ["label", "confidence", "path"]
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
+def test_overlays_are_written_for_every_picture(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(10, seed=14))
+    code, text, _ = command("new", "--format", "csv", "--explain", "seen")
+    assert code == 0
+    index = rows(Path("seen/index.csv").read_text())
+    assert [(row["path"], row["label"]) for row in index] == [(row["path"], row["label"]) for row in rows(text)]
+    for row in index:
+        with Image.open(Path("seen", row["overlay"])) as picture:
+            assert (picture.format, picture.size) == ("WEBP", (SIDE, SIDE))
+    assert len(list(Path("seen").iterdir())) == 11
+
+
+def test_heatmaps_are_those_of_the_gradients_of_keras(exported) -> None:
+    pictures, labels = arrays(6, seed=15), np.array([0, 1, 1, 0, 1, 0])
+    found = __main__.heatmaps_of(exported[0] / "model.keras", 1)(pictures, labels)
+    backbone, head = (exported[1].get_layer(name) for name in ("backbone", "head"))
+    below = keras.Model(backbone.input, backbone.get_layer("convolution_2").output)
+    last = head.get_layer("probabilities")
+    hidden = keras.Model(head.input, last.input)
+    maps = tf.constant(below(pictures.astype(np.float32)))
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        features = tf.reduce_mean(tf.nn.max_pool2d(maps, 2, 2, "VALID"), (1, 2))
+        logits = hidden(features) @ last.kernel + last.bias
+        evidence = tf.reduce_sum(logits * tf.one_hot(labels, 2))
+    expected = np.maximum(tf.reduce_sum(tape.gradient(evidence, maps) * maps, -1), 0)
+    assert (expected.max(axis=(1, 2)) > 0).any()
+    largest = expected.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(found, expected / np.where(largest > 0, largest, 1), atol=1e-4)
+
+
+def test_an_export_without_a_feature_map_is_not_explained(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=12))
+    folder = project / "data/exports/winner"
+    image = keras.Input((SIDE, SIDE, 3))
+    pixels = keras.Model(image, keras.layers.Flatten()(image), name="backbone")
+    last = Layer(np.zeros((SIDE * SIDE * 3, 2), np.float32), np.zeros(2, np.float32))
+    keras_engine.save(exporting.joined(pixels, None, Head((last,))), folder / "model.keras")
+    manifest = read_manifest(folder)
+    form = Form(path="model.keras", files=checksums(folder, "model.keras"))
+    write_manifest(folder, manifest.model_copy(update={"formats": manifest.formats | {"keras": form}}))
+    code, text, error = command("new", "--explain", "seen")
+    assert (code, text) == (1, "")
+    assert error.splitlines()[-1].startswith("predict: --explain with a network that has no feature map; expected one")
+    assert not Path("seen").exists()
+
+
+@pytest.mark.parametrize("seed", range(20, 25))
+def test_drift_is_said_of_other_pictures_alone(command: Command, project: Path, seed: int) -> None:
+    pictures = arrays(60, seed=seed)
+    tiny_export.save(project / "same", pictures)
+    tiny_export.save(project / "other", 255 - pictures // 2)
+    code, _, said = command("same", "--drift")
+    assert code == 0
+    assert "drift: none found: " in said
+    code, _, said = command("other", "--drift")
+    assert code == 0
+    assert "drift: found: the pictures are unlike those that it was trained for: " in said
+
+
+def test_drift_needs_a_reference(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=12))
+    path = project / "data/exports/winner/manifest.json"
+    values = json.loads(path.read_text())
+    del values["reference"]
+    path.write_text(json.dumps(values))
+    code, _, error = command("new", "--drift")
+    assert (code, error.count("\n")) == (1, 1)
+    assert error.startswith("export: 'data/exports/winner' without a reference")
+    assert command("new")[0] == 0

@@ -1,0 +1,171 @@
+"""The audit counts what lies in the tables, and finds the labels that are wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.core.errors import GroupedUserError
+from stages.core.params import parse
+from stages.core.predictions import PREFIX
+from stages.core.settings.audit import AuditParams
+from stages.report.audit.counts import (
+    Probes,
+    Tables,
+    exact_copies,
+    near_copies,
+    numbers,
+    outliers,
+    suspects,
+    taking_part,
+    with_copies,
+)
+from tests.support.collection import Collection, picture, retouched
+
+LIMITS = {"dark": 0.32, "light": 0.05, "blurry": 0.29, "low_information": 0.3, "odd_aspect_ratio": 0.35}
+VALUES: dict[str, Any] = {"folds": 5, "thumbnails": 60, "outliers": LIMITS}
+PARAMS = parse(AuditParams, VALUES, "audit")
+NOTHING = Probes({}, "none", pd.DataFrame(columns=["file", "label"]))
+
+
+def manifest(collection: Collection, limit: int | None = 16) -> pd.DataFrame:
+    """Return the manifest as the stage reads it."""
+    return with_copies(pd.DataFrame(collection.rows).assign(split=collection.parts), limit)
+
+
+def tables(collection: Collection) -> Tables:
+    leaks = pd.DataFrame(columns=["file", "path", "source_split", "group", "action"])
+    return Tables(
+        manifest(collection),
+        pd.DataFrame(collection.rejects, columns=["path", "label", "reason"]),
+        pd.DataFrame(collection.quarantined, columns=["file", "path", "label", "group"]),
+        leaks,
+    )
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> Collection:
+    found = Collection(tmp_path)
+    for number in range(24):
+        label = ("cat", "dog")[number % 2]
+        found.add(f"{label}/{number}.png", label, picture(number), ("train", "train", "validation", "test")[number % 4])
+    return found
+
+
+def test_everything_is_counted(collection: Collection) -> None:
+    collection.add("cat/copy.png", "cat", picture(0))
+    collection.add("dog/near.png", "dog", retouched(picture(2)))
+    collection.add("dog/dark.png", "dog", picture(50), dark=0.1, blurry=0.2)
+    collection.rejects += [("fox/1.png", "fox", "broken: cut off"), ("x", "", "no class: lies in no class folder")]
+    collection.quarantine("cat", "cat/two.png", picture(60), "g")
+    collection.quarantine("dog", "dog/two.png", picture(60), "g")
+    found = numbers(tables(collection), pd.DataFrame(index=range(3)), NOTHING, PARAMS)
+    assert found == {
+        "accepted": 27,
+        "rejected": 4,
+        "reasons": {"two labels": 2, "broken": 1, "no class": 1},
+        "classes": 2,
+        "pictures": {"cat": 13, "dog": 14, "fox": 0},
+        "splits": {"train": 15, "validation": 6, "test": 6, "dropped": 0},
+        "smallest_class_training_pictures": 7,
+        "small_classes": {"cat": 7, "dog": 8},
+        "imbalance": pytest.approx(14 / 13),
+        "exact_copies": {"groups": 1, "pictures": 2},
+        "near_copies": {"groups": 1, "pictures": 2, "under_two_labels": 1},
+        "conflicts": {"groups": 1, "pictures": 2},
+        "leaks": {"groups": 0, "pictures": 0},
+        "outliers": {"dark": 1, "light": 0, "blurry": 1, "low_information": 0, "odd_aspect_ratio": 0},
+        "suspects": {"pictures": 3, "share": None, "weights": "none", "accuracy_of_probes": {}},
+    }
+
+
+def test_what_the_source_puts_together_is_no_copy(collection: Collection) -> None:
+    for row in collection.rows:
+        row["source_group"] = "one person"
+    found = manifest(collection)
+    assert exact_copies(found).empty
+    assert near_copies(found).empty
+
+
+def test_near_copies_stand_beside_each_other_and_contradictions_come_first(collection: Collection) -> None:
+    collection.add("cat/a.png", "cat", retouched(picture(0)))
+    collection.add("dog/b.png", "dog", retouched(picture(2)))
+    paths = near_copies(manifest(collection))["path"].tolist()
+    assert paths == ["cat/2.png", "dog/b.png", "cat/0.png", "cat/a.png"]
+    assert near_copies(manifest(collection, None)).empty
+
+
+def test_outliers_are_below_the_threshold_the_oddest_first(collection: Collection) -> None:
+    for number, score in enumerate([0.31, 0.05, 0.32]):
+        collection.rows[number]["dark"] = score
+    found = outliers(manifest(collection), PARAMS.outliers)
+    assert found["dark"]["dark"].tolist() == [0.05, 0.31]
+    assert all(table.empty for kind, table in found.items() if kind != "dark")
+
+
+def test_wrong_labels_are_found_first_with_what_they_should_be(collection: Collection) -> None:
+    truth = {"cat/4.png": "dog", "dog/7.png": "cat"}
+    found = suspects(manifest(collection), Probes({"a": 0.9}, "imagenet", collection.certain(truth)))
+    assert set(found["path"][:2]) == set(truth)
+    assert (found["suggested"] == found["path"].map(truth)).all()
+    assert (found["p_label"] < found["p_suggested"]).all()
+    assert found["p_label"].is_monotonic_increasing
+    assert found.columns.tolist() == ["path", "file", "split", "label", "suggested", "p_label", "p_suggested"]
+
+
+def test_right_labels_are_not_doubted(collection: Collection) -> None:
+    assert suspects(manifest(collection), Probes({"a": 0.9}, "imagenet", collection.certain())).empty
+
+
+def test_a_class_without_a_prediction_is_no_hindrance(collection: Collection) -> None:
+    truth = {"cat/4.png": "dog", "dog/7.png": "cat"}
+    table = collection.certain(truth)
+    table["p:fox"] = 0.0
+    found = suspects(manifest(collection), Probes({"a": 0.9}, "imagenet", table))
+    assert set(found["path"]) == set(truth)
+    alone = table[table["label"] == "cat"]
+    assert suspects(manifest(collection), Probes({"a": 0.9}, "imagenet", alone)).empty
+
+
+def test_many_classes_of_one_picture_each_do_no_harm() -> None:
+    names = [f"{number:03}" for number in range(40)]
+    random = np.random.default_rng(0).dirichlet(np.ones(40), 40)
+    table = pd.DataFrame(random, columns=[PREFIX + name for name in names]).assign(file=names, label=names)
+    found = suspects(pd.DataFrame({"file": names, "path": names, "split": "train"}), Probes({"a": 0}, "random", table))
+    assert set(found["path"]) <= set(names)
+
+
+def probed(weights: str, *, frozen: bool = True, pictures: int = 9) -> dict[str, Any]:
+    return {"weights": weights, "frozen": frozen, "pictures": pictures}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"a": probed("random"), "b": probed("imagenet")}, (["b"], "imagenet")),
+        ({"a": probed("x.keras"), "b": probed("imagenet")}, (["a", "b"], "imagenet, x.keras")),
+        ({"a": probed("random"), "b": probed("random")}, (["a", "b"], "random")),
+        ({"a": probed("random"), "b": probed("none", frozen=False, pictures=0)}, (["a"], "random")),
+        ({"b": probed("none", frozen=False, pictures=0)}, ([], "none")),
+        ({"a": probed("imagenet", pictures=0)}, ([], "none")),
+    ],
+)
+def test_learnt_features_judge_alone_where_there_are_any(facts: dict[str, Any], expected: Any) -> None:
+    assert taking_part(facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folds": 1}, "audit.folds = 1; expected at least 2"),
+        ({"thumbnails": 0}, "audit.thumbnails = 0; expected at least 1"),
+        ({"outliers": LIMITS | {"dark": 1.2}}, "audit.outliers.dark = 1.2; expected at most 1"),
+        ({"outliers": LIMITS | {"darc": 0.2}}, "unknown key 'audit.outliers.darc'; expected one of dark"),
+    ],
+)
+def test_bad_parameters_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(GroupedUserError) as caught:
+        parse(AuditParams, VALUES | changes, "audit")
+    assert message in str(caught.value)

@@ -1,0 +1,63 @@
+"""What is wrong is said in sentences, the gravest first, and nothing is said of what is right."""
+
+from typing import Any
+
+import pytest
+
+from stages.report.findings import findings
+from tests.support.artefacts import audit
+
+SUSPECTS = {"pictures": 30, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
+PAIR = {"groups": 1, "pictures": 2}
+
+
+def test_nothing_is_wrong_with_good_pictures() -> None:
+    assert findings(audit()) == []
+
+
+ONE = [
+    ({"conflicts": PAIR}, "conflicts", "1 picture stands under two labels; all 2 files are left out; decide"),
+    ({"pictures": {"cat": 0, "dog": 5}}, "rejects", "1 class has no usable picture left: cat; see why"),
+    (
+        {"small_classes": {"cat": 9, "dog": 2}},
+        "classes",
+        "2 classes have too few training pictures to be learnt: dog",
+    ),
+    ({"leaks": PAIR}, "leaks", "2 pictures with a copy on another side of the split that the source brought; numbers"),
+    ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies under two labels; look"),
+    ({"suspects": SUSPECTS}, "suspects", "30 labels (10.0 %) that networks doubt; look at the first ones"),
+    ({"imbalance": 12.3}, "classes", "the largest class has 12 times the pictures of the smallest; read"),
+    ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
+    ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),
+]
+
+
+@pytest.mark.parametrize(("changes", "section", "said"), ONE)
+def test_each_thing_that_is_wrong_is_said_with_its_remedy(changes: dict[str, Any], section: str, said: str) -> None:
+    first = findings(audit(**changes))[0]
+    assert first.section == section
+    assert str(first).startswith(said)
+    assert "\n" not in str(first)
+
+
+def test_the_gravest_comes_first_and_each_once() -> None:
+    everything: dict[str, Any] = {}
+    for changes, _, _ in ONE:
+        everything |= changes
+    everything["near_copies"] = {"groups": 2, "pictures": 4, "under_two_labels": 1}
+    everything["rejected"] = 3
+    sections = [finding.section for finding in findings(audit(**everything))]
+    assert sections == ["conflicts", "rejects", "classes", "leaks", "near", "suspects", "rejects", "classes", "exact"]
+
+
+def test_few_suspects_are_no_finding_and_random_weights_give_a_weak_one() -> None:
+    assert findings(audit(suspects=SUSPECTS | {"share": 0.04})) == []
+    assert findings(audit(suspects=SUSPECTS | {"share": None})) == []
+    (weak,) = findings(audit(suspects=SUSPECTS | {"weights": "random"}))
+    assert "with random weights they doubt without reason as well" in str(weak)
+    assert not weak.misleads
+
+
+def test_what_is_excluded_on_purpose_is_no_finding() -> None:
+    assert findings(audit({"excluded": 3})) == []
+    assert len(findings(audit({"excluded": 3, "broken": 1}))) == 1

@@ -1,0 +1,83 @@
+"""Every pair is read from either side, and what the test set leaves open is called that."""
+
+import pandas as pd
+import pytest
+
+from stages.pages.language import ENGLISH
+from stages.pages.languages import named
+from stages.report.pairwise_comparison import Duels, matrix, words
+from stages.statistics.pairwise import COLUMNS
+
+PAIRS = pd.DataFrame(
+    [
+        ("a", "b", 0.052, 0.02, 0.084, 0.001, 0.003),
+        ("a", "c", 0.01, -0.02, 0.04, 0.4, 0.4),
+        ("b", "c", -0.042, -0.08, 0.004, 0.03, 0.06),
+    ],
+    columns=list(COLUMNS),
+)
+DUELS = Duels(PAIRS, 0.95)
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome"), [("a", "b", "better"), ("b", "a", "worse"), ("a", "c", "open"), ("c", "b", "open")]
+)
+def test_a_pair_has_one_outcome_seen_from_either_side(first: str, second: str, outcome: str) -> None:
+    assert DUELS.between(first, second).outcome == outcome
+
+
+def test_seen_from_the_other_side_difference_and_interval_turn_round() -> None:
+    duel = DUELS.between("b", "a")
+    assert (duel.difference, duel.low, duel.high) == (-0.052, -0.084, -0.02)
+    assert (duel.first, duel.second, duel.p_holm) == ("b", "a", 0.003)
+
+
+def test_significant_is_what_the_corrected_p_value_says() -> None:
+    edge = PAIRS.assign(p_holm=[0.05, 0.0500001, 0.05])
+    assert [Duels(edge, 0.95).between(*pair).outcome for pair in (("a", "b"), ("a", "c"), ("b", "c"))] == [
+        "better",
+        "open",
+        "worse",
+    ]
+    assert Duels(PAIRS, 0.999).between("a", "b").outcome == "open"
+
+
+def test_ahead_is_what_the_pair_alone_would_say() -> None:
+    assert DUELS.ahead("c", "b")
+    assert not DUELS.better("c", "b")
+    assert not DUELS.ahead("b", "c")
+    assert not DUELS.ahead("a", "c")
+
+
+def test_nobody_beats_itself_and_one_backbone_has_no_duels() -> None:
+    assert not DUELS.better("a", "a")
+    alone = Duels(PAIRS[:0], 0.95)
+    assert len(alone) == 0
+    (row,) = matrix(["a"], alone, ENGLISH)
+    assert (row.cells, row.beats, row.beaten) == ([None], 0, 0)
+
+
+def test_the_matrix_has_a_row_and_a_column_for_each_backbone_in_the_order_given() -> None:
+    rows = matrix(["c", "a", "b"], DUELS, ENGLISH)
+    assert [row.backbone for row in rows] == ["c", "a", "b"]
+    assert [[cell and cell.duel.second for cell in row.cells] for row in rows] == [
+        [None, "a", "b"],
+        ["c", None, "b"],
+        ["c", "a", None],
+    ]
+    assert [(row.beats, row.beaten) for row in rows] == [(0, 0), (1, 0), (0, 1)]
+    points = [[cell and cell.points for cell in row.cells] for row in rows]
+    assert points == [[None, f"{MINUS}1.0", "+4.2"], ["+1.0", None, "+5.2"], [f"{MINUS}4.2", f"{MINUS}5.2", None]]
+
+
+def test_a_cell_says_in_words_who_beats_whom_with_the_figures() -> None:
+    said = [str(words(DUELS.between(*pair), DUELS, ENGLISH)) for pair in (("a", "b"), ("b", "a"), ("b", "c"))]
+    assert said == [
+        "a beats b by 5.2 points (95 % interval 2.0 to 8.4, Holm-corrected p = 0.003)",
+        "b is beaten by a by 5.2 points (95 % interval 2.0 to 8.4, Holm-corrected p = 0.003)",
+        f"b and c cannot be told apart: {MINUS}4.2 points (95 % interval {MINUS}8.0 to 0.4, Holm-corrected p = 0.060)",
+    ]
+    assert str(words(DUELS.between("a", "b"), DUELS, named("es"))) == (
+        "a supera a b en 5,2 puntos (intervalo del 95 %: de 2,0 a 8,4; p = 0,003 con la corrección de Holm)"
+    )

@@ -1,0 +1,403 @@
+"""The verdict recommends the cheapest backbone that the test set does not tell from the best, or says why not."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.pages.language import ENGLISH
+from stages.pages.languages import named
+from stages.report.pairwise_comparison import Duels
+from stages.report.verdict import Evidence, Verdict, decide
+from stages.report.verdict_notes import notes
+from stages.report.verdict_text import sentence
+from stages.statistics.pairwise import COLUMNS
+from tests.support import artefacts
+from tests.support.contest import evidence
+
+SPANISH = named("es")
+
+
+def said(found: Evidence, language: Any = ENGLISH) -> str:
+    return str(sentence(decide(found), found, language))
+
+
+def noted(found: Evidence) -> list[str]:
+    return [str(note) for note in notes(decide(found), found, ENGLISH)]
+
+
+def verdict(found: Evidence) -> tuple[str, str | None]:
+    """Return the kind of verdict, and the backbone to use."""
+    decided: Verdict = decide(found)
+    return decided.kind, decided.chosen and decided.chosen.backbone
+
+
+# Which backbone -----------------------------------------------------------------------------------------
+
+
+def test_the_cheapest_of_those_that_cannot_be_told_from_the_best_is_recommended() -> None:
+    found = evidence({"large": range(10), "middle": range(12), "small": range(30)})
+    assert verdict(found) == ("cheaper", "middle")
+    assert said(found) == (
+        "Use middle: nothing measured is significantly better, and it is 4.5 times smaller than the best-scoring "
+        "large, from which this test set of 100 pictures cannot tell it apart (it could show differences of 7.0 points "
+        "or more)."
+    )
+    assert noted(found)[:2] == [
+        "middle is right on 88.0 % of 100 test pictures (95 % interval 80.2 % to 93.0 %).",
+        "large scores 2.0 points more (95 % interval 0.0 to 5.0, Holm-corrected p = 0.500).",
+    ]
+
+
+def test_a_best_one_that_is_also_the_cheapest_of_its_rivals_needs_no_other_reason() -> None:
+    found = evidence({"large": range(12), "small": range(10), "x": range(40)})
+    assert verdict(found) == ("best and cheapest", "small")
+    assert said(found) == (
+        "Use small: nothing measured is right more often, and it is the smallest of the 2 backbones that this test set "
+        "of 100 pictures cannot tell apart (it could show differences of 7.0 points or more)."
+    )
+
+
+def test_a_clear_winner_is_recommended_whatever_it_costs_and_its_price_is_told() -> None:
+    found = evidence({"large": range(10), "middle": range(25), "small": range(30)})
+    assert verdict(found) == ("winner", "large")
+    assert said(found) == (
+        "Use large: it is significantly better than each of the 2 other backbones, 15.0 points ahead of middle, the "
+        "next best, on 100 test pictures."
+    )
+    assert noted(found)[1].startswith(
+        "The cheapest, small, is 18 times smaller than it and scores 20.0 points less (95 %"
+    )
+
+
+def test_a_winner_over_one_other_is_said_in_the_singular_and_a_cheap_winner_has_no_price() -> None:
+    found = evidence({"large": range(30), "small": range(10)})
+    assert said(found) == "Use small: it is significantly better than large, by 20.0 points on 100 test pictures."
+    assert not any("cheapest" in note for note in noted(found))
+
+
+def test_one_backbone_is_no_choice() -> None:
+    found = evidence({"a": range(25)})
+    assert verdict(found) == ("alone", "a")
+    assert said(found) == (
+        "a is the only backbone measured, so there is nothing to choose from: it is right on 75.0 % of 100 test "
+        "pictures (95 % interval 65.7 % to 82.5 %)."
+    )
+
+
+def test_equal_scores_are_called_that_and_the_cheaper_one_is_taken() -> None:
+    found = evidence({"large": range(5), "small": range(5, 10)})
+    assert verdict(found) == ("as good", "small")
+    assert said(found) == (
+        "Use small: nothing measured is right more often, and it is 18 times smaller than large, which is right just "
+        "as often on this test set of 100 pictures (it could show differences of 6.0 points or more)."
+    )
+
+
+def test_perfect_scores_ask_for_harder_pictures() -> None:
+    found = evidence({"large": (), "small": (), "x": range(50)})
+    assert verdict(found) == ("as good", "small")
+    assert "large and small recognise every test picture: harder pictures would tell them apart." in noted(found)
+    assert not any("harder" in note for note in noted(evidence({"large": (), "small": range(3)})))
+
+
+def test_constant_predictions_lose() -> None:
+    always_cat = range(1, 100, 2)
+    assert verdict(evidence({"large": range(10), "small": always_cat})) == ("winner", "large")
+
+
+def test_who_is_beaten_by_another_than_the_best_is_not_recommended() -> None:
+    # The small one errs elsewhere than the large one, so that these are hard to tell apart; the middle one never alone.
+    found = evidence({"large": range(10), "middle": range(50, 61), "small": range(50, 70)}, pictures=120)
+    assert not found.duels.ahead("large", "small")
+    assert found.duels.better("middle", "small")
+    assert verdict(found) == ("cheaper", "middle")
+
+
+MANY = [f"b{number}" for number in range(9)]
+
+
+def test_the_correction_for_many_pairs_does_not_let_a_much_worse_one_through() -> None:
+    wrong: dict[str, Sequence[int]] = dict.fromkeys(MANY, range(10)) | {"small": [*range(3, 10), *range(20, 36)]}
+    found = evidence(wrong)
+    duel = found.duels.between("b0", "small")
+    assert duel.p < 0.05 < duel.p_holm
+    assert decide(found).candidates[-1].backbone == "b8"
+    assert verdict(found) == ("best and cheapest", "b0")
+
+
+def test_a_best_one_ahead_of_all_but_not_after_the_correction_is_recommended_with_that_reserve() -> None:
+    pairs = pd.DataFrame(
+        [
+            ("a", "b", 0.1, 0.01, 0.2, 0.03, 0.06),
+            ("a", "c", 0.2, 0.1, 0.3, 0.001, 0.003),
+            ("b", "c", 0.1, 0, 0, 0.9, 0.9),
+        ],
+        columns=list(COLUMNS),
+    )
+    found = evidence({"a": range(10), "b": range(20), "c": range(30)}, duels=Duels(pairs, 0.95))
+    assert verdict(found) == ("ahead", "a")
+    assert said(found) == (
+        "Use a: nothing measured is right more often, and every other backbone is worse by more than chance explains, "
+        "though not all of them after the Holm correction for 3 pairs."
+    )
+
+
+@pytest.mark.parametrize(
+    ("prefer", "cheaper"),
+    [
+        ("size", "it is 4.5 times smaller than the best-scoring large"),
+        ("latency", "it is 4.5 times faster than the best-scoring large"),
+        ("flops", "it needs 4.5 times fewer operations than the best-scoring large"),
+    ],
+)
+def test_what_is_cheap_is_what_the_report_prefers(prefer: str, cheaper: str) -> None:
+    assert cheaper in said(evidence({"large": range(10), "middle": range(11)}, prefer=prefer))
+
+
+def test_another_preference_can_recommend_another_backbone() -> None:
+    found = evidence({"large": range(10), "middle": range(11), "small": range(11)})
+    by_name = {run.backbone: run for run in found.runs}
+    by_name["middle"].benchmark["latency_ms_median"] = 1.0
+    assert verdict(found) == ("cheaper", "small")
+    assert verdict(Evidence(**{**vars(found), "prefer": "latency"})) == ("cheaper", "middle")
+
+
+def test_a_small_difference_of_cost_is_a_percentage_and_an_unknown_cost_is_the_highest() -> None:
+    found = evidence({"large": range(10), "middle": range(11)})
+    large, middle = found.runs
+    large.benchmark["size_mb"] = 25.0
+    assert "it is 20 % smaller than the best-scoring large" in said(found)
+    large.benchmark["size_mb"] = None
+    assert "it is of known cost, unlike the best-scoring large" in said(found)
+    middle.benchmark["size_mb"] = None
+    assert verdict(found) == ("best and cheapest", "large")
+
+
+def test_of_equal_costs_the_better_score_is_taken() -> None:
+    assert verdict(evidence({"x": range(11), "y": range(10), "z": range(12)})) == ("best and cheapest", "y")
+
+
+# When nothing is to be chosen ---------------------------------------------------------------------------
+
+
+def test_a_test_set_that_could_only_show_huge_differences_chooses_nothing() -> None:
+    found = evidence({"large": range(2), "small": range(6)}, pictures=20)
+    assert verdict(found) == ("too few", None)
+    assert said(found) == (
+        "Nothing can be chosen by this test set of 20 pictures, which could only show differences of 30.0 points or "
+        "more; 30 would show differences of 20 points."
+    )
+    assert (
+        noted(found)[0] == "Right most often is large: on 90.0 % of 20 test pictures (95 % interval 69.9 % to 97.2 %)."
+    )
+
+
+def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
+    found = said(evidence({"large": (), "small": (0,)}, pictures=4))
+    assert "which is too small to show any difference; 30 would show" in found
+
+
+def test_a_small_test_set_that_did_show_the_difference_is_good_enough() -> None:
+    assert verdict(evidence({"large": (), "small": range(15)}, pictures=20)) == ("winner", "large")
+
+
+def test_random_weights_forbid_the_choice_and_say_why_and_what_to_do() -> None:
+    found = evidence({"a": range(10), "b": range(30), "scratch": range(40)}, weights={"a": "random", "scratch": "none"})
+    assert verdict(found) == ("unusable", None)
+    assert said(found) == "These numbers must not be used to choose: 1 of 3 backbones carries random weights."
+    reasons = noted(found)
+    assert reasons[0].startswith("Right most often is a: on 90.0 %")
+    assert reasons[1] == f"Random weights in a because: {artefacts.REASON}."
+    assert "weights.if_unreachable: stop" in reasons[2]
+
+
+def test_random_weights_are_grouped_by_their_reason() -> None:
+    found = evidence({"a": (), "b": (0,), "c": (1,)}, weights=dict.fromkeys("abc", "random"))
+    found.runs[1].provenance["weights"]["reason"] = ""
+    assert "3 of 3 backbones carry random weights." in said(found)
+    assert [note for note in noted(found) if note.startswith("Random weights in")] == [
+        f"Random weights in a and c because: {artefacts.REASON}.",
+        "Random weights in b.",
+    ]
+
+
+def test_leaks_forbid_the_choice_where_the_split_of_the_source_is_used() -> None:
+    leaks = artefacts.audit(leaks={"groups": 1, "pictures": 2})
+    found = evidence({"large": range(10), "small": range(11)}, audit=leaks, source_split=True)
+    assert verdict(found) == ("unusable", None)
+    assert said(found) == (
+        "These numbers must not be used to choose: 2 pictures have a copy on another side of the split that the source "
+        "brought."
+    )
+    assert any("data/leaks.csv" in note for note in noted(found))
+    assert verdict(evidence({"large": range(10), "small": range(11)}, audit=leaks)) == ("cheaper", "small")
+
+
+def test_results_that_are_missing_forbid_the_choice() -> None:
+    found = evidence({"a": range(10)}, declared=["a", "b", "c"])
+    assert said(found) == "These numbers must not be used to choose: there are no results of b and c."
+    assert "Run dvc repro for those that are missing." in noted(found)
+
+
+def test_all_objections_are_named() -> None:
+    leaks = artefacts.audit(leaks={"groups": 1, "pictures": 1})
+    found = evidence({"a": ()}, weights={"a": "random"}, audit=leaks, source_split=True, declared=["a", "b"])
+    assert said(found) == (
+        "These numbers must not be used to choose: there are no results of b; 1 of 1 backbones carries random weights; "
+        "1 picture has a copy on another side of the split that the source brought."
+    )
+
+
+# Beside the verdict -------------------------------------------------------------------------------------
+
+
+def with_folds(first: list[float], second: list[float]) -> Evidence:
+    """Return the evidence of two backbones, the small one recommended, with these accuracies in four folds."""
+    found = evidence({"large": range(10), "small": range(12)}, folds=4)
+    for run, accuracies in zip(found.runs, (first, second), strict=True):
+        run.metrics["folds"] |= {"accuracy": accuracies, "accuracy_mean": sum(accuracies) / 4}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "expected"),
+    [
+        (
+            [0.80, 0.82, 0.84, 0.86],
+            [0.83, 0.83, 0.87, 0.87],
+            "The 4 folds agree: there, too, small is first, with 85.0 % on average.",
+        ),
+        (
+            [0.83, 0.83, 0.87, 0.87],
+            [0.80, 0.86, 0.83, 0.85],
+            "The 4 folds do not contradict it: large is first there, 1.5 points ahead of small on average, which may",
+        ),
+        # The folds differ more than the backbones, which differ by 9 to 11 points in each.
+        (
+            [0.60, 0.70, 0.80, 0.90],
+            [0.51, 0.60, 0.70, 0.79],
+            "The 4 folds contradict it: large is first there, 10.0 points ahead of small on average, which chance does",
+        ),
+    ],
+)
+def test_folds_agree_leave_it_open_or_contradict(large: list[float], small: list[float], expected: str) -> None:
+    found = with_folds(large, small)
+    assert verdict(found) == ("cheaper", "small")
+    assert any(note.startswith(expected) for note in noted(found))
+
+
+def test_the_interval_between_two_backbones_over_folds_is_that_of_their_difference_in_each() -> None:
+    # By hand: mean 0.1, variance 2/3 of 0.0001, 1/4 + 1/2 of it is 0.00005; 0.1 ± 3.182 √0.00005.
+    said_of_folds = noted(with_folds([0.60, 0.70, 0.80, 0.90], [0.51, 0.60, 0.70, 0.79]))
+    assert any(note.endswith("(95 % interval 7.7 to 12.3).") for note in said_of_folds)
+
+
+def test_without_folds_nothing_is_said_of_them_and_one_backbone_has_nothing_to_agree_with() -> None:
+    assert not any("fold" in note for note in noted(evidence({"large": range(10), "small": range(12)})))
+    alone = noted(evidence({"a": range(10)}, folds=5))
+    assert any(re.fullmatch(r"Over 5 folds it is right on 90\.0 % on average\.", note) for note in alone)
+
+
+def test_the_spread_over_trainings_is_told_where_there_are_several() -> None:
+    found = evidence({"a": range(10), "b": range(40)})
+    found.runs[0].metrics["repeats"] = {"count": 3, "accuracy": [0.9, 0.88, 0.92], "mean": 0.9, "sd": 0.02}
+    assert "Over 3 trainings with different seeds a is right on 90.0 % on average, with a spread of 2.0 points." in (
+        noted(found)
+    )
+    found.runs[0].metrics["repeats"] = {"count": 1, "accuracy": [0.9], "mean": 0.9, "sd": None}
+    assert not any("trainings" in note for note in noted(found))
+
+
+def test_a_backbone_trained_on_these_pictures_alone_that_nothing_beats_says_that_nothing_was_gained() -> None:
+    untaught = {"scratch": "none"}
+    rivals = noted(evidence({"vgg16": range(10), "scratch": range(12)}, weights=untaught))
+    assert any(note.startswith("Transfer learning could not be shown to help: no pretrained") for note in rivals)
+    beaten = noted(evidence({"vgg16": range(40), "scratch": range(12)}, weights=untaught))
+    assert any(note.startswith("Transfer learning did not help on these pictures: scratch") for note in beaten)
+    assert not any("ransfer" in note for note in noted(evidence({"vgg16": (), "scratch": range(9)}, weights=untaught)))
+    # Random weights have learnt nothing that could be transferred.
+    random = noted(evidence({"vgg16": range(9), "scratch": ()}, weights=untaught | {"vgg16": "random"}))
+    assert not any("ransfer" in note for note in random)
+
+
+FURTHER = {"scratch": "none"}
+UNLIKE = "Not all were trained alike: of %s the network was trained on these images, of others the head alone."
+UNTRIED = "Of %s nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain something."
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        # It wins, it is best and another one recommended, it is a candidate of the best one.
+        {"scratch": range(10), "large": range(40)},
+        {"scratch": range(10), "large": range(12)},
+        {"scratch": range(12), "large": range(10)},
+    ],
+)
+def test_frozen_networks_beside_one_that_was_trained_further_are_named(wrong: dict[str, range]) -> None:
+    found = noted(evidence(wrong, weights=FURTHER, kept={"large": "linear"}))
+    assert UNLIKE % "scratch" in found
+    assert UNTRIED % "large" in found
+
+
+def test_where_phase_2_was_tried_and_lost_that_is_said_instead() -> None:
+    found = evidence({"a": range(10), "b": range(11), "c": range(12)}, kept={"a": "unfrozen", "b": "linear"})
+    found.runs[1].provenance["unfrozen"] = {"blocks": 9, "of": 18, "epochs": 4, "stopped": ""}
+    said_of_it = noted(found)
+    assert UNLIKE % "a" in said_of_it
+    assert UNTRIED % "c" in said_of_it
+    assert "Phase 2 was tried on b and lost on validation: the frozen network was kept." in said_of_it
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"wrong": {"a": range(10), "b": range(12)}, "kept": {"a": "linear"}},
+        {"wrong": {"a": range(10), "b": range(12)}, "kept": dict.fromkeys("ab", "unfrozen")},
+        # What was trained further is far behind.
+        {"wrong": {"a": range(10), "scratch": range(60)}, "weights": FURTHER},
+        # Nothing is to be chosen by these numbers.
+        {"wrong": {"a": range(40), "scratch": range(10)}, "weights": FURTHER | {"a": "random"}},
+    ],
+)
+def test_networks_that_were_trained_alike_or_do_not_compete_need_no_word(case: dict[str, Any]) -> None:
+    assert not any("alike" in note or "unfrozen" in note for note in noted(evidence(**case)))
+
+
+def test_no_help_of_transfer_learning_is_said_beside_what_stayed_frozen() -> None:
+    # Not among the candidates, and yet beaten by none after the correction.
+    found = noted(evidence({"a": range(40), "b": range(41), "scratch": range(12)}, weights=FURTHER))
+    help_of_it = next(number for number, note in enumerate(found) if note.startswith("Transfer learning did not help"))
+    assert found[help_of_it + 1 :] == [UNLIKE % "scratch", UNTRIED % "a and b"]
+
+
+CASES: list[dict[str, Any]] = [
+    {"wrong": {"large": range(10), "small": range(12)}},
+    {"wrong": {"large": range(12), "small": range(10)}},
+    {"wrong": {"large": range(5), "small": range(5, 10)}},
+    {"wrong": {"large": range(10), "small": range(30), "x": range(40)}},
+    {"wrong": {"a": (1,)}},
+    {"wrong": {"a": (1,), "b": ()}, "pictures": 6},
+    {"wrong": {"a": (1,), "b": ()}, "weights": {"a": "random", "b": "random"}},
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_verdict_is_one_sentence_in_either_language(case: dict[str, Any]) -> None:
+    found = evidence(**case)
+    english, spanish = said(found), said(found, SPANISH)
+    assert english != spanish
+    for text in (english, spanish):
+        assert text.endswith(".")
+        assert not re.search(r"\. |%\(|\n", text)
+
+
+def test_in_spanish_numbers_have_a_comma_and_the_red_is_feminine() -> None:
+    assert said(evidence({"large": range(10), "middle": range(12)}), SPANISH) == (
+        "Use middle: ninguna de las redes medidas es significativamente mejor, y ocupa 4,5 veces menos que large, la "
+        "que más acierta, de la que este conjunto de prueba de 100 imágenes no permite distinguirla (podría mostrar "
+        "diferencias de 6,0 puntos o más)."
+    )

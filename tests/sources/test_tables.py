@@ -1,0 +1,207 @@
+"""A table gives each picture its label, split and group; a row that cannot be used is left out with its reason."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages.core.errors import DataError
+from stages.sources.listing import Found
+from stages.sources.tables import is_table, locate_below, read_table
+
+PICTURES = ("tree/1.jpg", "plank/2.jpg", "3.jpg", "café/4.jpg")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in PICTURES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def read(folder: Path, text: str | bytes | pd.DataFrame) -> tuple[list[Found], dict[str, str]]:
+    """Return what is found, by path, and the reasons of what is not."""
+    table = folder / "labels.csv"
+    if isinstance(text, pd.DataFrame):
+        text.to_parquet(table, index=False)
+    else:
+        table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    found, rejects = read_table(table, "labels.csv", locate_below(folder))
+    return list(found), {reject.path: reject.reason for reject in rejects}
+
+
+def rows(found: list[Found]) -> list[tuple[str, ...]]:
+    return [(item.path, item.label, item.split, item.group) for item in found]
+
+
+def test_a_row_gives_label_split_and_group(folder: Path) -> None:
+    text = "split,label,path,group\nTrain,Baum,tree/1.jpg,Anna\nval,Brett,plank/2.jpg,\n,Brett,3.jpg,Bo\n"
+    found, rejects = read(folder, text)
+    assert rows(found) == [
+        ("3.jpg", "Brett", "", "Bo"),
+        ("plank/2.jpg", "Brett", "validation", ""),
+        ("tree/1.jpg", "Baum", "train", "Anna"),
+    ]
+    assert [item.location for item in found] == [folder / item.path for item in found]
+    assert rejects == {}
+
+
+def test_split_and_group_may_be_missing_and_paths_absolute(folder: Path) -> None:
+    found, _ = read(folder, f"path,label\n{folder}/tree/1.jpg,tree\ncafé/4.jpg,café\n")
+    assert rows(found) == [(f"{folder}/tree/1.jpg", "tree", "", ""), ("café/4.jpg", "café", "", "")]
+
+
+@pytest.mark.parametrize("label", ["001", "NA", "null", "1.50", "true", "-rf", "🧘", "a b", "None"])
+def test_labels_stay_the_text_that_they_are(folder: Path, label: str) -> None:
+    assert rows(read(folder, f"path,label\n3.jpg,{label}\n")[0]) == [("3.jpg", label, "", "")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["001", "NA"], ["001", "NA"]),
+        ([1, 20], ["1", "20"]),
+        ([1.0, 2.5], ["1", "2.5"]),
+        ([True, False], ["true", "false"]),
+        (pd.Categorical(["b", "a"]), ["b", "a"]),
+    ],
+)
+def test_parquet_gives_the_same_with_numbers_as_text(folder: Path, labels: Any, expected: list[str]) -> None:
+    found, _ = read(folder, pd.DataFrame({"path": ["3.jpg", "tree/1.jpg"], "label": labels}))
+    assert [item.label for item in found] == expected
+
+
+def test_a_missing_value_in_parquet_is_an_empty_one(folder: Path) -> None:
+    table = pd.DataFrame({"path": ["3.jpg", "tree/1.jpg"], "label": [1.0, None], "split": [None, "test"]})
+    found, rejects = read(folder, table)
+    assert rows(found) == [("3.jpg", "1", "", "")]
+    assert rejects == {"tree/1.jpg": "no class: the label is empty"}
+
+
+def test_a_byte_order_mark_quotes_and_blank_lines_are_read(folder: Path) -> None:
+    found, _ = read(folder, '\ufeff"path","label"\r\n"3.jpg","a ""b"", c"\r\n\r\n')
+    assert rows(found) == [("3.jpg", 'a "b", c', "", "")]
+
+
+def test_rows_that_cannot_be_used_are_left_out_with_their_reason(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    lines = [
+        "path,label",
+        "nowhere.jpg,tree",
+        "tree/1.jpg,",
+        "tree/1.jpg,  ",
+        "plank/2.jpg,a/b",
+        "café/4.jpg,..",
+        "./3.jpg,.waiting",
+        "plank/../plank/2.jpg,a\u2028b",
+        f"3.jpg,{'x' * 256}",
+        "plank,plank",
+        "pipe.jpg,plank",
+        ",tree",
+        "one,two,three",
+        "tree\\1.jpg,tree",
+        "nul\0.jpg,tree",
+        f"{'y' * 300},tree",
+    ]
+    found, rejects = read(folder, "\n".join(lines))
+    assert found == []
+    assert rejects == {
+        "nowhere.jpg": "missing file: No such file or directory",
+        "tree/1.jpg": "no class: the label is empty",
+        "plank/2.jpg": "class name: holds a slash",
+        "café/4.jpg": "class name: begins with a dot",
+        "./3.jpg": "class name: begins with a dot",
+        "plank/../plank/2.jpg": "class name: holds characters that cannot be printed",
+        "3.jpg": "class name: longer than 255 bytes",
+        "plank": "not a file: a folder",
+        "pipe.jpg": "not a file: a pipe, socket or device",
+        "row 11": "missing file: the path is empty",
+        "row 12": "broken row: 3 fields, the header has 2",
+        "tree\\1.jpg": "missing file: No such file or directory, folders are divided by '/'",
+        "nul\\x00.jpg": "missing file: its path holds a NUL",
+        "y" * 300: "missing file: File name too long",
+    }
+
+
+def test_a_file_listed_twice_counts_once(folder: Path) -> None:
+    found, rejects = read(folder, "path,label\n3.jpg,tree\n./tree/../3.jpg,tree\n")
+    assert rows(found) == [("3.jpg", "tree", "", "")]
+    assert rejects == {"./tree/../3.jpg": "listed twice: an earlier row names the same file"}
+
+
+def test_a_file_under_two_labels_is_left_out_of_both(folder: Path) -> None:
+    found, rejects = read(folder, "path,label\n3.jpg,tree\ntree/1.jpg,tree\n./3.jpg,plank\ntree/1.jpg,\n")
+    assert rows(found) == [("tree/1.jpg", "tree", "", "")]
+    assert rejects == {
+        "3.jpg": "two labels: the table has it under 'tree' and 'plank'",
+        "./3.jpg": "two labels: the table has it under 'tree' and 'plank'",
+        "tree/1.jpg": "no class: the label is empty",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "path,labels\n",
+            "has no column label, only path, labels; expected the columns path, label .*; did you mean 'labels'?",
+        ),
+        ("Path,Label\n", r"has no column path and no column label, only Path, Label; .* did you mean 'Path'\?"),
+        ("path;label\n3.jpg;tree\n", "only path;label; .*; divide the columns by commas"),
+        ("x\n", r"only x; .*; add it, or rename one"),
+        ("", "only an empty first line"),
+        ("path,label\n", "has no rows; expected one row per picture"),
+        ("path,label,path\n", "has the column path twice; expected each once"),
+        (
+            "path,label,split\n3.jpg,tree,\n3.jpg,tree,tets\n",
+            r"row 2 .* has the split 'tets'; expected one of train, .*, or nothing; did you mean 'test'\?",
+        ),
+        (b"path,label\n3.jpg,\xe9t\xe9\n", "cannot be read .* expected CSV in UTF-8, or Parquet"),
+        ('path,label\n"3.jpg"x,tree\n', "cannot be read"),
+        ("path,label\n" + "x" * 200_000 + ",tree\n", r"cannot be read \(field larger than field limit"),
+        (b"PAR1 and no more", "cannot be read"),
+    ],
+)
+def test_what_is_no_such_table_is_an_error(folder: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read(folder, text)
+    assert str(caught.value).isprintable()
+
+
+def test_a_column_of_lists_is_an_error(folder: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read(folder, pd.DataFrame({"path": ["3.jpg"], "label": [["tree"]]}))
+
+
+def test_columns_that_are_not_used_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    read(folder, "path,label,splits,width\n3.jpg,tree,test,40\n")
+    assert caplog.messages == ["columns of the table that are not used: splits, width"]
+
+
+def test_a_row_whose_file_may_not_be_reached_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = Path.stat
+
+    def refusing(path: Path, **options: Any) -> os.stat_result:
+        # A mode of 0 stops no one who runs as root.
+        if path.name == "3.jpg":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    assert read(folder, "path,label\n3.jpg,tree\n")[1] == {"3.jpg": "unreadable: Permission denied"}
+
+
+def test_a_table_is_known_by_its_first_bytes_or_its_name(tmp_path: Path) -> None:
+    for name, data in {"a.CSV": b"x", "b.parquet": b"x", "c.bin": b"PAR1", "d.txt": b"path,label\n"}.items():
+        (tmp_path / name).write_bytes(data)
+    assert {path.name: is_table(path) for path in sorted(tmp_path.iterdir())} == {
+        "a.CSV": True,
+        "b.parquet": True,
+        "c.bin": True,
+        "d.txt": False,
+    }

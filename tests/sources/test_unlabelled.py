@@ -1,0 +1,75 @@
+"""Pictures without classes come from anywhere, each under the source as it was given."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from stages.core.errors import DataError
+from stages.sources.members import Budget
+from stages.sources.unlabelled import gather
+from tests.support.archives import zip_info, zipped
+
+BUDGET = Budget(1e6, 1e7)
+
+
+def paths(tmp_path: Path, *sources: str) -> tuple[list[str], list[tuple[str, str]]]:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    files, rejects = gather(sources, BUDGET, scratch)
+    assert all(file.location.is_file() for file in files)
+    return [file.path for file in files], sorted((reject.path, reject.reason) for reject in rejects)
+
+
+@pytest.fixture(autouse=True)
+def sources(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "folder/deep").mkdir(parents=True)
+    (tmp_path / "folder/deep/2.jpg").write_bytes(b"2")
+    (tmp_path / "folder/1.jpg").write_bytes(b"1")
+    (tmp_path / "single.jpg").write_bytes(b"3")
+    zipped(tmp_path / "packed.zip", {"top/4.jpg": b"4", "../5.jpg": b"5"})
+    monkeypatch.chdir(tmp_path)
+
+
+def test_sources_of_all_kinds_are_in_one_list_by_their_paths(tmp_path: Path) -> None:
+    found, left_out = paths(tmp_path, "single.jpg", "packed.zip", "folder/", f"file://{tmp_path}/single.jpg")
+    assert found == [
+        f"file://{tmp_path}/single.jpg", "folder/1.jpg", "folder/deep/2.jpg", "packed.zip/top/4.jpg", "single.jpg"
+    ]  # fmt: skip
+    assert left_out == [("packed.zip/../5.jpg", "unsafe name: leads out of the archive")]
+
+
+def test_names_of_what_is_left_out_stay_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "folder/.a\nb").touch()
+    assert paths(tmp_path, "folder")[1] == [(r"folder/.a\nb", "hidden: the name begins with a dot")]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "nowhere",
+            "'nowhere' does not exist; expected a picture, a folder or an archive of pictures; correct the path",
+        ),
+        ("/dev/null", "'/dev/null' is a pipe, socket or device; expected a picture, a folder or an archive"),
+        ("cut.zip", "'cut.zip' is a damaged archive (File is not a zip file); expected a whole zip or tar archive"),
+        ("large.zip", "'large.zip' unpacks to 0.013 GB or more; expected at most data.max_unpacked_gigabytes = 0.01"),
+        ("s3::x://y", "'s3::x://y' is a chain of file systems; expected one address"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_one_line_without_a_parameter_that_nobody_set(
+    tmp_path: Path, source: str, said: str
+) -> None:
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "packed.zip").read_bytes()[:-30])
+    zipped(tmp_path / "large.zip", {f"{number}.jpg": bytes(999_999) for number in range(13)})
+    with pytest.raises(DataError) as caught:
+        paths(tmp_path, "single.jpg", source)
+    assert str(caught.value).startswith(said), caught.value
+    assert "data.source" not in str(caught.value)
+
+
+def test_a_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as archive:
+        archive.writestr(zip_info("link.jpg", mode=0o120777), "/etc/passwd")
+        archive.writestr("6.jpg", b"6")
+    assert paths(tmp_path, "link.zip") == (["link.zip/6.jpg"], [("link.zip/link.jpg", "link: not followed")])

@@ -1,0 +1,214 @@
+"""Stage audit shows everything that was planted in a small collection, by name, on one page that needs no network."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import audit
+from stages.core import files, params
+from stages.core.errors import DataError
+from tests.report.test_page import Reader, text
+from tests.support.collection import Collection, picture, retouched
+
+PARAMS = """\
+data: {{near_duplicates: 16}}
+audit:
+  folds: 5
+  thumbnails: {thumbnails}
+  outliers: {{dark: 0.32, light: 0.05, blurry: 0.29, low_information: 0.3, odd_aspect_ratio: 0.35}}
+backbones: {{{backbones}: {{}}, scratch: {{}}}}
+"""
+HOSTILE = ("cat/<script>alert(1)</script>.png", 'cat/"quo\'ted".png', "cat/שלום 👩.png", "cat/{{ 7 * 7 }}.png")
+PAGE = Path("data/report/audit.html")
+OUTPUTS = (Path("data/audit.json"), Path("data/suspects.csv"), PAGE)
+
+
+def configure(thumbnails: int = 60, backbones: str = "vgg16") -> None:
+    Path("params.yaml").write_text(PARAMS.format(thumbnails=thumbnails, backbones=backbones))
+    params.read.cache_clear()
+
+
+@pytest.fixture
+def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collection]:
+    """Forty good pictures of two classes, in a project with a probe of one backbone."""
+    monkeypatch.chdir(tmp_path)
+    configure()
+    found = Collection(tmp_path)
+    for number in range(40):
+        label = ("cat", "dog")[number % 2]
+        found.add(f"{label}/{number}.png", label, picture(number), ("train", "train", "train", "test")[number // 2 % 4])
+    yield found
+    params.read.cache_clear()
+
+
+def run(collection: Collection, truth: dict[str, str] | None = None, weights: str = "imagenet") -> str:
+    """Run the stage and return the page."""
+    collection.probe("vgg16", collection.certain(truth), weights=weights)
+    collection.probe("scratch", collection.certain()[:0], frozen=False, pictures=0, accuracy=None, weights="none")
+    collection.write()
+    audit.main()
+    return PAGE.read_text(encoding="utf-8")
+
+
+def plant(collection: Collection) -> dict[str, str]:
+    """Put everything into the collection that the audit looks for; return the classes of two wrong labels."""
+    collection.add("cat/exact.png", "cat", picture(0))
+    collection.add("dog/near.png", "dog", retouched(picture(2)))
+    collection.add("dog/dark.png", "dog", picture(50), dark=0.1)
+    collection.add("dog/narrow.png", "dog", picture(51, (96, 24)), odd_aspect_ratio=0.25)
+    collection.add("dog/leak a.png", "dog", picture(52), source_split="train")
+    collection.add("dog/leak b.png", "dog", picture(52), source_split="test")
+    collection.actions = {"dog/leak a.png": "moved to test", "dog/leak b.png": "kept"}
+    collection.quarantine("cat", "cat/both.png", picture(60), "g")
+    collection.quarantine("dog", "dog/both.png", picture(60), "g")
+    collection.rejects.append(("fox/cut.png", "fox", "broken: the PNG stops"))
+    return {"cat/4.png": "dog", "dog/7.png": "cat"}
+
+
+def test_everything_planted_is_on_the_page_by_its_path(collection: Collection) -> None:
+    found = text(run(collection, plant(collection)))
+    for path in (
+        "cat/exact.png", "dog/near.png", "dog/dark.png", "dog/narrow.png", "dog/leak a.png", "dog/leak b.png",
+        "cat/both.png", "dog/both.png", "fox/cut.png", "cat/4.png", "dog/7.png",
+    ):  # fmt: skip
+        assert path in found
+    assert "moved to test" in found
+    assert "broken: the PNG stops" in found
+    assert "cat → dog" in found
+    assert "dog → cat" in found
+
+
+def test_the_first_sentence_says_what_is_wrong_and_what_to_do_first(collection: Collection) -> None:
+    found = text(run(collection, plant(collection)))
+    verdict = "things to look at in 46 pictures of 2 classes. First: 1 picture stands under two labels; all 2 files are"
+    assert verdict in found
+    assert "decide which label is right and remove the other files." in found
+
+
+def test_good_pictures_get_a_clean_bill(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    found = text(run(collection))
+    assert "Nothing stands in the way: 40 pictures of 2 classes" in found
+    assert caplog.messages == ["40 pictures audited; data/report/audit.html"]
+    assert files.read_csv(Path("data/suspects.csv")).empty
+
+
+def test_what_is_wrong_is_logged(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
+    run(collection, plant(collection))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings[0].startswith("1 picture stands under two labels")
+    assert any("1 class has no usable picture left: fox" in warning for warning in warnings)
+
+
+def test_doubtful_labels_are_listed_the_most_doubtful_first(collection: Collection) -> None:
+    truth = plant(collection)
+    run(collection, truth)
+    table = files.read_csv(Path("data/suspects.csv"), text=("path", "label", "suggested"))
+    assert set(table["path"][:2]) == set(truth)
+    assert files.read_json(Path("data/audit.json"))["suspects"] == {
+        "accuracy_of_probes": {"vgg16": 0.9},
+        "pictures": len(table),
+        "share": pytest.approx(len(table) / 46),
+        "weights": "imagenet",
+    }
+
+
+def test_random_weights_are_said_to_be_a_weak_hint(collection: Collection) -> None:
+    found = text(run(collection, plant(collection), weights="random"))
+    assert "A weak hint only." in found
+    assert files.read_json(Path("data/audit.json"))["suspects"]["weights"] == "random"
+
+
+def test_without_any_frozen_backbone_no_label_is_judged(collection: Collection) -> None:
+    configure(backbones="other")
+    collection.probe("other", collection.certain()[:0], frozen=False, pictures=0, accuracy=None, weights="none")
+    found = text(run(collection))
+    assert "No label was looked at" in found
+    assert files.read_json(Path("data/audit.json"))["suspects"]["share"] is None
+
+
+def test_the_predictions_of_several_backbones_are_averaged(collection: Collection) -> None:
+    configure(backbones="resnet50: {}, vgg16")
+    truth = {"cat/4.png": "dog", "dog/7.png": "cat"}
+    one, other = collection.certain(truth), collection.certain(truth)
+    file = next(row["file"] for row in collection.rows if row["path"] == "cat/4.png")
+    other.loc[other["file"] == file, ["p:cat", "p:dog"]] = (0.01, 0.99)
+    collection.probe("resnet50", other)
+    run(collection, truth)
+    table = files.read_csv(Path("data/suspects.csv"))
+    assert table["path"].tolist() == ["cat/4.png", "dog/7.png"]
+    alone = float(one.loc[one["file"] == file, "p:cat"].iloc[0])
+    assert table["p_label"].iloc[0] == pytest.approx((alone + 0.01) / 2)
+    numbers = files.read_json(Path("data/audit.json"))
+    assert set(numbers["suspects"]["accuracy_of_probes"]) == {"vgg16", "resnet50"}
+
+
+def test_probes_of_other_pictures_are_an_error(collection: Collection) -> None:
+    configure(backbones="resnet50: {}, vgg16")
+    collection.probe("resnet50", collection.certain()[1:])
+    with pytest.raises(DataError, match="the probe of 'vgg16' predicts other pictures or classes than that of 'resnet"):
+        run(collection)
+
+
+def test_a_probe_that_is_missing_is_named(collection: Collection) -> None:
+    configure(backbones="resnet50: {}, vgg16")
+    with pytest.raises(DataError, match=r"no data/probes/resnet50/probe.json; .* run 'dvc repro'"):
+        run(collection)
+
+
+def test_a_long_sheet_is_cut_and_says_so(collection: Collection) -> None:
+    configure(thumbnails=3)
+    for number in range(8):
+        collection.add(f"dog/dark {number}.png", "dog", picture(100 + number), dark=0.01 * number)
+    html = run(collection)
+    assert "And 5 more, see data/manifest.csv." in text(html)
+    assert "dog/dark 2.png" in html
+    assert "dog/dark 3.png" not in html
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(collection: Collection) -> None:
+    html = run(collection, plant(collection))
+    reader = Reader()
+    reader.feed(html)
+    assert not {"script", "link", "iframe", "object"} & reader.tags
+    assert all(reference.startswith(("#", "data:image/webp;base64,")) for reference in reader.fetched)
+    assert not re.search(r"url\((?!#)|@import", html)
+    assert "default-src 'none'" in html
+    targets = {reference for reference in reader.fetched if reference.startswith("#") and not reference[1:2].isdigit()}
+    assert {"#conflicts", "#suspects"} <= targets
+    assert all(f'id="{target[1:]}"' in html for target in targets)
+
+
+def test_hostile_names_are_shown_as_text(collection: Collection) -> None:
+    for number, path in enumerate(HOSTILE):
+        collection.add(path, "cat", picture(200 + number), dark=0.1)
+    collection.rejects += [(path, "cat", f"broken: '{path}'") for path in HOSTILE]
+    collection.add("x", "<b>&\"'", picture(300))
+    collection.add("y", "<b>&\"'", picture(301))
+    html = run(collection)
+    reader = Reader()
+    reader.feed(html)
+    assert "script" not in reader.tags
+    shown = "".join(reader.parts)
+    for name in (*HOSTILE, "<b>&\"'"):
+        assert name in shown
+
+
+def test_two_runs_write_the_same_bytes(collection: Collection) -> None:
+    truth = plant(collection)
+    run(collection, truth)
+    first = [path.read_bytes() for path in OUTPUTS]
+    run(collection, truth)
+    assert [path.read_bytes() for path in OUTPUTS] == first
+
+
+def test_a_picture_that_is_gone_says_which_command_brings_it_back(collection: Collection) -> None:
+    plant(collection)
+    file = next(row["file"] for row in collection.rows if row["path"] == "dog/dark.png")
+    (Path("data/raw") / file).unlink()
+    with pytest.raises(DataError, match=r"cannot be read .*; run: dvc repro -f ingest"):
+        run(collection)
+    assert not PAGE.exists()

@@ -1,0 +1,111 @@
+"""Stage benchmark measures what a network costs, one image at a time and in the batches that suit it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stages.benchmark import latency, throughput
+from stages.core.files import read_json
+from stages.core.head import Head, Layer
+from stages.core.settings.benchmark import BenchmarkParams
+from stages.networks import architectures, keras_engine
+from stages.networks.engine import write_architecture
+from tests.support.clone import environment
+from tests.support.tiny_backbone import write_small_cnn
+
+ROOT = Path(__file__).parents[2]
+
+PARAMS = BenchmarkParams(warmup=2, repeats=8, batch_sizes=[2, 8, 32])
+
+
+class Network:
+    """Takes so many ms, as `cost` says of the number of images, and notes what it is given."""
+
+    def __init__(self, cost: float, power: float) -> None:
+        self.cost, self.power = cost, power
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, images: np.ndarray) -> None:
+        self.shapes.append(images.shape)
+        time.sleep(self.cost / 1e3 * len(images) ** self.power)
+
+
+def test_latency_is_that_of_one_image_after_warming_up() -> None:
+    network = Network(1, 1)
+    found = latency(network, 40, PARAMS, seed=1)
+    assert network.shapes == [(1, 40, 40, 3)] * (2 + 8)
+    assert 1 <= found["latency_ms_median"] <= found["latency_ms_p95"]
+
+
+def test_the_largest_batch_is_best_where_a_pass_takes_the_same_for_any_number() -> None:
+    network = Network(2, 0)
+    found = throughput(network, 32, PARAMS, single=500, seed=1)
+    assert found["batch_size"] == 32
+    assert found["throughput_per_s"] > 500
+    # One pass to warm up, then as many images as `repeats` says, three passes at least.
+    assert [shape[0] for shape in network.shapes] == [2] * (1 + 4) + [8] * (1 + 3) + [32] * (1 + 3)
+
+
+def test_larger_batches_are_not_tried_once_one_is_no_faster() -> None:
+    network = Network(1, 2)
+    assert throughput(network, 32, PARAMS, single=1000, seed=1) == {"throughput_per_s": 1000, "batch_size": 1}
+    assert {shape[0] for shape in network.shapes} == {2}
+
+
+def test_without_batches_the_throughput_is_that_of_one_image_at_a_time() -> None:
+    params = PARAMS.model_copy(update={"batch_sizes": ()})
+    assert throughput(Network(1, 1), 32, params, single=12.5, seed=1) == {"throughput_per_s": 12.5, "batch_size": 1}
+
+
+@pytest.mark.parametrize("sizes", [[16, 4], [4, 4]])
+def test_batches_are_named_once_the_smallest_first(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match="each number once, the smallest first"):
+        BenchmarkParams(warmup=1, repeats=1, batch_sizes=sizes)
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """Return a project with classifiers whose blocks are frozen, trained in part, and trained from nothing."""
+    write_network(tmp_path, "frozen", "random", "features")
+    write_network(tmp_path, "partly", "random", "block_1")
+    write_network(tmp_path, "scratch", "none", "image")
+    params = {
+        "seed": 1,
+        "threads": 1,
+        "features": {"engine": "openvino", "precision": "float32", "batch_size": 8},
+        "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [2]},
+        "backbones": {name: {} for name in ("frozen", "partly", "scratch")},
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return tmp_path
+
+
+def write_network(root: Path, name: str, origin: str, start: str) -> None:
+    network = write_small_cnn(root / "data/weights" / name, origin)
+    head, upper = Head((Layer(np.ones((8, 3), np.float32), np.ones(3, np.float32)),)), None
+    if start != "features":
+        part = architectures.top(network, start)
+        upper = keras_engine.convert(part.input, {"features": part.output})
+    write_architecture(root / "data/models" / name / "outline", head, 500_000, start, upper)
+
+
+@pytest.mark.parametrize("name", ["frozen", "partly", "scratch"])
+def test_the_whole_network_is_measured_without_tensorflow(project: Path, name: str) -> None:
+    code = "import sys; from stages.benchmark import main; main(); print({'tensorflow', 'keras'} & set(sys.modules))"
+    command, settings = [sys.executable, "-c", code, name], environment(project) | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=project, env=settings, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "set()\n"), done.stderr
+    found = read_json(project / f"data/benchmarks/{name}.json")
+    assert [*found] == [
+        "batch_size", "engine", "flops", "latency_ms_median", "latency_ms_p95", "parameters", "peak_memory_mb",
+        "precision", "processor", "size_mb", "threads", "throughput_per_s",
+    ]  # fmt: skip
+    assert (found["parameters"], found["size_mb"]) == (500_000, 2.0)
+    # Two convolutions and the classes, whatever of them was trained.
+    assert found["flops"] == 2 * (32 * 32 * 4 * 27 + 16 * 16 * 8 * 36 + 8 * 3)
+    assert 0 < found["latency_ms_median"] <= found["latency_ms_p95"]

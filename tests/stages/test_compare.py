@@ -1,0 +1,274 @@
+"""Stage compare reads what is declared and no more, and writes numbers, plots and pages from it."""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import compare, evaluate
+from stages.core import files, params
+from stages.core.errors import DataError, ParameterError
+from stages.report.provenance import digest
+from tests.support import artefacts
+
+OUTPUTS = [
+    "data/metrics.json",
+    "data/plots/accuracy.csv",
+    "data/plots/calibration.csv",
+    "data/plots/confusion.csv",
+    "data/plots/learning_curves.csv",
+    "data/plots/pairs.csv",
+    "data/plots/recall.csv",
+    "data/plots/training_shares.csv",
+    "data/report/comparison.html",
+    "data/report/comparison.md",
+]
+
+
+def declare(root: Path, backbones: list[str]) -> None:
+    artefacts.write_params(root, backbones)
+    params.read.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project in which three backbones were trained, evaluated and measured."""
+    monkeypatch.chdir(tmp_path)
+    artefacts.write_data(tmp_path, artefacts.POSES, {"cannot be read": 1})
+    declare(tmp_path, ["vgg16", "resnet50", "scratch"])
+    for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
+        right, latency, parameters, weights = artefacts.NINE[name]
+        artefacts.write_model(
+            tmp_path, name, artefacts.POSES, artefacts.predictions(artefacts.POSES, right, seed), weights
+        )
+        files.write_json(tmp_path / f"data/benchmarks/{name}.json", artefacts.benchmark(latency, parameters))
+    evaluate.main()
+    yield tmp_path
+    params.read.cache_clear()
+
+
+def contents(root: Path) -> list[bytes]:
+    return [(root / name).read_bytes() for name in OUTPUTS]
+
+
+def test_all_outputs_are_written_twice_the_same(project: Path) -> None:
+    compare.main()
+    first = contents(project)
+    compare.main()
+    assert contents(project) == first
+
+
+def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(project: Path) -> None:
+    compare.main()
+    found = files.read_json(project / "data/metrics.json")
+    assert list(found) == ["best", "recommended", "resnet50", "scratch", "vgg16"]
+    evaluated = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    assert found["vgg16"] == {key: evaluated[key] for key in found["vgg16"]}
+    assert found["best"] == max(("vgg16", "resnet50", "scratch"), key=lambda name: found[name]["accuracy"])
+    assert found["scratch"]["weights"] == "none"
+
+
+def test_plots_hold_every_backbone_in_the_order_of_the_parameters(project: Path) -> None:
+    compare.main()
+    for name in ("accuracy", "calibration", "confusion", "learning_curves", "recall", "training_shares"):
+        table = pd.read_csv(project / f"data/plots/{name}.csv")
+        assert table["backbone"].unique().tolist() == ["vgg16", "resnet50", "scratch"]
+
+
+def test_all_pairs_are_compared_on_the_test_pictures(project: Path) -> None:
+    compare.main()
+    table = pd.read_csv(project / "data/plots/pairs.csv")
+    assert table[["first", "second"]].to_numpy().tolist() == [
+        ["vgg16", "resnet50"],
+        ["vgg16", "scratch"],
+        ["resnet50", "scratch"],
+    ]
+    metrics = files.read_json(project / "data/metrics.json")
+    lead = metrics["vgg16"]["accuracy"] - metrics["scratch"]["accuracy"]
+    assert table["difference"][1] == pytest.approx(lead, abs=1e-8)
+    assert (table["p_holm"] >= table["p"]).all()
+
+
+def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(project: Path) -> None:
+    compare.main()
+    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+    assert "**These numbers must not be used to choose: 2 of 3 backbones carry random weights.**" in text
+    manifest = pd.read_csv(project / "data/manifest.csv")
+    assert digest([manifest], "label", "sha256") in text
+    assert "- Left out of the shipped parameters: `data`, " in text
+
+
+def test_how_far_answers_are_from_those_in_float32_stands_in_both_reports(project: Path) -> None:
+    found = {"precision": "bfloat16", "images": 50, "differing": 3, "right": -1}
+    files.write_json(project / "data/explanations/vgg16/precision.json", found)
+    compare.main()
+    for name in ("comparison.md", "comparison.html"):
+        text = (project / "data/report" / name).read_text(encoding="utf-8")
+        assert "in float32 another answer is given to 3 of 50 test images of" in text
+        assert "(accuracy +2.0 points)" in text
+
+
+def test_the_report_is_in_the_language_that_the_parameters_ask_for(project: Path) -> None:
+    artefacts.write_params(project, ["vgg16", "resnet50", "scratch"], "es")
+    params.read.cache_clear()
+    compare.main()
+    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+    assert "**Estos números no deben usarse para elegir: 2 de 3 redes llevan pesos aleatorios.**" in text
+
+
+def fold(root: Path, count: int) -> None:
+    """Evaluate all three backbones again with the pictures in so many folds."""
+    for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
+        table = artefacts.predictions(artefacts.POSES, artefacts.NINE[name][0], seed)
+        artefacts.write_model(root, name, artefacts.POSES, table, artefacts.NINE[name][3], count)
+    evaluate.main()
+
+
+def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(project: Path) -> None:
+    compare.main()
+    without = contents(project)
+    assert not (project / "data/plots/folds.csv").exists()
+    fold(project, 5)
+    compare.main()
+    metrics = files.read_json(project / "data/metrics.json")
+    table = pd.read_csv(project / "data/plots/folds.csv")
+    for name in ("vgg16", "resnet50", "scratch"):
+        accuracies = table.loc[table["backbone"] == name, "accuracy"]
+        assert len(accuracies) == 5
+        assert metrics[name]["folds_accuracy_mean"] == pytest.approx(accuracies.mean())
+        assert metrics[name]["folds_accuracy_sd"] == pytest.approx(accuracies.std())
+    assert b"Over 5 folds" in contents(project)[-2]
+    assert b"Over 5 folds" in contents(project)[-1]
+    assert contents(project)[1:-2] == without[1:-2]
+    fold(project, 0)
+    compare.main()
+    assert contents(project) == without
+    assert not (project / "data/plots/folds.csv").exists()
+
+
+def test_a_backbone_that_is_no_longer_declared_disappears_everywhere(project: Path) -> None:
+    declare(project, ["vgg16", "scratch"])
+    compare.main()
+    # But where the report says what differs from the shipped parameters.
+    assert all(b"resnet50" not in content.partition(b"Where the numbers come from")[0] for content in contents(project))
+
+
+def test_timings_enter_no_metric_and_no_plot(project: Path) -> None:
+    compare.main()
+    first = contents(project)
+    for name in ("vgg16", "resnet50", "scratch"):
+        files.write_json(project / f"data/benchmarks/{name}.json", artefacts.benchmark(77.7, 1000))
+    compare.main()
+    assert contents(project)[:-2] == first[:-2]
+    assert b"77.7" in contents(project)[-2]
+
+
+def test_what_explain_and_ingest_made_stands_in_the_page(project: Path) -> None:
+    compare.main()
+    page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
+    overlay = (project / "data/explanations/vgg16/map_0.webp").read_bytes()
+    assert base64.b64encode(overlay).decode() in page
+    assert re.search(r'<span class="path" title="pictures/(\w+)/\d{4}.png">', page)
+
+
+def test_without_shares_of_the_training_pictures_their_table_is_empty(project: Path) -> None:
+    for name in ("vgg16", "resnet50", "scratch"):
+        path = project / f"data/evaluations/{name}/metrics.json"
+        files.write_json(path, files.read_json(path) | {"shares": []})
+    compare.main()
+    assert (project / "data/plots/training_shares.csv").read_text().splitlines() == [
+        "backbone,share,training_pictures,accuracy,low,high"
+    ]
+
+
+def test_a_loss_that_left_the_numbers_is_an_empty_cell(project: Path) -> None:
+    history = artefacts.history(1)
+    history.loc[3:, ["loss", "val_loss"]] = float("nan")
+    files.write_csv(project / "data/models/vgg16/history.csv", history)
+    compare.main()
+    table = pd.read_csv(project / "data/plots/learning_curves.csv")
+    assert table.loc[table["backbone"] == "vgg16", "val_loss"].isna().sum() == 16
+
+
+def test_everything_that_is_missing_is_named_with_the_command_that_makes_it(project: Path) -> None:
+    (project / "data/benchmarks/vgg16.json").unlink()
+    (project / "data/evaluations/scratch/metrics.json").unlink()
+    (project / "data/evaluations/scratch/confusion.csv").unlink()
+    with pytest.raises(DataError) as fault:
+        compare.main()
+    assert str(fault.value) == (
+        "no data/benchmarks/vgg16.json, data/evaluations/scratch/metrics.json, data/evaluations/scratch/confusion.csv; "
+        "expected the artefacts of every backbone in params.yaml; "
+        "run 'dvc repro benchmark@vgg16 evaluate'"
+    )
+    assert not (project / "data/metrics.json").exists()
+
+
+@pytest.mark.parametrize("text", ["backbones: {}\n", "backbones: [vgg16]\n", "backbones: null\n"])
+def test_backbones_must_be_a_mapping_with_one_entry_at_least(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    params.read.cache_clear()
+    with pytest.raises(ParameterError, match="a mapping with at least one backbone"):
+        compare.main()
+    params.read.cache_clear()
+
+
+def test_numbers_are_plain_for_other_tools(project: Path) -> None:
+    compare.main()
+    json.loads((project / "data/metrics.json").read_text(), parse_constant=pytest.fail)
+
+
+def keep_linear(root: Path, *names: str) -> None:
+    """Evaluate again with these backbones keeping their linear heads, as what is no candidate does."""
+    for seed, name in enumerate(names):
+        table = artefacts.predictions(artefacts.POSES, 0.8, seed)
+        artefacts.write_model(root, name, artefacts.POSES, table, artefacts.NINE[name][3], kept="linear")
+    evaluate.main()
+
+
+def test_a_backbone_that_kept_its_linear_head_is_compared_like_all_others(project: Path) -> None:
+    keep_linear(project, "resnet50")
+    compare.main()
+    assert set(files.read_json(project / "data/metrics.json")) == {
+        "vgg16",
+        "resnet50",
+        "scratch",
+        "best",
+        "recommended",
+    }
+    assert set(pd.read_csv(project / "data/plots/accuracy.csv")["backbone"]) == {"vgg16", "resnet50", "scratch"}
+    assert set(pd.read_csv(project / "data/plots/learning_curves.csv")["backbone"]) == {"vgg16", "scratch"}
+    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+    assert "| `resnet50` | linear | yes |" in text
+    page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
+    assert "Loss of vgg16 over its epochs." in page
+    assert "Loss of resnet50 over its epochs." not in page
+
+
+def test_where_nothing_was_trained_in_epochs_there_are_no_curves(project: Path) -> None:
+    declare(project, ["vgg16", "resnet50"])
+    keep_linear(project, "vgg16", "resnet50")
+    compare.main()
+    assert (project / "data/plots/learning_curves.csv").read_text().splitlines() == [
+        "backbone,phase,epoch,accuracy,val_accuracy,loss,val_loss"
+    ]
+    assert "Learning curves" not in (project / "data/report/comparison.html").read_text(encoding="utf-8")
+
+
+def test_without_a_ranking_the_command_that_makes_it_is_named(project: Path) -> None:
+    (project / "data/ranking.csv").unlink()
+    with pytest.raises(DataError, match=r"no data/ranking\.csv; .* run 'dvc repro rank'"):
+        compare.main()
+
+
+def test_a_ranking_of_other_backbones_is_one_line(project: Path) -> None:
+    files.write_csv(project / "data/ranking.csv", artefacts.ranking(["vgg16", "scratch"]))
+    with pytest.raises(DataError, match=r"data/ranking.csv without resnet50; .* run 'dvc repro rank'"):
+        compare.main()

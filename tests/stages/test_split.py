@@ -1,0 +1,310 @@
+"""The split keeps copies together, follows from each picture's content, and mends what the source brings along."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages.core import params as parameters
+from stages.core.dataset.prepared import DROPPED, SPLITS
+from stages.core.errors import DataError, GroupedUserError
+from stages.core.files import write_csv
+from stages.core.params import parse
+from stages.core.settings.split import SplitParams
+from stages.split import compact, leaks, main, split
+
+VALUES: dict[str, Any] = {"validation": 0.2, "test": 0.25, "use_folders": False, "on_leak": "regroup", "folds": 0}
+
+
+def params(**changes: Any) -> SplitParams:
+    return parse(SplitParams, VALUES | changes, "split")
+
+
+def manifest(sizes: dict[str, list[int]], name: str = "") -> pd.DataFrame:
+    """Return a manifest whose classes have groups of these sizes."""
+    rows = [
+        (f"{label}/{name}{number:03}-{copy}.jpg", label, f"{label}{name}{number}", f"{label}{name}{number}-{copy}")
+        for label, groups in sizes.items()
+        for number, size in enumerate(groups)
+        for copy in range(size)
+    ]
+    table = pd.DataFrame(rows, columns=["file", "label", "group", "pixels_sha256"])
+    return table.assign(path="source/" + table["file"], source_split="", source_group="")
+
+
+def dealt(table: pd.DataFrame, params: SplitParams, seed: int) -> pd.DataFrame:
+    """Return file, label, group, split and fold of each picture of a manifest."""
+    rows = table[["file", "label", "group"]].reset_index(drop=True)
+    return rows.join(split(compact([table], seed), params, seed))
+
+
+def leaking(table: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
+    return leaks([table], compact([table], 1), params)
+
+
+def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    return {
+        str(label): {part: int((rows["split"] == part).sum()) for part in SPLITS}
+        for label, rows in table.groupby("label")
+    }
+
+
+# --- drawn from the content ---
+
+
+def test_every_class_has_the_shares_on_average() -> None:
+    result = counts(dealt(manifest({"tree": [1] * 4000, "plank": [1] * 2000}), params(), 1))
+    for label, size in (("tree", 4000), ("plank", 2000)):
+        # Four standard deviations of a binomial count.
+        for part, share in (("test", 0.25), ("validation", 0.2), ("train", 0.55)):
+            assert abs(result[label][part] - share * size) < 4 * np.sqrt(share * (1 - share) * size)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pictures_that_come_in_later_leave_all_others_where_they_are(seed: int) -> None:
+    before = manifest({"tree": [1, 2, 3] * 20, "plank": [1] * 40})
+    after = pd.concat([before, manifest({"tree": [1] * 50, "goddess": [2] * 30}, "new")])
+    old, new = (dealt(table, params(), seed).set_index("file")["split"] for table in (before, after))
+    pd.testing.assert_series_equal(old, new[old.index])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_that_come_in_later_move_nothing_out_of_test(seed: int) -> None:
+    before = manifest({"tree": [1] * 80, "plank": [1] * 40})
+    copies = before.assign(file="new/" + before["file"], pixels_sha256="new" + before["pixels_sha256"])
+    old, new = (
+        dealt(table, params(), seed).set_index("file")["split"] for table in (before, pd.concat([before, copies]))
+    )
+    assert set(new[old[old == "test"].index]) == {"test"}
+
+
+def test_what_the_source_puts_together_goes_by_its_name_and_not_by_its_size() -> None:
+    sizes = np.random.default_rng(0).integers(1, 40, 400).tolist()
+    table = manifest({"tree": sizes})
+    table["source_group"] = table["group"]
+    result = dealt(table, params(), 2)
+    assert all(len(set(parts)) == 1 for _, parts in result.groupby("group")["split"])
+    assert (result["split"] == "test").mean() == pytest.approx(0.25, abs=0.07)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_never_lie_on_two_sides(seed: int) -> None:
+    sizes = np.random.default_rng(seed).choice([1, 1, 1, 2, 3, 8], 60).tolist()
+    table = dealt(manifest({"tree": sizes, "plank": sizes[:20]}), params(folds=4), seed)
+    assert all(len(set(copies)) == 1 for _, copies in table.groupby("group")["split"])
+    assert all(len(set(copies)) == 1 for _, copies in table.groupby("group")["fold"])
+
+
+def test_copies_under_two_labels_lie_on_one_side() -> None:
+    table = manifest({"tree": [1] * 60, "plank": [1] * 60})
+    table["group"] = table["group"].str.removeprefix("tree").str.removeprefix("plank")
+    result = dealt(table, params(folds=3), 4)
+    assert set(result.groupby("group")["split"].nunique()) == {1}
+    assert set(result.groupby("group")["fold"].nunique()) == {1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("groups", [[1, 1, 1], [9, 9, 9], [1, 1, 50], [50, 1, 1, 1], [2, 30, 40]])
+@pytest.mark.parametrize("shares", [(0.2, 0.25), (0.01, 0.01), (0.05, 0.9), (0.9, 0.05), (0.45, 0.5)])
+def test_every_part_has_something_of_every_class(groups: list[int], shares: tuple[float, float], seed: int) -> None:
+    result = counts(dealt(manifest({"tree": groups}), params(validation=shares[0], test=shares[1]), seed))
+    assert min(result["tree"].values()) >= 1
+
+
+def test_the_seed_chooses_the_split() -> None:
+    table = manifest({"tree": [1] * 30})
+    results = [tuple(dealt(table, params(), seed)["split"]) for seed in range(6)]
+    assert len(set(results)) == 6
+    assert tuple(dealt(table, params(), 3)["split"]) == results[3]
+
+
+def test_the_order_of_the_manifest_changes_nothing() -> None:
+    table = manifest({"tree": [1, 2, 1, 1, 3, 1], "plank": [1] * 9})
+    shuffled = table.sample(frac=1, random_state=1)
+    one, other = (dealt(rows, params(folds=3), 7).sort_values("file", ignore_index=True) for rows in (table, shuffled))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_pieces_in_which_the_manifest_is_read_change_nothing() -> None:
+    table = brought(*ALL, copies={0: 10, 1: 7})
+    pieces = [table.iloc[:1], table.iloc[1:20], table.iloc[20:]]
+    whole, joined = compact([table], 7), compact(pieces, 7)
+    pd.testing.assert_frame_equal(whole, joined)
+    use = params(use_folders=True)
+    pd.testing.assert_frame_equal(leaks([table], whole, use), leaks(pieces, joined, use))
+
+
+def test_every_picture_has_a_part_and_without_folds_no_fold() -> None:
+    table = dealt(manifest({"tree": [1] * 4, "plank": [2] * 4}), params(), 7)
+    assert set(table["split"]) <= set(SPLITS)
+    assert set(table["fold"]) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"), [([5, 4], "has 2 different pictures"), ([9], "has 1 different picture;")]
+)
+def test_a_class_of_too_few_different_pictures_is_an_error(groups: list[int], message: str) -> None:
+    with pytest.raises(DataError, match=f"class 'plank' {message}.*at least 3, for training, test, validation"):
+        dealt(manifest({"tree": [1] * 5, "plank": groups}), params(), 1)
+
+
+# --- the source's own split ---
+
+
+def brought(*parts: str, copies: dict[int, int] | None = None) -> pd.DataFrame:
+    """Return a manifest of two classes, each with these parts; `copies` puts a picture into another one's group."""
+    table = manifest({label: [1] * len(parts) for label in ("plank", "tree")})
+    table["source_split"] = [*parts, *parts]
+    for one, other in (copies or {}).items():
+        table.loc[one, "group"] = table.loc[other, "group"]
+    return table
+
+
+ALL = ("train",) * 6 + ("validation",) * 3 + ("test",) * 4
+
+
+def test_the_source_s_split_is_kept_when_the_parameters_say_so() -> None:
+    assert dealt(brought(*ALL), params(use_folders=True), 1)["split"].tolist() == brought(*ALL)["source_split"].tolist()
+    assert dealt(brought(*ALL), params(), 1)["split"].tolist() != brought(*ALL)["source_split"].tolist()
+
+
+def test_a_part_that_the_source_lacks_is_drawn_from_its_training_pictures() -> None:
+    table = brought(*["train"] * 300, *["test"] * 40)
+    result = dealt(table, params(use_folders=True), 1)
+    assert (result["split"] == "test").equals(table["source_split"] == "test")
+    share = (result["split"] == "validation").sum() / (table["source_split"] == "train").sum()
+    assert share == pytest.approx(0.2 / 0.75, abs=0.06)
+    table = brought(*["train"] * 300, *["validation"] * 40)
+    result = dealt(table, params(use_folders=True), 1)
+    assert (result["split"] == "validation").equals(table["source_split"] == "validation")
+    assert (result["split"] == "test").sum() / 600 == pytest.approx(0.25, abs=0.06)
+
+
+def test_pictures_of_which_the_source_says_nothing_are_for_training() -> None:
+    table = brought(*ALL, "", "")
+    assert set(dealt(table, params(use_folders=True), 1).loc[table["source_split"] == "", "split"]) == {"train"}
+
+
+def test_copies_across_the_source_s_split_go_to_the_test_side() -> None:
+    table = brought(*ALL, copies={0: 10, 1: 7, 2: 3})
+    result = dealt(table, params(use_folders=True), 1)
+    assert result["split"][:3].tolist() == ["test", "validation", "train"]
+    found = leaking(table, params(use_folders=True))
+    assert dict(zip(found["path"], found["action"], strict=True)) == {
+        "source/plank/000-0.jpg": "moved to test",
+        "source/plank/001-0.jpg": "moved to validation",
+        "source/plank/010-0.jpg": "kept",
+        "source/plank/007-0.jpg": "kept",
+    }
+    assert found.columns.tolist() == ["file", "path", "source_split", "group", "action"]
+
+
+def test_copies_across_the_source_s_split_may_be_dropped_from_the_other_side() -> None:
+    table = brought(*ALL, copies={0: 10, 1: 7})
+    result = dealt(table, params(use_folders=True, on_leak="drop", folds=3), 1).set_index("file")
+    assert result.loc[["plank/000-0.jpg", "plank/001-0.jpg"], "split"].tolist() == [DROPPED, DROPPED]
+    assert result.loc[["plank/000-0.jpg", "plank/001-0.jpg"], "fold"].tolist() == [-1, -1]
+    assert result.loc[["plank/010-0.jpg", "plank/007-0.jpg"], "split"].tolist() == ["test", "validation"]
+    assert leaking(table, params(use_folders=True, on_leak="drop"))["action"].tolist().count("dropped") == 2
+
+
+def test_copies_across_the_source_s_split_may_stop_all() -> None:
+    table = brought(*ALL, copies={0: 10})
+    with pytest.raises(
+        DataError, match=r"2 pictures with copies .* 'source/plank/000-0.jpg' and 'source/plank/010-0.jpg'"
+    ):
+        leaking(table, params(use_folders=True, on_leak="stop"))
+    assert leaking(brought(*ALL), params(use_folders=True, on_leak="stop")).empty
+
+
+def test_leaks_of_a_split_that_is_not_used_are_counted_all_the_same() -> None:
+    found = leaking(brought(*ALL, copies={0: 10}), params(on_leak="stop"))
+    assert found["action"].tolist() == ["split anew", "split anew"]
+
+
+def test_folders_to_use_that_are_not_there_are_an_error() -> None:
+    with pytest.raises(DataError, match="use_folders = true, and the source brings no split"):
+        dealt(manifest({"tree": [1] * 5, "plank": [1] * 5}), params(use_folders=True), 1)
+
+
+def test_a_class_without_test_pictures_in_the_source_s_split_is_an_error() -> None:
+    table = brought(*ALL)
+    table.loc[(table["label"] == "tree") & (table["source_split"] == "test"), "source_split"] = "train"
+    with pytest.raises(DataError, match="class 'tree' has no picture for test"):
+        dealt(table, params(use_folders=True), 1)
+
+
+# --- folds ---
+
+
+def test_every_picture_is_in_one_fold_and_every_fold_has_the_classes_in_proportion() -> None:
+    table = dealt(manifest({"tree": [1] * 50, "plank": [1] * 30}), params(folds=5), 1)
+    assert pd.crosstab(table["label"], table["fold"]).to_numpy().tolist() == [[6] * 5, [10] * 5]
+
+
+def test_folds_leave_the_split_as_it_is() -> None:
+    table = manifest({"tree": [1] * 50, "plank": [1] * 30})
+    with_folds, without = dealt(table, params(folds=5), 1), dealt(table, params(), 1)
+    assert with_folds["split"].equals(without["split"])
+
+
+def test_more_folds_than_different_pictures_of_a_class_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"class 'plank' has 4 different pictures for split.folds = 5"):
+        dealt(manifest({"tree": [1] * 9, "plank": [3, 1, 1, 1]}), params(folds=5), 1)
+
+
+# --- parameters and the stage ---
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"validation": 0.5, "test": 0.5}, "split.test = 0.5; expected validation and test below 1 together"),
+        ({"validation": 0.0, "test": 0.5}, "split.validation = 0.0; expected more than 0"),
+        ({"validation": 0.2, "test": 1.0}, "split.test = 1.0; expected less than 1"),
+        ({"folds": 2}, "split.folds = 2; expected 0, or 3 and more"),
+        ({"on_leak": "dropp"}, "split.on_leak = 'dropp'; expected 'regroup', 'drop' or 'stop'; did you mean 'drop'?"),
+    ],
+)
+def test_bad_parameters_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(GroupedUserError) as caught:
+        params(**values)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    parameters.read.cache_clear()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 4, "threads": 1, "split": VALUES}))
+    return tmp_path
+
+
+def test_the_stage_writes_the_tables(project: Path) -> None:
+    # Names and groups that look like numbers or like nothing stay text.
+    table = manifest({"NA": [1] * 8, "001": [1] * 8}).assign(group=lambda rows: [f"00{n}" for n in range(len(rows))])
+    write_csv(project / "data" / "manifest.csv", table)
+    main()
+    main_table = (project / "data" / "splits.csv").read_text()
+    assert main_table == dealt(table, params(), 4).to_csv(index=False)
+    assert "\nNA/000-0.jpg,NA,000," in main_table
+    assert (project / "data" / "leaks.csv").read_text() == "file,path,source_split,group,action\n"
+
+
+def test_the_stage_warns_of_leaks_and_of_classes_that_are_hardly_learnt(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    table = manifest({"tree": [1] * 80, "plank": [1] * 6})
+    table.loc[0, "source_split"], table.loc[1, "source_split"] = "train", "test"
+    table.loc[1, "group"] = table.loc[0, "group"]
+    write_csv(project / "data" / "manifest.csv", table)
+    main()
+    leak, few = caplog.messages
+    assert leak.startswith("2 pictures, copies of one another in 1 groups, lie on two sides of the source's own split")
+    assert few.startswith("class 'plank' has ")
+    assert few.endswith("training pictures, fewer than 10: it is hardly learnt")

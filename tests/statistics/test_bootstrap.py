@@ -1,0 +1,88 @@
+"""Resamples keep what a test set is made of; their spread agrees with a published example and known distributions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stages.core.intervals import Interval
+from stages.statistics import bootstrap
+from stages.statistics.bootstrap import percentile, reflected, resamples
+
+# Efron and Tibshirani 1993, "An introduction to the bootstrap", table 3.1: LSAT and GPA of 15 law schools.
+LAW = np.array(
+    [(576, 3.39), (635, 3.30), (558, 2.81), (578, 3.03), (666, 3.44), (580, 3.07), (555, 3.00), (661, 3.43),
+     (651, 3.36), (605, 3.13), (653, 3.12), (575, 2.74), (545, 2.76), (572, 2.88), (594, 2.96)]
+)  # fmt: skip
+
+
+def all_resamples(strata: list[int], count: int, seed: int = 0) -> np.ndarray:
+    return np.concatenate(list(resamples(np.array(strata), count, seed)))
+
+
+def test_the_spread_agrees_with_efron_and_tibshirani_1993() -> None:
+    """Table 6.1: the standard error of the correlation of LSAT and GPA is 0.132 by 3,200 resamples."""
+    drawn = LAW[all_resamples([0] * 15, 3200)]
+    correlations = [np.corrcoef(sample.T)[0, 1] for sample in drawn]
+    assert np.std(correlations, ddof=1) == pytest.approx(0.132, abs=0.005)
+
+
+def test_percentiles_agree_with_scipy_on_several_samples() -> None:
+    draw = np.random.default_rng(1)
+    samples = [draw.normal(place, 1, size) for place, size in ((0, 12), (3, 30), (5, 18))]
+    values, strata = np.concatenate(samples), np.repeat([0, 1, 2], [12, 30, 18])
+    found = percentile(values[all_resamples(strata.tolist(), 20_000)].mean(axis=1), 0.9)
+    expected = stats.bootstrap(
+        samples,
+        lambda *parts, axis: np.concatenate(parts, axis=axis).mean(axis=axis),
+        n_resamples=20_000, confidence_level=0.9, method="percentile", vectorized=True, rng=2,
+    ).confidence_interval  # fmt: skip
+    assert found == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
+def test_the_ends_of_a_proportion_are_those_of_the_binomial_distribution() -> None:
+    right = np.repeat([1.0, 0.0], [70, 30])
+    found = percentile(right[all_resamples([0] * 100, 20_000)].sum(axis=1), 0.95)
+    assert found == pytest.approx(tuple(stats.binom.ppf([0.025, 0.975], 100, 0.7)), abs=1)
+
+
+def test_each_class_keeps_as_many_pictures_as_it_has() -> None:
+    strata = np.array([2, 0, 1, 0, 0, 2])
+    for row in strata[all_resamples(strata.tolist(), 50)]:
+        assert sorted(row.tolist()) == [0, 0, 0, 1, 2, 2]
+
+
+def test_a_class_of_one_picture_keeps_that_picture() -> None:
+    assert set(all_resamples([0, 1, 1], 50)[:, 0].tolist()) == {0}
+    assert all_resamples([0], 5).tolist() == [[0]] * 5
+
+
+def test_many_pictures_are_drawn_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "_DRAWN", 25)
+    parts = list(resamples(np.zeros(10, np.int64), 7, 0))
+    assert [part.shape for part in parts] == [(2, 10), (2, 10), (2, 10), (1, 10)]
+
+
+def test_the_seed_decides() -> None:
+    one, same, other = (all_resamples([0] * 20, 5, seed) for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_percentiles_leave_out_the_same_share_at_either_end() -> None:
+    assert percentile(np.arange(101.0), 0.9) == pytest.approx((5, 95))
+
+
+@pytest.mark.parametrize(
+    ("ends", "estimate", "expected"),
+    [
+        ((0.04, 0.10), 0.06, (0.02, 0.08)),
+        # Resamples that all lie above take the interval to 0, and no farther.
+        ((0.05, 0.10), 0.04, (0.0, 0.04)),
+        # The estimate is inside, even where all resamples lie below it.
+        ((0.01, 0.02), 0.03, (0.03, 0.05)),
+    ],
+)
+def test_reflected_ends_lie_as_far_below_the_estimate_as_resamples_above(
+    ends: tuple[float, float], estimate: float, expected: tuple[float, float]
+) -> None:
+    assert reflected(Interval(*ends), estimate) == pytest.approx(expected)

@@ -1,0 +1,88 @@
+"""Backbones are ranked before training by what their linear heads say of the same images."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from stages.core.errors import DataError
+from stages.statistics.ranking import COLUMNS, Probe, best, contenders, lines, ranking
+
+
+def probe(wrong: int, log_loss: float = 0.5, pictures: int = 100, weights: str = "imagenet") -> Probe:
+    """Return a probe that is wrong about the first `wrong` of so many pictures."""
+    labels = ["cat", "dog"] * (pictures // 2)
+    predicted = ["fox"] * wrong + labels[wrong:]
+    table = pd.DataFrame(
+        {"file": [f"{number}.jpg" for number in range(pictures)], "label": labels, "predicted": predicted}
+    )
+    scores = {"log_loss": log_loss, "logme": -log_loss} if pictures else {"log_loss": None, "logme": None}
+    return Probe(scores | {"weights": weights}, table)
+
+
+def test_the_ranking_is_by_accuracy_then_log_loss_then_name() -> None:
+    found = ranking({"d": probe(9), "c": probe(3, 0.7), "b": probe(3, 0.7), "a": probe(3, 0.6)}, 0.95)
+    assert tuple(found) == COLUMNS
+    assert found["backbone"].tolist() == ["a", "b", "c", "d"]
+    assert found["rank"].tolist() == [1, 2, 3, 4]
+    assert found["accuracy"].tolist() == [0.97, 0.97, 0.97, 0.91]
+    assert found["logme"].tolist() == [-0.6, -0.7, -0.7, -0.5]
+
+
+def test_intervals_are_wilsons() -> None:
+    found = ranking({"a": probe(10)}, 0.95).iloc[0]
+    # Wilson's interval of 90 of 100 (Brown, Cai and DasGupta 2001).
+    assert (found["low"], found["high"]) == (pytest.approx(0.8256, abs=1e-4), pytest.approx(0.9448, abs=1e-4))
+
+
+def test_each_is_tested_against_the_first_with_holms_correction() -> None:
+    found = ranking({"a": probe(0), "b": probe(1), "c": probe(20), "d": probe(7)}, 0.95).set_index("backbone")
+    # So many wrong alone, of as many that differ: 2 / 2^7 and 1, times how many are not smaller.
+    assert found.loc["d", "p_holm"] == pytest.approx(2 * 2 / 2**7)
+    assert found.loc["c", "p_holm"] == pytest.approx(3 * 2 / 2**20)
+    assert found.loc["b", "p_holm"] == 1
+    assert found["apart"].to_dict() == {"a": "", "b": "false", "d": "true", "c": "true"}
+    assert pd.isna(found.loc["a", "p_holm"])
+    assert ranking({"a": probe(0), "d": probe(7)}, 0.99)["apart"].tolist() == ["", "false"]
+
+
+def test_a_backbone_without_features_stands_at_the_end_without_a_rank() -> None:
+    found = ranking({"scratch": probe(0, pictures=0, weights="none"), "a": probe(4)}, 0.95)
+    assert found["backbone"].tolist() == ["a", "scratch"]
+    assert found["rank"].isna().tolist() == [False, True]
+    assert found.iloc[1]["weights"] == "none"
+    assert found.iloc[1][["accuracy", "low", "high", "log_loss", "logme", "p_holm"]].isna().all()
+    alone = ranking({"scratch": probe(0, pictures=0)}, 0.95)
+    assert (len(alone), alone["rank"].isna().all()) == (1, True)
+
+
+def test_the_best_are_so_many_and_those_without_a_rank() -> None:
+    found = ranking({"scratch": probe(0, pictures=0), "c": probe(9), "b": probe(4), "a": probe(6)}, 0.95)
+    assert best(found, 1) == ["b", "scratch"]
+    assert best(found, 2) == ["b", "a", "scratch"]
+    assert best(found, 4) == ["b", "a", "c", "scratch"]
+
+
+def test_contenders_are_those_that_are_not_shown_to_be_worse_and_those_without_a_rank() -> None:
+    probes = {"scratch": probe(0, pictures=0), "a": probe(0), "b": probe(1), "c": probe(20), "d": probe(7)}
+    assert contenders(ranking(probes, 0.95)) == ["a", "b", "scratch"]
+    # The surer one wants to be, the more remain.
+    assert contenders(ranking(probes, 0.99)) == ["a", "b", "d", "scratch"]
+    assert contenders(ranking({"scratch": probe(0, pictures=0)}, 0.95)) == ["scratch"]
+
+
+def test_probes_of_other_pictures_are_not_ranked() -> None:
+    with pytest.raises(DataError, match=r"probe of 'a' predicts other pictures than that of 'b'; .*'dvc repro rank'"):
+        ranking({"a": probe(4, pictures=90), "b": probe(0)}, 0.95)
+
+
+def test_lines_for_a_terminal_are_equally_wide_and_show_a_dash_for_nothing() -> None:
+    found = lines(ranking({"scratch": probe(0, pictures=0, weights="none"), "a": probe(4), "b": probe(40)}, 0.95))
+    words = [re.sub(" +", " ", line.strip()) for line in found]
+    assert words == [
+        "rank backbone accuracy interval log loss LogME worse than the first pictures weights",
+        "1 a 96.0% 90.2% to 98.4% 0.500 -0.500 - 100 imagenet",
+        "2 b 60.0% 50.2% to 69.1% 0.500 -0.500 yes 100 imagenet",
+        "- scratch - - - - - 0 none",
+    ]
+    assert len({len(line) for line in found}) == 1

@@ -1,0 +1,111 @@
+"""One temperature makes probabilities as sure as they may be, and changes no prediction."""
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from stages.core.predictions import scaled
+from stages.statistics import metrics
+from stages.statistics.temperature import fitted
+from tests.support import artefacts
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """A classifier of scikit-learn's whose probabilities are its inputs."""
+
+    def fit(self, probabilities: np.ndarray, actual: np.ndarray) -> "Given":
+        self.classes_, self.n_features_in_ = np.unique(actual), probabilities.shape[1]
+        return self
+
+    def predict(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities.argmax(axis=1)
+
+    def predict_proba(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities
+
+
+def sure(confidence: float, right: int, pictures: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return actual classes and probabilities of pictures that are all given to the first of two classes."""
+    actual = np.repeat([0, 1], [right, pictures - right])
+    return actual, np.tile([confidence, 1 - confidence], (pictures, 1))
+
+
+def made(right: float, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return actual classes and probabilities of five classes, as sure as `sharpness` says."""
+    table = artefacts.predictions(artefacts.POSES, right, seed)
+    found = table[[f"p:{name}" for name in artefacts.POSES]].to_numpy()
+    actual = table["label"].map({name: number for number, name in enumerate(artefacts.POSES)}).to_numpy()
+    return actual, scaled(found, 1 / sharpness)
+
+
+def test_the_temperature_agrees_with_an_example_worked_by_hand() -> None:
+    # Odds of 9 are claimed, and 3 of 4 are right, odds of 3: ln 9 / ln 3 = 2.
+    actual, probabilities = sure(0.9, 75, 100)
+    assert fitted(actual, probabilities) == pytest.approx(2, abs=1e-4)
+    np.testing.assert_allclose(scaled(probabilities, 2), np.tile([0.75, 0.25], (100, 1)))
+
+
+@pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
+def test_the_temperature_agrees_with_scikit_learns(sharpness: float) -> None:
+    actual, probabilities = made(0.7, sharpness)
+    model = FrozenEstimator(Given().fit(probabilities, actual))
+    theirs = CalibratedClassifierCV(model, method="temperature").fit(probabilities, actual)
+    ours = scaled(probabilities, fitted(actual, probabilities))
+    np.testing.assert_allclose(ours, theirs.predict_proba(probabilities), atol=1e-5)
+
+
+def test_no_other_temperature_has_a_lower_loss() -> None:
+    actual, probabilities = made(0.7, 2.5)
+    best = fitted(actual, probabilities)
+    losses = [metrics.log_loss(actual, scaled(probabilities, best * factor)) for factor in (0.98, 1, 1.02)]
+    assert losses[1] < min(losses[0], losses[2])
+
+
+def test_what_was_too_sure_is_cooled_down_and_calibrated_better() -> None:
+    actual, probabilities = made(0.7, 3)
+    predicted = probabilities.argmax(axis=1)
+    error = [
+        metrics.expected_calibration_error(metrics.calibration(actual, predicted, each, 10))
+        for each in (probabilities, scaled(probabilities, fitted(actual, probabilities)))
+    ]
+    assert fitted(actual, probabilities) > 1
+    assert error[1] < error[0] / 2
+
+
+def test_a_temperature_changes_no_prediction_and_every_row_sums_to_one() -> None:
+    _, probabilities = made(0.7, 1)
+    for temperature in (0.05, 0.5, 3, 20):
+        found = scaled(probabilities, temperature)
+        assert (found.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+        np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_one_changes_nothing() -> None:
+    _, probabilities = made(0.7, 1)
+    np.testing.assert_allclose(scaled(probabilities, 1), probabilities)
+
+
+def test_probabilities_of_zero_stay_close_to_zero() -> None:
+    found = scaled(np.array([[1.0, 0.0], [0.5, 0.5]]), 2.0)
+    assert np.isfinite(found).all()
+    assert found[0, 1] == pytest.approx(np.sqrt(np.finfo(float).eps), rel=1e-3)
+
+
+def test_equal_chances_have_no_temperature_of_their_own() -> None:
+    assert fitted(np.array([0, 1, 1]), np.full((3, 2), 0.5)) == 1
+
+
+def test_perfect_scores_end_where_nothing_is_left_to_doubt() -> None:
+    found = fitted(*sure(0.9, 10, 10))
+    assert 0.05 <= found < 0.1
+    assert scaled(np.array([[0.9, 0.1]]), found)[0, 0] == pytest.approx(1)
+
+
+def test_constant_predictions_that_are_always_wrong_end_at_the_hottest() -> None:
+    assert fitted(*sure(0.9, 0, 10)) == pytest.approx(20, rel=0.01)
+
+
+def test_a_single_picture_is_enough() -> None:
+    assert 0 < fitted(*sure(0.6, 1, 1)) < 1

@@ -1,0 +1,55 @@
+"""Backbones that are right about chosen pictures, with what a verdict on them is drawn from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stages.report.pairwise_comparison import Duels
+from stages.report.runs import Run
+from stages.report.verdict import Evidence
+from stages.statistics.pairwise import all_pairs
+from tests.support import artefacts
+
+TWO = ("cat", "dog")
+SIZES = {"small": 5.0, "middle": 20.0, "large": 90.0}
+
+
+def table(pictures: int, wrong: Sequence[int]) -> Any:
+    """Return answers about so many cats and dogs that are `wrong` about these."""
+    actual = [TWO[number % 2] for number in range(pictures)]
+    predicted = [TWO[(number + (number in set(wrong))) % 2] for number in range(pictures)]
+    return artefacts.answers(actual, predicted, TWO)
+
+
+def evidence(
+    wrong: Mapping[str, Sequence[int]],
+    pictures: int = 100,
+    weights: Mapping[str, str] | None = None,
+    folds: int = 0,
+    kept: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Evidence:
+    """Return the evidence of backbones, each wrong about the numbers that `wrong` has.
+
+    `weights` names those that are not ImageNet's, `kept` heads that are not dense ones. A backbone that `SIZES` names
+    has the size given there, in MB, and takes as many milliseconds for a picture; `changes` replace parts of the
+    evidence.
+    """
+    tables = {name: table(pictures, numbers) for name, numbers in wrong.items()}
+    runs = [
+        _run(name, tables[name], (weights or {}).get(name, "imagenet"), folds, (kept or {}).get(name)) for name in wrong
+    ]
+    values = {
+        "declared": list(wrong),
+        "duels": Duels(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
+        "audit": artefacts.audit(),
+        "source_split": False,
+        "prefer": "size",
+    }
+    return Evidence(runs, **(values | changes))
+
+
+def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None) -> Run:
+    size = SIZES.get(name, 10.0)
+    benchmark = artefacts.benchmark(size, 1000) | {"size_mb": size, "flops": int(1e9 * size)}
+    provenance = artefacts.provenance(name, TWO, 1000, weights, kept)
+    return artefacts.run(name, answers, TWO, count=folds, benchmark=benchmark, provenance=provenance)

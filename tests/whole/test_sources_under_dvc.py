@@ -1,0 +1,95 @@
+"""What DVC notices of a source: pictures under DVC, imported ones, and an archive on a web server."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.stages.test_ingest import lay_out, picture
+from tests.support.archives import zipped
+from tests.support.clone import Clone, Done
+from tests.support.web import serve
+
+FILES = {f"{label}/{number}.jpg": picture(ord(label[0]) + number) for label in ("tree", "plank") for number in range(3)}
+INGEST = {"check", "ingest"}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Clone:
+    clone = Clone.of_project(tmp_path / "clone")
+    clone.git("add", "--all")
+    clone.git("commit", "--quiet", "--message", "as it is")
+    return clone
+
+
+def ingested(clone: Clone) -> Done:
+    done = clone.dvc("repro", "ingest")
+    assert done.code == 0, done.output + done.errors
+    return done
+
+
+def pictures(clone: Clone) -> int:
+    return len(clone.text("data/manifest.csv").splitlines()) - 1
+
+
+def changed(clone: Clone) -> str:
+    return clone.dvc("status", "ingest").output
+
+
+def test_pictures_added_to_dvc_are_watched_one_by_one(clone: Clone) -> None:
+    lay_out(clone.folder / "pictures", FILES)
+    assert clone.dvc("add", "pictures").code == 0
+    clone.set({"data": {"source": "pictures"}})
+    assert ingested(clone).ran == INGEST
+    assert pictures(clone) == 6
+    assert changed(clone).strip() == "Data and pipelines are up to date."
+    (clone.folder / "pictures/tree/0.jpg").unlink()
+    (clone.folder / "pictures/tree/0.jpg").write_bytes(picture(99))
+    assert "pictures" in changed(clone)
+    assert ingested(clone).ran == {"ingest"}
+
+
+def test_a_table_in_the_folder_is_watched_with_its_pictures(clone: Clone) -> None:
+    rows = "path,label\n" + "".join(f"{path},{path.split('/')[0]}\n" for path in FILES)
+    lay_out(clone.folder / "pictures", FILES | {"labels.csv": rows.encode()})
+    clone.set({"data": {"source": "pictures"}})
+    ingested(clone)
+    lay_out(clone.folder / "pictures", {"labels.csv": f"{rows}gone.jpg,tree\n".encode()})
+    assert ingested(clone).ran == {"ingest"}
+    assert clone.text("data/rejects.csv") == "path,label,reason\ngone.jpg,,missing file: No such file or directory\n"
+    lay_out(clone.folder / "pictures", {"plank/1.jpg": picture(98)})
+    assert "pictures" in changed(clone)
+
+
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_an_imported_source_brings_new_pictures_with_dvc_update(clone: Clone, tmp_path: Path, kind: str) -> None:
+    shared = tmp_path / "shared"
+
+    def publish(files: dict[str, bytes]) -> Path:
+        lay_out(shared, files)
+        return shared if kind == "folder" else zipped(tmp_path / "shared.zip", files)
+
+    place = publish(FILES)
+    done = clone.dvc("import-url", str(place), "pictures")
+    assert done.code == 0, done.errors
+    clone.set({"data": {"source": "pictures"}})
+    ingested(clone)
+    assert pictures(clone) == 6
+    publish(FILES | {"tree/new.jpg": picture(99)})
+    assert clone.dvc("update", "pictures.dvc").code == 0
+    assert ingested(clone).ran == {"ingest"}
+    assert pictures(clone) == 7
+
+
+def test_a_changed_archive_on_a_web_server_is_noticed(clone: Clone, tmp_path: Path) -> None:
+    with serve() as web:
+        web.files["poses.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
+        clone.set({"data": {"source": f"{web.url}/poses.zip"}})
+        assert ingested(clone).ran == INGEST
+        assert pictures(clone) == 6
+        assert changed(clone).strip() == "Data and pipelines are up to date."
+        web.files["poses.zip"] = zipped(tmp_path / "a.zip", FILES | {"tree/new.jpg": picture(99)}).read_bytes()
+        assert "poses.zip" in changed(clone)
+        assert ingested(clone).ran == {"ingest"}
+        assert pictures(clone) == 7
+        del web.files["poses.zip"]
+        assert clone.dvc("repro", "ingest").code != 0
