@@ -62,7 +62,7 @@ lint: .venv/.synced  ## Ruff, mypy, import-linter
 	mypy
 	lint-imports
 
-figures: .venv/.synced  ## draw the built-in pictures anew (the same bytes)
+figures: .venv/.synced  ## draw the built-in images anew (the same bytes)
 	python data/samples/draw_yoga_figures.py
 
 clean:  ## remove the environment and the caches, keep data and DVC's cache

@@ -1,10 +1,10 @@
 """How well every export of every declared backbone agrees with Keras, how large it is, and what it takes.
 
-    python benchmarks/exports.py [--pictures 200] [--backbones resnet50 scratch] [--floor 0.995]
+    python benchmarks/exports.py [--images 200] [--backbones resnet50 scratch] [--floor 0.995]
 
-Backbones have random weights, and the linear head that is solved on generated pictures, stripes in five directions;
+Backbones have random weights, and the linear head that is solved on generated images, stripes in five directions;
 `scratch`, which has no frozen features, is trained as a whole. Exits with 1 where a form in float32
-names another class than Keras on more than 1 - floor of as many other pictures. What int8 loses is told, and says
+names another class than Keras on more than 1 - floor of as many other images. What int8 loses is told, and says
 something of trained networks alone: features of random ones vary by less than a step of int8.
 
 Prints a table in Markdown; takes some minutes, most of it ConvNeXt's.
@@ -40,12 +40,12 @@ TRAINED, CALIBRATED, BATCH, EPOCHS, PASSES = 100, 50, 20, 30, 10
 STRENGTH = 10.0
 
 
-def pictures(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def images(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return noisy stripes in two colours, (count, side, side, 3), and the number of their direction."""
     draw = np.random.default_rng(seed)
     across, down = np.meshgrid(np.arange(side) / side, np.arange(side) / side)
     found, actual = np.empty((count, side, side, 3), np.uint8), np.arange(count) % len(CLASSES)
-    for picture, number in zip(found, actual, strict=True):
+    for image, number in zip(found, actual, strict=True):
         angle = np.pi * (number + draw.uniform(-0.2, 0.2)) / len(CLASSES)
         wave = np.sin(
             2 * np.pi * (draw.uniform(4, 8) * (across * np.cos(angle) + down * np.sin(angle)) + draw.random())
@@ -53,7 +53,7 @@ def pictures(count: int, side: int, seed: int) -> tuple[NDArray[np.uint8], NDArr
         first, second = draw.uniform(40, 215, (2, 3))
         shares = 0.5 + 0.5 * wave[..., None]
         noisy = first * shares + second * (1 - shares) + draw.normal(0, 12, (side, side, 3))
-        picture[...] = np.clip(noisy, 0, 255)
+        image[...] = np.clip(noisy, 0, 255)
     return found, actual
 
 
@@ -64,7 +64,7 @@ def classifier(backbone: Any, folder: Path) -> Any:
 
     keras_engine.repeatable(1, 2)
     network = pretrained.random(backbone.network)
-    shown, actual = pictures(TRAINED, backbone.input_size, seed=1)
+    shown, actual = images(TRAINED, backbone.input_size, seed=1)
     fit = whole if backbone.builder == SCRATCH else linear_head
     return exporting.joined(network, None, fit(backbone, network, shown, actual, folder).tempered(1.5))
 
@@ -98,8 +98,8 @@ def measure(name: str, count: int, folder: Path) -> float:
     model = classifier(backbone, folder)
     from stages.exports import exporting, runners
 
-    shown, _ = pictures(CALIBRATED, backbone.input_size, seed=2)
-    tested, actual = pictures(count, backbone.input_size, seed=3)
+    shown, _ = images(CALIBRATED, backbone.input_size, seed=2)
+    tested, actual = images(count, backbone.input_size, seed=3)
     subject = exporting.Classifier(model, CLASSES, lambda: iter(shown))
     expected, worst = None, 1.0
     for form in PATHS:
@@ -127,12 +127,12 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def latency(run: Any, picture: NDArray[np.uint8]) -> float:
-    """Return the median time of one picture, ms."""
+def latency(run: Any, image: NDArray[np.uint8]) -> float:
+    """Return the median time of one image, ms."""
     taken = []
     for _ in range(PASSES):
         begin = time.perf_counter()
-        run(picture)
+        run(image)
         taken.append(time.perf_counter() - begin)
     return float(np.median(taken)) * 1e3
 
@@ -140,17 +140,17 @@ def latency(run: Any, picture: NDArray[np.uint8]) -> float:
 def main() -> None:
     """Measure each backbone in a process of its own; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--backbones", nargs="+", default=params.declared_backbones(ROOT / "params.yaml"))
     parser.add_argument("--floor", type=float, default=0.995, help="least agreement in float32")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
         with tempfile.TemporaryDirectory() as folder:
-            worst = measure(options.backbones[0], options.pictures, Path(folder))
+            worst = measure(options.backbones[0], options.images, Path(folder))
         sys.exit(int(worst < options.floor))
     print(HEADER, flush=True)
-    shared = ["--alone", "--pictures", str(options.pictures), "--floor", str(options.floor), "--backbones"]
+    shared = ["--alone", "--images", str(options.images), "--floor", str(options.floor), "--backbones"]
     ended = [
         subprocess.run([sys.executable, __file__, *shared, name], check=False, stderr=subprocess.DEVNULL).returncode
         for name in options.backbones

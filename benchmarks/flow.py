@@ -3,7 +3,7 @@
     python benchmarks/flow.py [--parts locks overhead sleeping stopping whole] [--backbones scratch ...]
 
 Starts a Prefect server of its own on loopback, with its own database. All but `whole` run stages that do
-nothing or sleep; `whole` runs the comparison of the built-in pictures twice, by `dvc repro` and by the flow
+nothing or sleep; `whole` runs the comparison of the built-in images twice, by `dvc repro` and by the flow
 with two jobs. Prints Markdown. Takes twenty minutes on two cores, and twenty more for `whole`.
 """
 
@@ -214,7 +214,7 @@ def command_of(pid: int) -> str:
 
 
 def whole(folder: Path, backbones: list[str]) -> None:
-    """Run the comparison of the built-in pictures by `dvc repro` and by the flow; compare times and bytes."""
+    """Run the comparison of the built-in images by `dvc repro` and by the flow; compare times and bytes."""
     commands = {"dvc repro": ("dvc", "repro"), "the flow, --jobs 2": ("flows.compare", "--jobs", "2")}
     digests, taken = [], {}
     for name, command in commands.items():

@@ -1,9 +1,9 @@
-"""How the stages grow with the number of pictures: time and peak memory of each stage's process.
+"""How the stages grow with the number of images: time and peak memory of each stage's process.
 
     python benchmarks/growth.py [--counts 500 5000 50000] [--stages ingest split preprocess] [--folder DIR]
 
-Small pictures, one small backbone: what grows here is their number. Prints one table, measured in one run on
-one machine; and, for the smallest number of pictures, ingest on one core beside ingest on all.
+Small images, one small backbone: what grows here is their number. Prints one table, measured in one run on
+one machine; and, for the smallest number of images, ingest on one core beside ingest on all.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from stages.core.params import merge, read  # noqa: E402 (the project is on the 
 CLASSES = 5
 BACKBONE = "mobilenet_v3_small"
 PARAMS = {
-    "data": {"source": "pictures"},
+    "data": {"source": "images"},
     "preprocess": {"sizes": [32], "views": 1},
     "weights": {"source": "random"},
     "finetune": {"head": {"units": [16]}, "epochs": 2, "unfreeze": {"blocks": 1, "epochs": 2}},
@@ -45,16 +45,16 @@ OF_A_BACKBONE = ("weights", "features", "probe", "views", "finetune", "explain",
 
 
 def photograph(number: int, side: int) -> "Image.Image":
-    """Return a picture with the spectrum of photographs; like no other of another number."""
+    """Return an image with the spectrum of photographs; like no other of another number."""
     import numpy as np
     from PIL import Image
 
     random = np.random.default_rng(number)
-    picture = np.full((side, side, 3), 128.0)
+    image = np.full((side, side, 3), 128.0)
     for octave in range(2, 6):
         noise = Image.fromarray(random.integers(0, 256, (2**octave, 2**octave, 3), dtype=np.uint8))
-        picture += (np.asarray(noise.resize((side, side)), dtype=float) - 128) * 2 / 2**octave
-    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+        image += (np.asarray(noise.resize((side, side)), dtype=float) - 128) * 2 / 2**octave
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8))
 
 
 def draw(number: int, folder: Path, side: int) -> None:
@@ -63,11 +63,11 @@ def draw(number: int, folder: Path, side: int) -> None:
 
 
 def lay_out(folder: Path, count: int, side: int) -> None:
-    """Write `count` pictures of `side` pixels, and params.yaml, into a project of their own."""
+    """Write `count` images of `side` pixels, and params.yaml, into a project of their own."""
     for number in range(CLASSES):
-        (folder / "pictures" / f"class_{number}").mkdir(parents=True)
+        (folder / "images" / f"class_{number}").mkdir(parents=True)
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(draw, folder=folder / "pictures", side=side), range(count), chunksize=256))
+        list(pool.map(partial(draw, folder=folder / "images", side=side), range(count), chunksize=256))
     params = merge(read(ROOT / "params.yaml"), PARAMS) | {"backbones": {BACKBONE: {}}}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
@@ -93,7 +93,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float]:
 
 
 def rows(place: Path, counts: list[int], stages: list[str], side: int) -> Iterator[tuple[int, str, float, float]]:
-    """Yield number of pictures, stage, seconds and MB, as they are measured."""
+    """Yield number of images, stage, seconds and MB, as they are measured."""
     for count in counts:
         with tempfile.TemporaryDirectory(dir=place) as name:
             folder = Path(name)
@@ -109,10 +109,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[500, 5_000, 50_000])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--side", type=int, default=64, help="of each picture, pixels")
+    parser.add_argument("--side", type=int, default=64, help="of each image, pixels")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where there is room")
     options = parser.parse_args()
-    print(f"{'pictures':>9}  {'stage':<17} {'seconds':>8} {'pictures/s':>11} {'peak, MB':>9}")
+    print(f"{'images':>9}  {'stage':<17} {'seconds':>8} {'images/s':>11} {'peak, MB':>9}")
     for count, stage, seconds, memory in rows(options.folder, options.counts, options.stages, options.side):
         print(f"{count:>9}  {stage:<17} {seconds:>8.1f} {count / seconds:>11.0f} {memory:>9.0f}", flush=True)
 

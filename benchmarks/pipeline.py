@@ -1,9 +1,9 @@
-"""The pipeline beside the plain Keras script of the course: the same pictures, size, heads and processor, in one run.
+"""The pipeline beside the plain Keras script of the course: the same images, size, heads and processor, in one run.
 
     python benchmarks/pipeline.py [--count 150] [--parts frozen reruns unfrozen] [--backbones vgg16 resnet50 ...]
 
-Works in a clone of what is committed here, with pictures drawn anew: 5 * `--count`, at 224 pixels, each
-training picture with four augmented views for the pipeline and fifteen epochs for the script. Of the script
+Works in a clone of what is committed here, with images drawn anew: 5 * `--count`, at 224 pixels, each
+training image with four augmented views for the pipeline and fifteen epochs for the script. Of the script
 one epoch is timed and multiplied by fifteen, its set-up counted once; `--whole` names the backbones whose
 fifteen epochs are really trained, for the accuracy. Prints Markdown. Takes an hour on two cores.
 """
@@ -97,7 +97,7 @@ class Project:
         """Run the plain script with the weights and the split of the pipeline; return what it measured."""
         weights = self.folder / f"data/weights/{backbone}/backbone.keras"
         command = [sys.executable, str(ROOT / "benchmarks/plain_keras.py"), backbone, "--weights", str(weights)]
-        options = ["--pictures", "divided", "--epochs", str(epochs), "--unfreeze", str(unfreeze)]
+        options = ["--images", "divided", "--epochs", str(epochs), "--unfreeze", str(unfreeze)]
         environment = ENVIRONMENT | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(
             [*command, *options], cwd=self.folder, env=environment, text=True, capture_output=True, check=False
@@ -108,7 +108,7 @@ class Project:
         return measured
 
     def divide(self) -> dict[str, int]:
-        """Lay the pictures out by the pipeline's split, as the script reads them; return how many in each part."""
+        """Lay the images out by the pipeline's split, as the script reads them; return how many in each part."""
         table = read_csv(self.folder / "data/splits.csv", text=("file", "label", "group", "split"))
         for row in table.itertuples():
             place = self.folder / "divided" / row.split / row.file
@@ -117,7 +117,7 @@ class Project:
         return {str(split): int(count) for split, count in table["split"].value_counts().items()}
 
     def bare(self, backbone: str) -> float:
-        """Return the seconds of the engine's forward passes over as many pictures as the features stage has."""
+        """Return the seconds of the engine's forward passes over as many images as the features stage has."""
         command = [sys.executable, "-c", _BARE, str(ROOT), backbone]
         done = subprocess.run(command, cwd=self.folder, env=ENVIRONMENT, text=True, capture_output=True, check=True)
         return float(done.stdout)
@@ -185,7 +185,7 @@ def frozen_phase(project: Project, backbones: list[str], whole: list[str]) -> di
         cold = project.repro()
     counts = project.divide()
     parts = ", ".join(f"{count} {part}" for part, count in counts.items())
-    print(f"\n{sum(counts.values())} pictures ({parts}), {SIDE} pixels, {VIEWS} views and the picture itself\n")
+    print(f"\n{sum(counts.values())} images ({parts}), {SIDE} pixels, {VIEWS} views and the image itself\n")
     print(
         f"| backbone | script, {EPOCHS} epochs, s | pipeline, s | ratio | of which what the script does, s | ratio ",
         end="",
@@ -254,7 +254,7 @@ def second_phase(project: Project, blocks: int) -> None:
     """Print an epoch of phase 2 beside an epoch of the script that trains the same layers."""
     print(f"\n| phase 2, {blocks} block(s) unfrozen, s an epoch | script | pipeline | ratio |\n|:--|--:|--:|--:|")
     for name in UNFROZEN:
-        # No augmented views here: an epoch of both sees each training picture once.
+        # No augmented views here: an epoch of both sees each training image once.
         unfrozen = {"blocks": blocks, "epochs": 4, "learning_rate": 0.00001, "minutes": 1000}
         line = _lines([name])[name] | {"head": {"units": []}, "unfreeze": unfrozen}
         project.change(preprocess={"views": 0}, backbones={name: line})
@@ -274,7 +274,7 @@ def second_phase(project: Project, blocks: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=150, help="pictures of each of the five classes")
+    parser.add_argument("--count", type=int, default=150, help="images of each of the five classes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--backbones", nargs="+", default=PRETRAINED)
     parser.add_argument("--whole", nargs="*", default=["mobilenet_v3_small"], help="train all epochs of the script")

@@ -1,9 +1,9 @@
-"""The course's way, as its reader would write it: one network, every picture through it in every epoch.
+"""The course's way, as its reader would write it: one network, every image through it in every epoch.
 
-    python benchmarks/plain_keras.py vgg16 --pictures FOLDER [--epochs 1] [--unfreeze 0] [--weights FILE]
+    python benchmarks/plain_keras.py vgg16 --images FOLDER [--epochs 1] [--unfreeze 0] [--weights FILE]
 
 FOLDER has the folders train, validation and test of class folders. Prints one line of JSON: seconds for
-set-up (imports, building, tracing) and for each epoch, and the accuracy on the test pictures. `--weights`
+set-up (imports, building, tracing) and for each epoch, and the accuracy on the test images. `--weights`
 names a `backbone.keras` of the pipeline, so that both start from the same weights.
 """
 
@@ -19,7 +19,7 @@ BATCH = 32
 
 
 def generators(options: argparse.Namespace, preprocess: Any) -> list[Any]:
-    """Return the generators of training, validation and test pictures, the first with augmentation."""
+    """Return the generators of training, validation and test images, the first with augmentation."""
     from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
     plain = ImageDataGenerator(preprocessing_function=preprocess)
@@ -34,7 +34,7 @@ def generators(options: argparse.Namespace, preprocess: Any) -> list[Any]:
     size = (options.side, options.side)
     return [
         (augmented if split == "train" else plain).flow_from_directory(
-            options.pictures / split, size, batch_size=BATCH, shuffle=split == "train", seed=1
+            options.images / split, size, batch_size=BATCH, shuffle=split == "train", seed=1
         )
         for split in ("train", "validation", "test")
     ]
@@ -67,7 +67,7 @@ def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("backbone")
-    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--unfreeze", type=int, default=0, help="blocks to train, from the top")

@@ -1,11 +1,11 @@
-"""How fast the command predicts a folder of pictures beside the engine alone, and how much memory that takes.
+"""How fast the command predicts a folder of images beside the engine alone, and how much memory that takes.
 
-    python benchmarks/predict.py [--backbones resnet50] [--pictures 1000] [--threads N] [--repeats 3] [--floor 0.8]
+    python benchmarks/predict.py [--backbones resnet50] [--images 1000] [--threads N] [--repeats 3] [--floor 0.8]
 
-Classifiers have random weights; the pictures are those of data/samples, each stretched by an amount of its own. The
-engine alone computes the same pictures, decoded and in memory, in the same batches and precision, and is not asked to
-load the network. The command is timed from its start to its end, and, from what more pictures take longer, behind its
-start, which no number of pictures changes. Each time is the least of `--repeats`, taken in turn.
+Classifiers have random weights; the images are those of data/samples, each stretched by an amount of its own. The
+engine alone computes the same images, decoded and in memory, in the same batches and precision, and is not asked to
+load the network. The command is timed from its start to its end, and, from what more images take longer, behind its
+start, which no number of images changes. Each time is the least of `--repeats`, taken in turn.
 
 Prints a table in Markdown. Exits with 1 where the command as a whole reaches less than the floor.
 """
@@ -36,13 +36,13 @@ from stages.core.settings.backbones import resolve  # noqa: E402 (the project is
 SAMPLES = sorted((ROOT / "data/samples/yoga_figures").rglob("*.jpg"))
 CLASSES = ("downdog", "goddess", "plank", "tree", "warrior2")
 HEADER = (
-    "| backbone | engine alone, pictures/s | command, pictures/s | ratio | behind its start | ratio |"
-    " peak memory of {few} and {all} pictures, MB |\n|:--|--:|--:|--:|--:|--:|--:|"
+    "| backbone | engine alone, images/s | command, images/s | ratio | behind its start | ratio |"
+    " peak memory of {few} and {all} images, MB |\n|:--|--:|--:|--:|--:|--:|--:|"
 )
 
 
 def draw(number: int, folder: Path) -> None:
-    """Write one picture."""
+    """Write one image."""
     with Image.open(SAMPLES[number % len(SAMPLES)]) as sample:
         stretched = sample.resize((sample.width + number // len(SAMPLES), sample.height))
     stretched.save(folder / f"{number:06}.jpg", quality=90)
@@ -70,12 +70,12 @@ def export(name: str, folder: Path) -> None:
     )  # fmt: skip
 
 
-def engine_alone(folder: Path, pictures: Path, threads: int) -> float:
-    """Return the seconds that the engine takes for all pictures in memory."""
+def engine_alone(folder: Path, source: Path, threads: int) -> float:
+    """Return the seconds that the engine takes for all images in memory."""
     from stages.exports.prediction import BATCH, outputs
 
     manifest, path = open_export(folder)
-    images = [Image.open(file).convert("RGB") for file in sorted(pictures.iterdir())]
+    images = [Image.open(file).convert("RGB") for file in sorted(source.iterdir())]
     shown = np.stack([squared(image, manifest.input_size, manifest.fit) for image in images])
     parts = [shown[start : start + BATCH] for start in range(0, len(shown), BATCH)]
     # The engine allocates at the first batch, which is no part of the measurement.
@@ -100,7 +100,7 @@ def row(name: str, place: Path, options: argparse.Namespace) -> tuple[str, float
         few.append(measure([*command, "few"], place))
         whole.append(measure([*command, "all"], place))
     (small, small_memory), (large, large_memory) = min(few), min(whole)
-    count, quarter = options.pictures, options.pictures // 4
+    count, quarter = options.images, options.images // 4
     bare, fast, behind = count / min(alone), count / large, (count - quarter) / (large - small)
     cells = (f"{bare:.0f}", f"{fast:.0f}", f"{fast / bare:.2f}", f"{behind:.0f}", f"{behind / bare:.2f}",
              f"{small_memory:.0f}, {large_memory:.0f}")  # fmt: skip
@@ -111,7 +111,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbones", nargs="+", default=["resnet50"])
-    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=processors(), help="of the engine")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--floor", type=float, default=0.8, help="least ratio of the command as a whole")
@@ -125,12 +125,12 @@ def main() -> None:
     if options.alone:
         print(engine_alone(options.alone, options.shown, options.threads))
         return
-    print(HEADER.format(few=options.pictures // 4, all=options.pictures), flush=True)
+    print(HEADER.format(few=options.images // 4, all=options.images), flush=True)
     reached = []
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         shutil.copy(ROOT / "params.yaml", place)
-        for folder, count in (("few", options.pictures // 4), ("all", options.pictures)):
+        for folder, count in (("few", options.images // 4), ("all", options.images)):
             (place / folder).mkdir()
             with ProcessPoolExecutor() as pool:
                 list(pool.map(partial(draw, folder=place / folder), range(count), chunksize=32))

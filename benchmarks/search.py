@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--count 240] [--trials 50] [--backbones mobilenet_v3_small ...]
 
-Works in a clone of what is committed here, with 5 * `--count` pictures drawn anew, at 224 pixels, each training picture
+Works in a clone of what is committed here, with 5 * `--count` images drawn anew, at 224 pixels, each training image
 with four augmented views. Of the script one epoch is timed and multiplied by its fifteen and by the number of trials.
 Prints Markdown: the features, which the search needs once, are told apart. Half an hour on two cores.
 """
@@ -22,7 +22,7 @@ from stages.networks.processor import processor
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="The search for a better head beside the plain Keras script.")
-    parser.add_argument("--count", type=int, default=240, help="pictures of each of the five classes")
+    parser.add_argument("--count", type=int, default=240, help="images of each of the five classes")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--backbones", nargs="+", default=["mobilenet_v3_small"])
     options = parser.parse_args()
@@ -31,7 +31,7 @@ def main() -> None:
         project.change(tune={"trials": options.trials}, backbones={name: {} for name in options.backbones})
         project.repro("split")
         counts = project.divide()
-        print(f"{processor()}: {sum(counts.values())} pictures, {SIDE} pixels, {VIEWS} views and the picture itself\n")
+        print(f"{processor()}: {sum(counts.values())} images, {SIDE} pixels, {VIEWS} views and the image itself\n")
         print(
             "| backbone | script, an epoch, s | so many trainings, s | search, s | ratio | features, s | validation |"
         )

@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from typing import Literal
 
 # Each stage with the stages that it needs directly, in the order that DVC lists them. A `.dvc` file is one
-# of them: DVC notes there which pictures it has found.
+# of them: DVC notes there which images it has found.
 Graph = Mapping[str, frozenset[str]]
 # How a stage ends that has been started: as it should, by a fault of its own, or because of a stop.
 End = Literal["done", "failed", "stopped"]

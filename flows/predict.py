@@ -1,4 +1,4 @@
-"""The run that scores new pictures: those that have come into a folder since the last one, with a word on drift."""
+"""The run that scores new images: those that have come into a folder since the last one, with a word on drift."""
 
 import csv
 import sys
@@ -17,7 +17,7 @@ from flows import publish, scored, workspace
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
-# A program like those of the stages; it knows what pictures and networks are.
+# A program like those of the stages; it knows what images and networks are.
 _PREDICT = "stages.predict"
 _DRIFT = "drift: "
 _FOUND = f"{_DRIFT}found"
@@ -27,10 +27,10 @@ _FOUND = f"{_DRIFT}found"
 def score(
     folder: str = "data/incoming", results: str = "data/scores", model: str = "data/exports/winner"
 ) -> State[Any]:
-    """Predict the pictures of `folder` that are new or have changed, by the exported classifier `model`.
+    """Predict the images of `folder` that are new or have changed, by the exported classifier `model`.
 
     Each run writes one CSV of predictions, and one of what it left out, into `results`. It completes as `Drift` where
-    the new pictures are unlike those that the classifier was trained for.
+    the new images are unlike those that the classifier was trained for.
     """
     end_with_worker()
     try:
@@ -42,7 +42,7 @@ def score(
 
 def _score(folder: Path, results: Path, model: str) -> State[Any]:
     if not folder.is_dir():
-        raise FlowError(f"no folder {folder}; expected that of new pictures; make it, or set `folder`")
+        raise FlowError(f"no folder {folder}; expected that of new images; make it, or set `folder`")
     if results.resolve().is_relative_to(folder.resolve()):
         raise FlowError(f"results in {results} would be new files of {folder}; expected a folder apart; set `results`")
     # In the order of time, and never that of another run.
@@ -50,26 +50,26 @@ def _score(folder: Path, results: Path, model: str) -> State[Any]:
     with scored.opened(results) as state:
         new = state.begin(run, folder)
         if not new:
-            return Completed(message="no new pictures")
+            return Completed(message="no new images")
         predictions, rejects = state.predictions(run), state.rejects(run)
         lines = _predict(new, model, predictions, rejects)
     labels, reasons = _count(predictions, "label"), _count(rejects, "reason")
     verdict = next((line for line in lines if line.startswith(_DRIFT)), f"{_DRIFT}not judged: no prediction")
     publish.scores(labels, reasons, verdict)
-    said = f"{labels.total()} new pictures predicted, {reasons.total()} files left out, see {results}; {verdict}"
+    said = f"{labels.total()} new images predicted, {reasons.total()} files left out, see {results}; {verdict}"
     return Completed(name="Drift" if verdict.startswith(_FOUND) else "Completed", message=said)
 
 
-def _predict(pictures: Sequence[bytes], model: str, predictions: Path, rejects: Path) -> list[str]:
+def _predict(images: Sequence[bytes], model: str, predictions: Path, rejects: Path) -> list[str]:
     """Let the program predict; return what it says. Raise FlowError when it breaks, or cannot begin."""
     log: Callable[[str], None] = get_run_logger().info
     options = ["--model", model, "--format", "csv", "--output", str(predictions), "--rejects", str(rejects), "--drift"]
     # The names would be too long for a command line, and may hold anything but a NUL.
     with tempfile.NamedTemporaryFile() as names:
-        names.write(b"\0".join(pictures))
+        names.write(b"\0".join(images))
         names.flush()
         code, lines = ProcessGroups().run([sys.executable, "-m", _PREDICT, "--files0-from", names.name, *options], log)
-    # It also fails when none of the pictures can be used: they are new no longer, and their reasons are written.
+    # It also fails when none of the images can be used: they are new no longer, and their reasons are written.
     if code and (predictions.exists() or not rejects.exists()):
         raise FlowError(lines[-1] if lines else f"{_PREDICT} ended with exit code {code}")
     return lines

@@ -51,10 +51,10 @@ def results(stages: Collection[str]) -> None:
 
 
 def scores(labels: Mapping[str, int], rejects: Mapping[str, int], said: str) -> None:
-    """Show what a run has predicted: how many pictures of each label, how many were left out why, what it says."""
-    rows = [{"label": mask(label), "pictures": pictures} for label, pictures in sorted(labels.items())]
-    create_table_artifact(rows, key="scores", description="New pictures by the label that they were given")
-    lines = [said, "", f"{sum(labels.values())} pictures predicted, {sum(rejects.values())} files left out"]
+    """Show what a run has predicted: how many images of each label, how many were left out why, what it says."""
+    rows = [{"label": mask(label), "images": images} for label, images in sorted(labels.items())]
+    create_table_artifact(rows, key="scores", description="New images by the label that they were given")
+    lines = [said, "", f"{sum(labels.values())} images predicted, {sum(rejects.values())} files left out"]
     lines += [f"- {mask(reason)}: {count}" for reason, count in sorted(rejects.items())]
     create_markdown_artifact("\n".join(lines), key="scores-summary", description="Drift, and what was left out")
 

@@ -1,7 +1,7 @@
-"""Which pictures of a folder have been scored, kept beside the results: by path, size and time of change.
+"""Which images of a folder have been scored, kept beside the results: by path, size and time of change.
 
 A run notes what it is about to score, and a later one finds out whether it came to its end: it did if its results are
-there, which appear as a whole. So no picture is lost, and none scored twice, when a run is killed.
+there, which appear as a whole. So no image is lost, and none scored twice, when a run is killed.
 """
 
 import os
@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS unfinished (run TEXT PRIMARY KEY);
 
 
 class Scored:
-    """The pictures that have been scored, and by which run."""
+    """The images that have been scored, and by which run."""
 
     def __init__(self, database: sqlite3.Connection, results: Path) -> None:
         self._database, self._results = database, results
@@ -73,7 +73,7 @@ def opened(results: Path) -> Iterator[Scored]:
             yield scored
         except sqlite3.DatabaseError as error:
             raise FlowError(
-                f"{results / STATE} cannot be used ({error}); restore it, or remove it to score all pictures anew"
+                f"{results / STATE} cannot be used ({error}); restore it, or remove it to score all images anew"
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Stage audit: what is wrong with the pictures, for people, for `dvc metrics diff`, and as a list of doubtful labels.
+"""Stage audit: what is wrong with the images, for people, for `dvc metrics diff`, and as a list of doubtful labels.
 
 Writes data/report/audit.html, data/audit.json and data/suspects.csv. Removes nothing: what is to be left
 out stands in data.exclude.
@@ -28,7 +28,7 @@ SUSPECTS = Path("data/suspects.csv")
 PAGE = Path("data/report/audit.html")
 
 _TEXT = ("file", "path", "label", "reason", "group", "split", "pixels_sha256", "source_split", "phash", "action")
-# Of the manifest, which is as long as there are pictures, what the audit speaks of.
+# Of the manifest, which is as long as there are images, what the audit speaks of.
 _FACTS = ("file", "path", "label", "pixels_sha256", "phash", "width", "height", *Outliers.model_fields)
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def read_probes(backbones: list[str]) -> Probes:
         other = _probabilities(backbone)
         if list(other.columns) != list(names.columns) or not other["file"].equals(names["file"]):
             raise DataError(
-                f"the probe of '{backbone}' predicts other pictures or classes than that of '{chosen[0]}'",
+                f"the probe of '{backbone}' predicts other images or classes than that of '{chosen[0]}'",
                 "the same for all",
                 "run 'dvc repro'",
             )
@@ -82,7 +82,7 @@ def _probabilities(backbone: str) -> "pd.DataFrame":
 
 
 def main() -> None:
-    """Audit the pictures."""
+    """Audit the images."""
     from stages.report import findings
     from stages.report.audit import counts
     from stages.report.audit import page as audit_page
@@ -104,7 +104,7 @@ def main() -> None:
     files.write_text(PAGE, page)
     for finding in findings.findings(numbers):
         _log.warning("%s", finding)
-    _log.info("%d pictures audited; %s", numbers["accepted"], PAGE)
+    _log.info("%d images audited; %s", numbers["accepted"], PAGE)
 
 
 if __name__ == "__main__":

@@ -218,7 +218,7 @@ def missing_source(params: Mapping[str, Any]) -> list[UserError]:
     return [
         ParameterError(
             f"data.source = {shown(source)} does not exist",
-            "a folder, an archive or a table of pictures",
+            "a folder, an archive or a table of images",
             nearest(path.name, beside) or "correct the path",
             "data.source",
         )

@@ -79,7 +79,7 @@ def read_run(backbone: str) -> "Run":
     from stages.report.runs import Run
 
     model, evaluation = MODELS / backbone, EVALUATIONS / backbone
-    # A loss that is not finite is written empty cell, and so is a mean of no pictures.
+    # A loss that is not finite is written empty cell, and so is a mean of no images.
     history = files.read_csv(model / "history.csv", text=("phase",))
     numbers = history.columns.drop("phase")
     bins = [files.read_csv(evaluation / f"{name}.csv").apply(pd.to_numeric) for name in _CALIBRATIONS]
@@ -136,14 +136,14 @@ def read_provenance(audit: dict[str, Any]) -> "Provenance":
 
 
 def read_paths(names: set[str]) -> dict[str, str]:
-    """Return where the pictures of these `names` in data/raw lie in the source."""
+    """Return where the images of these `names` in data/raw lie in the source."""
     chunks = files.read_csv_chunks(MANIFEST, ("file", "path"))
     rows = (row for chunk in chunks for row in zip(chunk["file"], chunk["path"], strict=True))
     return {file: path for file, path in rows if file in names}
 
 
 def compare_pairs(found: "list[Run]") -> "pd.DataFrame":
-    """Return all pairs of backbones compared on the same test pictures."""
+    """Return all pairs of backbones compared on the same test images."""
     from stages.statistics import pairwise
 
     confidence, resamples = (params.lookup(params.read(), f"evaluate.{key}") for key in ("confidence", "resamples"))

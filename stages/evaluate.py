@@ -124,12 +124,12 @@ def evaluate(
         "log_loss": metrics.log_loss(actual, probabilities),
         "ece": metrics.expected_calibration_error(bins),
         "temperature": degree,
-        "temperature_pictures": len(unseen.actual),
+        "temperature_images": len(unseen.actual),
         "log_loss_scaled": metrics.log_loss(actual, scaled),
         "ece_scaled": metrics.expected_calibration_error(scaled_bins),
         "intervals": {"method": resampled.METHOD, "resamples": settings.resamples, **drawn},
         "per_class": metrics.per_class(actual, predicted, test.classes),
-        "test_pictures": len(actual),
+        "test_images": len(actual),
         "weights": weights,
         "validation": {
             "accuracy": metrics.accuracy(validation.actual, validation.predicted),
@@ -144,7 +144,7 @@ def evaluate(
 def over_folds(folds: "list[Predictions]", confidence: float) -> dict[str, Any]:
     """Return the metrics of each of K folds with mean, sample standard deviation and the interval of the mean accuracy.
 
-    Every picture is tested in one run and trained on in K - 2: pictures tested are 1 / (K - 2) of those trained on.
+    Every image is tested in one run and trained on in K - 2: images tested are 1 / (K - 2) of those trained on.
     """
     from stages.core import intervals
     from stages.statistics import metrics
@@ -159,7 +159,7 @@ def over_folds(folds: "list[Predictions]", confidence: float) -> dict[str, Any]:
     spread = {f"{name}_sd": statistics.stdev(values) for name, values in found.items()}
     return {
         "count": len(folds),
-        "pictures": [len(fold.actual) for fold in folds],
+        "images": [len(fold.actual) for fold in folds],
         **found,
         **means,
         **spread,
@@ -169,7 +169,7 @@ def over_folds(folds: "list[Predictions]", confidence: float) -> dict[str, Any]:
 
 
 def over_repeats(test: "Predictions", repeats: "list[Predictions]") -> dict[str, Any]:
-    """Return the accuracy on the `test` pictures of the main training and then of `repeats` with other seeds.
+    """Return the accuracy on the `test` images of the main training and then of `repeats` with other seeds.
 
     With mean and sample standard deviation, None where there is one training.
     """
@@ -181,16 +181,16 @@ def over_repeats(test: "Predictions", repeats: "list[Predictions]") -> dict[str,
 
 
 def over_shares(found: "dict[tuple[float, int], Predictions]", confidence: float) -> list[dict[str, float]]:
-    """Return for each share of the training pictures, and their number, the accuracy with Wilson's interval."""
+    """Return for each share of the training images, and their number, the accuracy with Wilson's interval."""
     from stages.core import intervals
     from stages.statistics import metrics
 
     rows = []
-    for (share, pictures), test in found.items():
+    for (share, images), test in found.items():
         right = int((test.actual == test.predicted).sum())
         low, high = intervals.proportion(right, len(test.actual), confidence)
         accuracy = metrics.accuracy(test.actual, test.predicted)
-        rows.append({"share": share, "training_pictures": pictures, "accuracy": accuracy, "low": low, "high": high})
+        rows.append({"share": share, "training_images": images, "accuracy": accuracy, "low": low, "high": high})
     return rows
 
 
@@ -264,7 +264,7 @@ def _shares(model: Model, heads: "pd.DataFrame", test: "Predictions") -> "dict[t
 
     if not (shares := predictions.of_shares(model.tables["shares"], model.classes)):
         return {}
-    linear, images = heads[heads["head"] == LINEAR], model.provenance["train_pictures"]
+    linear, images = heads[heads["head"] == LINEAR], model.provenance["train_images"]
     if linear.empty:
         return shares | {(1.0, images): test}
     if VALIDATION not in model.provenance["head"]["fitted_on"]:
@@ -275,9 +275,9 @@ def _shares(model: Model, heads: "pd.DataFrame", test: "Predictions") -> "dict[t
 def over_tuning(
     table: "pd.DataFrame", untuned: "pd.DataFrame", settings: EvaluateParams, seed: int
 ) -> dict[str, float] | None:
-    """Return what the chosen hyperparameters brought on the test pictures; None where none were chosen.
+    """Return what the chosen hyperparameters brought on the test images; None where none were chosen.
 
-    `gain` is the accuracy less that of the default ones, `untuned_accuracy`, on the same pictures, with the ends low
+    `gain` is the accuracy less that of the default ones, `untuned_accuracy`, on the same images, with the ends low
     and high of its interval by the paired bootstrap and the p-value of McNemar's exact test.
     """
     if untuned.empty:
@@ -290,7 +290,7 @@ def over_tuning(
 
 
 def digest(table: "pd.DataFrame") -> str:
-    """Return 16 hexadecimal digits that say which picture lies in which fold."""
+    """Return 16 hexadecimal digits that say which image lies in which fold."""
     lines = sorted(f"{fold} {file}" for fold, file in zip(table["fold"], table["file"], strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -329,7 +329,7 @@ def _report(backbone: str, metrics: dict[str, Any]) -> None:
     _log.info(
         "%s: accuracy %.3f (%.3f to %.3f) on %d test images, weights: %s",
         backbone,
-        *(metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "test_pictures", "weights")),
+        *(metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "test_images", "weights")),
     )
 
 

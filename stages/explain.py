@@ -1,7 +1,7 @@
 """Stage `explain@B`: where a classifier looks, and which test images it sees as alike.
 
 Writes `data/explanations/B/`: `examples.csv`, the surest right and wrong predictions of the test part (file, label,
-predicted, confidence, right), each with the names of two small WebP files beside it, the `picture` as the network gets
+predicted, confidence, right), each with the names of two small WebP files beside it, the `image` as the network gets
 it and an `overlay` with the heatmap of the predicted class (empty where the network has no feature map);
 `embedding.csv` (file, label, x, y), a map of the test images by the features that the head is given; and
 `precision.json`, how far answers made of features in a reduced precision are from those in float32, that another
@@ -119,18 +119,18 @@ def read_tested(name: str, prepared: Path, size: int, model: Path) -> Tested:
 
 def write_examples(folder: Path, network: Network, tested: Tested, examples: pd.DataFrame) -> None:
     """Write `examples.csv` and its images; the index of `examples` is their places in the test part."""
-    from stages.explanation.overlays import overlay, small, write_picture
+    from stages.explanation.overlays import overlay, small, write_image
 
     rows = Rows(tested.index.iloc[examples.index], {"test": tested.images})
     named = _named(examples, overlays=network.tail is not None)
     for start in range(0, len(named), _BATCH):
         part, images = named[start : start + _BATCH], rows[start : start + _BATCH]
-        for name, image in zip(part["picture"], images, strict=True):
-            write_picture(folder / name, small(image))
+        for name, image in zip(part["image"], images, strict=True):
+            write_image(folder / name, small(image))
         if network.tail is not None:
             maps = heatmaps(network.forward(images)["map"], network.tail, network.head, tested.codes(part["predicted"]))
             for name, image, found in zip(part["overlay"], images, maps, strict=True):
-                write_picture(folder / name, overlay(small(image), found))
+                write_image(folder / name, overlay(small(image), found))
     write_csv(folder / "examples.csv", named)
 
 
@@ -139,7 +139,7 @@ def _named(examples: pd.DataFrame, *, overlays: bool) -> pd.DataFrame:
     kind = examples["right"].map({True: "right", False: "wrong"}).astype(str)
     stem = kind + "_" + (examples.groupby("right").cumcount() + 1).astype(str)
     right = examples["right"].map({True: "true", False: "false"})
-    return examples.assign(right=right, picture=stem + ".webp", overlay=stem + "_map.webp" if overlays else "")
+    return examples.assign(right=right, image=stem + ".webp", overlay=stem + "_map.webp" if overlays else "")
 
 
 def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFrame) -> NDArray[np.float32]:
@@ -197,7 +197,7 @@ def main() -> None:
         log.warning("%s: the network has no feature map, so its examples have no overlay", name)
     with replacing_folder(EXPLANATIONS / name) as folder:
         write_examples(folder, network, tested, choose(tested.predicted, params.examples))
-        write_csv(folder / "embedding.csv", place(name, network, tested, features, params.map_pictures))
+        write_csv(folder / "embedding.csv", place(name, network, tested, features, params.map_images))
         precision = read_json(features / "features.json")["precision"]
         write_json(folder / "precision.json", compare_precision(network, tested, precision))
 

@@ -3,12 +3,12 @@
 NAME is a backbone or `winner`: the one that the report recommends or, where it recommends none, the most accurate.
 The network of `data/weights`, those of its blocks that were trained and the head of `data/models` are joined to one,
 with the temperature in it. Writes `data/exports/NAME/`: the forms (stages/exports/exporting.py), `comparison.csv` (how
-far each is from Keras on the test pictures), `reference.json` (what its own pictures look like to it, with which others
+far each is from Keras on the test images), `reference.json` (what its own images look like to it, with which others
 are compared; where there is the OpenVINO form), `README.md` (the model card) and `manifest.json` (what others read,
-with the checksum of every form's files). How long one picture takes, which is never the same, is in
+with the checksum of every form's files). How long one image takes, which is never the same, is in
 `data/latencies/NAME.csv`.
 
-A form in float32 that names another class than Keras on more than `export.tolerance` of the pictures, or whose
+A form in float32 that names another class than Keras on more than `export.tolerance` of the images, or whose
 probabilities differ by more than `export.largest_difference`, fails the stage. int8 may differ: its loss is reported.
 """
 
@@ -55,14 +55,14 @@ EXPORTS = Path("data/exports")
 LATENCIES = Path("data/latencies")
 COMPARISON = "comparison.csv"
 REFERENCE = "reference.json"
-# Pictures in memory at a time.
+# Images in memory at a time.
 _BATCH = 16
 _WARMUP = 3
 # Share of the evaluated predictions that may be others: ties, and activations kept with three digits.
 _EVALUATED = 0.05
 _INT8 = "litert_int8"
-# Training pictures, and as many validation pictures, that the reference is made of, at most.
-_REFERENCE_PICTURES = 2000
+# Training images, and as many validation images, that the reference is made of, at most.
+_REFERENCE_IMAGES = 2000
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Subject:
 
     @property
     def size(self) -> int:
-        """The side of the pictures, pixels."""
+        """The side of the images, pixels."""
         return int(self.provenance["input_size"])
 
     def head(self) -> Head:
@@ -118,27 +118,27 @@ def _require(path: Path, stage: str) -> None:
 
 
 def select(index: pd.DataFrame, split: str, most: int) -> pd.DataFrame:
-    """Return the rows of at most `most` pictures of a split, evenly spread over it."""
+    """Return the rows of at most `most` images of a split, evenly spread over it."""
     rows = selected(index, split)
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
 
 def rows_of(chosen: pd.DataFrame, size: int) -> Rows:
-    """Return the pictures of `chosen` rows of the index."""
+    """Return the images of `chosen` rows of the index."""
     return Rows(chosen, {split: array_path(PREPARED, size, split) for split in SPLITS})
 
 
-def predict(network: "Run", pictures: Rows) -> "NDArray[np.float32]":
-    """Return the probabilities of all pictures, (n, classes)."""
-    return np.concatenate([network(batch) for batch in pictures.batches(_BATCH)])
+def predict(network: "Run", images: Rows) -> "NDArray[np.float32]":
+    """Return the probabilities of all images, (n, classes)."""
+    return np.concatenate([network(batch) for batch in images.batches(_BATCH)])
 
 
-def latency(network: "Run", pictures: Rows, repeats: int) -> dict[str, float]:
-    """Return how long one picture takes, in ms: median and 95th percentile."""
-    picture, taken = pictures[:1], []
+def latency(network: "Run", images: Rows, repeats: int) -> dict[str, float]:
+    """Return how long one image takes, in ms: median and 95th percentile."""
+    image, taken = images[:1], []
     for _ in range(_WARMUP + repeats):
         begin = time.perf_counter()
-        network(picture)
+        network(image)
         taken.append(time.perf_counter() - begin)
     measured = np.array(taken[_WARMUP:]) * 1e3
     return {
@@ -154,8 +154,8 @@ def require_agreement(subject: Subject, form: Format, found: dict[str, float], p
     if form == _INT8 or (differing <= params.tolerance and largest <= params.largest_difference):
         return
     raise ExportError(
-        f"'{form}' of '{subject.backbone}' names another class than Keras on {differing:.2%} of {found['pictures']} "
-        f"test pictures, and its probabilities differ by up to {largest:.3g}",
+        f"'{form}' of '{subject.backbone}' names another class than Keras on {differing:.2%} of {found['images']} "
+        f"test images, and its probabilities differ by up to {largest:.3g}",
         f"at most {params.tolerance:.2%} (export.tolerance) and {params.largest_difference:g} "
         "(export.largest_difference)",
         f"leave '{form}' out of export.formats, or allow more if that is meant",
@@ -165,7 +165,7 @@ def require_agreement(subject: Subject, form: Format, found: dict[str, float], p
 def require_evaluated(subject: Subject, chosen: pd.DataFrame, found: "NDArray[np.float32]") -> None:
     """Log how far the network is from the predictions that were evaluated, scaled by the same temperature.
 
-    Raises RuntimeError when they belong to other pictures, or, where all was computed in float32, when some other
+    Raises RuntimeError when they belong to other images, or, where all was computed in float32, when some other
     class is named: in a reduced precision features differ a little, and those of random networks visibly.
     """
     table = read_csv(MODELS / subject.backbone / "predictions.csv", text=("split", "file", "label", "predicted"))
@@ -190,29 +190,29 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
     from stages.exports import exporting, runners
 
     index = read_index(PREPARED)
-    tested = select(index, "test", params.test_pictures)
-    pictures = rows_of(tested, subject.size)
+    tested = select(index, "test", params.test_images)
+    images = rows_of(tested, subject.size)
     actual = np.array([subject.classes.index(label) for label in tested["label"]])
-    classifier = read_classifier(subject, rows_of(select(index, "train", params.calibration_pictures), subject.size))
+    classifier = read_classifier(subject, rows_of(select(index, "train", params.calibration_images), subject.size))
     expected, table, latencies = None, [], []
     # Keras is what the others are compared with.
     forms: list[Format] = ["keras", *(form for form in params.formats if form != "keras")]
     for form in tqdm(forms, desc=f"export {subject.name}", unit="form", disable=None):
         exporting.write(classifier, form, folder)
         network = runners.runner(form, folder / PATHS[form], threads())
-        found = predict(network, pictures)
+        found = predict(network, images)
         if expected is None:
             expected = found
             require_evaluated(subject, tested, found)
         compared = agreement.agreement(expected, found, actual, lookup(read(), "evaluate.confidence"))
         require_agreement(subject, form, compared, params)
         table.append({"format": form, "size_mb": size_mb(folder, form)} | compared)
-        latencies.append({"format": form, **latency(network, pictures, params.latency_repeats)})
+        latencies.append({"format": form, **latency(network, images, params.latency_repeats)})
     return pd.DataFrame(table)[list(agreement.COLUMNS)], pd.DataFrame(latencies).assign(processor=processor())
 
 
 def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
-    """Return the whole network with its temperature inside, and pictures to calibrate int8 by."""
+    """Return the whole network with its temperature inside, and images to calibrate int8 by."""
     from stages.exports import exporting
     from stages.networks import keras_engine
 
@@ -221,17 +221,17 @@ def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
     top = keras_engine.load(MODELS / subject.backbone / engine.TOP) if trained else None
     model = exporting.joined(keras_engine.load(path), top, subject.head().tempered(subject.metrics["temperature"]))
 
-    def pictures() -> "Iterator[NDArray[np.uint8]]":
+    def images() -> "Iterator[NDArray[np.uint8]]":
         for batch in calibration.batches(_BATCH):
             yield from batch
 
-    return exporting.Classifier(model, subject.classes, pictures)
+    return exporting.Classifier(model, subject.classes, images)
 
 
 def write_reference(subject: Subject, folder: Path) -> None:
-    """Write `reference.json`, by the OpenVINO form, which new pictures are predicted by."""
+    """Write `reference.json`, by the OpenVINO form, which new images are predicted by."""
     index = read_index(PREPARED)
-    training, validation = (select(index, split, _REFERENCE_PICTURES) for split in ("train", "validation"))
+    training, validation = (select(index, split, _REFERENCE_IMAGES) for split in ("train", "validation"))
     vectors, _ = _seen(subject, folder, training)
     found = reference.fit(vectors, training["label"].tolist(), *_seen(subject, folder, validation))
     write_json(folder / REFERENCE, found.model_dump())

@@ -160,7 +160,7 @@ def _provenance(inputs: Inputs, facts: dict[str, Any], found: list[Tried], best:
         "precision": inputs.computed["precision"],
         "epochs_run": len(best.history),
         "best_epoch": best.best_epoch,
-        "train_pictures": images,
+        "train_images": images,
         "train_views": images * (used + 1),
         "seed": inputs.seed,
         "versions": {library: version(library) for library in _libraries(found)},

@@ -1,7 +1,7 @@
-"""Stage ingest: take in the source's pictures, each once checked to its last byte.
+"""Stage ingest: take in the source's images, each once checked to its last byte.
 
-Accepted pictures are kept as they are, under data/raw/<label>/<first 16 hex digits of the file's
-SHA-256>; all that is left out stands in data/rejects.csv with its reason. Pictures under two labels go to
+Accepted images are kept as they are, under data/raw/<label>/<first 16 hex digits of the file's
+SHA-256>; all that is left out stands in data/rejects.csv with its reason. Images under two labels go to
 data/quarantine, where the audit shows them.
 """
 
@@ -34,9 +34,9 @@ QUARANTINE = Path("data/quarantine")
 MANIFEST = Path("data/manifest.csv")
 REJECTS = Path("data/rejects.csv")
 
-# A file's or a picture's SHA-256, or as much of it as names a file in data/raw.
+# A file's or an image's SHA-256, or as much of it as names a file in data/raw.
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")
-# A group of copies with more than so many pictures, and this share of all, is more likely a mistake.
+# A group of copies with more than so many images, and this share of all, is more likely a mistake.
 _LARGEST_GROUP, _LARGEST_SHARE = 10, 0.1
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Intake:
-    """What came in: the manifest, the pictures under two labels, and the reasons of all that was left out."""
+    """What came in: the manifest, the images under two labels, and the reasons of all that was left out."""
 
     manifest: Manifest
     quarantine: pd.DataFrame
@@ -60,7 +60,7 @@ class Checked:
 
 
 class ExcludedError(UnusableError):
-    """A picture that the user leaves out, by all the entries in `met`."""
+    """An image that the user leaves out, by all the entries in `met`."""
 
     def __init__(self, met: set[str]) -> None:
         self.met = frozenset(met)
@@ -75,7 +75,7 @@ class Exclusion:
         self._prefixes = tuple(entry.lower() for entry in self.entries if _DIGEST.fullmatch(entry.lower()))
 
     def check(self, *names: str) -> None:
-        """Raise ExcludedError when one of a picture's `names`, paths or digests, is left out."""
+        """Raise ExcludedError when one of an image's `names`, paths or digests, is left out."""
         for name in names:
             if met := {entry for entry in self.entries if entry == name or self._begins(name, entry.lower())}:
                 raise ExcludedError(met)
@@ -110,7 +110,7 @@ def ingest(
             else:
                 manifest.add(checked.outcome, number)
     for entry in sorted(unmet):
-        log.warning("data.exclude: no picture has the path or the digest '%s'", entry)
+        log.warning("data.exclude: no image has the path or the digest '%s'", entry)
     manifest.name(params.near_duplicates)
     _place(manifest.places(contradicting=True), waiting, quarantine)
     _place(manifest.places(contradicting=False), waiting, raw)
@@ -130,8 +130,8 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
         data = read_file(item.location, params)
         sha256 = hashlib.sha256(data).hexdigest()
         with strict_pillow():
-            picture = decode(data, limits(params))
-        pixels_sha256 = picture.digest()
+            decoded = decode(data, limits(params))
+        pixels_sha256 = decoded.digest()
         exclusion.check(sha256, pixels_sha256)
     except UnusableError as error:
         met = error.met if isinstance(error, ExcludedError) else frozenset[str]()
@@ -142,21 +142,21 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
         label=item.label,
         sha256=sha256,
         pixels_sha256=pixels_sha256,
-        width=picture.image.width,
-        height=picture.image.height,
-        format=picture.format,
-        mode=picture.mode,
+        width=decoded.image.width,
+        height=decoded.image.height,
+        format=decoded.format,
+        mode=decoded.mode,
         bytes=len(data),
         source_split=item.split,
         source_group=item.group,
-        phash=perceptual_hash(picture.image),
-        scores=score(picture.image),
+        phash=perceptual_hash(decoded.image),
+        scores=score(decoded.image),
     )
     return Checked(row)
 
 
 def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> None:
-    """Move the pictures that wait under their numbers to their files in `folder`."""
+    """Move the images that wait under their numbers to their files in `folder`."""
     for number, file in places:
         place = folder / file
         place.parent.mkdir(exist_ok=True)
@@ -164,19 +164,19 @@ def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> No
 
 
 def require_classes(classes: Sequence[str], source: str, rejects: Sequence[Reject]) -> None:
-    """Raise DataError unless there are pictures of two classes at least."""
+    """Raise DataError unless there are images of two classes at least."""
     if not classes:
         first = f", such as '{rejects[0].path}' ({rejects[0].reason})" if rejects else ""
         raise DataError(
-            f"no picture of data.source = '{source}' is accepted; {len(rejects)} are left out{first}",
-            "pictures in one folder per class",
+            f"no image of data.source = '{source}' is accepted; {len(rejects)} are left out{first}",
+            "images in one folder per class",
             f"see {REJECTS} for all reasons",
         )
     if len(classes) == 1:
         raise DataError(
             f"data.source = '{source}' has the single class '{classes[0]}'",
             "two classes or more, one folder each",
-            "add pictures of another class, or name the folder above",
+            "add images of another class, or name the folder above",
         )
 
 
@@ -191,24 +191,24 @@ def require_apart(source: str) -> None:
             raise DataError(
                 f"data.source = '{source}' and the output {output} lie in each other",
                 "a source apart from it",
-                "move the pictures into a folder of their own",
+                "move the images into a folder of their own",
             )
 
 
 def _report(labels: Iterable[str], intake: Intake) -> None:
-    """Log what came in. `labels` are those of all files found: a class may have lost every picture."""
+    """Log what came in. `labels` are those of all files found: a class may have lost every image."""
     classes = intake.manifest.labels()
-    log.info("%d pictures of %d classes accepted", len(intake.manifest), len(classes))
+    log.info("%d images of %d classes accepted", len(intake.manifest), len(classes))
     if intake.rejects:
         kinds = pd.Series([reject.reason.split(":")[0] for reject in intake.rejects], dtype=str).value_counts()
         counted = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
         log.warning("%d left out (%s); each with its reason in %s", len(intake.rejects), counted, REJECTS)
     for label in sorted(set(labels).difference(classes)):
-        log.warning("class '%s' has no picture left and is no class of this comparison", label)
+        log.warning("class '%s' has no image left and is no class of this comparison", label)
     largest = intake.manifest.largest_group()
     if largest > max(_LARGEST_GROUP, _LARGEST_SHARE * len(intake.manifest)):
         log.warning(
-            "%d pictures count as copies of one another, which one side of the split gets: if they are none, "
+            "%d images count as copies of one another, which one side of the split gets: if they are none, "
             "lower data.near_duplicates",
             largest,
         )

@@ -7,7 +7,7 @@ Writes `data/probes/B/`, without TensorFlow:
                       folds, each test image by the head; an image that no fit could predict is left out
     probe.json        the strength and the log loss of each one tried, and what stage rank ranks by: accuracy, log loss
                       and LogME of the images that train and choose
-    shares.csv        share, training_pictures, file, label, predicted, p:CLASS...: the test images by a head on part of
+    shares.csv        share, training_images, file, label, predicted, p:CLASS...: the test images by a head on part of
                       the others (`finetune.training_shares`)
     folds.csv         fold, file, label, predicted, p:CLASS...: each image by the run that tests its fold
 
@@ -118,9 +118,9 @@ def shares(probed: Probed) -> pd.DataFrame:
     for share in probed.recipe.training_shares:
         part = seen[drawn(seen, share, probed.seed)]
         found = probed.predict(probed.solve(part).head, test)
-        marked = test.assign(share=share, training_pictures=len(part))
-        tables.append(probed.described(marked, found, "share", "training_pictures"))
-    return pd.concat(tables, ignore_index=True) if tables else _no_rows(probed, "share", "training_pictures")
+        marked = test.assign(share=share, training_images=len(part))
+        tables.append(probed.described(marked, found, "share", "training_images"))
+    return pd.concat(tables, ignore_index=True) if tables else _no_rows(probed, "share", "training_images")
 
 
 def folds(probed: Probed) -> pd.DataFrame:
@@ -144,7 +144,7 @@ def numbers(probed: Probed, found: linear.Solved, predictions: pd.DataFrame) -> 
     known = {
         "strength": found.strength,
         "losses": {f"{strength:g}": loss for strength, loss in found.losses.items()},
-        "pictures": len(seen),
+        "images": len(seen),
         "left_out": count - len(seen),
     }
     if seen.empty:
@@ -178,11 +178,11 @@ def write(folder: Path, probed: Probed) -> dict[str, Any]:
 
 def write_nothing(folder: Path, probed: Probed) -> dict[str, Any]:
     """Write the tables of a backbone that has no frozen features, without rows; return its numbers."""
-    for name, keys in {"predictions": ["split"], "shares": ["share", "training_pictures"], "folds": ["fold"]}.items():
+    for name, keys in {"predictions": ["split"], "shares": ["share", "training_images"], "folds": ["fold"]}.items():
         files.write_csv(folder / f"{name}.csv", _no_rows(probed, *keys))
     left_out = int((probed.table["split"] != "test").sum())
     nothing = dict.fromkeys(("strength", "accuracy", "log_loss", "logme"))
-    return {**nothing, "losses": {}, "pictures": 0, "left_out": left_out}
+    return {**nothing, "losses": {}, "images": 0, "left_out": left_out}
 
 
 def main() -> None:
@@ -219,7 +219,7 @@ def _say(name: str, facts: dict[str, Any], scores: dict[str, Any]) -> None:
     if scores["accuracy"] is not None:
         _log.info(
             "%s: the linear head (C = %g) is right on %.3f of %d images that it has not seen, weights: %s",
-            name, scores["strength"], scores["accuracy"], scores["pictures"], facts["weights"]["source"],
+            name, scores["strength"], scores["accuracy"], scores["images"], facts["weights"]["source"],
         )  # fmt: skip
     if scores["left_out"]:
         _log.warning("%s: %d images are of classes too small to be held out", name, scores["left_out"])

@@ -1,8 +1,8 @@
-"""Stage split: divide the pictures of each class into training, validation and test, copies together.
+"""Stage split: divide the images of each class into training, validation and test, copies together.
 
-A picture's part follows from its own content: a hash of seed and pixels, taken as a number from 0 to 1,
-below `test` means test, below `test` + `validation` validation. So pictures that come in later leave all
-others where they are, and the shares are met on average, not to the picture. What must stay together
+An image's part follows from its own content: a hash of seed and pixels, taken as a number from 0 to 1,
+below `test` means test, below `test` + `validation` validation. So images that come in later leave all
+others where they are, and the shares are met on average, not to the image. What must stay together
 goes by the smallest number in it.
 """
 
@@ -27,14 +27,14 @@ MANIFEST = Path("data/manifest.csv")
 SPLIT_TABLE = Path("data/splits.csv")
 LEAKS = Path("data/leaks.csv")
 
-# From the side that must stay clean to the one that loses a picture least.
+# From the side that must stay clean to the one that loses an image least.
 _STRICTEST = ("test", "validation", "train")
 
 log = logging.getLogger(__name__)
 
 
 def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
-    """Return what the split goes by, some 30 bytes a picture, from the `chunks` of the manifest; rows count from 0.
+    """Return what the split goes by, some 30 bytes an image, from the `chunks` of the manifest; rows count from 0.
 
     Columns: label, a category; group, the rank of its name among those of all groups; place, 0 to 1, for the seed
     `number`; side, the position in `_STRICTEST` of the part that the source puts it into, NaN where it says nothing.
@@ -45,7 +45,7 @@ def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
     groups = []
     for chunk in chunks:
         labels.extend(codes.setdefault(label, len(codes)) for label in chunk["label"])
-        # What the source puts together has one place, by its name; other pictures have theirs by their pixels.
+        # What the source puts together has one place, by its name; other images have theirs by their pixels.
         keys = chunk["pixels_sha256"].where(chunk["source_group"] == "", chunk["source_group"])
         places.extend(_place(key, number) for key in keys)
         sides.extend(ranks.get(side, np.nan) for side in chunk["source_split"])
@@ -77,10 +77,10 @@ def _ranks(names: NDArray[np.bytes_]) -> NDArray[np.int64]:
 
 
 def split(table: pd.DataFrame, params: SplitParams, number: int) -> pd.DataFrame:
-    """Return split and fold of each picture of the compact `table`, for the seed `number`.
+    """Return split and fold of each image of the compact `table`, for the seed `number`.
 
     Every part holds at least one group of each class. `split` is "dropped" for what `on_leak: drop`
-    leaves out; `fold` is -1 without folds. Raises DataError for a class of too few different pictures,
+    leaves out; `fold` is -1 without folds. Raises DataError for a class of too few different images,
     and where the split that the source brought cannot be used.
     """
     given = _given(table, params)
@@ -93,10 +93,10 @@ def split(table: pd.DataFrame, params: SplitParams, number: int) -> pd.DataFrame
 
 
 def leaks(chunks: Iterable[pd.DataFrame], table: pd.DataFrame, params: SplitParams) -> pd.DataFrame:
-    """Return the pictures of groups that lie on two sides of the split that the source brought along.
+    """Return the images of groups that lie on two sides of the split that the source brought along.
 
     `table` is the compact form of the `chunks`. Columns file, path, source_split, group and action: what became
-    of the picture. Raises DataError where there are any and `on_leak` is to stop.
+    of the image. Raises DataError where there are any and `on_leak` is to stop.
     """
     leaking = _straddling(table)
     found = pd.concat(chunk.loc[leaking[chunk.index], list(_LEAK_COLUMNS)] for chunk in chunks)
@@ -104,7 +104,7 @@ def leaks(chunks: Iterable[pd.DataFrame], table: pd.DataFrame, params: SplitPara
         return found.assign(action="split anew")
     if params.on_leak == "stop" and len(found):
         raise DataError(
-            f"{len(found)} pictures with copies across the source's split, such as {_example(found)}",
+            f"{len(found)} images with copies across the source's split, such as {_example(found)}",
             "no copies across it",
             "remove them, or set split.on_leak to regroup or drop",
         )
@@ -164,10 +164,10 @@ def _draw(
     """Return the part of each group: as given, and drawn for the parts that the source does not have."""
     present = set(given) - {""}
     shares = {part: getattr(params, part) for part in ("test", "validation") if part not in present}
-    # Where the source has test pictures, validation is drawn from what is left, in the same proportion to training.
+    # Where the source has test images, validation is drawn from what is left, in the same proportion to training.
     if "validation" in shares and "test" in present:
         shares["validation"] /= 1 - params.test
-    # With every part given, pictures of which the source says nothing are for training.
+    # With every part given, images of which the source says nothing are for training.
     drawn = (given == "") | (given == "train")
     # The smallest place in a group, so that a copy that comes in later moves nothing out of test.
     places = _least(table["place"].where(kept), table["group"])
@@ -192,9 +192,9 @@ def _repaired(label: str, parts: NDArray[np.object_], shares: dict[str, float]) 
         return parts
     if len(parts) <= len(shares):
         raise DataError(
-            f"class '{label}' has {len(parts)} different picture{'s' if len(parts) > 1 else ''}",
+            f"class '{label}' has {len(parts)} different image{'s' if len(parts) > 1 else ''}",
             f"at least {len(shares) + 1}, for {', '.join(['training', *shares])}",
-            "add pictures to the class, or leave it out",
+            "add images to the class, or leave it out",
         )
     repaired = np.full(len(parts), "train", dtype=object)
     position = 0
@@ -211,14 +211,14 @@ def _require_every_part(table: pd.DataFrame, split: "pd.Series[str]") -> None:
         for part in SPLITS:
             if not counts[part][label]:
                 raise DataError(
-                    f"class '{label}' has no picture for {part}",
+                    f"class '{label}' has no image for {part}",
                     "one at least in each part",
-                    "add pictures to the class, leave it out, or set split.use_folders to false",
+                    "add images to the class, leave it out, or set split.use_folders to false",
                 )
 
 
 def _folds(table: pd.DataFrame, kept: NDArray[np.bool_], count: int, number: int) -> "pd.Series[Any]":
-    """Return the fold of each picture, 0 to `count` - 1; -1 for those not `kept` and without folds."""
+    """Return the fold of each image, 0 to `count` - 1; -1 for those not `kept` and without folds."""
     folds = pd.Series(-1, index=table.index, dtype=np.int8)
     if not count:
         return folds
@@ -228,9 +228,9 @@ def _folds(table: pd.DataFrame, kept: NDArray[np.bool_], count: int, number: int
     for label, groups in table.groupby("label", observed=True)["group"].nunique().items():
         if groups < count:
             raise DataError(
-                f"class '{label}' has {groups} different pictures for split.folds = {count}",
+                f"class '{label}' has {groups} different images for split.folds = {count}",
                 "at least one in each fold",
-                f"set split.folds to at most {groups}, or add pictures",
+                f"set split.folds to at most {groups}, or add images",
             )
     dealer = StratifiedGroupKFold(count, shuffle=True, random_state=number)
     for fold, (_, test) in enumerate(dealer.split(table, table["label"].cat.codes, table["group"])):
@@ -244,12 +244,12 @@ def _report(labels: "pd.Series[str]", split: "pd.Series[str]", leaking: pd.DataF
     if len(leaking):
         groups = leaking["group"].nunique()
         log.warning(
-            "%d pictures, copies of one another in %d groups, lie on two sides of the source's own split: see %s",
+            "%d images, copies of one another in %d groups, lie on two sides of the source's own split: see %s",
             len(leaking), groups, LEAKS,
         )  # fmt: skip
     for label, count in labels[split == "train"].value_counts().sort_index().items():
         if count < FEW:
-            log.warning("class '%s' has %d training pictures, fewer than %d: it is hardly learnt", label, count, FEW)
+            log.warning("class '%s' has %d training images, fewer than %d: it is hardly learnt", label, count, FEW)
 
 
 def _in_order(counts: "pd.Series[int]") -> Iterable[tuple[str, int]]:

@@ -40,8 +40,8 @@ def declare() -> Callable[..., Backbone]:
 
 
 @pytest.fixture
-def pictures() -> Callable[..., NDArray[np.uint8]]:
-    """Return a function that makes smooth random pictures, (n, side, side, 3), 0 to 255."""
+def random_images() -> Callable[..., NDArray[np.uint8]]:
+    """Return a function that makes smooth random images, (n, side, side, 3), 0 to 255."""
 
     def made(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
         coarse = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)

@@ -1,23 +1,23 @@
-"""Draw the built-in pictures: five yoga poses of an articulated human figure, from one seed.
+"""Draw the built-in images: five yoga poses of an articulated human figure, from one seed.
 
     python data/samples/draw_yoga_figures.py [--seed 7] [--count 80] [--size 256] [--output FOLDER]
 
 writes FOLDER/{downdog,goddess,plank,tree,warrior2}/001.jpg, 002.jpg, ...; with the defaults and the
-locked Pillow these are the committed files, byte for byte. Each picture has a random generator of its
+locked Pillow these are the committed files, byte for byte. Each image has a random generator of its
 own, `SeedSequence([seed, index of the class, number])`, so that any one can be drawn without the others.
 
 The figure. World axes: x to the right, y up, z towards the viewer; metres. A pose (`POSES`) is a table
 of the directions of the bones. A direction is (angle, towards) in degrees: `angle` turns in the plane of
-the picture, 0 to the right, 90 up; `towards` leans out of it to the viewer. One way of holding the trunk,
+the image, 0 to the right, 90 up; `towards` leans out of it to the viewer. One way of holding the trunk,
 the arms and the legs is drawn from those that the pose lists, mixed a little with another one, and
 jittered. Forward kinematics over a random build (stature, limb lengths, girth) give the joints; then the
 whole figure is turned until its supports (hands, feet) are level, and put down on the floor. Limbs are
 tapered capsules, dressed in a random outfit.
 
-The picture. A perspective camera of random tilt, height, distance and side looks at the figure, from
+The image. A perspective camera of random tilt, height, distance and side looks at the figure, from
 behind too. Floor and wall are found by casting a ray through each pixel; capsules are drawn with a depth
 buffer, so that objects in front of the figure hide it. The background is bright and a little out of focus,
-as with a portrait lens. Then follow exposure, contrast, tint, blur and sensor noise. Most pictures are
+as with a portrait lens. Then follow exposure, contrast, tint, blur and sensor noise. Most images are
 taken with care, some are not (`CAREFUL`, `CARELESS`): these keep the task from being solved completely.
 Nothing but the table of directions depends on the class: background, outfit, build and camera do not.
 
@@ -53,7 +53,7 @@ from drawing.skeleton import Build, Skeleton, assemble, draw_build, draw_posture
 
 SEED = 7
 COUNT = 80
-SIZE = 256  # side of a picture, pixels
+SIZE = 256  # side of an image, pixels
 OUTPUT = Path(__file__).parent / "yoga_figures"
 QUALITY = 80  # of the JPEGs
 SUPERSAMPLING = 2  # each pixel is the mean of so many by so many
@@ -111,7 +111,7 @@ def expose(colours: Array, tone: float, rng: Generator) -> Array:
 
 
 def develop(colours: Array, tone: float, rng: Generator) -> Image.Image:
-    """Return the finished picture: scaled down, blurred, with sensor noise."""
+    """Return the finished image: scaled down, blurred, with sensor noise."""
     image = Image.fromarray(np.rint(np.clip(expose(colours, tone, rng), 0, 1) * 255).astype(np.uint8))
     image = image.reduce(SUPERSAMPLING)
     image = image.filter(ImageFilter.GaussianBlur(float(rng.choice([0.0, 0.4, 0.8, 1.4], p=[0.5, 0.3, 0.15, 0.05]))))
@@ -120,8 +120,8 @@ def develop(colours: Array, tone: float, rng: Generator) -> Image.Image:
     return Image.fromarray(np.rint(np.clip(np.asarray(image) + grain, 0, 255)).astype(np.uint8))
 
 
-def draw_picture(label: str, number: int, seed: int = SEED, size: int = SIZE) -> Image.Image:
-    """Return picture `number` of a class, `size` pixels wide and high."""
+def draw_image(label: str, number: int, seed: int = SEED, size: int = SIZE) -> Image.Image:
+    """Return image `number` of a class, `size` pixels wide and high."""
     rng = default_rng(SeedSequence([seed, list(POSES).index(label), number]))
     manner = CARELESS if rng.random() < CARELESS_SHARE else CAREFUL
     colours = render(label, size * SUPERSAMPLING, manner, rng)
@@ -131,23 +131,23 @@ def draw_picture(label: str, number: int, seed: int = SEED, size: int = SIZE) ->
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Write the picture as a JPEG without any metadata."""
+    """Write the image as a JPEG without any metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, "JPEG", quality=QUALITY, optimize=True)
 
 
 def main() -> None:
-    """Draw all pictures of all classes."""
-    parser = argparse.ArgumentParser(description="Draw the built-in pictures: five yoga poses, from one seed.")
+    """Draw all images of all classes."""
+    parser = argparse.ArgumentParser(description="Draw the built-in images: five yoga poses, from one seed.")
     parser.add_argument("--seed", type=int, default=SEED, help="of everything random (default %(default)s)")
-    parser.add_argument("--count", type=int, default=COUNT, help="pictures of each class (default %(default)s)")
-    parser.add_argument("--size", type=int, default=SIZE, help="side of a picture, pixels (default %(default)s)")
+    parser.add_argument("--count", type=int, default=COUNT, help="images of each class (default %(default)s)")
+    parser.add_argument("--size", type=int, default=SIZE, help="side of an image, pixels (default %(default)s)")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="folder (default: yoga_figures beside this file)")
     options = parser.parse_args()
     for label in POSES:
         for number in range(1, options.count + 1):
-            picture = draw_picture(label, number, options.seed, options.size)
-            save(picture, options.output / label / f"{number:03d}.jpg")
+            image = draw_image(label, number, options.seed, options.size)
+            save(image, options.output / label / f"{number:03d}.jpg")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Decoding pictures by their content into upright RGB, completely or not at all.
+"""Decoding images by their content into upright RGB, completely or not at all.
 
 The suffix of a file says nothing here. A file that ends too early is refused: `PIL.ImageFile`'s
 LOAD_TRUNCATED_IMAGES stays False, the check sums of PNG files are compared, and a JPEG has to reach
@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stages.core.errors import DataError
 
-# Formats by Pillow's name, and the suffix of each. MPO is a JPEG with further pictures behind it.
+# Formats by Pillow's name, and the suffix of each. MPO is a JPEG with further images behind it.
 SUFFIXES = {
     "AVIF": "avif",
     "BMP": "bmp",
@@ -34,7 +34,7 @@ SUFFIXES = {
 # Pillow reads AVIF by itself and HEIC, what phones store, through libheif.
 pillow_heif.register_heif_opener()
 
-# Exif's orientation: what brings the stored picture upright (Exif 2.32, 4.6.4, tag 0x0112).
+# Exif's orientation: what brings the stored image upright (Exif 2.32, 4.6.4, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,20 +55,20 @@ _HARMLESS = r"(Possibly c|C)orrupt EXIF|Image appears to be a malformed MPO|Inva
 
 
 class UnusableError(Exception):
-    """A picture that cannot be used. The reason reads 'kind: detail'; kinds are counted in the audit."""
+    """An image that cannot be used. The reason reads 'kind: detail'; kinds are counted in the audit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may measure, in pixels."""
+    """What an image may measure, in pixels."""
 
     shorter_side: int
     area: float
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A decoded picture: upright RGB, and the format and Pillow mode of its file."""
+class Decoded:
+    """A decoded image: upright RGB, and the format and Pillow mode of its file."""
 
     image: Image.Image
     format: str
@@ -97,8 +97,8 @@ def strict_pillow() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def decode(data: bytes, limits: Limits | None = None) -> Picture:
-    """Return the picture in `data`, the first one of an animation or of several pages.
+def decode(data: bytes, limits: Limits | None = None) -> Decoded:
+    """Return the image in `data`, the first one of an animation or of several pages.
 
     Transparency is laid over white, as viewers show it. CMYK is converted without its colour
     profile; in JPEG it is stored inverted, as Adobe does and Pillow assumes. 16-bit grey is
@@ -115,17 +115,17 @@ def decode(data: bytes, limits: Limits | None = None) -> Picture:
         _verify(header, name, data)
     with _open(data) as image:
         mode = image.mode
-        return Picture(_decoded(image), name, mode)
+        return Decoded(_decoded(image), name, mode)
 
 
-def decode_accepted(file: Path) -> Picture:
-    """Return a picture that ingest kept. Raise DataError when it is no longer there, or no longer whole."""
+def decode_accepted(file: Path) -> Decoded:
+    """Return an image that ingest kept. Raise DataError when it is no longer there, or no longer whole."""
     try:
         return decode(file.read_bytes())
     except (OSError, UnusableError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DataError(
-            f"'{file}' cannot be read ({reason})", "the picture that ingest accepted", "run: dvc repro -f ingest"
+            f"'{file}' cannot be read ({reason})", "the image that ingest accepted", "run: dvc repro -f ingest"
         ) from error
 
 
@@ -133,7 +133,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(BytesIO(data))
     except UnidentifiedImageError:
-        raise UnusableError("not a picture: in no known format, or its header is broken") from None
+        raise UnusableError("not an image: in no known format, or its header is broken") from None
     except Exception as error:  # Broken files make Pillow raise nearly anything.
         raise _broken(error) from error
 

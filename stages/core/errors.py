@@ -38,7 +38,7 @@ class ParameterError(UserError):
 
 
 class DataError(UserError):
-    """Pictures, or a table about them, that cannot be used."""
+    """Images, or a table about them, that cannot be used."""
 
     kind = "data"
 

@@ -18,7 +18,7 @@ def proportion(successes: int, trials: int, confidence: float) -> Interval:
 
     With p = successes / trials and z the normal quantile of (1 + confidence) / 2:
     (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z √(p(1 - p)/n) it stays within
-    0 and 1 and keeps a width when every picture, or none, is right. Wilson 1927; Brown, Cai and
+    0 and 1 and keeps a width when every image, or none, is right. Wilson 1927; Brown, Cai and
     DasGupta 2001, "Interval estimation for a binomial proportion", recommend it.
     """
     from scipy.stats import binomtest
@@ -40,7 +40,7 @@ def never_seen(trials: int, confidence: float) -> float:
 def mean_over_folds(shares: Sequence[float], test_to_training: float, confidence: float) -> Interval:
     """Return the interval of the mean of one share a fold, such as its accuracy, by the corrected resampled t.
 
-    With mean m and sample variance s² over K folds, n₂ pictures tested and n₁ trained on in each, and t the
+    With mean m and sample variance s² over K folds, n₂ images tested and n₁ trained on in each, and t the
     quantile of (1 + confidence) / 2 of Student's distribution with K - 1 degrees of freedom:
     m ± t √((1/K + n₂/n₁) s²); `test_to_training` is n₂/n₁. The usual m ± t √(s²/K) takes the folds for
     independent and is too narrow, since they share most of what they train on. Nadeau and Bengio 2003,

@@ -3,7 +3,7 @@
 `manifest.json` says what each file should hold, by its SHA-256, and is written last: a folder without one was not
 finished. A file that was cut or altered since is refused before anything reads it.
 
-Every form takes raw RGB pictures (n, size, size, 3), 0 to 255, made square as `fit` says, and gives `probabilities`
+Every form takes raw RGB images (n, size, size, 3), 0 to 255, made square as `fit` says, and gives `probabilities`
 (n, classes), float32.
 """
 
@@ -29,7 +29,7 @@ PATHS = {
     "litert_int8": "model_int8.tflite",
 }
 # Names of the forms' input and outputs; the second is the OpenVINO form's alone.
-PICTURES, PROBABILITIES, EMBEDDING = "pictures", "probabilities", "embedding"
+IMAGES, PROBABILITIES, EMBEDDING = "images", "probabilities", "embedding"
 
 
 Checksums = dict[str, Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]]

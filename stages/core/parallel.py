@@ -1,7 +1,7 @@
-"""Work on many pictures at once, with results in the order of the pictures.
+"""Work on many images at once, with results in the order of the images.
 
 Threads share memory, and the interpreter lock: they gain where Pillow, OpenCV and hashlib have much to do
-outside it. Processes gain with small pictures as well, and send to each other what they work on.
+outside it. Processes gain with small images as well, and send to each other what they work on.
 """
 
 import ctypes
@@ -28,9 +28,9 @@ Result = TypeVar("Result")
 # Processes at work, by the connection to each.
 Crew = dict[Connection, BaseProcess]
 
-# Results waiting for their turn, for each worker: enough that a slow picture stops nobody, few enough for memory.
+# Results waiting for their turn, for each worker: enough that a slow image stops nobody, few enough for memory.
 WAITING = 4
-# Pictures that a process is sent at a time: sending costs little then, and a few pictures start no process.
+# Images that a process is sent at a time: sending costs little then, and a few images start no process.
 BATCH = 8
 # prctl(2): the signal that a process gets when the one that started it ends.
 _PR_SET_PDEATHSIG = 1

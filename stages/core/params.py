@@ -25,6 +25,12 @@ from pydantic_core import PydanticCustomError
 from stages.core.errors import GroupedUserError, ParameterError
 
 FILE = Path("params.yaml")
+# Keys by their earlier name.
+RENAMED = {
+    "explain.map_pictures": "explain.map_images",
+    "export.calibration_pictures": "export.calibration_images",
+    "export.test_pictures": "export.test_images",
+}
 
 
 class Section(BaseModel):
@@ -246,7 +252,8 @@ def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterE
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind == "extra_forbidden":
         known = _fields(cls, parts[:-1])
-        remedy = nearest(parts[-1], known) or "remove it"
+        renamed = f"it is called '{RENAMED[full]}' now: rename it" if full in RENAMED else ""
+        remedy = renamed or nearest(parts[-1], known) or "remove it"
         return ParameterError(f"unknown key '{full}'", f"one of {', '.join(known)}", remedy, full)
     if kind == "missing":
         return _missing(full)

@@ -18,9 +18,9 @@ _LEAST = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a backbone said about the pictures of one split or fold, row by row.
+    """What a backbone said about the images of one split or fold, row by row.
 
-    `actual` and `predicted` are positions in `classes`; `probabilities` has a row for each picture,
+    `actual` and `predicted` are positions in `classes`; `probabilities` has a row for each image,
     a column for each class, and rows that sum to 1.
     """
 
@@ -41,7 +41,7 @@ def unseen(table: pd.DataFrame, classes: tuple[str, ...]) -> Predictions:
 
 
 def tested(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Return file, label, predicted and confidence of each test picture; raise DataError as `of_split` does."""
+    """Return file, label, predicted and confidence of each test image; raise DataError as `of_split` does."""
     rows = table.loc[table["split"] == "test", ["file", "label", "predicted"]].reset_index(drop=True)
     return rows.assign(confidence=of_split(table, "test", classes).probabilities.max(axis=1))
 
@@ -53,7 +53,7 @@ def of_folds(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]
 
 
 def of_repeats(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
-    """Return the test pictures' rows of each repeat, in order; raise DataError as `of_split` does."""
+    """Return the test images' rows of each repeat, in order; raise DataError as `of_split` does."""
     test = table["split"] == "test"
     return [
         _scorable(table, test & (table["repeat"] == repeat), f"repeat {repeat}", classes)
@@ -62,11 +62,11 @@ def of_repeats(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Prediction
 
 
 def of_shares(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[tuple[float, int], Predictions]:
-    """Return the rows of each share of the training pictures, by share and number, the smallest first."""
-    found = sorted(set(zip(table["share"], table["training_pictures"], strict=True)))
+    """Return the rows of each share of the training images, by share and number, the smallest first."""
+    found = sorted(set(zip(table["share"], table["training_images"], strict=True)))
     return {
-        (float(share), int(pictures)): _scorable(table, table["share"] == share, f"share {share}", classes)
-        for share, pictures in found
+        (float(share), int(images)): _scorable(table, table["share"] == share, f"share {share}", classes)
+        for share, images in found
     }
 
 
@@ -77,7 +77,7 @@ def _scorable(table: pd.DataFrame, wanted: pd.Series, name: str, classes: tuple[
         raise _fault(f"probabilities for {len(columns)} classes", f"one column for each of {', '.join(classes)}")
     rows = table[wanted]
     if rows.empty:
-        raise _fault(f"no {name} pictures", f"at least one {name} picture")
+        raise _fault(f"no {name} images", f"at least one {name} image")
     return Predictions(
         classes,
         _positions(rows["label"], classes),
@@ -116,7 +116,7 @@ def _fault(received: str, expected: str, remedy: str = "run finetune again") -> 
 def scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Return softmax(z / T) for the logits z = ln p, rows that sum to 1; their order, and so the accuracy, stays.
 
-    Logits differ from ln p by a number for each picture, which softmax takes no notice of.
+    Logits differ from ln p by a number for each image, which softmax takes no notice of.
     """
     logits = np.log(np.maximum(probabilities, _LEAST)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""A map of pictures by their features: those that a network sees as alike lie close together."""
+"""A map of images by their features: those that a network sees as alike lie close together."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,13 +6,13 @@ from numpy.typing import NDArray
 from stages.heads.sampling import Positions, stratified
 
 _COMPONENTS = 50
-# Of fewer pictures t-SNE has no neighbourhoods to keep.
+# Of fewer images t-SNE has no neighbourhoods to keep.
 _FEWEST = 5
-# Neighbours that a picture is kept close to: van der Maaten and Hinton 2008 call 5 to 50 typical. t-SNE looks at
+# Neighbours that an image is kept close to: van der Maaten and Hinton 2008 call 5 to 50 typical. t-SNE looks at
 # three times as many, and there must be so many.
 _PERPLEXITY = 30.0
 _LOOKED_AT = 3
-# Features in memory; of wider ones fewer pictures are taken.
+# Features in memory; of wider ones fewer images are taken.
 _MOST_BYTES = 128 << 20
 _BATCH = 256
 # Of the mean variance: no feature counts as varying less.
@@ -20,7 +20,7 @@ _LEAST_SHARE_OF_VARIANCE = 1e-4
 
 
 def sample(labels: Positions, width: int, most: int, seed: int) -> Positions:
-    """Return the positions of the pictures to show: at most `most`, of each class the same share, drawn from `seed`."""
+    """Return the positions of the images to show: at most `most`, of each class the same share, drawn from `seed`."""
     affordable = max(1, _MOST_BYTES // (np.float32().nbytes * width))
     return stratified(np.arange(len(labels)), labels, min(most, affordable), seed)
 
@@ -30,7 +30,7 @@ def embed(features: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
 
     Principal components (at most 50), then t-SNE (van der Maaten and Hinton 2008, "Visualizing Data using t-SNE",
     Journal of Machine Learning Research 9), begun at the first two. These alone are the place of fewer than five
-    pictures; features that do not vary give 0.
+    images; features that do not vary give 0.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits

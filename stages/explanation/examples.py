@@ -1,4 +1,4 @@
-"""Which test pictures show best where a network looks: the surest predictions, right and wrong."""
+"""Which test images show best where a network looks: the surest predictions, right and wrong."""
 
 import pandas as pd
 

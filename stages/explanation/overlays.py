@@ -1,4 +1,4 @@
-"""Small pictures that show what a network looks at: a picture, and a map laid over it."""
+"""Small images that show what a network looks at: an image, and a map laid over it."""
 
 from pathlib import Path
 
@@ -7,30 +7,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Longer side of the small pictures, pixels.
+# Longer side of the small images, pixels.
 SIDE = 128
 _QUALITY = 80
 # Perceptually uniform, as Matplotlib has it: equal steps look equally large, in grey and to the colour-blind too.
 _COLOURS = cv2.COLORMAP_INFERNO
-# Of the colour where a map is 1; where it is 0, the picture alone is seen.
+# Of the colour where a map is 1; where it is 0, the image alone is seen.
 _OPACITY = 0.8
 
 
-def small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a square picture, (side, side, 3), of at most `SIDE` pixels a side."""
-    side = min(SIDE, len(picture))
-    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a square image, (side, side, 3), of at most `SIDE` pixels a side."""
+    side = min(SIDE, len(image))
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def overlay(picture: NDArray[np.uint8], found: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Lay a map (height, width), 0 to 1, over a grey copy of a picture (side, side, 3): what has colour is map."""
-    side = len(picture)
+def overlay(image: NDArray[np.uint8], found: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay a map (height, width), 0 to 1, over a grey copy of an image (side, side, 3): what has colour is map."""
+    side = len(image)
     resized = cv2.resize(found, (side, side), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((resized * 255).round().astype(np.uint8), _COLOURS)[:, :, ::-1]
-    grey, weight = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None], _OPACITY * resized[:, :, None]
+    grey, weight = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[:, :, None], _OPACITY * resized[:, :, None]
     return np.asarray((weight * colours + (1 - weight) * grey).round(), dtype=np.uint8)
 
 
-def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
     """Write a WebP file."""
-    Image.fromarray(picture).save(path, "WEBP", quality=_QUALITY)
+    Image.fromarray(image).save(path, "WEBP", quality=_QUALITY)

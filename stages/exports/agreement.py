@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from stages.core.intervals import proportion
 
 COLUMNS = (
-    "format", "size_mb", "pictures", "agreement", "largest_difference", "accuracy", "accuracy_low", "accuracy_high",
+    "format", "size_mb", "images", "agreement", "largest_difference", "accuracy", "accuracy_low", "accuracy_high",
 )  # fmt: skip
 
 
@@ -17,7 +17,7 @@ def agreement(
 ) -> dict[str, float]:
     """Compare probabilities `found` with those `expected`, both (n, classes); `actual` (n,) are the true positions.
 
-    `agreement` is the share of pictures with the same most probable class, `largest_difference` that of any two
+    `agreement` is the share of images with the same most probable class, `largest_difference` that of any two
     probabilities, infinite where one is no number. The accuracy is that of `found`, with Wilson's interval.
     """
     predicted = found.argmax(axis=1)
@@ -25,7 +25,7 @@ def agreement(
     interval = proportion(right, len(actual), confidence)
     difference = float(np.abs(expected - found).max())
     return {
-        "pictures": len(actual),
+        "images": len(actual),
         "agreement": float((predicted == expected.argmax(axis=1)).mean()),
         "largest_difference": difference if np.isfinite(difference) else float("inf"),
         "accuracy": right / len(actual),

@@ -25,7 +25,7 @@ class Subject:
     """What a card speaks of.
 
     `name` is the export's, `backbone` that of params.yaml; `metrics` is what evaluate wrote, `confusion` its table of
-    actual and predicted class for each test picture, `provenance` what finetune wrote, `layers` the units and the
+    actual and predicted class for each test image, `provenance` what finetune wrote, `layers` the units and the
     activation of each dense layer of the head below that of the classes. `counts` has a row for each
     class and a column for each split, `forms` those of agreement.COLUMNS. `manifest` is what others read of the export.
     `best` and `recommended` are data/metrics.json's.
@@ -57,7 +57,7 @@ def card(subject: Subject) -> str:
 
 
 def _classes(subject: Subject) -> list[dict[str, Any]]:
-    """Return a row for each class, that with the lowest recall first; without test pictures it has none and is last."""
+    """Return a row for each class, that with the lowest recall first; without test images it has none and is last."""
     rows = []
     for name, found in subject.metrics["per_class"].items():
         support, recall = int(found["support"]), found["recall"]
@@ -70,9 +70,9 @@ def _classes(subject: Subject) -> list[dict[str, Any]]:
 
 
 def _confused(confusion: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the pairs of classes that are taken for each other most often: actual, predicted, pictures."""
+    """Return the pairs of classes that are taken for each other most often: actual, predicted, images."""
     wrong = confusion[confusion["actual"] != confusion["predicted"]]
-    pairs = wrong.groupby(["actual", "predicted"]).size().rename("pictures").reset_index()
-    ordered = pairs.sort_values(["pictures", "actual", "predicted"], ascending=[False, True, True])
-    rows = ordered.head(_PAIRS)[["actual", "predicted", "pictures"]].to_numpy().tolist()
-    return [{"actual": actual, "predicted": predicted, "pictures": pictures} for actual, predicted, pictures in rows]
+    pairs = wrong.groupby(["actual", "predicted"]).size().rename("images").reset_index()
+    ordered = pairs.sort_values(["images", "actual", "predicted"], ascending=[False, True, True])
+    rows = ordered.head(_PAIRS)[["actual", "predicted", "images"]].to_numpy().tolist()
+    return [{"actual": actual, "predicted": predicted, "images": images} for actual, predicted, images in rows]

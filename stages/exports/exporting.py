@@ -1,6 +1,6 @@
 """A trained classifier, joined of its parts, in the forms that others run: SavedModel, ONNX, OpenVINO, LiteRT.
 
-Each form takes raw RGB pictures (n, size, size, 3), uint8, and gives probabilities (n, classes), float32, that are
+Each form takes raw RGB images (n, size, size, 3), uint8, and gives probabilities (n, classes), float32, that are
 scaled by the temperature. Class names travel with the form:
 
     keras         `labels.txt` in the archive
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from stages.core.errors import one_line
 from stages.core.files import replacing, strip_dates
 from stages.core.head import Head
-from stages.core.manifest import EMBEDDING, PATHS, PICTURES, PROBABILITIES
+from stages.core.manifest import EMBEDDING, IMAGES, PATHS, PROBABILITIES
 from stages.core.settings.export import Format
 from stages.networks import engine, keras_engine, keras_heads
 
@@ -47,9 +47,9 @@ _OFTEN = (100, 1, 1)
 
 @dataclass(frozen=True)
 class Classifier:
-    """What is exported: the network with the temperature in its head, its classes, and pictures to calibrate int8 by.
+    """What is exported: the network with the temperature in its head, its classes, and images to calibrate int8 by.
 
-    `calibration` yields single pictures (size, size, 3), uint8, the same each time it is called.
+    `calibration` yields single images (size, size, 3), uint8, the same each time it is called.
     """
 
     model: keras.Model
@@ -156,7 +156,7 @@ def _saved_model(classifier: Classifier, path: Path) -> None:
     # The variables alone: of a whole network TensorFlow saves a function for each layer, which takes twice as long.
     module.weights = [variable.value for variable in classifier.model.variables]
     serve = tf.function(
-        lambda pictures: {PROBABILITIES: classifier.model(tf.cast(pictures, tf.float32), training=False)},
+        lambda images: {PROBABILITIES: classifier.model(tf.cast(images, tf.float32), training=False)},
         input_signature=[_signature(classifier.model)],
     )
     tf.saved_model.save(module, str(path), signatures=serve)
@@ -178,15 +178,15 @@ def _openvino(classifier: Classifier, path: Path) -> None:
     """Write an OpenVINO model that also gives `embedding` (n, width), which is what its head is given."""
     import openvino
 
-    picture = keras.Input(classifier.model.input.shape[1:], name=PICTURES)
-    embedding = classifier.model.get_layer("backbone")(picture)
+    image = keras.Input(classifier.model.input.shape[1:], name=IMAGES)
+    embedding = classifier.model.get_layer("backbone")(image)
     probabilities = classifier.model.get_layer("head")(embedding)
-    network = keras_engine.convert(picture, {PROBABILITIES: probabilities, EMBEDDING: embedding})
+    network = keras_engine.convert(image, {PROBABILITIES: probabilities, EMBEDDING: embedding})
     steps = openvino.preprocess.PrePostProcessor(network)
     # The engine widens bytes on its own threads.
     steps.input().tensor().set_element_type(openvino.Type.u8)
     built = steps.build()
-    built.input().get_tensor().set_names({PICTURES})
+    built.input().get_tensor().set_names({IMAGES})
     _name_by_place(built)
     built.set_rt_info(classifier.listed, ["model_info", "classes"])
     engine.save(built, path)
@@ -200,7 +200,7 @@ def _name_by_place(model: Any) -> None:
         for output in node.outputs():
             output.get_tensor().set_names(output.get_names() & kept)
     # The engine knows inputs and outputs by their operations' names as well.
-    model.get_parameters()[0].set_friendly_name(PICTURES)
+    model.get_parameters()[0].set_friendly_name(IMAGES)
 
 
 def _onnx(classifier: Classifier, path: Path) -> None:
@@ -214,7 +214,7 @@ def _onnx(classifier: Classifier, path: Path) -> None:
         input_names=[given],
         output_names=[found],
         opset=_OPSET,
-        tensors_to_rename={given: PICTURES, found: PROBABILITIES},
+        tensors_to_rename={given: IMAGES, found: PROBABILITIES},
     )
     _name_in_order(network.graph)
     onnx.helper.set_model_props(network, {"classes": classifier.listed})
@@ -303,7 +303,7 @@ def _litert(classifier: Classifier, path: Path) -> None:
 
 
 def _litert_int8(classifier: Classifier, path: Path) -> None:
-    """Write weights and activations in int8, scaled by what the calibration pictures give; in and out stay as they are.
+    """Write weights and activations in int8, scaled by what the calibration images give; in and out stay as they are.
 
     Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference".
     """
@@ -314,7 +314,7 @@ def _convert_litert(classifier: Classifier, path: Path, *, int8: bool) -> None:
     converter = tf.lite.TFLiteConverter.from_concrete_functions([_frozen(classifier.model)], tf.Module())
     if int8:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([picture[None]] for picture in classifier.calibration())
+        converter.representative_dataset = lambda: ([image[None]] for image in classifier.calibration())
     with replacing(path) as temporary:
         temporary.write_bytes(converter.convert())
         _attach(temporary, classifier.labels)
@@ -327,7 +327,7 @@ def _attach(path: Path, labels: str) -> None:
 
 
 def _signature(model: keras.Model) -> Any:
-    return tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, name=PICTURES)
+    return tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, name=IMAGES)
 
 
 def _frozen(model: keras.Model) -> Any:
@@ -336,8 +336,8 @@ def _frozen(model: keras.Model) -> Any:
         [variable.numpy() for variable in kind] for kind in (model.trainable_variables, model.non_trainable_variables)
     ]
 
-    def serve(pictures: Any) -> dict[str, Any]:
-        found, _ = model.stateless_call(*weights, tf.cast(pictures, tf.float32), training=False)
+    def serve(images: Any) -> dict[str, Any]:
+        found, _ = model.stateless_call(*weights, tf.cast(images, tf.float32), training=False)
         return {PROBABILITIES: found}
 
     return tf.function(serve, input_signature=[_signature(model)]).get_concrete_function()

@@ -1,15 +1,15 @@
-"""What a classifier's own pictures look like to it: the reference that new pictures are compared with.
+"""What a classifier's own images look like to it: the reference that new images are compared with.
 
-How far a picture lies from all that was trained on is the Mahalanobis distance of its embedding to the nearest class
+How far an image lies from all that was trained on is the Mahalanobis distance of its embedding to the nearest class
 mean, with one covariance for all classes (Lee et al. 2018, "A simple unified framework for detecting
 out-of-distribution samples and adversarial attacks", https://arxiv.org/abs/1807.03888), shrunk towards a multiple of
-the identity by as much as the number of pictures asks for (Chen et al. 2010, "Shrinkage algorithms for MMSE covariance
+the identity by as much as the number of images asks for (Chen et al. 2010, "Shrinkage algorithms for MMSE covariance
 estimation", https://arxiv.org/abs/0907.4698, eq. 23). Wide embeddings are hashed to `COLUMNS` first, with signs, which
 keeps distances on average (Weinberger et al. 2009, "Feature hashing for large scale multitask learning",
 https://arxiv.org/abs/0902.2206).
 
-Means and covariance are those of training pictures. Distances and confidences are those of the validation pictures: of
-pictures that a network was trained on it is surer, and they lie nearer to their own means, than any new picture would.
+Means and covariance are those of training images. Distances and confidences are those of the validation images: of
+images that a network was trained on it is surer, and they lie nearer to their own means, than any new image would.
 """
 
 from collections.abc import Sequence
@@ -33,13 +33,13 @@ Vectors = NDArray[np.floating]
 class Reference(Section):
     """What `reference.json` holds.
 
-    `means` has a row of at most `COLUMNS` numbers for each class with training pictures, `whitening` is the square
+    `means` has a row of at most `COLUMNS` numbers for each class with training images, `whitening` is the square
     matrix that brings differences from them to unit covariance. `confidences` (0 to 1) and `distances` are sorted:
-    those of the validation pictures or, of more than so many, their quantiles in equal steps.
+    those of the validation images or, of more than so many, their quantiles in equal steps.
     """
 
-    training_pictures: int = Field(ge=1)
-    validation_pictures: int = Field(ge=1)
+    training_images: int = Field(ge=1)
+    validation_images: int = Field(ge=1)
     means: tuple[tuple[float, ...], ...] = Field(min_length=1)
     whitening: tuple[tuple[float, ...], ...] = Field(min_length=1)
     confidences: tuple[float, ...] = Field(min_length=1)
@@ -68,7 +68,7 @@ def hashed(embeddings: Vectors) -> NDArray[np.float64]:
 
 
 def fit(training: Vectors, labels: Sequence[str], validation: Vectors, confidences: NDArray[np.floating]) -> Reference:
-    """Return the reference of training pictures with their `labels`, and of validation ones with their `confidences`.
+    """Return the reference of training images with their `labels`, and of validation ones with their `confidences`.
 
     `training` (n, columns) and `validation` (m, columns) are `hashed` embeddings; confidences (m,) are 0 to 1.
     """
@@ -76,8 +76,8 @@ def fit(training: Vectors, labels: Sequence[str], validation: Vectors, confidenc
     means = np.stack([training[position == number].mean(axis=0) for number in range(len(names))])
     whitening = _whitening(training - means[position])
     return Reference(
-        training_pictures=len(training),
-        validation_pictures=len(validation),
+        training_images=len(training),
+        validation_images=len(validation),
         means=_rows(means),
         whitening=_rows(whitening),
         confidences=_sorted(confidences),

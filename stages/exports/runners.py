@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.manifest import PICTURES, PROBABILITIES
+from stages.core.manifest import IMAGES, PROBABILITIES
 from stages.core.settings.export import Format
 from stages.networks.engine import Choice, compile_openvino
 
-# From pictures (n, size, size, 3), uint8, to probabilities (n, classes), float32.
+# From images (n, size, size, 3), uint8, to probabilities (n, classes), float32.
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -29,8 +29,8 @@ def _keras(path: Path, _: int) -> Run:
     from stages.networks.keras_engine import load
 
     model = load(path)
-    step = tf.function(lambda pictures: model(pictures, training=False), reduce_retracing=True)
-    return lambda pictures: np.asarray(step(tf.convert_to_tensor(pictures)))
+    step = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    return lambda images: np.asarray(step(tf.convert_to_tensor(images)))
 
 
 def _saved_model(path: Path, _: int) -> Run:
@@ -39,9 +39,9 @@ def _saved_model(path: Path, _: int) -> Run:
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
 
-    def run(pictures: NDArray[np.uint8], _kept: Any = loaded) -> NDArray[np.float32]:
+    def run(images: NDArray[np.uint8], _kept: Any = loaded) -> NDArray[np.float32]:
         # A signature holds its variables weakly: they live as long as what was loaded.
-        return np.asarray(serve(**{PICTURES: tf.constant(pictures)})[PROBABILITIES])
+        return np.asarray(serve(**{IMAGES: tf.constant(images)})[PROBABILITIES])
 
     return run
 
@@ -52,20 +52,20 @@ def _onnx(path: Path, threads: int) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda pictures: np.asarray(session.run([PROBABILITIES], {PICTURES: pictures})[0])
+    return lambda images: np.asarray(session.run([PROBABILITIES], {IMAGES: images})[0])
 
 
 def _openvino(path: Path, threads: int) -> Run:
     compiled = compile_openvino(path, Choice("openvino", "float32", threads))
     # Copied: the engine writes the next batch's into the same memory.
-    return lambda pictures: np.array(compiled(pictures, share_inputs=True)[PROBABILITIES])
+    return lambda images: np.array(compiled(images, share_inputs=True)[PROBABILITIES])
 
 
 def _litert(path: Path, threads: int) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(path), num_threads=threads).get_signature_runner()
-    return lambda pictures: np.array(run(**{PICTURES: pictures})[PROBABILITIES])
+    return lambda images: np.array(run(**{IMAGES: images})[PROBABILITIES])
 
 
 _RUNNERS: Mapping[Format, Callable[[Path, int], Run]] = {

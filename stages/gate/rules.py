@@ -1,7 +1,7 @@
 """Whether a comparison may take the place of an earlier one: the rules of section `gate` of params.yaml.
 
 The accuracy is that of the best backbone of each, whichever it was: both were chosen in the same way, so that
-chance favours neither. To follow the earlier best alone would take the end of its luck on the test pictures for
+chance favours neither. To follow the earlier best alone would take the end of its luck on the test images for
 a fall, and to test every backbone needs a correction that hides what a test set can show; `dvc metrics diff`
 has them all.
 """
@@ -46,8 +46,8 @@ class Results:
         return set(self.metrics) - {BEST, RECOMMENDED}
 
     @property
-    def test_pictures(self) -> int:
-        """How many pictures the accuracies are of."""
+    def test_images(self) -> int:
+        """How many images the accuracies are of."""
         return int((self.predictions["split"] == "test").sum())
 
 
@@ -66,27 +66,27 @@ def summary(before: Results, now: Results, params: GateParams) -> str:
     """Return what was compared, in one sentence, and what that cannot show."""
     least = fewest(params.significance, "greater")
     figures = _figures(before, now, pair(before.predictions, now.predictions))
-    return f"best accuracy {figures}; a fall of fewer than {least} pictures cannot be told from chance"
+    return f"best accuracy {figures}; a fall of fewer than {least} images cannot be told from chance"
 
 
 def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
-    pictures, groups = audit["leaks"]["pictures"], audit["leaks"]["groups"]
-    if pictures <= params.max_leaks:
+    images, groups = audit["leaks"]["images"], audit["leaks"]["groups"]
+    if images <= params.max_leaks:
         return None
     return GateError(
-        f"leakage: {pictures} pictures (groups of copies: {groups}) lie on several sides of the source's own split",
+        f"leakage: {images} images (groups of copies: {groups}) lie on several sides of the source's own split",
         f"at most {params.max_leaks}",
         "remove those of data/leaks.csv from the source, or raise gate.max_leaks",
     )
 
 
 def _fall(before: Results, now: Results, params: GateParams) -> GateError | None:
-    """Return the fault of an accuracy that fell further than chance explains, or of too few pictures to tell."""
+    """Return the fault of an accuracy that fell further than chance explains, or of too few images to tell."""
     pairs, least = pair(before.predictions, now.predictions), fewest(params.significance, "greater")
     if len(pairs) < least:
         return GateError(
-            f"{len(pairs)} test pictures are in both, of {before.test_pictures} at {before.place} "
-            f"and {now.test_pictures} now",
+            f"{len(pairs)} test images are in both, of {before.test_images} at {before.place} "
+            f"and {now.test_images} now",
             f"at least {least} with the same label, to tell a fall from chance",
             "compare with a commit that shares more, or commit by hand what is to be compared with from now on",
         )
@@ -100,12 +100,12 @@ def _fall(before: Results, now: Results, params: GateParams) -> GateError | None
 
 
 def _figures(before: Results, now: Results, pairs: Pairs) -> str:
-    """Return both accuracies on the pictures of both, and how they differ."""
+    """Return both accuracies on the images of both, and how they differ."""
     first, second = (f"{100 * right.mean():.1f} %" for right in (pairs.first, pairs.second))
     changes = f"{pairs.only_first} newly wrong, {pairs.only_second} newly right, p = {mcnemar(pairs, 'greater'):.2g}"
     return (
         f"{first} ({before.best}) at {before.place}, {second} ({now.best}) now, "
-        f"on the {len(pairs)} test pictures of both ({changes})"
+        f"on the {len(pairs)} test images of both ({changes})"
     )
 
 

@@ -1,4 +1,4 @@
-"""Small copies of pictures inside a page, so that it stays one file."""
+"""Small copies of images inside a page, so that it stays one file."""
 
 import base64
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _QUALITY = 70
 
 
 def data_uris(files: Iterable[Path], what: str) -> dict[Path, str]:
-    """Return each picture as the address of an image that holds its own bytes; `what` names the work."""
+    """Return each image as the address of an image that holds its own bytes; `what` names the work."""
     distinct = sorted(set(files))
     with strict_pillow():
         return dict(zip(distinct, in_threads(_data_uri, distinct, what), strict=True))

@@ -1,12 +1,12 @@
-"""Predict: what an exported classifier says of any pictures.
+"""Predict: what an exported classifier says of any images.
 
     python -m stages.predict SOURCE... [--model data/exports/winner] [--format table|csv|json] [--output FILE]
                              [--rejects FILE] [--threads N] [--explain FOLDER] [--drift]
 
-No stage of dvc.yaml, since its pictures are no part of the comparison. A SOURCE is a picture, a folder, an archive or
-an address of them. Pictures are held to the limits of section `data`, and one that cannot be used is left out with its
+No stage of dvc.yaml, since its images are no part of the comparison. A SOURCE is an image, a folder, an archive or
+an address of them. Images are held to the limits of section `data`, and one that cannot be used is left out with its
 reason; without any other the program exits with 1. Rows come in the order of their paths, a batch at a time: memory
-does not grow with the number of pictures. TensorFlow is loaded for --explain alone.
+does not grow with the number of images. TensorFlow is loaded for --explain alone.
 """
 
 import argparse
@@ -50,12 +50,12 @@ log = logging.getLogger(__name__)
 MODEL = Path("data/exports/winner")
 # Bytes of a list of names that are read at a time.
 _CHUNK = 1 << 20
-# Pictures whose activations are in memory at a time when they are explained.
+# Images whose activations are in memory at a time when they are explained.
 _EXPLAINED = 4
 
 # Where rejects go, one by one.
 Refuse = Callable[[Reject], None]
-# From pictures (n, size, size, 3) and the place of a class of each to heatmaps (n, height, width).
+# From images (n, size, size, 3) and the place of a class of each to heatmaps (n, height, width).
 Explain = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 
@@ -67,7 +67,7 @@ class OptionError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture as the network takes it, (size, size, 3), and its path."""
+    """An image as the network takes it, (size, size, 3), and its path."""
 
     path: str
     pixels: NDArray[np.uint8]
@@ -78,7 +78,7 @@ class Prepared:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(one_line(message), f"as in '{self.prog} pictures/'", f"see '{self.prog} --help'")
+        raise OptionError(one_line(message), f"as in '{self.prog} images/'", f"see '{self.prog} --help'")
 
 
 class _Options(argparse.Namespace):
@@ -94,9 +94,9 @@ class _Options(argparse.Namespace):
 
 
 def _parse() -> _Options:
-    parser = _Parser(prog="python -m stages.predict", description="Say what an exported classifier sees in pictures.")
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="picture, folder, archive or address")
-    parser.add_argument("--files0-from", type=Path, metavar="FILE", help="pictures by name, each name ended by a NUL")
+    parser = _Parser(prog="python -m stages.predict", description="Say what an exported classifier sees in images.")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="image, folder, archive or address")
+    parser.add_argument("--files0-from", type=Path, metavar="FILE", help="images by name, each name ended by a NUL")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="FOLDER", help=f"an export ({MODEL})")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="table is for people")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where predictions go (standard output)")
@@ -105,9 +105,7 @@ def _parse() -> _Options:
         "--threads", type=_count, metavar="N", help="CPU threads of the engine (threads of params.yaml)"
     )
     parser.add_argument("--explain", type=Path, metavar="FOLDER", help="new folder for overlays: what it looks at")
-    parser.add_argument(
-        "--drift", action="store_true", help="say whether these pictures are like those of its training"
-    )
+    parser.add_argument("--drift", action="store_true", help="say whether these images are like those of its training")
     options = parser.parse_args(namespace=_Options())
     if not options.sources and not options.files0_from:
         parser.error("no SOURCE")
@@ -125,7 +123,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-# Pictures -------------------------------------------------------------------------------------------------
+# Images -------------------------------------------------------------------------------------------------
 
 
 def list_files(options: _Options, data: DataParams, scratch: Path) -> Files:
@@ -138,7 +136,7 @@ def list_files(options: _Options, data: DataParams, scratch: Path) -> Files:
         except OSError as error:
             raise DataError(
                 f"--files0-from '{options.files0_from}' cannot be read ({error.strerror})",
-                "a list of pictures, as 'find -print0' writes it",
+                "a list of images, as 'find -print0' writes it",
                 "correct the path",
             ) from error
     return files, rejects
@@ -155,7 +153,7 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def prepare(file: File, manifest: Manifest, data: DataParams) -> Prepared | Reject:
-    """Return a picture as the classifier's pictures were prepared, or why it is left out."""
+    """Return an image as the classifier's images were prepared, or why it is left out."""
     path = one_line(file.path)
     try:
         content = read_file(file.location, data)
@@ -167,7 +165,7 @@ def prepare(file: File, manifest: Manifest, data: DataParams) -> Prepared | Reje
 
 
 def batches(prepared: Iterable[Prepared | Reject], refuse: Refuse) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
-    """Yield paths and pictures, `BATCH` at a time."""
+    """Yield paths and images, `BATCH` at a time."""
     waiting: list[Prepared] = []
     for item in prepared:
         if isinstance(item, Reject):
@@ -184,9 +182,9 @@ def batches(prepared: Iterable[Prepared | Reject], refuse: Refuse) -> Iterator[t
 def predict(
     files: Files, manifest: Manifest, network: Path, data: DataParams, refuse: Refuse, engine_threads: int
 ) -> Generator[Batch, None, None]:
-    """Yield what the OpenVINO form `network` says of all pictures; `refuse` gets what is left out.
+    """Yield what the OpenVINO form `network` says of all images; `refuse` gets what is left out.
 
-    Pictures are decoded by all processors while the engine computes with so many threads.
+    Images are decoded by all processors while the engine computes with so many threads.
     """
     found, left_out = files
     for reject in sorted(left_out, key=lambda reject: (reject.path, reject.reason)):
@@ -194,10 +192,10 @@ def predict(
     get_ready = partial(prepare, manifest=manifest, data=data)
     # The processes are started before the engine has threads, of which a copy would have none.
     with in_processes(get_ready, found, len(found), "predict") as prepared:
-        # Pictures come back with their paths: what explains them needs both.
-        tagged = (((paths, pictures), pictures) for paths, pictures in batches(prepared, refuse))
-        for (paths, pictures), said in outputs(network, engine_threads, tagged):
-            yield Batch(paths, pictures, said.probabilities, said.embedding)
+        # Images come back with their paths: what explains them needs both.
+        tagged = (((paths, images), images) for paths, images in batches(prepared, refuse))
+        for (paths, images), said in outputs(network, engine_threads, tagged):
+            yield Batch(paths, images, said.probabilities, said.embedding)
 
 
 # Output ---------------------------------------------------------------------------------------------------
@@ -285,15 +283,15 @@ def heatmaps_of(model: Path, engine_threads: int) -> Explain:
         raise OptionError(
             "--explain with a network that has no feature map", "one that has", "leave --explain out for this export"
         )
-    return lambda pictures, labels: heatmaps(forward(pictures)["map"], tail, head, labels)
+    return lambda images, labels: heatmaps(forward(images)["map"], tail, head, labels)
 
 
 def explained(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], folder: Path) -> Iterator[Batch]:
-    """Yield all that is `found`, and write for each picture where its class is seen, as `maps_of` says.
+    """Yield all that is `found`, and write for each image where its class is seen, as `maps_of` says.
 
-    The overlays have numbers for names; `index.csv` says which picture each belongs to.
+    The overlays have numbers for names; `index.csv` says which image each belongs to.
     """
-    from stages.explanation.overlays import overlay, write_picture
+    from stages.explanation.overlays import overlay, write_image
 
     number = 0
     with (folder / "index.csv").open("w", encoding="utf-8", newline="") as index:
@@ -301,12 +299,12 @@ def explained(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], 
         for batch in found:
             for start in range(0, len(batch.paths), _EXPLAINED):
                 part = slice(start, start + _EXPLAINED)
-                pictures, labels = batch.pictures[part], batch.classes[part]
-                maps = maps_of(pictures, labels)
-                for path, picture, label, shown in zip(batch.paths[part], pictures, labels, maps, strict=True):
+                images, labels = batch.images[part], batch.classes[part]
+                maps = maps_of(images, labels)
+                for path, image, label, shown in zip(batch.paths[part], images, labels, maps, strict=True):
                     number += 1
                     name = f"{number:06}.webp"
-                    write_picture(folder / name, overlay(picture, shown))
+                    write_image(folder / name, overlay(image, shown))
                     index.write(lines([[name, path, classes[label]]]))
             yield batch
 
@@ -339,7 +337,7 @@ def main() -> None:
         seen = len(files[0]) + len(files[1])
     if not first:
         raise DataError(
-            f"none of {seen} files could be predicted{refused.first}", "a picture that can be read", "name others"
+            f"none of {seen} files could be predicted{refused.first}", "an image that can be read", "name others"
         )
     log.info("%d predicted, %d left out", seen - refused.count, refused.count)
     if reference:

@@ -1,4 +1,4 @@
-"""Predictions of any pictures as people and programs read them: a table, CSV or JSON, written a batch at a time."""
+"""Predictions of any images as people and programs read them: a table, CSV or JSON, written a batch at a time."""
 
 import csv
 import json
@@ -16,16 +16,16 @@ from stages.core.predictions import PREFIX
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures (n, size, size, 3), their paths, and what the network says: probabilities (n, classes), embedding."""
+    """Images (n, size, size, 3), their paths, and what the network says: probabilities (n, classes), embedding."""
 
     paths: Sequence[str]
-    pictures: NDArray[np.uint8]
+    images: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
     embedding: NDArray[np.float32]
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """The position of the likeliest class of each picture, (n,)."""
+        """The position of the likeliest class of each image, (n,)."""
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property

@@ -1,4 +1,4 @@
-"""What stage explain prepared: where each backbone looks, and which test pictures it sees as alike."""
+"""What stage explain prepared: where each backbone looks, and which test images it sees as alike."""
 
 import base64
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from stages.core import files
 
 @dataclass(frozen=True)
 class Example:
-    """A picture as the network gets it and, where it has a feature map, over it what speaks for what it predicts.
+    """An image as the network gets it and, where it has a feature map, over it what speaks for what it predicts.
 
-    Both are addresses that hold the picture's own bytes; `overlay` may be empty.
+    Both are addresses that hold the image's own bytes; `overlay` may be empty.
     """
 
     label: str
     predicted: str
     confidence: float
     right: bool
-    picture: str
+    image: str
     overlay: str
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Examples of one backbone, and `places` of test pictures: file, label, x, y."""
+    """Examples of one backbone, and `places` of test images: file, label, x, y."""
 
     examples: list[Example]
     places: pd.DataFrame
@@ -34,14 +34,14 @@ class Explanation:
 
 def read(folder: Path) -> Explanation:
     """Return what explain wrote for one backbone."""
-    table = files.read_csv(folder / "examples.csv", text=("file", "label", "predicted", "right", "picture", "overlay"))
+    table = files.read_csv(folder / "examples.csv", text=("file", "label", "predicted", "right", "image", "overlay"))
     examples = [
         Example(
             row["label"],
             row["predicted"],
             float(row["confidence"]),
             row["right"] == "true",
-            _address(folder / row["picture"]),
+            _address(folder / row["image"]),
             _address(folder / row["overlay"]) if row["overlay"] else "",
         )
         for row in table.to_dict("records")
@@ -49,6 +49,6 @@ def read(folder: Path) -> Explanation:
     return Explanation(examples, files.read_csv(folder / "embedding.csv", text=("file", "label")))
 
 
-def _address(picture: Path) -> str:
+def _address(image: Path) -> str:
     """Return the address of a WebP file that holds its bytes."""
-    return "data:image/webp;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+    return "data:image/webp;base64," + base64.b64encode(image.read_bytes()).decode("ascii")

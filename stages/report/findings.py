@@ -1,4 +1,4 @@
-"""What is wrong with the pictures, as sentences, from the numbers of data/audit.json: the gravest first.
+"""What is wrong with the images, as sentences, from the numbers of data/audit.json: the gravest first.
 
 One list for the log, for the audit's page and, as far as the comparison reads differently for it, for
 the report, which may be in another language.
@@ -10,9 +10,9 @@ from typing import Any
 
 from stages.pages.language import ENGLISH, Language, Text
 
-# Suspected labels are worth a warning from this share of the pictures on; below, most of them are false alarms.
+# Suspected labels are worth a warning from this share of the images on; below, most of them are false alarms.
 _MANY_SUSPECTS = 0.05
-# The largest class has so many times the pictures of the smallest: accuracy then hardly notices the smallest.
+# The largest class has so many times the images of the smallest: accuracy then hardly notices the smallest.
 _IMBALANCED = 10
 
 Audit = Mapping[str, Any]
@@ -57,9 +57,9 @@ def _leaks(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "leaks",
         language.say_plural(
-            "%(count)s picture with a copy on another side of the split that the source brought",
-            "%(count)s pictures with a copy on another side of the split that the source brought",
-            audit["leaks"]["pictures"],
+            "%(count)s image with a copy on another side of the split that the source brought",
+            "%(count)s images with a copy on another side of the split that the source brought",
+            audit["leaks"]["images"],
         ),
         language.say("numbers on that split flatter; here no copy lies on two sides"),
         misleads=True,
@@ -72,23 +72,23 @@ def _conflicts(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "conflicts",
         language.say_plural(
-            "%(count)s picture stands under two labels; all %(files)s files are left out",
-            "%(count)s pictures stand under two labels; all %(files)s files are left out",
+            "%(count)s image stands under two labels; all %(files)s files are left out",
+            "%(count)s images stand under two labels; all %(files)s files are left out",
             audit["conflicts"]["groups"],
-            files=language.number(audit["conflicts"]["pictures"]),
+            files=language.number(audit["conflicts"]["images"]),
         ),
         language.say("decide which label is right and remove the other files"),
     )
 
 
 def _lost_classes(audit: Audit, language: Language) -> Finding | None:
-    names = tuple(label for label, count in sorted(audit["pictures"].items()) if not count)
+    names = tuple(label for label, count in sorted(audit["images"].items()) if not count)
     if not names:
         return None
     return Finding(
         "rejects",
         language.say_plural(
-            "%(count)s class has no usable picture left", "%(count)s classes have no usable picture left", len(names)
+            "%(count)s class has no usable image left", "%(count)s classes have no usable image left", len(names)
         ),
         language.say("see why its files were left out"),
         names,
@@ -103,11 +103,11 @@ def _small_classes(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "classes",
         language.say_plural(
-            "%(count)s class has too few training pictures to be learnt",
-            "%(count)s classes have too few training pictures to be learnt",
+            "%(count)s class has too few training images to be learnt",
+            "%(count)s classes have too few training images to be learnt",
             len(small),
         ),
-        language.say("add pictures, or leave the class out"),
+        language.say("add images, or leave the class out"),
         tuple(f"{label} ({count})" for label, count in sorted(small.items(), key=lambda item: (item[1], item[0]))),
         misleads=True,
     )
@@ -124,7 +124,7 @@ def _doubtful_pairs(audit: Audit, language: Language) -> Finding | None:
             "%(count)s groups of near copies under two labels",
             groups,
         ),
-        language.say("look at each, and leave the wrong picture out"),
+        language.say("look at each, and leave the wrong image out"),
     )
 
 
@@ -138,7 +138,7 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
         language.say_plural(
             "%(count)s label (%(share)s) that networks doubt",
             "%(count)s labels (%(share)s) that networks doubt",
-            suspects["pictures"],
+            suspects["images"],
             share=language.percent(suspects["share"]),
         ),
         language.say("with random weights they doubt without reason as well: a weak hint")
@@ -150,7 +150,7 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
 
 def _rejects(audit: Audit, language: Language) -> Finding | None:
     # Those under two labels are a finding of their own, and what the user excludes is none.
-    rejected = audit["rejected"] - audit["conflicts"]["pictures"] - audit["reasons"].get("excluded", 0)
+    rejected = audit["rejected"] - audit["conflicts"]["images"] - audit["reasons"].get("excluded", 0)
     if not rejected:
         return None
     return Finding(
@@ -166,9 +166,7 @@ def _imbalance(audit: Audit, language: Language) -> Finding | None:
         return None
     return Finding(
         "classes",
-        language.say(
-            "the largest class has %(ratio)s times the pictures of the smallest", ratio=language.number(ratio)
-        ),
+        language.say("the largest class has %(ratio)s times the images of the smallest", ratio=language.number(ratio)),
         language.say("read the recall of each class, and try finetune.class_weight: balanced"),
         misleads=True,
     )
@@ -185,5 +183,5 @@ def _copies(audit: Audit, language: Language) -> Finding | None:
             exact=language.say_plural("%(count)s group of exact copies", "%(count)s groups of exact copies", exact),
             near=language.say_plural("%(count)s group of near copies", "%(count)s groups of near copies", near),
         ),
-        language.say("each lies on one side of the split; they say less than so many different pictures would"),
+        language.say("each lies on one side of the split; they say less than so many different images would"),
     )

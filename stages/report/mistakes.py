@@ -1,4 +1,4 @@
-"""What backbones get wrong: the test pictures, their labels, and what was said of them instead."""
+"""What backbones get wrong: the test images, their labels, and what was said of them instead."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stages.report.runs import Run
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test picture and its label, where it lies in the source, what was predicted, and how surely."""
+    """A test image and its label, where it lies in the source, what was predicted, and how surely."""
 
     file: str
     path: str
@@ -44,7 +44,7 @@ def of_backbone(run: Run, paths: Mapping[str, str], most: int) -> Sheet:
 
 
 def of_all(runs: Sequence[Run], paths: Mapping[str, str], most: int) -> Sheet:
-    """Return what no backbone gets right, each picture with the answer that was given most surely."""
+    """Return what no backbone gets right, each image with the answer that was given most surely."""
     wrong = [run.tested[run.tested["label"] != run.tested["predicted"]] for run in runs]
     files = reduce(pd.Index.intersection, (pd.Index(table["file"]) for table in wrong))
     answers = pd.concat(wrong, ignore_index=True)

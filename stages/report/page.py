@@ -35,8 +35,8 @@ from stages.report.verdict_text import sentence
 
 # From here on a grid of all classes is too large to read, and the most frequent confusions are listed instead.
 _LARGEST_GRID = 20
-# Points of the map that show their picture; each takes some 4 kB.
-_MOST_PICTURED = 500
+# Points of the map that show their image; each takes some 4 kB.
+_MOST_IMAGED = 500
 
 _FOLDER = Path(__file__).parent
 
@@ -45,7 +45,7 @@ _FOLDER = Path(__file__).parent
 class Material:
     """What the page is made of.
 
-    `explanations` has those of each backbone; `raw` is the folder of the accepted pictures, `paths` says where each lay
+    `explanations` has those of each backbone; `raw` is the folder of the accepted images, `paths` says where each lay
     in the source; `splits` has columns label and split; `examples` is how many mistakes of each backbone are shown.
     """
 
@@ -111,7 +111,7 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("folds.html.j2", language.say("Over %(count)s folds", count=folds), folds),
         ("costs.html.j2", language.say("What it costs"), True),
         ("transfer.html.j2", language.say("What transfer learning bought"), transfer),
-        ("transfer.html.j2", language.say("With fewer pictures"), figures.training_pictures and not transfer),
+        ("transfer.html.j2", language.say("With fewer images"), figures.training_images and not transfer),
         ("tuning.html.j2", language.say("What tuning brought"), figures.tuning),
         ("ranking_agreement.html.j2", language.say("What the ranking before training foretold"), True),
         ("curves.html.j2", language.say("Learning curves"), figures.curves),
@@ -120,8 +120,8 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("calibration.html.j2", language.say("How far confidence can be trusted"), True),
         ("mistakes.html.j2", language.say("What is wrong"), True),
         ("heatmaps.html.j2", language.say("Where the networks look"), explained),
-        ("embedding.html.j2", language.say("Which pictures look alike"), figures.embedding),
-        ("data.html.j2", language.say("Pictures"), True),
+        ("embedding.html.j2", language.say("Which images look alike"), figures.embedding),
+        ("data.html.j2", language.say("Images"), True),
         ("provenance.html.j2", language.say("Where the numbers come from"), True),
     ]
     return [
@@ -151,7 +151,7 @@ def _tables(material: Material, ranking: list[Run], language: Language) -> dict[
         "classes": classes,
         "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],
         "confusions": [(run, tables.most_confused(run)) for run in ranking],
-        "pictures": tables.pictures(material.splits, classes),
+        "images": tables.images(material.splits, classes),
         "audit": material.evidence.audit,
         "provenance": words(material.provenance, ranking, language),
     }
@@ -167,20 +167,20 @@ def _sheets(material: Material, ranking: list[Run]) -> dict[str, Any]:
 
 
 def _mapped(material: Material, run: Run) -> pd.DataFrame:
-    """Return the test pictures that have a place on the backbone's map, with what was predicted."""
+    """Return the test images that have a place on the backbone's map, with what was predicted."""
     places = material.explanations[run.backbone].places
     return places[["file", "x", "y"]].merge(run.tested, on="file", validate="one_to_one")
 
 
 def _thumbnails(material: Material, sheets: Mapping[str, Any], mapped: pd.DataFrame) -> dict[str, str]:
-    """Return small copies of the pictures on the sheets, and of those on the map as far as there is room.
+    """Return small copies of the images on the sheets, and of those on the map as far as there is room.
 
     By their file. What is wrong comes first on the map, too.
     """
     shown = [sheets["wrong_by_all"], *(sheet for _, sheet in sheets["mistakes"])]
     right = (mapped["label"] == mapped["predicted"]).to_numpy()
-    pictured = mapped["file"].iloc[right.argsort(kind="stable")][:_MOST_PICTURED]
-    names = {mistake.file for sheet in shown for mistake in sheet.shown}.union(pictured)
+    imaged = mapped["file"].iloc[right.argsort(kind="stable")][:_MOST_IMAGED]
+    names = {mistake.file for sheet in shown for mistake in sheet.shown}.union(imaged)
     found = data_uris((material.raw / name for name in names), "thumbnails")
     return {str(path.relative_to(material.raw)): address for path, address in found.items()}
 

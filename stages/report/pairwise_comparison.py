@@ -13,7 +13,7 @@ Outcome = Literal["better", "worse", "open"]
 
 @dataclass(frozen=True)
 class Duel:
-    """Two backbones on the same test pictures, seen from the first one's side.
+    """Two backbones on the same test images, seen from the first one's side.
 
     `difference` is the accuracy of the first minus that of the second, `low` and `high` are the ends of its interval,
     `p` is of McNemar's exact test and `p_holm` that, corrected for the number of pairs. `outcome`: the first is

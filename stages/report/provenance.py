@@ -1,4 +1,4 @@
-"""Where the numbers come from: pictures, split, seed, commit, libraries, and what differs from the shipped parameters.
+"""Where the numbers come from: images, split, seed, commit, libraries, and what differs from the shipped parameters.
 
 The weights, and the versions of what trained, stand in each backbone's own provenance (`Run.provenance`).
 """
@@ -24,7 +24,7 @@ from stages.report.runs import Run
 
 # A copy of params.yaml as it is shipped: git's history is not there in every clone.
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
-# What makes the results, beside the pictures, which have a digest of their own.
+# What makes the results, beside the images, which have a digest of their own.
 MADE_BY = ("stages", "params.yaml", "dvc.yaml", "uv.lock")
 # What calculates the report.
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
@@ -57,12 +57,12 @@ class Change:
 class Provenance:
     """Where the numbers come from.
 
-    `pictures` is a SHA-256 of the accepted pictures with their labels, `split` one of which file is in which part, see
-    `digest`. `counts` says how many pictures each part has. `commit` is None outside of git. `versions` are those of
+    `images` is a SHA-256 of the accepted images with their labels, `split` one of which file is in which part, see
+    `digest`. `counts` says how many images each part has. `commit` is None outside of git. `versions` are those of
     Python and the libraries that calculated the report.
     """
 
-    pictures: str
+    images: str
     split: str
     counts: dict[str, int]
     seed: int
@@ -97,8 +97,8 @@ def provenance(
 def digest(chunks: Iterable[pd.DataFrame], *columns: str) -> str:
     """Return the SHA-256 of a table's rows, whatever their order: each as a JSON list of `columns`, sorted, in lines.
 
-    Of a manifest's label and sha256 it says which pictures there are under which labels, and changes with nothing else:
-    neither with a path, nor with what a library reads out of a picture.
+    Of a manifest's label and sha256 it says which images there are under which labels, and changes with nothing else:
+    neither with a path, nor with what a library reads out of an image.
     """
     rows = [
         json.dumps(row).encode() for chunk in chunks for row in zip(*(chunk[column] for column in columns), strict=True)
@@ -177,7 +177,7 @@ def _public(text: str) -> str:
 def words(found: Provenance, runs: Sequence[Run], language: Language) -> list[Text]:
     """Return where the numbers come from, in sentences; `runs` in the order in which they are to be named."""
     return [
-        _pictures(found, language),
+        _images(found, language),
         language.say("Split: SHA-256 %(digest)s; seed %(seed)s.", digest=Name(found.split), seed=found.seed),
         _commit(found.commit, language),
         *_weights(runs, language),
@@ -188,13 +188,13 @@ def words(found: Provenance, runs: Sequence[Run], language: Language) -> list[Te
     ]
 
 
-def _pictures(found: Provenance, language: Language) -> Text:
+def _images(found: Provenance, language: Language) -> Text:
     counts = {part: language.number(found.counts.get(part, 0)) for part in SPLITS}
     return language.say_plural(
-        "%(count)s picture: %(train)s to train, %(validation)s to choose, %(test)s to test; SHA-256 %(digest)s.",
-        "%(count)s pictures: %(train)s to train, %(validation)s to choose, %(test)s to test; SHA-256 %(digest)s.",
+        "%(count)s image: %(train)s to train, %(validation)s to choose, %(test)s to test; SHA-256 %(digest)s.",
+        "%(count)s images: %(train)s to train, %(validation)s to choose, %(test)s to test; SHA-256 %(digest)s.",
         sum(found.counts.values()),
-        digest=Name(found.pictures),
+        digest=Name(found.images),
         **counts,
     )
 

@@ -24,7 +24,7 @@ _FURTHER = ("unfrozen", "whole")
 class Run:
     """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it.
 
-    `tested` has a row for each test picture: file, label, predicted, confidence. `search` is tune's search.json,
+    `tested` has a row for each test image: file, label, predicted, confidence. `search` is tune's search.json,
     `trials` its table, empty where nothing was searched; `precision` is explain's precision.json.
     """
 
@@ -109,24 +109,24 @@ class Run:
 
     @property
     def untaught(self) -> bool:
-        """Whether the backbone had nothing to learn from but these pictures."""
+        """Whether the backbone had nothing to learn from but these images."""
         return bool(self.provenance["weights"]["source"] == "none")
 
     @property
     def pretrained(self) -> bool:
-        """Whether the backbone has learnt from other pictures before."""
+        """Whether the backbone has learnt from other images before."""
         return not self.random and not self.untaught
 
 
 def check(runs: list[Run]) -> None:
-    """Raise DataError unless all backbones were scored on the same pictures of the same classes, in the same folds."""
+    """Raise DataError unless all backbones were scored on the same images of the same classes, in the same folds."""
     supports = {run.backbone: {name: row["support"] for name, row in run.metrics["per_class"].items()} for run in runs}
     first = runs[0].backbone
     for backbone, support in supports.items():
         if support != supports[first]:
             raise DataError(
-                f"'{backbone}' was scored on other test pictures than '{first}'",
-                "the same pictures for all",
+                f"'{backbone}' was scored on other test images than '{first}'",
+                "the same images for all",
                 "run 'dvc repro'",
             )
     for run in runs:
@@ -195,35 +195,35 @@ def fold_accuracies(runs: list[Run]) -> pd.DataFrame:
 
 
 def training_shares(runs: list[Run]) -> pd.DataFrame:
-    """Return the accuracy of each backbone after training on each share of the training pictures, in long form."""
-    columns = ["share", "training_pictures", "accuracy", "low", "high"]
+    """Return the accuracy of each backbone after training on each share of the training images, in long form."""
+    columns = ["share", "training_images", "accuracy", "low", "high"]
     rows = [[run.backbone, *(share[key] for key in columns)] for run in runs for share in run.metrics["shares"]]
     return pd.DataFrame(rows, columns=["backbone", *columns])
 
 
 def recalls(runs: list[Run]) -> pd.DataFrame:
-    """Return the recall of each class by each backbone in long form; a class without test pictures has none."""
+    """Return the recall of each class by each backbone in long form; a class without test images has none."""
     rows = [
         (run.backbone, name, row["recall"], row["support"])
         for run in runs
         for name, row in run.metrics["per_class"].items()
         if row["recall"] is not None
     ]
-    return pd.DataFrame(rows, columns=["backbone", "class", "recall", "pictures"])
+    return pd.DataFrame(rows, columns=["backbone", "class", "recall", "images"])
 
 
 def calibrations(runs: list[Run]) -> pd.DataFrame:
     """Return what each backbone claimed and was right on, bin by bin, before and after temperature scaling."""
     tables = [
-        table.loc[table["pictures"] > 0, ["confidence", "accuracy", "pictures"]].assign(backbone=run.backbone, of=of)
+        table.loc[table["images"] > 0, ["confidence", "accuracy", "images"]].assign(backbone=run.backbone, of=of)
         for run in runs
         for of, table in (("as trained", run.calibration), ("scaled", run.calibration_scaled))
     ]
-    return pd.concat(tables, ignore_index=True)[["backbone", "of", "confidence", "accuracy", "pictures"]]
+    return pd.concat(tables, ignore_index=True)[["backbone", "of", "confidence", "accuracy", "images"]]
 
 
 def counts(run: Run) -> NDArray[np.int64]:
-    """Return how many test pictures of each class (row) were given each class (column)."""
+    """Return how many test images of each class (row) were given each class (column)."""
     position = {name: index for index, name in enumerate(run.classes)}
     size = len(position)
     actual, predicted = (run.confusion[side].map(position).to_numpy(dtype=np.int64) for side in ("actual", "predicted"))
@@ -231,7 +231,7 @@ def counts(run: Run) -> NDArray[np.int64]:
 
 
 def shares(found: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return `counts` divided by the number of pictures of the actual class; rows without pictures are 0."""
+    """Return `counts` divided by the number of images of the actual class; rows without images are 0."""
     return np.asarray(found / np.maximum(found.sum(axis=1, keepdims=True), 1))
 
 
@@ -252,7 +252,7 @@ def _cells(run: Run) -> pd.DataFrame:
             "backbone": run.backbone,
             "actual": names[rows],
             "predicted": names[columns],
-            "pictures": found[rows, columns],
+            "images": found[rows, columns],
             "share": shares(found)[rows, columns],
         }
     )

@@ -34,22 +34,22 @@ def machines(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def training_shares(runs: Iterable[Run]) -> list[float]:
-    """Return the shares of the training pictures that were trained on, the smallest first."""
+    """Return the shares of the training images that were trained on, the smallest first."""
     return sorted({share["share"] for run in runs for share in run.metrics["shares"]})
 
 
 def grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:
-    """Return the confusion row by row: the actual class, then predicted class, pictures and share of the row."""
+    """Return the confusion row by row: the actual class, then predicted class, images and share of the row."""
     found = counts(run)
     cells = zip(found.tolist(), shares(found).tolist(), strict=True)
     return [
-        (name, list(zip(run.classes, pictures, portion, strict=True)))
-        for name, (pictures, portion) in zip(run.classes, cells, strict=True)
+        (name, list(zip(run.classes, images, portion, strict=True)))
+        for name, (images, portion) in zip(run.classes, cells, strict=True)
     ]
 
 
 def most_confused(run: Run) -> list[tuple[str, str, int, float]]:
-    """Return the most frequent confusions: actual class, predicted class, pictures, share of the actual class."""
+    """Return the most frequent confusions: actual class, predicted class, images, share of the actual class."""
     found = counts(run)
     portion = shares(found)
     wrong = found * (1 - np.eye(len(found), dtype=np.int64))
@@ -62,7 +62,7 @@ def most_confused(run: Run) -> list[tuple[str, str, int, float]]:
     ]
 
 
-def pictures(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:
-    """Return the number of pictures of each class in each split."""
+def images(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:
+    """Return the number of images of each class in each split."""
     table = pd.crosstab(splits["label"], splits["split"]).reindex(index=classes, columns=SPLITS, fill_value=0)
     return {name: [int(number) for number in row] for name, row in zip(classes, table.to_numpy(), strict=True)}

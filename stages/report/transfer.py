@@ -1,4 +1,4 @@
-"""What transfer learning bought: pretrained backbones against one that was trained on these pictures alone."""
+"""What transfer learning bought: pretrained backbones against one that was trained on these images alone."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Transfer:
 
 
 def transfer(ranking: list[Run], duels: Duels, language: Language) -> Transfer | None:
-    """Return what transfer learning bought; None where no backbone, or each, is trained on these pictures alone.
+    """Return what transfer learning bought; None where no backbone, or each, is trained on these images alone.
 
     `ranking` has the best first.
     """
@@ -52,7 +52,7 @@ def transfer(ranking: list[Run], duels: Duels, language: Language) -> Transfer |
 
 def _images(run: Run) -> dict[float, int]:
     """Return of how many images each share is that the backbone was trained on."""
-    return {share["share"]: share["training_pictures"] for share in run.metrics["shares"]}
+    return {share["share"]: share["training_images"] for share in run.metrics["shares"]}
 
 
 def _row(run: Run, untaught: Run, duels: Duels, shares: list[float]) -> Row:
@@ -92,9 +92,9 @@ def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Languag
     if better := _better(pretrained, untaught, duels):
         return language.say_plural(
             "Transfer learning helped: %(count)s of %(all)s pretrained backbones is significantly better than "
-            "%(name)s, which was trained on these pictures alone; %(best)s by %(points)s points (%(figures)s).",
+            "%(name)s, which was trained on these images alone; %(best)s by %(points)s points (%(figures)s).",
             "Transfer learning helped: %(count)s of %(all)s pretrained backbones are significantly better than "
-            "%(name)s, which was trained on these pictures alone; %(best)s by %(points)s points (%(figures)s).",
+            "%(name)s, which was trained on these images alone; %(best)s by %(points)s points (%(figures)s).",
             len(better),
             all=len(pretrained),
             name=name,
@@ -104,13 +104,13 @@ def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Languag
         )
     if all(duels.better(untaught.backbone, run.backbone) for run in pretrained):
         return language.say(
-            "Transfer learning did not help on these pictures: %(name)s, trained on them alone, is significantly "
+            "Transfer learning did not help on these images: %(name)s, trained on them alone, is significantly "
             "better than every pretrained backbone.",
             name=name,
         )
     return language.say(
         "Transfer learning could not be shown to help: no pretrained backbone is significantly better than %(name)s, "
-        "which was trained on these pictures alone.",
+        "which was trained on these images alone.",
         name=name,
     )
 

@@ -2,8 +2,8 @@
 
 It is the cheapest of the candidates: the best-scoring backbone, and those that the test set does not tell from it.
 What is cheap says `report.prefer`: `size`, as shipped, is that of the weights in float32, the same on every machine;
-`latency`, the median for one picture, is measured on this machine, and two backbones of nearly the same may change
-places from one measurement to the next; `flops` are the operations for one picture. Where two cost the same the one
+`latency`, the median for one image, is measured on this machine, and two backbones of nearly the same may change
+places from one measurement to the next; `flops` are the operations for one image. Where two cost the same the one
 that scores better is taken.
 
 A candidate is beaten significantly by no other backbone (McNemar's exact test, Holm-corrected for all pairs), nor by
@@ -71,7 +71,7 @@ def decide(evidence: Evidence) -> Verdict:
     """Return the verdict."""
     ranking, duels = ranked(list(evidence.runs)), evidence.duels
     best, candidates = ranking[0], [run for run in ranking if _candidate(run, ranking, duels)]
-    smallest = least_difference(best.metrics["test_pictures"], max(len(duels), 1), 1 - duels.confidence)
+    smallest = least_difference(best.metrics["test_images"], max(len(duels), 1), 1 - duels.confidence)
     cheapest = min(candidates, key=lambda run: cost(run, evidence.prefer))
     kind = _kind(evidence, cheapest, candidates, smallest)
     return Verdict(kind, None if kind in ("unusable", "too few") else cheapest, best, candidates, smallest)
@@ -129,9 +129,9 @@ def random(evidence: Evidence) -> dict[str, list[Run]]:
 
 
 def leaked(evidence: Evidence) -> int:
-    """Return how many pictures have a copy on another side of the source's own split, 0 where that is not used.
+    """Return how many images have a copy on another side of the source's own split, 0 where that is not used.
 
     Stage split moves or drops the copies that it finds. Where a split was made so carelessly, others that it does not
     find, such as cropped ones, are to be expected.
     """
-    return int(evidence.audit["leaks"]["pictures"]) if evidence.source_split else 0
+    return int(evidence.audit["leaks"]["images"]) if evidence.source_split else 0

@@ -200,7 +200,7 @@ def _too_easy(_: Verdict, evidence: Evidence, language: Language) -> list[Text]:
         return []
     return [
         language.say(
-            "%(names)s recognise every test picture: harder pictures would tell them apart.",
+            "%(names)s recognise every test image: harder images would tell them apart.",
             names=Names(tuple(perfect)),
         )
     ]

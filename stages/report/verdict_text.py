@@ -40,12 +40,12 @@ def objections(evidence: Evidence, language: Language) -> list[Text]:
                 all=len(evidence.runs),
             )
         )
-    if pictures := leaked(evidence):
+    if images := leaked(evidence):
         found.append(
             language.say_plural(
-                "%(count)s picture has a copy on another side of the split that the source brought",
-                "%(count)s pictures have a copy on another side of the split that the source brought",
-                pictures,
+                "%(count)s image has a copy on another side of the split that the source brought",
+                "%(count)s images have a copy on another side of the split that the source brought",
+                images,
             )
         )
     return found
@@ -60,20 +60,20 @@ def _alone(verdict: Verdict, _: Evidence, language: Language) -> Text:
 
 
 def _too_few(verdict: Verdict, _: Evidence, language: Language) -> Text:
-    pictures = verdict.best.metrics["test_pictures"]
+    images = verdict.best.metrics["test_images"]
     values: dict[str, Value] = {
-        "pictures": language.number(pictures),
-        "needed": language.number(math.ceil(verdict.smallest * pictures / TOO_COARSE)),
+        "images": language.number(images),
+        "needed": language.number(math.ceil(verdict.smallest * images / TOO_COARSE)),
         "coarse": language.number(100 * TOO_COARSE),
     }
     if verdict.smallest > 1:
         return language.say(
-            "Nothing can be chosen by this test set of %(pictures)s pictures, which is too small to show any "
+            "Nothing can be chosen by this test set of %(images)s images, which is too small to show any "
             "difference; %(needed)s would show differences of %(coarse)s points.",
             **values,
         )
     return language.say(
-        "Nothing can be chosen by this test set of %(pictures)s pictures, which could only show differences of "
+        "Nothing can be chosen by this test set of %(images)s images, which could only show differences of "
         "%(points)s points or more; %(needed)s would show differences of %(coarse)s points.",
         points=language.points(verdict.smallest),
         **values,
@@ -83,14 +83,14 @@ def _too_few(verdict: Verdict, _: Evidence, language: Language) -> Text:
 def _winner(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
     following = ranked(list(evidence.runs))[1]
     return language.say_plural(
-        "Use %(best)s: it is significantly better than %(next)s, by %(points)s points on %(pictures)s test pictures.",
+        "Use %(best)s: it is significantly better than %(next)s, by %(points)s points on %(images)s test images.",
         "Use %(best)s: it is significantly better than each of the %(count)s other backbones, %(points)s points ahead "
-        "of %(next)s, the next best, on %(pictures)s test pictures.",
+        "of %(next)s, the next best, on %(images)s test images.",
         len(evidence.runs) - 1,
         best=Name(verdict.best.backbone),
         next=Name(following.backbone),
         points=language.points(verdict.best.metrics["accuracy"] - following.metrics["accuracy"]),
-        pictures=language.number(verdict.best.metrics["test_pictures"]),
+        images=language.number(verdict.best.metrics["test_images"]),
     )
 
 
@@ -106,7 +106,7 @@ def _ahead(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
 def _best_and_cheapest(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
     return language.say(
         "Use %(best)s: nothing measured is right more often, and it %(cheapest)s of the %(count)s backbones that this "
-        "test set of %(pictures)s pictures cannot tell apart (it could show differences of %(points)s points or more).",
+        "test set of %(images)s images cannot tell apart (it could show differences of %(points)s points or more).",
         cheapest=_cheapest(evidence.prefer, language),
         count=len(verdict.candidates),
         **_resolution(verdict, language),
@@ -116,7 +116,7 @@ def _best_and_cheapest(verdict: Verdict, evidence: Evidence, language: Language)
 def _as_good(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
     return language.say(
         "Use %(chosen)s: nothing measured is right more often, and it %(cheaper)s %(best)s, which is right just as "
-        "often on this test set of %(pictures)s pictures (it could show differences of %(points)s points or more).",
+        "often on this test set of %(images)s images (it could show differences of %(points)s points or more).",
         **_cheaper(verdict, evidence, language),
     )
 
@@ -124,7 +124,7 @@ def _as_good(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
 def _cheaper_one(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
     return language.say(
         "Use %(chosen)s: nothing measured is significantly better, and it %(cheaper)s the best-scoring %(best)s, from "
-        "which this test set of %(pictures)s pictures cannot tell it apart (it could show differences of %(points)s "
+        "which this test set of %(images)s images cannot tell it apart (it could show differences of %(points)s "
         "points or more).",
         **_cheaper(verdict, evidence, language),
     )
@@ -145,7 +145,7 @@ _SENTENCES: Mapping[Kind, Callable[[Verdict, Evidence, Language], Text]] = {
 def _resolution(verdict: Verdict, language: Language) -> dict[str, Value]:
     return {
         "best": Name(verdict.best.backbone),
-        "pictures": language.number(verdict.best.metrics["test_pictures"]),
+        "images": language.number(verdict.best.metrics["test_images"]),
         "points": language.points(verdict.smallest),
     }
 
@@ -188,9 +188,9 @@ def _cheapest(prefer: Prefer, language: Language) -> Text:
 def score(run: Run, language: Language) -> Text:
     """Return how often a backbone is right, with the interval of that, as a part of a sentence."""
     return language.say(
-        "%(accuracy)s of %(pictures)s test pictures (%(confidence)s interval %(low)s to %(high)s)",
+        "%(accuracy)s of %(images)s test images (%(confidence)s interval %(low)s to %(high)s)",
         accuracy=language.percent(run.metrics["accuracy"]),
-        pictures=language.number(run.metrics["test_pictures"]),
+        images=language.number(run.metrics["test_images"]),
         confidence=language.share(run.metrics["confidence"]),
         low=language.percent(run.interval.low),
         high=language.percent(run.interval.high),

@@ -20,7 +20,7 @@ from stages.sources.members import Budget, Sieve
 from stages.sources.spool import Files
 
 _CHUNK = 1 << 20
-# More members than any folder of pictures has: each costs memory, and empty ones compress to nothing.
+# More members than any folder of images has: each costs memory, and empty ones compress to nothing.
 _MOST_MEMBERS = 2_000_000
 # The first bytes of a zip archive, whole or cut off (APPNOTE 6.3.10, 4.3.7 and 4.3.16).
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")

@@ -98,7 +98,7 @@ def _labelled(file: File, folders: list[str], splits: dict[str, str]) -> Found |
 
 
 def _splits(files: Iterable[File], top: str) -> dict[str, str]:
-    """Return the split of each folder below `top`, none unless two splits or more share all pictures.
+    """Return the split of each folder below `top`, none unless two splits or more share all images.
 
     A class may be called `test` just as well: beside other classes, or alone, such a name says nothing.
     """
@@ -107,7 +107,7 @@ def _splits(files: Iterable[File], top: str) -> dict[str, str]:
     if len(set(splits.values())) < 2:  # noqa: PLR2004
         return {}
     others = (file for file in files if (folder := _first_folder(file, top)) and folder not in splits)
-    return {} if any(_is_picture(file.location) for file in others) else splits
+    return {} if any(_is_image(file.location) for file in others) else splits
 
 
 def _first_folder(file: File, top: str) -> str:
@@ -116,8 +116,8 @@ def _first_folder(file: File, top: str) -> str:
     return folder if slash else ""
 
 
-def _is_picture(location: Path) -> bool:
-    """Say whether a file begins as a picture does; ingest decodes it to its end later."""
+def _is_image(location: Path) -> bool:
+    """Say whether a file begins as an image does; ingest decodes it to its end later."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(location):
             return True

@@ -32,7 +32,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file that may be a picture: where it is, its name relative to the source, its label.
+    """A file that may be an image: where it is, its name relative to the source, its label.
 
     `split` is the part that the source itself puts it into (one of `train`, `validation`, `test`) and
     `group` what the source says it belongs with (a person, a session); both are empty where it says nothing.

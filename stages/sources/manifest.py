@@ -1,6 +1,6 @@
-"""The manifest while it grows: accepted pictures, named and grouped when all are known.
+"""The manifest while it grows: accepted images, named and grouped when all are known.
 
-The rows are on disk, and so is every sorting of them; of the pictures memory holds what is compared, 32 bytes each.
+The rows are on disk, and so is every sorting of them; of the images memory holds what is compared, 32 bytes each.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A picture that can be used: a row of the manifest before it has a file, a group and scores."""
+    """An image that can be used: a row of the manifest before it has a file, a group and scores."""
 
     path: str
     label: str
@@ -46,7 +46,7 @@ _COLUMNS = [field.name for field in fields(Accepted) if field.name != "scores"]
 # Of the manifest, in this order.
 _MANIFEST = ", ".join(f'"{name}"' for name in ("file", *_COLUMNS, "group", *SCORES))
 
-# Pictures of equal pixels under two labels contradict each other. The others lie in the folders of their labels.
+# Images of equal pixels under two labels contradict each other. The others lie in the folders of their labels.
 # Copies of one file, in one folder, get -2, -3 in the order of their numbers.
 _NAME = """
 CREATE TABLE names AS
@@ -55,7 +55,7 @@ judged AS (
     SELECT place, format, label, substr(sha256, 1, 16) AS digest,
         min(label) OVER equal <> max(label) OVER equal AS contradicts,
         substr(min(pixels_sha256) OVER (PARTITION BY component), 1, ?) AS "group"
-    FROM pictures JOIN components USING (place)
+    FROM images JOIN components USING (place)
     WINDOW equal AS (PARTITION BY pixels_sha256)
 ),
 parts AS (
@@ -68,60 +68,60 @@ SELECT place, contradicts, "group", stem || iif(copy > 1, '-' || copy, '') || '.
 
 
 class Manifest:
-    """Accepted pictures, added in the order of their paths; then all are named, once."""
+    """Accepted images, added in the order of their paths; then all are named, once."""
 
     def __init__(self) -> None:
         self._database = database()
         names = ", ".join(f'"{name}"' for name in (*_COLUMNS, *SCORES))
         # Places are counted from 1 without a gap.
-        self._database.execute(f"CREATE TABLE pictures (place INTEGER PRIMARY KEY, number, {names})")
+        self._database.execute(f"CREATE TABLE images (place INTEGER PRIMARY KEY, number, {names})")
         self._database.execute("CREATE TABLE components (place INTEGER PRIMARY KEY, component)")
         self._database.execute("CREATE TABLE suffixes (format PRIMARY KEY, suffix)")
         self._database.executemany("INSERT INTO suffixes VALUES (?, ?)", SUFFIXES.items())
         places = ", ?" * (len(_COLUMNS) + len(SCORES))
-        self._insert = f"INSERT INTO pictures VALUES (NULL, ?{places})"  # noqa: S608 (question marks)
+        self._insert = f"INSERT INTO images VALUES (NULL, ?{places})"  # noqa: S608 (question marks)
 
-    def add(self, picture: Accepted, number: int) -> None:
-        """Add a picture; its `number` says where its file waits."""
-        values = (getattr(picture, name) for name in _COLUMNS)
-        self._database.execute(self._insert, (number, *values, *picture.scores))
+    def add(self, image: Accepted, number: int) -> None:
+        """Add an image; its `number` says where its file waits."""
+        values = (getattr(image, name) for name in _COLUMNS)
+        self._database.execute(self._insert, (number, *values, *image.scores))
 
     def name(self, near_duplicates: int | None) -> None:
-        """Give each picture its group, as `duplicates.groups` does, and the file that it is to be."""
-        count = self._number("SELECT count(*) FROM pictures")
-        pixels = self._digests("SELECT pixels_sha256 FROM pictures ORDER BY place", count)
+        """Give each image its group, as `duplicates.groups` does, and the file that it is to be."""
+        count = self._number("SELECT count(*) FROM images")
+        pixels = self._digests("SELECT pixels_sha256 FROM images ORDER BY place", count)
         links = [same(pixels), self._same_source()]
         del pixels
         if near_duplicates is not None:
-            links.append(near(self._digests("SELECT phash FROM pictures ORDER BY place", count), near_duplicates))
+            links.append(near(self._digests("SELECT phash FROM images ORDER BY place", count), near_duplicates))
         rows = ((place, int(component)) for place, component in enumerate(components(links, count), start=1))
         self._database.executemany("INSERT INTO components VALUES (?, ?)", rows)
         self._database.execute(_NAME, (GROUP_DIGITS,))
 
     def places(self, *, contradicting: bool) -> Iterator[tuple[int, str]]:
-        """Yield number and file of each picture that contradicts another, or of each that does not."""
-        query = "SELECT number, file FROM names JOIN pictures USING (place) WHERE contradicts = ? ORDER BY file"
+        """Yield number and file of each image that contradicts another, or of each that does not."""
+        query = "SELECT number, file FROM names JOIN images USING (place) WHERE contradicts = ? ORDER BY file"
         return self._database.execute(query, (contradicting,))
 
     def contradicting(self) -> pd.DataFrame:
-        """Return file, path, label, group and pixels_sha256 of the pictures that contradict each other, by path."""
-        query = """SELECT file, path, label, "group", pixels_sha256 FROM names JOIN pictures USING (place)
+        """Return file, path, label, group and pixels_sha256 of the images that contradict each other, by path."""
+        query = """SELECT file, path, label, "group", pixels_sha256 FROM names JOIN images USING (place)
             WHERE contradicts ORDER BY place"""
         return pd.read_sql(query, self._database)
 
     def parts(self) -> Iterator[pd.DataFrame]:
         """Yield the manifest, sorted by file, in parts."""
-        query = f"""SELECT {_MANIFEST} FROM names JOIN pictures USING (place)
+        query = f"""SELECT {_MANIFEST} FROM names JOIN images USING (place)
             WHERE NOT contradicts ORDER BY file"""  # noqa: S608 (names of columns)
         return pd.read_sql(query, self._database, chunksize=_CHUNK)
 
     def labels(self) -> list[str]:
         """Return the labels of the manifest, sorted."""
-        query = "SELECT DISTINCT label FROM names JOIN pictures USING (place) WHERE NOT contradicts ORDER BY label"
+        query = "SELECT DISTINCT label FROM names JOIN images USING (place) WHERE NOT contradicts ORDER BY label"
         return [label for (label,) in self._database.execute(query)]
 
     def largest_group(self) -> int:
-        """Return how many pictures the largest group of the manifest has."""
+        """Return how many images the largest group of the manifest has."""
         return self._number(
             'SELECT max(size) FROM (SELECT count(*) AS size FROM names WHERE NOT contradicts GROUP BY "group")'
         )
@@ -133,10 +133,10 @@ class Manifest:
         return digests((value for (value,) in self._database.execute(query)), count)
 
     def _same_source(self) -> NDArray[np.int64]:
-        """Return links, (2, n), of pictures that the source puts together, each to the next of them."""
+        """Return links, (2, n), of images that the source puts together, each to the next of them."""
         query = """SELECT place - 1, before - 1 FROM (
                 SELECT place, lag(place) OVER (PARTITION BY source_group ORDER BY place) AS before
-                FROM pictures WHERE source_group <> ''
+                FROM images WHERE source_group <> ''
             ) WHERE before IS NOT NULL"""
         ends = (end for pair in self._database.execute(query) for end in pair)
         return np.fromiter(ends, dtype=np.int64).reshape(-1, 2).T
@@ -147,12 +147,12 @@ class Manifest:
 
 
 def conflicts(table: pd.DataFrame) -> list[Reject]:
-    """Return a reject for each of `table`'s pictures, which stand under another label too, that names the others."""
+    """Return a reject for each of `table`'s images, which stand under another label too, that names the others."""
     rejects: list[Reject] = []
     for _, copies in table.groupby("pixels_sha256"):
         for path, label in zip(copies["path"], copies["label"], strict=True):
             others = copies.loc[copies["label"] != label, "path"].tolist()
-            rejects.append(Reject(path, f"two labels: the same picture as {_some(others)}", label))
+            rejects.append(Reject(path, f"two labels: the same image as {_some(others)}", label))
     return rejects
 
 

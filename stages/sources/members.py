@@ -69,7 +69,7 @@ class Sieve:
     def _fault(self, path: str, size: int) -> str:
         if self.files.find(path):
             return "listed twice: an earlier member has the same name"
-        # Ingest never decodes a table: it may be larger than any picture.
+        # Ingest never decodes a table: it may be larger than any image.
         if size > self._budget.file and path.rpartition("/")[2] not in TABLES:
             return f"too large: {size / 1e6:.1f} MB, at most {self._budget.file / 1e6:g}"
         return ""

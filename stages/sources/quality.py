@@ -1,8 +1,8 @@
-"""How fit for use a picture looks: scores from 0 to 1, low where something is wrong.
+"""How fit for use an image looks: scores from 0 to 1, low where something is wrong.
 
 The definitions are cleanvision's (https://github.com/cleanlab/cleanvision, 0.3.7, `image_property.py`), and
 `tests/sources/test_quality.py` compares the scores with its own. Importing it here would bring Matplotlib,
-which writes a cache into the user's home and takes longer to start than a thousand pictures to score.
+which writes a cache into the user's home and takes longer to start than a thousand images to score.
 """
 
 import math
@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter, ImageStat
 
 SCORES = ("dark", "light", "blurry", "low_information", "odd_aspect_ratio")
 
-# Longer side at which a picture is measured, and at which its edges are, pixels.
+# Longer side at which an image is measured, and at which its edges are, pixels.
 _SIDE, _EDGE_SIDE = 128, 64
 # Weights of red, green and blue in the perceived brightness (http://alienryderflex.com/hsp.html).
 _BRIGHTNESS = np.array([0.241, 0.691, 0.068])
@@ -23,11 +23,11 @@ _LEAST_SPREAD = 0.18
 
 
 def score(image: Image.Image) -> tuple[float, ...]:
-    """Return the `SCORES` of an RGB picture."""
+    """Return the `SCORES` of an RGB image."""
     small = image.copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     dark, light = _brightness(np.asarray(small))
-    # The shape is that of the picture itself: a thumbnail has at least one pixel on the shorter side.
+    # The shape is that of the image itself: a thumbnail has at least one pixel on the shorter side.
     shape = min(image.size) / max(image.size)
     return dark, light, _sharpness(small), min(small.entropy() / 10, 1.0), shape
 

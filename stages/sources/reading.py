@@ -1,4 +1,4 @@
-"""Where pictures come from: whatever `data.source` may name, one function for each kind, each with the same result.
+"""Where images come from: whatever `data.source` may name, one function for each kind, each with the same result.
 
 A source lists files and gives each a label. What it leaves out it lists too, with the reason.
 """
@@ -36,7 +36,7 @@ def budget(params: DataParams) -> Budget:
 
 
 def limits(params: DataParams) -> Limits:
-    """Return the limits that a picture's header is held against."""
+    """Return the limits that an image's header is held against."""
     return Limits(params.min_pixels, params.max_megapixels * 1e6)
 
 
@@ -52,7 +52,7 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
         yield found, rejects
 
 
-def local_path(source: str, expected: str = "a folder, an archive or a table of pictures") -> Path | None:
+def local_path(source: str, expected: str = "a folder, an archive or a table of images") -> Path | None:
     """Return the path that `source` names on this machine, None for an address elsewhere.
 
     Raises DataError, which says what was `expected`, unless it is a file or folder that can be read.
@@ -111,7 +111,7 @@ def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path
 
 
 def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listing:
-    """Read a single file: an archive, or a table that lies on this machine beside its pictures."""
+    """Read a single file: an archive, or a table that lies on this machine beside its images."""
     if is_archive(file):
         members = scratch / "members"
         members.mkdir()
@@ -119,17 +119,17 @@ def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listin
     if file.is_relative_to(scratch):
         raise DataError(
             f"data.source = '{source}' is no archive ({file.stat().st_size} bytes came)",
-            "a zip or tar archive of class folders, or of a table labels.csv and its pictures",
-            "pack them together: a table alone, or a page that lists files, has no pictures",
+            "a zip or tar archive of class folders, or of a table labels.csv and its images",
+            "pack them together: a table alone, or a page that lists files, has no images",
         )
     if not is_table(file):
         raise DataError(
             f"data.source = '{source}' is a file of no known kind",
             "a folder, a zip or tar archive, or a table named *.csv or *.parquet",
-            "name the folder that holds the pictures",
+            "name the folder that holds the images",
         )
     log.warning(
-        "DVC watches the table '%s' alone: name the folder with the table in it as %s to have its pictures watched too",
+        "DVC watches the table '%s' alone: name the folder with the table in it as %s to have its images watched too",
         source,
         " or ".join(TABLES),
     )
@@ -150,7 +150,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _read_beside(table: Path, source: str) -> Listing:
-    """Read a table whose pictures lie below its folder, or have absolute paths."""
+    """Read a table whose images lie below its folder, or have absolute paths."""
     return _read_table(table, source, locate_below(table.parent), files_below(table.parent)[0])
 
 
@@ -166,7 +166,7 @@ def _read_files(files: Spool[File], left_out: list[Reject], source: str) -> List
 
 
 def _located(files: Spool[File], top: str, path: str) -> Path | str:
-    """Return where the picture of a row lies, its path counted from the folder `top` of the table."""
+    """Return where the image of a row lies, its path counted from the folder `top` of the table."""
     file = files.find(os.path.normpath(top + path))
     return file.location if file else "missing file: not in the archive, or left out of it"
 

@@ -66,12 +66,12 @@ def _opened(url: str) -> tuple["AbstractFileSystem", str]:
         raise DataError(
             f"data.source = '{url}' needs a package that is not installed ({error})",
             f"the package that reads {protocol}://",
-            f"uv sync --extra {extra}" if extra else "install it, or fetch the pictures yourself",
+            f"uv sync --extra {extra}" if extra else "install it, or fetch the images yourself",
         ) from error
     except ValueError as error:
         raise DataError(
             f"data.source = '{url}' cannot be opened ({error})",
-            "an address such as https://host/pictures.zip or s3://bucket/folder, or a local path",
+            "an address such as https://host/images.zip or s3://bucket/folder, or a local path",
             "correct the address",
         ) from error
     return opened

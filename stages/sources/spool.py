@@ -1,4 +1,4 @@
-"""Rows on disk: lists that grow with the pictures, of which memory holds nothing."""
+"""Rows on disk: lists that grow with the images, of which memory holds nothing."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

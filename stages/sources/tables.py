@@ -1,4 +1,4 @@
-"""Tables of pictures: CSV or Parquet with the columns path, label and, if wanted, split and group."""
+"""Tables of images: CSV or Parquet with the columns path, label and, if wanted, split and group."""
 
 import csv
 import logging
@@ -19,7 +19,7 @@ OPTIONAL = ("split", "group")
 
 # The first bytes of a Parquet file (Apache Parquet, File Format).
 _PARQUET = b"PAR1"
-# More rows than any folder of pictures has files.
+# More rows than any folder of images has files.
 _MOST_ROWS = 2_000_000
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ Texts = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row that may become a picture, by its number. `path` is equal for rows that name the same file."""
+    """A row that may become an image, by its number. `path` is equal for rows that name the same file."""
 
     number: int
     path: str
@@ -48,7 +48,7 @@ def is_table(path: Path) -> bool:
 
 
 def read_table(table: Path, source: str, locate: Locate) -> Listing:
-    """Return the rows of `table` whose pictures `locate` finds, and a reject for each of the others.
+    """Return the rows of `table` whose images `locate` finds, and a reject for each of the others.
 
     Raises DataError when it is no table, lacks a column or names an unknown split.
     """
@@ -62,7 +62,7 @@ def read_table(table: Path, source: str, locate: Locate) -> Listing:
         else:
             rejects.append(item)
     if not number:
-        raise DataError(f"the table of data.source = '{source}' has no rows", "one row per picture", "add them")
+        raise DataError(f"the table of data.source = '{source}' has no rows", "one row per image", "add them")
     found, doubles = _once(rows)
     return found, rejects + doubles
 
@@ -87,7 +87,7 @@ def locate_below(folder: Path) -> Locate:
 
 
 def _row(texts: Texts | str, number: int, source: str, locate: Locate) -> _Row | Reject:
-    """Return a row of the table, or why it can be no picture."""
+    """Return a row of the table, or why it can be no image."""
     if isinstance(texts, str):
         return Reject(f"row {number}", texts)
     path, label = texts["path"], one_form(texts["label"])

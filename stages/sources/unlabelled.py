@@ -1,4 +1,4 @@
-"""Pictures without classes: those of folders, archives and addresses, and single ones, in one list.
+"""Images without classes: those of folders, archives and addresses, and single ones, in one list.
 
 Each has a path that begins with the source as it was given, so that sources do not mix. The kinds and limits are
 those of `sources.py`.
@@ -19,7 +19,7 @@ from stages.sources.spool import Files, Spool
 
 # What errors of sources call the one that they speak of.
 _KEY = "data.source = "
-_EXPECTED = "a picture, a folder or an archive of pictures"
+_EXPECTED = "an image, a folder or an archive of images"
 
 
 def gather(sources: Iterable[str], budget: Budget, scratch: Path) -> Files:
@@ -42,7 +42,7 @@ def gather(sources: Iterable[str], budget: Budget, scratch: Path) -> Files:
 
 
 def _read(source: str, budget: Budget, scratch: Path) -> Files:
-    """Return the files of a source by their paths in it; a single picture's path is empty."""
+    """Return the files of a source by their paths in it; a single image's path is empty."""
     place = local_path(source, _EXPECTED) or fetched(source, Path(mkdtemp(dir=scratch)), budget)
     if not isinstance(place, Path):
         return place

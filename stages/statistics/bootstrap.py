@@ -1,6 +1,6 @@
-"""Resampled test pictures: how far a number would move, had chance brought other pictures of the same classes.
+"""Resampled test images: how far a number would move, had chance brought other images of the same classes.
 
-Stratified: each class keeps as many pictures as it has, so that a resample is a test set of the same make-up and no
+Stratified: each class keeps as many images as it has, so that a resample is a test set of the same make-up and no
 class can vanish from it. Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7;
 Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.2, for several samples.
 """
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from stages.core.intervals import Interval
 
-# Pictures drawn at a time: bounds memory, whatever the size of the test set.
+# Images drawn at a time: bounds memory, whatever the size of the test set.
 _DRAWN = 2_000_000
 
 
 def resamples(strata: NDArray[np.int64], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the positions of resampled pictures, (some, n), until there are `count` rows.
+    """Yield the positions of resampled images, (some, n), until there are `count` rows.
 
-    `strata` has the class of each of n pictures. Each row holds, class by class, as many of its pictures as there
+    `strata` has the class of each of n images. Each row holds, class by class, as many of its images as there
     are, drawn with replacement.
     """
     draw, order = np.random.default_rng(seed), np.argsort(strata, kind="stable")

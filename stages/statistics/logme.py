@@ -1,8 +1,8 @@
-"""LogME: how well a linear model on frozen features explains the classes, in one number and without held-out pictures.
+"""LogME: how well a linear model on frozen features explains the classes, in one number and without held-out images.
 
 You, Liu, Wang and Long 2021, "LogME: Practical assessment of pre-trained models for transfer learning", ICML; You, Liu,
 Zhang, Wang, Jordan and Long 2022, "Ranking and tuning pre-trained models: a new paradigm for exploiting model hubs",
-JMLR 23. n is the number of pictures, D of features and C of classes.
+JMLR 23. n is the number of images, D of features and C of classes.
 """
 
 from collections.abc import Iterable
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 # The ratio of the two precisions stays within these: features of float32 say nothing of what lies beyond.
 _LEAST_RATIO, _LARGEST_RATIO = 1e-12, 1e12
-# The search ends when a step changes the evidence of a picture by less than this, in nats.
+# The search ends when a step changes the evidence of an image by less than this, in nats.
 _TOLERANCE = 1e-10
 _MOST_STEPS = 1000
 
 
 def logme(batches: Iterable[NDArray[np.float32]], labels: NDArray[np.int64]) -> float:
-    """Return the largest log evidence of a picture, the mean over classes, in nats. Higher is better.
+    """Return the largest log evidence of an image, the mean over classes, in nats. Higher is better.
 
     `batches` are the features (n, D), one batch in memory at a time; `labels` are n positions in the classes. For a
-    class let y be 1 for its pictures and 0 for the others, with y ~ N(F w, I/beta) and w ~ N(0, I/alpha): the evidence
+    class let y be 1 for its images and 0 for the others, with y ~ N(F w, I/beta) and w ~ N(0, I/alpha): the evidence
     is log p(y | F, alpha, beta) at its largest (You et al. 2021, algorithm 1). Features times any number
     give the same.
     """
@@ -40,7 +40,7 @@ def _decomposed(
 
     The squared singular values (r,), the largest being 1; the squares of U^T Y, (r, C); and of each class the squared
     norm of what no combination of features reaches, (C,). Rows are folded into the triangular factor of [F Y] as they
-    come, which has the same products and at most D + C rows: a table of all pictures is never in memory.
+    come, which has the same products and at most D + C rows: a table of all images is never in memory.
     """
     factor = np.empty((0, 0))
     rows: list[NDArray[np.float64]] = []

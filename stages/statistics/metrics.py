@@ -1,6 +1,6 @@
 """Metrics of a classifier: each takes classes as positions and probabilities with rows that sum to 1.
 
-n is the number of pictures and C of classes. `actual` and `predicted` have shape (n,), with values
+n is the number of images and C of classes. `actual` and `predicted` have shape (n,), with values
 from 0 to C - 1; `probabilities` has shape (n, C).
 """
 
@@ -13,14 +13,14 @@ Probabilities = NDArray[np.float64]
 
 
 def accuracy(actual: Classes, predicted: Classes) -> float:
-    """Return the share of pictures whose class is predicted. Higher is better."""
+    """Return the share of images whose class is predicted. Higher is better."""
     return float(np.mean(actual == predicted))
 
 
 def macro_f1(actual: Classes, predicted: Classes) -> float:
     """Return the mean over classes of F1 = 2 TP / (2 TP + FP + FN). Higher is better.
 
-    Each class counts the same, however many pictures it has. A class counts when it has pictures or
+    Each class counts the same, however many images it has. A class counts when it has images or
     is predicted; Sokolova and Lapalme 2009, macro-averaging.
     """
     from sklearn.metrics import f1_score
@@ -29,10 +29,10 @@ def macro_f1(actual: Classes, predicted: Classes) -> float:
 
 
 def balanced_accuracy(actual: Classes, predicted: Classes) -> float:
-    """Return the mean over the classes with pictures of recall = TP / (TP + FN). Higher is better.
+    """Return the mean over the classes with images of recall = TP / (TP + FN). Higher is better.
 
     Brodersen et al. 2010; that is what `balanced_accuracy_score` returns, which warns when a class
-    without pictures is predicted.
+    without images is predicted.
     """
     from sklearn.metrics import recall_score
 
@@ -40,7 +40,7 @@ def balanced_accuracy(actual: Classes, predicted: Classes) -> float:
 
 
 def top_k(actual: Classes, probabilities: Probabilities, k: int) -> float:
-    """Return the share of pictures whose class is among the `k` most probable. Higher is better.
+    """Return the share of images whose class is among the `k` most probable. Higher is better.
 
     Of equally probable classes the earlier comes first, as in the prediction itself, so that top 1 is
     the accuracy. `top_k_accuracy_score` takes no two-column table and warns when k reaches C.
@@ -52,7 +52,7 @@ def top_k(actual: Classes, probabilities: Probabilities, k: int) -> float:
 def log_loss(actual: Classes, probabilities: Probabilities) -> float:
     """Return the mean of -ln p(actual class), in nats. Lower is better; ln C is that of equal chances.
 
-    A probability of 0 for the actual class counts as 2.2e-16, so one such picture adds 36 / n.
+    A probability of 0 for the actual class counts as 2.2e-16, so one such image adds 36 / n.
     Good 1952, "Rational decisions".
     """
     from sklearn.metrics import log_loss as mean_log_loss
@@ -61,9 +61,9 @@ def log_loss(actual: Classes, probabilities: Probabilities) -> float:
 
 
 def per_class(actual: Classes, predicted: Classes, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Return precision TP / (TP + FP), recall TP / (TP + FN), F1 and support (pictures) of each class.
+    """Return precision TP / (TP + FP), recall TP / (TP + FN), F1 and support (images) of each class.
 
-    What divides by zero is NaN: the precision of a class never predicted, the recall of one without pictures.
+    What divides by zero is NaN: the precision of a class never predicted, the recall of one without images.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -83,18 +83,18 @@ def bin_of(confidence: NDArray[np.float64], bins: int) -> Classes:
 def calibration(actual: Classes, predicted: Classes, probabilities: Probabilities, bins: int) -> pd.DataFrame:
     """Return, for each of `bins` equally wide bins of confidence, what was claimed and what was right.
 
-    The confidence of a prediction is its largest probability; `bin_of` has the bins. Columns: low, high, pictures,
+    The confidence of a prediction is its largest probability; `bin_of` has the bins. Columns: low, high, images,
     confidence and accuracy (means; NaN in an empty bin).
     """
     confidence, edges = probabilities.max(axis=1), np.arange(bins + 1) / bins
     bins_of = bin_of(confidence, bins)
-    pictures = np.bincount(bins_of, minlength=bins)
-    filled = np.where(pictures > 0, pictures, np.nan)
+    images = np.bincount(bins_of, minlength=bins)
+    filled = np.where(images > 0, images, np.nan)
     return pd.DataFrame(
         {
             "low": edges[:-1],
             "high": edges[1:],
-            "pictures": pictures,
+            "images": images,
             "confidence": np.bincount(bins_of, weights=confidence, minlength=bins) / filled,
             "accuracy": np.bincount(bins_of, weights=actual == predicted, minlength=bins) / filled,
         }
@@ -102,9 +102,9 @@ def calibration(actual: Classes, predicted: Classes, probabilities: Probabilitie
 
 
 def expected_calibration_error(table: pd.DataFrame) -> float:
-    """Return ECE = Σ (pictures in bin / n) |accuracy - confidence| of `calibration`. Lower is better.
+    """Return ECE = Σ (images in bin / n) |accuracy - confidence| of `calibration`. Lower is better.
 
     Naeini et al. 2015; Guo et al. 2017, "On calibration of modern neural networks", equation 3.
     """
     gaps = (table["accuracy"] - table["confidence"]).abs().fillna(0)
-    return float((gaps * table["pictures"]).sum() / table["pictures"].sum())
+    return float((gaps * table["images"]).sum() / table["images"].sum())

@@ -1,6 +1,6 @@
-"""Two sets of predictions for the same pictures: where they differ, and whether chance explains that.
+"""Two sets of predictions for the same images: where they differ, and whether chance explains that.
 
-Pictures that both get right, or both wrong, do not say which set is better: only the others are tested, never
+Images that both get right, or both wrong, do not say which set is better: only the others are tested, never
 the difference of two accuracies.
 """
 
@@ -20,7 +20,7 @@ COLUMNS = ("split", "file", "label", "predicted")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Whether the first and the second set are right about each of n pictures: two arrays of shape (n,)."""
+    """Whether the first and the second set are right about each of n images: two arrays of shape (n,)."""
 
     first: NDArray[np.bool_]
     second: NDArray[np.bool_]
@@ -30,12 +30,12 @@ class Pairs:
 
     @property
     def only_first(self) -> int:
-        """How many pictures the first gets right and the second does not."""
+        """How many images the first gets right and the second does not."""
         return int((self.first & ~self.second).sum())
 
     @property
     def only_second(self) -> int:
-        """How many pictures the second gets right and the first does not."""
+        """How many images the second gets right and the first does not."""
         return int((self.second & ~self.first).sum())
 
     @property
@@ -45,10 +45,10 @@ class Pairs:
 
 
 def pair(first: pd.DataFrame, second: pd.DataFrame, split: str = "test") -> Pairs:
-    """Pair the pictures of `split` that both tables have with the same label, in the first one's order.
+    """Pair the images of `split` that both tables have with the same label, in the first one's order.
 
-    The tables have `COLUMNS`. `file` is made of label and content: a picture that was given another label is
-    another picture, and left out.
+    The tables have `COLUMNS`. `file` is made of label and content: an image that was given another label is
+    another image, and left out.
     """
     one, other = (table.loc[table["split"] == split, ["file", "label", "predicted"]] for table in (first, second))
     both = one.merge(other, on=["file", "label"], validate="one_to_one", suffixes=("_first", "_second"))
@@ -59,7 +59,7 @@ def pair(first: pd.DataFrame, second: pd.DataFrame, split: str = "test") -> Pair
 def mcnemar(pairs: Pairs, alternative: Alternative = "two-sided") -> float:
     """Return the p-value of McNemar's exact test: how often two equally good sets are as far apart by chance.
 
-    Of the b + c pictures that one set alone gets right, b are the first's. Where neither is better, b is
+    Of the b + c images that one set alone gets right, b are the first's. Where neither is better, b is
     binomial with b + c trials of 1/2: "greater" is P(B ≥ b), "two-sided" P(|B - (b + c)/2| ≥ |b - (b + c)/2|);
     1 where b + c = 0. McNemar 1947, "Note on the sampling error of the difference between correlated proportions
     or percentages", Psychometrika 12, has the test; Dietterich 1998, "Approximate statistical tests for comparing
@@ -73,9 +73,9 @@ def mcnemar(pairs: Pairs, alternative: Alternative = "two-sided") -> float:
 
 
 def fewest(significance: float, alternative: Alternative = "two-sided") -> int:
-    """Return the least m for which `mcnemar` can be as small as `significance`: m pictures, all the first's.
+    """Return the least m for which `mcnemar` can be as small as `significance`: m images, all the first's.
 
-    That is the least m with s / 2^m ≤ significance, where s is 2 for "two-sided", else 1. Of n pictures, no
+    That is the least m with s / 2^m ≤ significance, where s is 2 for "two-sided", else 1. Of n images, no
     difference below m / n can be told from chance.
     """
     sides = 2 if alternative == "two-sided" else 1

@@ -1,4 +1,4 @@
-"""All backbones against each other, on the same test pictures: who is better, by how much, and how sure that is."""
+"""All backbones against each other, on the same test images: who is better, by how much, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -19,10 +19,10 @@ COLUMNS = ("first", "second", "difference", "low", "high", "p", "p_holm")
 def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int, seed: int) -> pd.DataFrame:
     """Return a row for each pair of backbones, in the order of `tables`, their predictions; none for a single one.
 
-    Columns: first, second; difference, the accuracy of the first minus that of the second on the test pictures,
+    Columns: first, second; difference, the accuracy of the first minus that of the second on the test images,
     with the ends low and high of its interval (`differences`, from so many resamples as `count` says); p of
     McNemar's exact test, two-sided; p_holm, the same corrected for the number of pairs. Raises DataError where the
-    backbones were tested on different pictures.
+    backbones were tested on different images.
     """
     right = correct(tables)
     names = list(combinations(tables, 2))
@@ -37,10 +37,10 @@ def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int,
 
 
 def correct(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return whether each backbone is right about each test picture: a column for each, rows by file and label.
+    """Return whether each backbone is right about each test image: a column for each, rows by file and label.
 
     `tables` has the predictions, with columns split, file, label and predicted. Raises DataError unless all are
-    about the same pictures.
+    about the same images.
     """
     columns = {}
     for name, table in tables.items():
@@ -50,7 +50,7 @@ def correct(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for name, column in columns.items():
         if not column.index.sort_values().equals(columns[first].index.sort_values()):
             raise DataError(
-                f"'{name}' was tested on other pictures than '{first}'", "the same pictures for all", "run 'dvc repro'"
+                f"'{name}' was tested on other images than '{first}'", "the same images for all", "run 'dvc repro'"
             )
     return pd.DataFrame(columns)
 
@@ -58,20 +58,18 @@ def correct(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def differences(right: pd.DataFrame, confidence: float, count: int, seed: int) -> dict[tuple[str, str], Interval]:
     """Return for each pair of columns of `correct` the interval of the difference of their accuracies.
 
-    By the paired bootstrap: a resample holds the same pictures for both, so that what makes a picture hard for
+    By the paired bootstrap: a resample holds the same images for both, so that what makes an image hard for
     either cancels out. Percentiles of stratified resamples, see `bootstrap`. Where all resamples agree, as for two
-    that are right about the same pictures, that does not say that no other picture tells them apart: then the
+    that are right about the same images, that does not say that no other image tells them apart: then the
     interval reaches `never_seen` to either side.
     """
-    pictures = len(right)
+    images = len(right)
     strata = right.index.get_level_values("label").factorize()[0].astype(np.int64)
     # Counted, and only then divided: equal differences are equal to the last bit.
     parts = [[right[name].to_numpy()[drawn].sum(axis=1) for name in right] for drawn in resamples(strata, count, seed)]
     counts = dict(zip(map(str, right), np.concatenate(parts, axis=1), strict=True))
     return {
-        (first, second): _ends(
-            (counts[first] - counts[second]) / pictures, never_seen(pictures, confidence), confidence
-        )
+        (first, second): _ends((counts[first] - counts[second]) / images, never_seen(images, confidence), confidence)
         for first, second in combinations(counts, 2)
     }
 
@@ -93,10 +91,10 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in multipletests(p, method="holm")[1]] if p else []
 
 
-def least_difference(pictures: int, pairs: int, significance: float) -> float:
-    """Return the smallest difference of two accuracies that so many test `pictures` can tell from chance, 0 to 1.
+def least_difference(images: int, pairs: int, significance: float) -> float:
+    """Return the smallest difference of two accuracies that so many test `images` can tell from chance, 0 to 1.
 
-    Of `pairs` that are compared one must have p ≤ significance / pairs to pass `holm`, which takes `fewest` pictures
+    Of `pairs` that are compared one must have p ≤ significance / pairs to pass `holm`, which takes `fewest` images
     that one alone gets right. Where it is larger than 1, the test set can show nothing.
     """
-    return fewest(significance / pairs) / pictures
+    return fewest(significance / pairs) / images

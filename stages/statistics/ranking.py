@@ -13,7 +13,7 @@ from stages.statistics.pairwise import holm
 
 # Columns of data/ranking.csv, of which these hold text.
 COLUMNS = (
-    "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "pictures", "weights"
+    "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "images", "weights"
 )  # fmt: skip
 TEXT = ("backbone", "apart", "weights")
 _SPLIT = "ranked"
@@ -34,14 +34,14 @@ def _score(value: float) -> str:
 # How a column is written for a terminal, and what it is called there.
 _FORMS: Mapping[str, Callable[[Any], str]] = {
     "rank": _whole, "backbone": str, "accuracy": _share, "log_loss": _score, "logme": _score,
-    "apart": {"true": "yes", "false": "not shown", "": "-"}.__getitem__, "pictures": str, "weights": str,
+    "apart": {"true": "yes", "false": "not shown", "": "-"}.__getitem__, "images": str, "weights": str,
 }  # fmt: skip
 _TITLES = {"log_loss": "log loss", "logme": "LogME", "apart": "worse than the first"}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What stage probe wrote about a backbone: the numbers, and file, label and predicted of each picture."""
+    """What stage probe wrote about a backbone: the numbers, and file, label and predicted of each image."""
 
     numbers: Mapping[str, Any]
     predictions: pd.DataFrame
@@ -50,16 +50,16 @@ class Probe:
 def ranking(probes: Mapping[str, Probe], confidence: float) -> pd.DataFrame:
     """Return a row for each backbone, the best first: by accuracy, then the lower log loss, then the name.
 
-    Accuracy, with Wilson's interval, and log loss are those of pictures predicted by fits that never saw them. `p_holm`
-    is of McNemar's exact test of the same pictures against the first, Holm-corrected for the number of backbones that
+    Accuracy, with Wilson's interval, and log loss are those of images predicted by fits that never saw them. `p_holm`
+    is of McNemar's exact test of the same images against the first, Holm-corrected for the number of backbones that
     are tested; `apart` says whether it is at most 1 - `confidence`. Fits of different folds share most of what they
     learn from, which the test takes for independent. A backbone without frozen features stands at the end, without a
-    rank. Raises DataError when probes are of different pictures.
+    rank. Raises DataError when probes are of different images.
     """
     able = sorted(
         (name for name, probe in probes.items() if len(probe.predictions)), key=lambda name: _order(name, probes[name])
     )
-    _require_same_pictures({name: probes[name].predictions for name in able})
+    _require_same_images({name: probes[name].predictions for name in able})
     tables = [probes[name].predictions.assign(split=_SPLIT) for name in able]
     corrected = holm([mcnemar(pair(tables[0], table, _SPLIT)) for table in tables[1:]])
     rows = [
@@ -79,23 +79,23 @@ def _order(name: str, probe: Probe) -> tuple[float, float, str]:
 
 
 def _row(name: str, probe: Probe, p: float | None, confidence: float) -> list[Any]:
-    right, pictures = int((probe.predictions["predicted"] == probe.predictions["label"]).sum()), len(probe.predictions)
-    interval = proportion(right, pictures, confidence)
+    right, images = int((probe.predictions["predicted"] == probe.predictions["label"]).sum()), len(probe.predictions)
+    interval = proportion(right, images, confidence)
     apart = "" if p is None else "true" if p <= 1 - confidence else "false"
     scores = [probe.numbers["log_loss"], probe.numbers["logme"]]
-    return [name, right / pictures, *interval, *scores, p, apart, pictures, probe.numbers["weights"]]
+    return [name, right / images, *interval, *scores, p, apart, images, probe.numbers["weights"]]
 
 
 def _without_features(name: str, probe: Probe) -> list[Any]:
     return [name, None, None, None, None, None, None, "", 0, probe.numbers["weights"]]
 
 
-def _require_same_pictures(tables: Mapping[str, pd.DataFrame]) -> None:
+def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
     first = next(iter(tables), "")
     for name, table in tables.items():
         if not table[["file", "label"]].equals(tables[first][["file", "label"]]):
             raise DataError(
-                f"the probe of '{name}' predicts other pictures than that of '{first}'",
+                f"the probe of '{name}' predicts other images than that of '{first}'",
                 "the same for all",
                 "run 'dvc repro rank'",
             )

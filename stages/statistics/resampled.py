@@ -1,4 +1,4 @@
-"""The metrics of `stages.statistics.metrics` for many resamples of the test pictures at once, and their intervals."""
+"""The metrics of `stages.statistics.metrics` for many resamples of the test images at once, and their intervals."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ def intervals(test: Predictions, bins: int, confidence: float, count: int, seed:
     """Return the interval of each of `metrics` from `count` resamples; None where all resamples agree.
 
     Percentiles, which hold what they should about as often as BCa's do (92 to 95 % for 95 % in simulations of 100
-    and 300 pictures of 5 classes, BCa 93 to 95 %) and need no number to be taken back by a jackknife. Only the
+    and 300 images of 5 classes, BCa 93 to 95 %) and need no number to be taken back by a jackknife. Only the
     calibration error's are reflected: chance adds to it, a resample's chance once more, and percentiles then miss
     that of a well calibrated network altogether.
 
-    Resamples agree where every picture, or none, is right. That is no proof for other pictures, and the bootstrap
+    Resamples agree where every image, or none, is right. That is no proof for other images, and the bootstrap
     has no more to say; `intervals.proportion` has, which is why the accuracy that is quoted goes with that one.
     """
     parts = [metrics(test, bins, drawn) for drawn in resamples(test.actual, count, seed)]
@@ -59,7 +59,7 @@ def metrics(test: Predictions, bins: int, drawn: NDArray[np.int64]) -> dict[str,
 
 
 def _sums(of: Classes, weights: Values, drawn: NDArray[np.int64], size: int) -> Values:
-    """Return the sum of the `weights` of the pictures that `of` puts into each of `size` classes or bins, by row."""
+    """Return the sum of the `weights` of the images that `of` puts into each of `size` classes or bins, by row."""
     cells = of[drawn] + size * np.arange(len(drawn))[:, None]
     found = np.bincount(cells.ravel(), weights[drawn].ravel(), minlength=size * len(drawn))
     return np.asarray(found.reshape(len(drawn), size))

@@ -8,7 +8,7 @@ import numpy as np
 from stages.core.predictions import scaled
 from stages.statistics.metrics import Classes, Probabilities, log_loss
 
-# From as sure as can be to as unsure: where every validation picture is right, surer is better without an end.
+# From as sure as can be to as unsure: where every validation image is right, surer is better without an end.
 _COLDEST, _HOTTEST = 0.05, 20.0
 
 

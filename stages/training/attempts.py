@@ -130,13 +130,13 @@ def repeats(inputs: Inputs, count: int, anew: Anew) -> pd.DataFrame:
 
 
 def shares(inputs: Inputs, anew: Anew) -> pd.DataFrame:
-    """Return share, training_pictures, file, label, predicted, p:CLASS of the test images, by less training images."""
+    """Return share, training_images, file, label, predicted, p:CLASS of the test images, by less training images."""
     tables = []
     for share in inputs.backbone.training_shares:
         part = replace(inputs, share=share)
         images = part.selected("train")["file"].nunique()
-        tables.append(_marked(_test(anew(part, f"share {share:g}")), share=share, training_pictures=images))
-    return joined(tables, inputs, "share", "training_pictures")
+        tables.append(_marked(_test(anew(part, f"share {share:g}")), share=share, training_images=images))
+    return joined(tables, inputs, "share", "training_images")
 
 
 def folds(inputs: Inputs, anew: Anew) -> pd.DataFrame:

@@ -412,12 +412,12 @@ def test_the_head_of_inception_v3_is_that_of_the_course() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in PARAMS["backbones"] if name != "scratch"])
-def test_a_shipped_backbone_gets_pictures_of_its_normal_size(name: str) -> None:
+def test_a_shipped_backbone_gets_images_of_its_normal_size(name: str) -> None:
     backbone = resolve(name, PARAMS)
     assert backbone.input_size == backbone.network.family.native[backbone.builder]
 
 
-def test_the_first_run_needs_no_network_and_no_pictures() -> None:
+def test_the_first_run_needs_no_network_and_no_images() -> None:
     assert PARAMS["weights"] == PARAMS["weights"] | {"source": "imagenet", "if_unreachable": "random"}
     assert PARAMS["data"]["source"] == "data/samples/yoga_figures"
 

@@ -1,4 +1,4 @@
-"""Pictures are decoded by content, upright and in RGB, to their last byte or not at all."""
+"""Images are decoded by content, upright and in RGB, to their last byte or not at all."""
 
 import struct
 import warnings
@@ -22,7 +22,7 @@ def _strict() -> Iterator[None]:
 
 
 def scene(width: int = 60, height: int = 40) -> Image.Image:
-    """A smooth picture without symmetry: reddish on the left, blueish at the bottom, a bright corner."""
+    """A smooth image without symmetry: reddish on the left, blueish at the bottom, a bright corner."""
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     pixels = np.stack([230 * (1 - across), 90 * across * down, 220 * down], axis=-1)
     pixels[: height // 4, : width // 4] = 250
@@ -66,10 +66,10 @@ EVERY = [
 
 @pytest.mark.parametrize(("form", "options"), LOSSLESS)
 def test_lossless_formats_give_the_very_pixels(form: str, options: dict[str, Any]) -> None:
-    picture = decode(encoded(scene(), form, **options))
-    assert np.array_equal(np.asarray(picture.image), np.asarray(scene()))
-    assert (picture.format, picture.mode) == (form, "RGB")
-    assert picture.format in SUFFIXES
+    image = decode(encoded(scene(), form, **options))
+    assert np.array_equal(np.asarray(image.image), np.asarray(scene()))
+    assert (image.format, image.mode) == (form, "RGB")
+    assert image.format in SUFFIXES
 
 
 @pytest.mark.parametrize(("form", "options"), [("JPEG", {"subsampling": 0}), ("AVIF", {}), ("HEIF", {})])
@@ -83,7 +83,7 @@ def test_what_phones_store_gives_nearly_the_pixels(form: str, options: dict[str,
 @pytest.mark.parametrize(("form", "options"), EVERY)
 def test_a_file_cut_at_any_tenth_is_refused(form: str, options: dict[str, Any], tenth: int) -> None:
     data = encoded(scene(), form, **options)
-    assert reason(data[: len(data) * tenth // 10]).startswith(("broken: ", "not a picture: "))
+    assert reason(data[: len(data) * tenth // 10]).startswith(("broken: ", "not an image: "))
 
 
 @pytest.mark.parametrize("tenth", range(2, 10))
@@ -120,8 +120,8 @@ def test_a_png_with_a_wrong_check_sum_is_refused() -> None:
 
 @pytest.mark.parametrize("form", ["AVIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_orientations_agree_with_the_upright_picture(form: str, orientation: int) -> None:
-    # What a camera stores is the upright picture turned back, by the inverse of the orientation.
+def test_all_orientations_agree_with_the_upright_image(form: str, orientation: int) -> None:
+    # What a camera stores is the upright image turned back, by the inverse of the orientation.
     back = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
     exif = Image.Exif()
     exif[ORIENTATION] = back
@@ -152,7 +152,7 @@ BROKEN_EXIF = [
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("exif", BROKEN_EXIF)
-def test_broken_exif_does_not_cost_the_picture(exif: bytes, form: str) -> None:
+def test_broken_exif_does_not_cost_the_image(exif: bytes, form: str) -> None:
     data = encoded(scene(), form, exif=exif)
     assert np.array_equal(pixels(data), pixels(encoded(scene(), form)))
 
@@ -225,13 +225,13 @@ def test_grey_of_32_bits_is_refused(kind: type[np.generic]) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP"])
-def test_of_an_animation_the_first_picture_counts(form: str) -> None:
+def test_of_an_animation_the_first_image_counts(form: str) -> None:
     first, second = Image.new("RGB", (16, 16), (200, 0, 0)), Image.new("RGB", (16, 16), (0, 0, 200))
     data = encoded(first, form, save_all=True, append_images=[second])
     assert np.abs(pixels(data) - [200, 0, 0]).max() < 8
 
 
-def test_of_several_pictures_in_one_jpeg_the_first_counts() -> None:
+def test_of_several_images_in_one_jpeg_the_first_counts() -> None:
     data = encoded(scene(), "MPO", save_all=True, append_images=[scene(16, 16)])
     assert Image.open(BytesIO(data)).format == "MPO"
     assert decode(data).format == "JPEG"
@@ -246,8 +246,8 @@ def test_other_formats_are_refused_by_name(form: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"label,file\ntree,a.jpg\n", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
-    assert reason(data).startswith(("not a picture: ", "broken: "))
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    assert reason(data).startswith(("not an image: ", "broken: "))
 
 
 def test_the_size_is_held_against_the_limits_before_decoding() -> None:
@@ -269,7 +269,7 @@ def test_pillows_own_limit_of_size_gives_way_to_ours(monkeypatch: pytest.MonkeyP
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-def test_a_warning_of_pillows_refuses_the_picture() -> None:
+def test_a_warning_of_pillows_refuses_the_image() -> None:
     # Two widths where there should be one: Pillow warns and takes the first.
     data = bytearray(encoded(scene(), "TIFF"))
     entry = data.index(struct.pack("<HH", 256, 4))
@@ -304,8 +304,8 @@ def test_random_damage_never_raises_anything_else() -> None:
             for place in random.integers(0, min(len(data), 300), 3):
                 data[place] = random.integers(256)
             outcomes.add(outcome(bytes(data)))
-    assert outcomes <= {"RGB", "broken", "not a picture", "unsupported format", "unsupported mode", "too many pixels"}
-    assert {"RGB", "broken", "not a picture"} <= outcomes
+    assert outcomes <= {"RGB", "broken", "not an image", "unsupported format", "unsupported mode", "too many pixels"}
+    assert {"RGB", "broken", "not an image"} <= outcomes
 
 
 def test_copies_have_one_digest_whatever_their_files() -> None:

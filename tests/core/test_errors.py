@@ -30,9 +30,9 @@ def own_warnings() -> Iterator[None]:
 
 
 def test_a_fault_says_what_was_received_what_was_expected_and_what_to_do() -> None:
-    fault = DataError("an empty folder", "pictures", "add some")
-    assert str(fault) == "an empty folder; expected pictures; add some"
-    assert (fault.received, fault.expected, fault.remedy) == ("an empty folder", "pictures", "add some")
+    fault = DataError("an empty folder", "images", "add some")
+    assert str(fault) == "an empty folder; expected images; add some"
+    assert (fault.received, fault.expected, fault.remedy) == ("an empty folder", "images", "add some")
 
 
 def test_only_a_parameter_has_a_place_in_params_yaml() -> None:
@@ -51,7 +51,7 @@ def test_only_a_parameter_has_a_place_in_params_yaml() -> None:
 )
 def test_a_strange_name_cannot_break_the_line(text: str, shown: str) -> None:
     assert one_line(text) == shown
-    assert shown in str(DataError(f"file '{text}'", "pictures", "rename it"))
+    assert shown in str(DataError(f"file '{text}'", "images", "rename it"))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_rounded_probabilities_sum_to_one_again() -> None:
     [
         ({"label": ["cat", "cow", "cat"]}, "predictions hold label 'cow'; expected one of the classes cat, dog"),
         ({"predicted": ["cat", "dog", "cow"]}, "predictions hold predicted 'cow'"),
-        ({"split": ["validation"] * 3}, "predictions hold no test pictures"),
+        ({"split": ["validation"] * 3}, "predictions hold no test images"),
         ({"p:cow": [0.0] * 3}, "predictions hold probabilities for 3 classes; expected one column for each of cat"),
         ({"p:cat": [0.9, np.nan, 0.4]}, "training may have diverged"),
         ({"p:cat": ["0.9", "", "0.4"]}, "training may have diverged"),
@@ -65,33 +65,33 @@ def test_an_empty_table_has_no_folds() -> None:
     assert of_folds(table(fold=[0, 1, 2])[:0], ("cat", "dog")) == []
 
 
-def test_a_fold_without_pictures_or_with_what_cannot_be_scored_is_refused() -> None:
-    with pytest.raises(DataError, match="predictions hold no fold 1 pictures; expected at least one fold 1 picture"):
+def test_a_fold_without_images_or_with_what_cannot_be_scored_is_refused() -> None:
+    with pytest.raises(DataError, match="predictions hold no fold 1 images; expected at least one fold 1 image"):
         of_folds(table(fold=[0, 2, 2]), ("cat", "dog"))
     with pytest.raises(DataError, match="predictions hold fold 2 probabilities that are missing, negative"):
         of_folds(table(fold=[0, 1, 2], **{"p:cat": [0.9, 0.3, np.nan]}), ("cat", "dog"))
 
 
-def test_each_repeat_holds_its_test_pictures_in_order() -> None:
+def test_each_repeat_holds_its_test_images_in_order() -> None:
     found = of_repeats(table(split=["test"] * 3, repeat=[2, 1, 1]), ("cat", "dog"))
     assert [repeat.actual.tolist() for repeat in found] == [[1, 0], [0]]
     assert of_repeats(table(repeat=[1, 1, 1]), ("cat", "dog"))[0].actual.tolist() == [1, 0]
 
 
-def test_each_share_is_named_with_its_pictures_the_smallest_first() -> None:
-    found = of_shares(table(share=[0.5, 0.25, 0.5], training_pictures=[20, 10, 20]), ("cat", "dog"))
+def test_each_share_is_named_with_its_images_the_smallest_first() -> None:
+    found = of_shares(table(share=[0.5, 0.25, 0.5], training_images=[20, 10, 20]), ("cat", "dog"))
     assert {key: share.predicted.tolist() for key, share in found.items()} == {(0.25, 10): [1], (0.5, 20): [0, 1]}
     assert list(found) == [(0.25, 10), (0.5, 20)]
 
 
 def test_empty_tables_have_neither_repeats_nor_shares() -> None:
-    empty = table(repeat=1, share=0.5, training_pictures=3)[:0]
+    empty = table(repeat=1, share=0.5, training_images=3)[:0]
     assert of_repeats(empty, ("cat", "dog")) == []
     assert of_shares(empty, ("cat", "dog")) == {}
 
 
 def test_repeats_and_shares_that_cannot_be_scored_are_refused_by_name() -> None:
-    with pytest.raises(DataError, match="predictions hold no repeat 1 pictures"):
+    with pytest.raises(DataError, match="predictions hold no repeat 1 images"):
         of_repeats(table(split=["validation"] * 3, repeat=1), ("cat", "dog"))
     with pytest.raises(DataError, match=r"predictions hold share 0\.1 probabilities that are missing"):
-        of_shares(table(share=0.1, training_pictures=3, **{"p:cat": [0.9, 0.3, np.nan]}), ("cat", "dog"))
+        of_shares(table(share=0.1, training_images=3, **{"p:cat": [0.9, 0.3, np.nan]}), ("cat", "dog"))

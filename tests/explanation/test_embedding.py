@@ -6,7 +6,7 @@ from stages.explanation.embedding import embed, sample
 
 
 def clouds(count: int, width: int = 64, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Return features of `count` pictures around three centres, and which centre each belongs to."""
+    """Return features of `count` images around three centres, and which centre each belongs to."""
     draw = np.random.default_rng(0)
     labels = np.arange(count) % 3
     features = 6 * draw.standard_normal((3, width))[labels] + draw.standard_normal((count, width))
@@ -36,7 +36,7 @@ def test_the_same_features_and_seed_give_the_same_places_to_the_last_bit() -> No
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-def test_of_fewer_than_five_pictures_distances_are_kept_as_they_are(count: int) -> None:
+def test_of_fewer_than_five_images_distances_are_kept_as_they_are(count: int) -> None:
     features = np.zeros((count, 3), np.float32)
     features[:, 1] = np.arange(count)
     places = embed(features, 1)
@@ -48,18 +48,18 @@ def test_of_fewer_than_five_pictures_distances_are_kept_as_they_are(count: int) 
 
 @pytest.mark.parametrize("count", [5, 6, 10])
 @pytest.mark.parametrize("width", [1, 2, 300])
-def test_few_pictures_and_narrow_features_have_places_too(count: int, width: int) -> None:
+def test_few_images_and_narrow_features_have_places_too(count: int, width: int) -> None:
     places = embed(clouds(count, width)[0], 1)
     assert np.isfinite(places).all()
     assert len(np.unique(places, axis=0)) == count
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_features_that_do_not_vary_put_all_pictures_in_one_place(count: int) -> None:
+def test_features_that_do_not_vary_put_all_images_in_one_place(count: int) -> None:
     assert not embed(np.full((count, 8), 0.3, np.float32), 1).any()
 
 
-def test_many_equal_pictures_have_places() -> None:
+def test_many_equal_images_have_places() -> None:
     features, _ = clouds(6)
     assert np.isfinite(embed(features.repeat(10, axis=0), 1)).all()
 
@@ -77,6 +77,6 @@ def test_as_many_as_there_are_is_all() -> None:
     assert sample(np.zeros(7, np.int64), 10, 7, 1).tolist() == list(range(7))
 
 
-def test_of_very_wide_features_fewer_pictures_are_taken(monkeypatch) -> None:
+def test_of_very_wide_features_fewer_images_are_taken(monkeypatch) -> None:
     monkeypatch.setattr(embedding, "_MOST_BYTES", 4 * 1000 * 5)
     assert len(sample(np.zeros(9, np.int64), 1000, 9, 1)) == 5

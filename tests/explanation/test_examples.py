@@ -5,7 +5,7 @@ from stages.explanation.examples import choose
 
 
 def part(*rows: tuple[str, str, float]) -> pd.DataFrame:
-    """Return predictions of pictures named by their place, from label, predicted and confidence."""
+    """Return predictions of images named by their place, from label, predicted and confidence."""
     table = pd.DataFrame(rows, columns=["label", "predicted", "confidence"])
     return table.assign(file=[f"{number:02}.jpg" for number in range(len(rows))])
 

@@ -99,7 +99,7 @@ def finder() -> tuple[keras.Model, Head]:
 @pytest.mark.parametrize("pooling", ["average", "max", "flatten"])
 @pytest.mark.parametrize("name", DECLARED)
 def test_every_declared_family_is_seen_through_as_tensorflow_s_gradients_do(
-    declare, pictures, name: str, pooling: str
+    declare, random_images, name: str, pooling: str
 ) -> None:
     keras.utils.set_random_seed(3)
     # The last activations of InceptionV3 have one position alone below 107 pixels.
@@ -107,7 +107,7 @@ def test_every_declared_family_is_seen_through_as_tensorflow_s_gradients_do(
     backbone = architectures.build(
         declare(name, sizes=(side,), input_size=side, head={"pooling": pooling}).network, None
     )
-    images, classes = pictures(3, side), [2, 0, 1]
+    images, classes = random_images(3, side), [2, 0, 1]
     features = np.asarray(backbone(images.astype(np.float32), training=False))
     for units in ((), (8, 5)):
         head = drawn_head(features, units)
@@ -156,10 +156,12 @@ def test_every_declared_family_shows_that_the_square_has_moved(declare, name: st
 
 @pytest.mark.parametrize("units", [(), (32,)])
 @pytest.mark.parametrize("pooling", ["average", "max", "flatten"])
-def test_every_pooling_and_every_head_is_looked_through(declare, pictures, pooling: str, units: tuple[int]) -> None:
+def test_every_pooling_and_every_head_is_looked_through(
+    declare, random_images, pooling: str, units: tuple[int]
+) -> None:
     keras.utils.set_random_seed(3)
     backbone = architectures.build(declare("scratch", sizes=(32,), head={"pooling": pooling}).network, None)
-    images = pictures(2, 32)
+    images = random_images(2, 32)
     features = np.asarray(backbone(images.astype(np.float32)))
     head = drawn_head(features, units)
     found = explained(backbone, head, images, list(head.logits(features).argmax(axis=1)))
@@ -191,13 +193,13 @@ def test_behind_global_max_pooling_equal_positions_share_what_they_say() -> None
     np.testing.assert_array_equal(found, [[1, 0], [1, 0]])
 
 
-def test_behind_flatten_each_position_speaks_for_itself(declare, pictures) -> None:
+def test_behind_flatten_each_position_speaks_for_itself(declare, random_images) -> None:
     keras.utils.set_random_seed(3)
     backbone = architectures.build(declare("scratch", sizes=(32,), head={"pooling": "flatten"}).network, None)
     # What lies in the upper left quarter speaks for the class, all else, three times as much, against it.
     weights = np.full((4, 4, backbone.output.shape[-1] // 16, 2), -1.0)
     weights[:2, :2] = 1.0
-    found = explained(backbone, linear(weights.reshape(-1, 2)), pictures(2, 32), [0, 1])
+    found = explained(backbone, linear(weights.reshape(-1, 2)), random_images(2, 32), [0, 1])
     assert found[:, :4, :4].any(axis=(1, 2)).all()
     assert not found[:, 4:].any()
     assert not found[:, :, 4:].any()
@@ -211,8 +213,8 @@ def test_each_image_of_a_batch_is_explained_as_it_is_alone(finder) -> None:
         np.testing.assert_allclose(alone[0], together[number], atol=1e-5)
 
 
-def test_where_nothing_speaks_for_the_class_the_map_is_empty(declare, pictures) -> None:
+def test_where_nothing_speaks_for_the_class_the_map_is_empty(declare, random_images) -> None:
     backbone = architectures.build(declare("scratch", sizes=(32,), head={"pooling": "average"}).network, None)
     # Activations behind a ReLU are not negative: with such weights all of them speak against the class.
     head = linear(np.full((backbone.output.shape[-1], 2), -1.0))
-    assert not explained(backbone, head, pictures(2, 32), [0, 1]).any()
+    assert not explained(backbone, head, random_images(2, 32), [0, 1]).any()

@@ -12,10 +12,10 @@ def test_the_same_probabilities_agree_wholly() -> None:
     found = agreement(EXPECTED, EXPECTED, np.array([0, 1, 1, 1]), 0.95)
     assert (found["agreement"], found["largest_difference"], found["accuracy"]) == (1.0, 0.0, 0.75)
     assert (found["accuracy_low"], found["accuracy_high"]) == proportion(3, 4, 0.95)
-    assert found["pictures"] == 4
+    assert found["images"] == 4
 
 
-def test_one_picture_that_falls_to_the_other_class_is_counted_and_the_largest_difference_told() -> None:
+def test_one_image_that_falls_to_the_other_class_is_counted_and_the_largest_difference_told() -> None:
     other = EXPECTED.copy()
     other[0], other[3] = (0.7, 0.3), (0.49, 0.51)
     found = agreement(EXPECTED, other, np.array([0, 1, 1, 1]), 0.95)

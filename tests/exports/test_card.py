@@ -39,7 +39,7 @@ def provenance(kept: str, **changes: Any) -> dict[str, Any]:
     weights = "none" if kept == "whole" else "imagenet"
     facts = artefacts.provenance("resnet50", CLASSES, 1000, weights, kept)
     facts["head"] |= {"strength": 30.0, "fitted_on": changes.pop("fitted_on", facts["head"]["fitted_on"])}
-    facts |= {"train_pictures": 220, "train_views": 220 if kept == "linear" else 660}
+    facts |= {"train_images": 220, "train_views": 220 if kept == "linear" else 660}
     return facts | {"versions": {"numpy": "2.4.6", "keras": "3.15.1"}} | changes
 
 
@@ -49,8 +49,8 @@ def written(facts: dict[str, Any], layers: list[tuple[int, str]]) -> str:
     scores = {"recall": 1.0, "precision": 1.0, "f1": 1.0, "support": 1}
     rates = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss_scaled", "ece_scaled")
     metrics: dict[str, Any] = dict.fromkeys(rates, 1.0)
-    metrics |= {"test_pictures": 2, "confidence": 0.95, "per_class": dict.fromkeys(CLASSES, scores)}
-    form = {"format": "keras", "size_mb": 1.5, "agreement": 1.0, "largest_difference": 0.0, "pictures": 2,
+    metrics |= {"test_images": 2, "confidence": 0.95, "per_class": dict.fromkeys(CLASSES, scores)}
+    form = {"format": "keras", "size_mb": 1.5, "agreement": 1.0, "largest_difference": 0.0, "images": 2,
             "accuracy": 1.0, "accuracy_low": 0.3, "accuracy_high": 1.0}  # fmt: skip
     manifest = {"classes": CLASSES, "input_size": 224, "fit": "pad", "temperature": 1.2, "formats": {"keras": {}}}
     return card.card(

@@ -188,7 +188,7 @@ def test_prefect_yaml_declares_a_nightly_schedule_and_where_things_run(prefect: 
     assert (schedule.slug, schedule.active) == ("nightly", True)
     assert isinstance(schedule.schedule, CronSchedule)
     assert (schedule.schedule.cron, schedule.schedule.timezone) == ("0 2 * * *", "Europe/Berlin")
-    # Of pictures that nobody has named yet.
+    # Of images that nobody has named yet.
     (waiting,) = scoring.schedules
     assert (waiting.slug, waiting.active) == ("score", False)
     assert scoring.parameters["folder"] == "data/incoming"

@@ -10,13 +10,13 @@ strict digraph {
 "train@a";
 "train@b";
 "compare";
-"pictures.dvc";
+"images.dvc";
 "unused.dvc";
 "ingest" -> "train@a";
 "ingest" -> "train@b";
 "train@a" -> "compare";
 "train@b" -> "compare";
-"pictures.dvc" -> "ingest";
+"images.dvc" -> "ingest";
 }
 """
 GRAPH = parse(DOT)
@@ -24,21 +24,21 @@ GRAPH = parse(DOT)
 
 def test_the_graph_says_what_each_stage_needs_and_leaves_out_data_that_none_needs() -> None:
     assert {
-        "ingest": frozenset({"pictures.dvc"}),
+        "ingest": frozenset({"images.dvc"}),
         "train@a": {"ingest"},
         "train@b": {"ingest"},
         "compare": {"train@a", "train@b"},
-        "pictures.dvc": frozenset(),
+        "images.dvc": frozenset(),
     } == GRAPH
-    assert list(GRAPH) == ["ingest", "train@a", "train@b", "compare", "pictures.dvc"]
+    assert list(GRAPH) == ["ingest", "train@a", "train@b", "compare", "images.dvc"]
 
 
 def test_a_target_brings_all_that_it_needs_and_nothing_else() -> None:
-    assert list(select(GRAPH, ["train@a"])) == ["ingest", "train@a", "pictures.dvc"]
+    assert list(select(GRAPH, ["train@a"])) == ["ingest", "train@a", "images.dvc"]
 
 
 def test_the_name_before_the_at_sign_means_the_whole_group() -> None:
-    assert list(select(GRAPH, ["train"])) == ["ingest", "train@a", "train@b", "pictures.dvc"]
+    assert list(select(GRAPH, ["train"])) == ["ingest", "train@a", "train@b", "images.dvc"]
 
 
 def test_no_targets_mean_everything() -> None:
@@ -68,8 +68,8 @@ def finish(plan: Schedule, *stages: str) -> None:
 
 def test_a_stage_starts_as_soon_as_what_it_needs_is_done() -> None:
     plan = schedule(jobs=8)
-    assert plan.start() == ["pictures.dvc"]
-    finish(plan, "pictures.dvc")
+    assert plan.start() == ["images.dvc"]
+    finish(plan, "images.dvc")
     assert plan.start() == ["ingest"]
     assert plan.start() == []
     finish(plan, "ingest")
@@ -83,7 +83,7 @@ def test_a_stage_starts_as_soon_as_what_it_needs_is_done() -> None:
 
 def test_unchanged_stages_are_done_from_the_start() -> None:
     plan = schedule(8, ["train@b", "compare"])
-    assert plan.done == ["ingest", "train@a", "pictures.dvc"]
+    assert plan.done == ["ingest", "train@a", "images.dvc"]
     assert plan.start() == ["train@b"]
     finish(plan, "train@b")
     assert plan.start() == ["compare"]
@@ -99,7 +99,7 @@ def test_no_more_stages_run_at_once_than_allowed() -> None:
         assert plan.start() == []
         order += starting
         finish(plan, *starting)
-    assert order == ["pictures.dvc", "ingest", "train@a", "train@b", "compare"]
+    assert order == ["images.dvc", "ingest", "train@a", "train@b", "compare"]
     assert plan.complete
 
 

@@ -1,4 +1,4 @@
-"""The scheduled scoring of new pictures: each is scored once, whatever ends a run, and drift is said."""
+"""The scheduled scoring of new images: each is scored once, whatever ends a run, and drift is said."""
 
 import csv
 import os
@@ -56,7 +56,7 @@ print("drift: " + Path("drift").read_text())
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with the program, and two new pictures and a broken one."""
+    """A folder to work in, with the program, and two new images and a broken one."""
     folder = tmp_path / "project"
     (folder / "stages").mkdir(parents=True)
     (folder / "stages/predict/__main__.py").write_text(PREDICT)
@@ -81,7 +81,7 @@ def asked(project: Path) -> list[str]:
 
 
 def predictions(project: Path) -> Counter[str]:
-    """Return how often each picture stands in the results of all runs."""
+    """Return how often each image stands in the results of all runs."""
     found: Counter[str] = Counter()
     for path in (project / "data/scores").glob("*Z.csv"):
         with path.open(newline="") as file:
@@ -89,39 +89,39 @@ def predictions(project: Path) -> Counter[str]:
     return found
 
 
-def test_each_picture_is_scored_once_and_again_when_it_has_changed(project: Path) -> None:
+def test_each_image_is_scored_once_and_again_when_it_has_changed(project: Path) -> None:
     first = run()
     assert (first.name, asked(project)) == ("Completed", ["b.png", "broken.txt", "deep/a.png"])
-    said = "2 new pictures predicted, 1 files left out, see data/scores; drift: none found: confidence as before"
+    said = "2 new images predicted, 1 files left out, see data/scores; drift: none found: confidence as before"
     assert first.message == said
     assert predictions(project) == {"b.png": 1, "deep/a.png": 1}
     assert len(list(project.glob("data/scores/*-rejects.csv"))) == 1
 
     second = run()
-    assert (second.name, second.message, asked(project)) == ("Completed", "no new pictures", [])
+    assert (second.name, second.message, asked(project)) == ("Completed", "no new images", [])
 
     (project / "data/incoming/c.png").write_text("c")
     (project / "data/incoming/b.png").write_text("another b")
     third = run()
     assert asked(project) == ["b.png", "c.png"]
-    assert (third.message or "").startswith("2 new pictures predicted, 0 files left out")
+    assert (third.message or "").startswith("2 new images predicted, 0 files left out")
     assert predictions(project) == {"b.png": 2, "c.png": 1, "deep/a.png": 1}
 
 
 def test_counts_rejects_and_verdict_are_artifacts_and_drift_names_the_state(project: Path) -> None:
-    (project / "drift").write_text("found: the pictures are unlike those that it was trained for")
+    (project / "drift").write_text("found: the images are unlike those that it was trained for")
     state = run()
     assert (state.name, state.is_completed()) == ("Drift", True)
-    assert (state.message or "").endswith("drift: found: the pictures are unlike those that it was trained for")
+    assert (state.message or "").endswith("drift: found: the images are unlike those that it was trained for")
     shown = artifacts(state)
     assert set(shown) == {"scores", "scores-summary"}
-    assert '{"label": "tree", "pictures": 2}' in str(shown["scores"].data)
+    assert '{"label": "tree", "images": 2}' in str(shown["scores"].data)
     summary = str(shown["scores-summary"].data)
-    assert summary.startswith("drift: found: the pictures are unlike")
-    assert "2 pictures predicted, 1 files left out\n- broken: 1" in summary
+    assert summary.startswith("drift: found: the images are unlike")
+    assert "2 images predicted, 1 files left out\n- broken: 1" in summary
 
 
-def test_a_run_that_fails_or_is_killed_loses_no_picture_and_scores_none_twice(project: Path) -> None:
+def test_a_run_that_fails_or_is_killed_loses_no_image_and_scores_none_twice(project: Path) -> None:
     (project / "fails").touch()
     state = run()
     assert state.is_failed()
@@ -139,7 +139,7 @@ def test_a_run_that_fails_or_is_killed_loses_no_picture_and_scores_none_twice(pr
     assert asked(project) == ["b.png", "broken.txt", "deep/a.png"]
     assert predictions(project) == {"b.png": 1, "deep/a.png": 1}
     assert list((project / "data/scores").glob("*.partial")) == []
-    assert run().message == "no new pictures"
+    assert run().message == "no new images"
 
 
 def test_a_flow_that_was_killed_behind_the_results_scores_none_twice(project: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_flow_that_was_killed_behind_the_results_scores_none_twice(project: Pa
         assert len(state.begin("20260101T000000000000Z", Path("data/incoming"))) == 3
         state.predictions("20260101T000000000000Z").write_text("path,label,confidence\n")
         state.rejects("20260101T000000000000Z").write_text("path,reason\n")
-    assert run().message == "no new pictures"
+    assert run().message == "no new images"
 
 
 def test_what_cannot_be_used_is_tried_once(project: Path) -> None:
@@ -157,24 +157,24 @@ def test_what_cannot_be_used_is_tried_once(project: Path) -> None:
     state = run()
     assert (state.name, asked(project)) == ("Completed", ["broken.txt"])
     assert state.message == (
-        "0 new pictures predicted, 1 files left out, see data/scores; drift: not judged: no prediction"
+        "0 new images predicted, 1 files left out, see data/scores; drift: not judged: no prediction"
     )
-    assert run().message == "no new pictures"
+    assert run().message == "no new images"
 
 
 def test_names_may_hold_anything(project: Path) -> None:
     names = ["new\nline.png", os.fsdecode(b"not\xffutf8.png"), "--output.png"]
     for name in names:
         (project / "data/incoming" / name).write_text("x")
-    assert (run().message or "").startswith("5 new pictures predicted")
+    assert (run().message or "").startswith("5 new images predicted")
     assert {"new\\nline.png", "not\\udcffutf8.png", "--output.png"} <= set(asked(project))
-    assert run().message == "no new pictures"
+    assert run().message == "no new images"
 
 
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"folder": "nowhere"}, "no folder nowhere; expected that of new pictures; make it, or set `folder`"),
+        ({"folder": "nowhere"}, "no folder nowhere; expected that of new images; make it, or set `folder`"),
         (
             {"results": "data/incoming/new"},
             "results in data/incoming/new would be new files of data/incoming; expected a folder apart; set `results`",

@@ -39,7 +39,7 @@ def gate(folder: Path, *arguments: str) -> Done:
 
 
 def write_results(folder: Path, wrong: Iterable[int] = (), best: str = "vgg16", **weights: str) -> None:
-    """Write what compare and finetune do of 40 test pictures: the `best` backbone errs on `wrong`, the other on all."""
+    """Write what compare and finetune do of 40 test images: the `best` backbone errs on `wrong`, the other on all."""
     errs = set(wrong)
     for backbone in PUBLISHED:
         right = [backbone == best and number not in errs for number in range(40)]
@@ -98,9 +98,7 @@ def test_a_fall_that_chance_explains_passes(project: Path) -> None:
     write_results(project, range(4), **PUBLISHED)
     done = gate(project)
     assert done.code == 0
-    assert (
-        "90.0 % (vgg16) now, on the 40 test pictures of both (4 newly wrong, 0 newly right, p = 0.062)" in done.output
-    )
+    assert "90.0 % (vgg16) now, on the 40 test images of both (4 newly wrong, 0 newly right, p = 0.062)" in done.output
 
 
 def test_a_commit_without_results_passes_and_is_said_to_have_none(project: Path) -> None:
@@ -131,17 +129,17 @@ def test_a_fall_fails_with_one_line_and_nothing_is_changed(project: Path) -> Non
 
 def test_each_broken_rule_is_a_line(project: Path) -> None:
     write_results(project, vgg16="random")
-    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "pictures": 2}))
+    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2}))
     done = gate(project)
-    starts = ("gate: leakage: 2 pictures", "gate: no results of resnet50;", "gate: random weights in vgg16;")
+    starts = ("gate: leakage: 2 images", "gate: no results of resnet50;", "gate: random weights in vgg16;")
     assert done.code == 1
     for line, start in zip(done.errors.splitlines(), starts, strict=True):
         assert line.startswith(start)
 
 
 def test_the_first_results_can_leak(project: Path) -> None:
-    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "pictures": 2}))
-    assert gate(project, "--against", "start").errors.startswith("gate: leakage: 2 pictures")
+    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2}))
+    assert gate(project, "--against", "start").errors.startswith("gate: leakage: 2 images")
 
 
 def test_the_parameters_of_the_workspace_decide(project: Path) -> None:

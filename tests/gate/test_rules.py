@@ -9,12 +9,12 @@ from stages.core.settings.gate import GateParams
 from stages.gate.rules import Results, faults, summary
 
 PARAMS = {"max_fall": 0.01, "significance": 0.05, "keep_backbones": True, "keep_weights": True, "max_leaks": 0}
-CLEAN = {"leaks": {"groups": 0, "pictures": 0}}
+CLEAN = {"leaks": {"groups": 0, "images": 0}}
 
 
-def results(wrong: range, best: str = "vgg16", pictures: range = range(100), **weights: str) -> Results:
-    """Return results whose best backbone errs on the pictures numbered `wrong`; `weights` has each backbone's."""
-    rows = [("test", f"cat/{number}.jpg", "cat", "dog" if number in wrong else "cat") for number in pictures]
+def results(wrong: range, best: str = "vgg16", images: range = range(100), **weights: str) -> Results:
+    """Return results whose best backbone errs on the images numbered `wrong`; `weights` has each backbone's."""
+    rows = [("test", f"cat/{number}.jpg", "cat", "dog" if number in wrong else "cat") for number in images]
     rows += [("validation", f"cat/{number}.jpg", "cat", "dog") for number in range(500, 600)]
     metrics: dict[str, Any] = {name: {"weights": source} for name, source in ({best: "imagenet"} | weights).items()}
     table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted"])
@@ -42,7 +42,7 @@ def test_a_fall_that_chance_does_not_explain_is_named_with_its_figures() -> None
     before, now = results(range(5)), results(range(5, 25), "resnet50", vgg16="imagenet")
     assert one(before, now) == (
         "best accuracy fell by 15.0 points: 95.0 % (vgg16) at HEAD (1a2b3c4), 80.0 % (resnet50) now, on the 100 test "
-        "pictures of both (20 newly wrong, 5 newly right, p = 0.002); expected at most 1 points, unless chance "
+        "images of both (20 newly wrong, 5 newly right, p = 0.002); expected at most 1 points, unless chance "
         "explains them (p above 0.05); see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise "
         "gate.max_fall"
     )
@@ -70,34 +70,34 @@ def test_a_rise_passes() -> None:
     assert found(results(range(30)), results(range(10))) == []
 
 
-def test_the_accuracy_is_that_on_the_pictures_of_both() -> None:
-    # Over its own pictures the later one is better: 95 % to 90 %. On the 50 of both it fell from 100 % to 90 %.
-    before = results(range(10), pictures=range(60))
-    now = results(range(10, 15), pictures=range(10, 110))
+def test_the_accuracy_is_that_on_the_images_of_both() -> None:
+    # Over its own images the later one is better: 95 % to 90 %. On the 50 of both it fell from 100 % to 90 %.
+    before = results(range(10), images=range(60))
+    now = results(range(10, 15), images=range(10, 110))
     fault = one(before, now)
-    assert "100.0 % (vgg16) at HEAD (1a2b3c4), 90.0 % (vgg16) now, on the 50 test pictures of both" in fault
+    assert "100.0 % (vgg16) at HEAD (1a2b3c4), 90.0 % (vgg16) now, on the 50 test images of both" in fault
 
 
-def test_too_few_pictures_of_both_are_a_fault_whatever_they_show() -> None:
-    before, now = results(range(0)), results(range(0), pictures=range(96, 200))
+def test_too_few_images_of_both_are_a_fault_whatever_they_show() -> None:
+    before, now = results(range(0)), results(range(0), images=range(96, 200))
     assert one(before, now) == (
-        "4 test pictures are in both, of 100 at HEAD (1a2b3c4) and 104 now; expected at least 5 with the same label, "
+        "4 test images are in both, of 100 at HEAD (1a2b3c4) and 104 now; expected at least 5 with the same label, "
         "to tell a fall from chance; compare with a commit that shares more, or commit by hand what is "
         "to be compared with from now on"
     )
     assert found(before, now, significance=0.1) == []
 
 
-def test_no_picture_of_both_is_a_fault() -> None:
-    fault = one(results(range(0)), results(range(0), pictures=range(100, 200)))
-    assert fault.startswith("0 test pictures are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 5 ")
+def test_no_image_of_both_is_a_fault() -> None:
+    fault = one(results(range(0)), results(range(0), images=range(100, 200)))
+    assert fault.startswith("0 test images are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 5 ")
 
 
 def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     text = summary(results(range(4)), results(range(4, 13), "resnet50"), GateParams(**PARAMS))
     assert text == (
-        "best accuracy 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test pictures of both "
-        "(9 newly wrong, 4 newly right, p = 0.13); a fall of fewer than 5 pictures cannot be told from chance"
+        "best accuracy 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of both "
+        "(9 newly wrong, 4 newly right, p = 0.13); a fall of fewer than 5 images cannot be told from chance"
     )
 
 
@@ -134,9 +134,9 @@ def test_weights_that_became_others_pass(now: str) -> None:
 
 @pytest.mark.parametrize("before", [None, results(range(0))])
 def test_leakage_is_a_fault_with_or_without_an_earlier_comparison(before: Results | None) -> None:
-    leaking = {"leaks": {"groups": 2, "pictures": 5}}
+    leaking = {"leaks": {"groups": 2, "images": 5}}
     assert one(before, results(range(0)), leaking) == (
-        "leakage: 5 pictures (groups of copies: 2) lie on several sides of the source's own split; expected at most 0; "
+        "leakage: 5 images (groups of copies: 2) lie on several sides of the source's own split; expected at most 0; "
         "remove those of data/leaks.csv from the source, or raise gate.max_leaks"
     )
     assert found(before, results(range(0)), leaking, max_leaks=5) == []
@@ -145,8 +145,8 @@ def test_leakage_is_a_fault_with_or_without_an_earlier_comparison(before: Result
 def test_every_broken_rule_is_named() -> None:
     before = results(range(0), resnet50="imagenet", scratch="none")
     now = results(range(20), resnet50="random")
-    starts = ["leakage: 3 pictures", "best accuracy fell", "no results of scratch", "random weights in resnet50"]
-    for fault, start in zip(found(before, now, {"leaks": {"groups": 1, "pictures": 3}}), starts, strict=True):
+    starts = ["leakage: 3 images", "best accuracy fell", "no results of scratch", "random weights in resnet50"]
+    for fault, start in zip(found(before, now, {"leaks": {"groups": 1, "images": 3}}), starts, strict=True):
         assert fault.startswith(start)
 
 

@@ -118,9 +118,9 @@ def test_a_top_that_was_saved_has_the_same_tail(declare, tmp_path) -> None:
 
 @pytest.mark.parametrize("pooling", ["average", "max", "flatten"])
 @pytest.mark.parametrize("name", ["scratch", "mobilenet_v3_small"])
-def test_every_pooling_gives_one_vector_an_image(declare, pictures, name: str, pooling: str) -> None:
+def test_every_pooling_gives_one_vector_an_image(declare, random_images, name: str, pooling: str) -> None:
     network = build(declare(name, head={"pooling": pooling}).network, None)
-    batch = pictures(2, network.input.shape[1]).astype("float32")
+    batch = random_images(2, network.input.shape[1]).astype("float32")
     assert network(batch).shape == (2, network.output.shape[-1])
 
 
@@ -152,10 +152,10 @@ def test_arguments_that_the_small_cnn_cannot_use_are_one_line(declare, arguments
         build(declare("scratch", arguments=arguments).network, None)
 
 
-def test_preprocessing_can_be_loaded_by_any_keras(declare, pictures, tmp_path) -> None:
+def test_preprocessing_can_be_loaded_by_any_keras(declare, random_images, tmp_path) -> None:
     network = build(declare("vgg16").network, None)
     network.save(tmp_path / "network.keras")
-    batch = pictures(2, network.input.shape[1]).astype("float32")
+    batch = random_images(2, network.input.shape[1]).astype("float32")
     again = keras.models.load_model(tmp_path / "network.keras")
     np.testing.assert_array_equal(again.predict(batch, verbose=0), network.predict(batch, verbose=0))
     assert not any(type(layer).__module__.startswith("stages") for layer in again.layers)

@@ -116,11 +116,13 @@ def test_a_precision_that_the_processor_lacks_is_one_line(monkeypatch) -> None:
         ("tensorflow", "bfloat16", 2e-2),
     ],
 )
-def test_every_engine_gives_every_output(weights_folder, pictures, kind: str, precision: str, bound: float) -> None:
+def test_every_engine_gives_every_output(
+    weights_folder, random_images, kind: str, precision: str, bound: float
+) -> None:
     folder, network = weights_folder
     tensors = outputs(network)
     assert [*tensors] == ["features", "map", "block_1", "block_2"]
-    batch = pictures(3, 32)
+    batch = random_images(3, 32)
     expected = keras.Model(network.input, tensors)(batch.astype("float32"))
     found = forward(folder, Choice(kind, precision, 2), tuple(tensors))(batch)
     for name in tensors:
@@ -130,9 +132,9 @@ def test_every_engine_gives_every_output(weights_folder, pictures, kind: str, pr
 
 @pytest.mark.parametrize("kind", ["openvino", "tensorflow"])
 @pytest.mark.parametrize("name", ["features", "map", "block_2"])
-def test_one_output_alone_is_what_it_is_beside_the_others(weights_folder, pictures, kind: str, name: str) -> None:
+def test_one_output_alone_is_what_it_is_beside_the_others(weights_folder, random_images, kind: str, name: str) -> None:
     folder, _ = weights_folder
-    batch, choice = pictures(3, 32), Choice(kind, "float32", 2)
+    batch, choice = random_images(3, 32), Choice(kind, "float32", 2)
     (alone,) = forward(folder, choice, (name,))(batch).items()
     assert alone[0] == name
     together = forward(folder, choice, ("block_1", "features", "block_2", "map"))(batch)
@@ -176,7 +178,7 @@ def test_what_later_stages_know_of_a_network_is_what_it_is(weights_folder) -> No
 
 @pytest.mark.parametrize("start", ["features", "block_1", "image"])
 def test_the_architecture_of_a_classifier_on_the_frozen_network_is_the_whole_network(
-    weights_folder, pictures, tmp_path, start: str
+    weights_folder, random_images, tmp_path, start: str
 ) -> None:
     folder, network = weights_folder
     upper = None if start == "features" else part_above(network, start)
@@ -184,7 +186,7 @@ def test_the_architecture_of_a_classifier_on_the_frozen_network_is_the_whole_net
     whole = join(folder / FROZEN, tmp_path / "outline")
     single = 32 * 32 * 8 * 27 + 16 * 16 * 16 * 72 + 16 * 5 + 5 * 3
     assert flops(whole, 32) == 2 * single
-    found = compile_openvino(whole, Choice("openvino", "float32", 1))(pictures(2, 32).astype("float32"))
+    found = compile_openvino(whole, Choice("openvino", "float32", 1))(random_images(2, 32).astype("float32"))
     assert found["probabilities"].shape == (2, 3)
     np.testing.assert_allclose(found["probabilities"].sum(axis=1), 1, rtol=1e-5)
 
@@ -195,7 +197,7 @@ def part_above(network: keras.Model, start: str) -> object:
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "tanh", "silu", "gelu", "elu", "selu"])
-def test_every_head_has_its_operations(weights_folder, pictures, tmp_path, activation: str) -> None:
+def test_every_head_has_its_operations(weights_folder, random_images, tmp_path, activation: str) -> None:
     folder, _ = weights_folder
     head = drawn_head(16, (6, 5, 3), activation, normalised=activation != "tanh")
     write_architecture(tmp_path, head, 1, "features", None)
@@ -205,7 +207,7 @@ def test_every_head_has_its_operations(weights_folder, pictures, tmp_path, activ
     assert kinds.count("Divide") + kinds.count("Subtract") == (2 if head.moments else 0)
     named = {"leaky_relu": "PRelu", "silu": "Swish", "relu": "Relu"}.get(activation, activation.capitalize())
     assert kinds.count(named) == 2 + (activation == "relu") * 2
-    batch = pictures(2, 32)
+    batch = random_images(2, 32)
     found = compile_openvino(network, Choice("openvino", "float32", 1))(batch.astype("float32"))["probabilities"]
     np.testing.assert_allclose(found, np.full((2, 3), 1 / 3), rtol=1e-3)
 
@@ -257,9 +259,9 @@ def test_no_activation_becomes_an_output_of_its_own() -> None:
     assert [output.get_any_name() for output in converted.outputs] == ["features"]
 
 
-def test_features_are_written_in_the_order_of_the_images(weights_folder, pictures, tmp_path) -> None:
+def test_features_are_written_in_the_order_of_the_images(weights_folder, random_images, tmp_path) -> None:
     folder, network = weights_folder
-    images = pictures(5, 32)
+    images = random_images(5, 32)
     computed = forward(folder, Choice("openvino", "float32", 1), ("features",))
     write_features(tmp_path / "some.npy", computed, (images[start : start + 2] for start in (0, 2, 4)), (5, 16))
     found = np.load(tmp_path / "some.npy")

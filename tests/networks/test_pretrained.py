@@ -96,9 +96,9 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("name", "side"), DECLARED.items(), ids=DECLARED)
 def test_features_equal_those_of_keras_s_documented_path(
-    name: str, side: int, declare, pictures, origin, monkeypatch, tmp_path
+    name: str, side: int, declare, random_images, origin, monkeypatch, tmp_path
 ) -> None:
-    backbone, batch = declare(name, sizes=(side,)).network, pictures(3, side).astype("float32")
+    backbone, batch = declare(name, sizes=(side,)).network, random_images(3, side).astype("float32")
     reference, file = documented(backbone, monkeypatch)
     publish(origin, reference, file, monkeypatch)
     module = importlib.import_module(f"keras.applications.{backbone.family.module}")
@@ -118,8 +118,10 @@ def test_features_equal_those_of_keras_s_documented_path(
     keras.backend.clear_session()
 
 
-def test_a_file_of_which_keras_publishes_no_hash_is_named_by_that_of_what_came(declare, pictures, tmp_path) -> None:
-    backbone, batch = declare("mobilenet_v2", sizes=(96,)).network, pictures(3, 96).astype("float32")
+def test_a_file_of_which_keras_publishes_no_hash_is_named_by_that_of_what_came(
+    declare, random_images, tmp_path
+) -> None:
+    backbone, batch = declare("mobilenet_v2", sizes=(96,)).network, random_images(3, 96).astype("float32")
     trained = build(backbone, None)
     file = tmp_path / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5"
     legacy = importlib.import_module("keras.src.legacy.saving.legacy_h5_format")
@@ -135,10 +137,10 @@ def test_a_file_of_which_keras_publishes_no_hash_is_named_by_that_of_what_came(d
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.module != SCRATCH], ids=lambda f: f.module)
-def test_every_family_gets_the_numbers_of_its_own_preprocess_input(family, pictures) -> None:
-    batch = pictures(2, 8).astype("float32")
-    picture = keras.Input((8, 8, 3))
-    ours = keras.Model(picture, preprocess(picture, family.inputs))
+def test_every_family_gets_the_numbers_of_its_own_preprocess_input(family, random_images) -> None:
+    batch = random_images(2, 8).astype("float32")
+    image = keras.Input((8, 8, 3))
+    ours = keras.Model(image, preprocess(image, family.inputs))
     expected = importlib.import_module(f"keras.applications.{family.module}").preprocess_input(batch.copy())
     np.testing.assert_allclose(called(ours, batch), expected, rtol=1e-5, atol=1e-5)
 
@@ -200,13 +202,13 @@ def exported(backbone, folder: Path, network: keras.Model | None = None, source:
     [("mobilenet_v3_small", {}), ("scratch", {"arguments": {"filters": [4, 8]}}),
      ("flat", {"builder": "mobilenet_v2", "head": {"pooling": "flatten"}})],
 )  # fmt: skip
-def test_the_backbone_of_an_export_is_the_start_of_the_next_run(declare, pictures, tmp_path, name, line) -> None:
+def test_the_backbone_of_an_export_is_the_start_of_the_next_run(declare, random_images, tmp_path, name, line) -> None:
     backbone = declare(name, sizes=(32,), weights="old/{backbone}/model.keras", **line).network
     earlier = exported(backbone, tmp_path / "old" / name)
     network, source = pretrained.obtain(backbone, params())
     for ours, theirs in zip(network.get_weights(), earlier.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    batch = pictures(2, 32).astype("float32")
+    batch = random_images(2, 32).astype("float32")
     np.testing.assert_array_equal(called(network, batch), called(earlier, batch))
     assert source.source == f"old/{name}/model.keras"
     assert source.reason == "an earlier run that began with: imagenet"
@@ -240,7 +242,7 @@ def test_random_weights_stay_random_through_an_earlier_run(declare, tmp_path, be
 
 
 def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
-    declare, pictures, origin, monkeypatch, tmp_path
+    declare, random_images, origin, monkeypatch, tmp_path
 ) -> None:
     backbone = declare("efficientnet_b0", sizes=(32, 64)).network
     reference, file = documented(backbone, monkeypatch)
@@ -248,7 +250,7 @@ def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
     first, _ = pretrained.obtain(backbone, params(origin.url))
     exported(backbone, tmp_path, first)
     again, _ = pretrained.obtain(declare("efficientnet_b0", sizes=(32, 64), weights="model.keras").network, params())
-    batch = pictures(2, 64).astype("float32")
+    batch = random_images(2, 64).astype("float32")
     assert relative(called(again, batch), called(first, batch)) < 1e-5
     with pytest.raises(WeightsError, match=r"its graph is another; the same input_size and pooling are needed"):
         pretrained.obtain(declare("efficientnet_b0", sizes=(32,), weights="model.keras").network, params())

@@ -15,7 +15,7 @@ from tests.stages.test_audit import configure
 from tests.stages.test_audit import run as run_audit
 from tests.support import artefacts, material
 from tests.support.browser import Browser, Page
-from tests.support.collection import Collection, picture
+from tests.support.collection import Collection, image
 from tests.support.contest import TWO
 from tests.support.contest import evidence as contest
 
@@ -168,7 +168,7 @@ def test_backbones_that_are_not_ticked_leave_tables_sheets_and_figures(browser: 
     assert page.complaints() == []
 
 
-def test_a_point_under_the_pointer_says_its_name_and_shows_its_picture(browser: Browser, nine: Path) -> None:
+def test_a_point_under_the_pointer_says_its_name_and_shows_its_image(browser: Browser, nine: Path) -> None:
     page = opened(browser, nine)
     seen = "document.getElementById('vg-tooltip-element')?.textContent ?? ''"
     best = ranked(artefacts.nine())[0].backbone
@@ -255,13 +255,13 @@ def test_axe_core_finds_nothing_grave_in_other_pages_and_in_spanish(
 
 @pytest.fixture
 def audited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The audit's page about a few pictures, one of them with a hostile name."""
+    """The audit's page about a few images, one of them with a hostile name."""
     monkeypatch.chdir(tmp_path)
     configure()
     found = Collection(tmp_path)
     for number in range(12):
-        found.add(f"cat/{number}.png", ("cat", EVIL[0])[number % 2], picture(number))
-    found.add(f"cat/{EVIL[4]}.png", "cat", picture(0))
+        found.add(f"cat/{number}.png", ("cat", EVIL[0])[number % 2], image(number))
+    found.add(f"cat/{EVIL[4]}.png", "cat", image(0))
     run_audit(found)
     return tmp_path / AUDIT
 

@@ -51,7 +51,7 @@ def fields(spec: Any) -> set[str]:
         ("learning_curves", "epoch", "val_loss"),
         ("confusion_by_backbone", "predicted", "actual"),
         ("intervals", "accuracy", "backbone"),
-        ("training_shares", "training_pictures", "accuracy"),
+        ("training_shares", "training_images", "accuracy"),
         ("recall", "backbone", "class"),
         ("reliability", "confidence", "accuracy"),
     ],

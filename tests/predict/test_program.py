@@ -1,4 +1,4 @@
-"""`python -m stages.predict` with a small exported classifier: the same probabilities, whatever pictures come in."""
+"""`python -m stages.predict` with a small exported classifier: the same probabilities, whatever images come in."""
 
 import csv
 import io
@@ -84,9 +84,9 @@ def probabilities(found: list[dict[str, str]]) -> np.ndarray:
     return np.array([[float(row[f"p:{name}"]) for name in CLASSES] for row in found])
 
 
-def png(picture: np.ndarray) -> bytes:
+def png(image: np.ndarray) -> bytes:
     data = io.BytesIO()
-    Image.fromarray(picture).save(data, "PNG")
+    Image.fromarray(image).save(data, "PNG")
     return data.getvalue()
 
 
@@ -94,23 +94,23 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def test_probabilities_are_those_of_keras_in_the_order_of_the_paths(command: Command, exported, project: Path) -> None:
-    pictures = arrays(75, seed=3)
-    tiny_export.save(project / "new", pictures)
+    images = arrays(75, seed=3)
+    tiny_export.save(project / "new", images)
     code, text, _ = command("new", "--format", "csv")
     assert code == 0
     found = rows(text)
     assert [row["path"] for row in found] == [f"new/{number:03}.png" for number in range(75)]
-    expected = exported[1].predict(pictures, verbose=0)
+    expected = exported[1].predict(images, verbose=0)
     np.testing.assert_allclose(probabilities(found), expected, atol=1e-5)
     assert [row["label"] for row in found] == [CLASSES[number] for number in expected.argmax(axis=1)]
     np.testing.assert_allclose([float(row["confidence"]) for row in found], expected.max(axis=1), atol=1e-5)
 
 
-def test_pictures_are_made_square_as_those_of_the_training_were(command: Command, exported, project: Path) -> None:
-    picture = Image.fromarray(arrays(1, seed=4, side=90)[0][:40])
-    picture.save("wide.png")
+def test_images_are_made_square_as_those_of_the_training_were(command: Command, exported, project: Path) -> None:
+    image = Image.fromarray(arrays(1, seed=4, side=90)[0][:40])
+    image.save("wide.png")
     _, text, _ = command("wide.png", "--format", "csv")
-    expected = exported[1].predict(squared(picture, SIDE, "pad")[None], verbose=0)
+    expected = exported[1].predict(squared(image, SIDE, "pad")[None], verbose=0)
     np.testing.assert_allclose(probabilities(rows(text)), expected, atol=1e-5)
 
 
@@ -144,23 +144,23 @@ def test_the_order_of_sources_and_the_number_of_processes_change_no_byte(
     assert command("one", "other", "--format", "csv")[1] == first
 
 
-# Where pictures come from ---------------------------------------------------------------------------------
+# Where images come from ---------------------------------------------------------------------------------
 
 
 def test_archives_give_what_their_folder_gives(command: Command, project: Path) -> None:
-    pictures = {f"inside/{number}.png": png(picture) for number, picture in enumerate(arrays(12, seed=7))}
-    for name, data in pictures.items():
+    images = {f"inside/{number}.png": png(image) for number, image in enumerate(arrays(12, seed=7))}
+    for name, data in images.items():
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_bytes(data)
-    zipped(project / "a.zip", pictures)
-    tarred(project / "a.tar.gz", pictures)
+    zipped(project / "a.zip", images)
+    tarred(project / "a.tar.gz", images)
     expected = command("inside", "--format", "csv")[1]
     for name in ("a.zip", "a.tar.gz"):
         assert command(name, "--format", "csv")[1].replace(f"{name}/", "") == expected
 
 
-def test_addresses_of_pictures_and_of_archives_are_fetched(command: Command, project: Path) -> None:
-    one, other = (png(picture) for picture in arrays(2, seed=8))
+def test_addresses_of_images_and_of_archives_are_fetched(command: Command, project: Path) -> None:
+    one, other = (png(image) for image in arrays(2, seed=8))
     with serve() as web:
         web.files = {"one.png": one, "a.zip": zipped(project / "a.zip", {"other.png": other}).read_bytes()}
         code, text, _ = command(f"{web.url}/one.png", f"{web.url}/a.zip", "--format", "csv")
@@ -182,16 +182,16 @@ def test_a_list_of_names_may_hold_any_name(command: Command, project: Path) -> N
 
 def test_names_that_mean_harm_stay_one_field_of_one_line(command: Command, project: Path) -> None:
     names = ["new\nline.png", 'quo"te,comma.png', "\x1b[31mred.png", os.fsdecode(b"not\xffutf8.png"), "=1+1.png"]
-    for name, picture in zip(names, arrays(5, seed=10), strict=True):
+    for name, image in zip(names, arrays(5, seed=10), strict=True):
         Path("new").mkdir(exist_ok=True)
-        Path("new", name).write_bytes(png(picture))
-    Path("new", "bro\nken.png").write_bytes(b"no picture")
+        Path("new", name).write_bytes(png(image))
+    Path("new", "bro\nken.png").write_bytes(b"no image")
     code, text, said = command("new", "--format", "csv")
     assert code == 0
     expected = {"new\\nline.png", 'quo"te,comma.png', "\\x1b[31mred.png", "not\\udcffutf8.png", "=1+1.png"}
     assert {row["path"].removeprefix("new/") for row in rows(text)} == expected
     assert len(text.splitlines()) == 6
-    assert said.splitlines()[0].startswith(r"left out: new/bro\nken.png: not a picture")
+    assert said.splitlines()[0].startswith(r"left out: new/bro\nken.png: not an image")
     assert {one["path"] for one in json.loads(command("new", "--format", "json")[1])} == {
         row["path"] for row in rows(text)
     }
@@ -215,19 +215,19 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(project: Path) -> None:
     left_out = {row["path"]: row["reason"].split(":")[0] for row in rows(Path("rejects.csv").read_text())}
     assert left_out == {
         "new/.hidden": "hidden", "new/cut.png": "broken", "new/empty.png": "empty file",
-        "new/notes.txt": "not a picture", "new/small.png": "too small",
+        "new/notes.txt": "not an image", "new/small.png": "too small",
     }  # fmt: skip
 
 
-def test_without_any_picture_it_fails_with_one_line_and_keeps_what_was_there(command: Command, project: Path) -> None:
+def test_without_any_image_it_fails_with_one_line_and_keeps_what_was_there(command: Command, project: Path) -> None:
     (project / "new").mkdir()
     (project / "new/notes.txt").write_text("notes")
     (project / "found.csv").write_text("of yesterday")
     code, text, said = command("new", "--output", "found.csv", "--rejects", "rejects.csv")
     assert (code, text) == (1, "")
     assert said.splitlines()[-1] == (
-        "data: none of 1 files could be predicted, such as 'new/notes.txt' (not a picture: in no known format, or its "
-        "header is broken); expected a picture that can be read; name others"
+        "data: none of 1 files could be predicted, such as 'new/notes.txt' (not an image: in no known format, or its "
+        "header is broken); expected an image that can be read; name others"
     )
     assert (project / "found.csv").read_text() == "of yesterday"
     assert [row["path"] for row in rows((project / "rejects.csv").read_text())] == ["new/notes.txt"]
@@ -239,10 +239,10 @@ def test_without_any_picture_it_fails_with_one_line_and_keeps_what_was_there(com
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "predict: no SOURCE; expected as in 'python -m stages.predict pictures/'; see"),
+        ([], "predict: no SOURCE; expected as in 'python -m stages.predict images/'; see"),
         (
             ["nowhere"],
-            "data: 'nowhere' does not exist; expected a picture, a folder or an archive of pictures; correct",
+            "data: 'nowhere' does not exist; expected an image, a folder or an archive of images; correct",
         ),
         (["new", "--format", "xml"], "predict: argument --format: invalid choice: 'xml'"),
         (["new", "--threads", "0"], "predict: argument --threads: '0' is not a whole number from 1 to 1024; expected"),
@@ -298,26 +298,26 @@ def test_a_reader_that_has_enough_ends_it_without_a_word(project: Path) -> None:
     assert "Broken" not in done.stderr
 
 
-def test_overlays_are_written_for_every_picture(command: Command, project: Path) -> None:
+def test_overlays_are_written_for_every_image(command: Command, project: Path) -> None:
     tiny_export.save(project / "new", arrays(10, seed=14))
     code, text, _ = command("new", "--format", "csv", "--explain", "seen")
     assert code == 0
     index = rows(Path("seen/index.csv").read_text())
     assert [(row["path"], row["label"]) for row in index] == [(row["path"], row["label"]) for row in rows(text)]
     for row in index:
-        with Image.open(Path("seen", row["overlay"])) as picture:
-            assert (picture.format, picture.size) == ("WEBP", (SIDE, SIDE))
+        with Image.open(Path("seen", row["overlay"])) as image:
+            assert (image.format, image.size) == ("WEBP", (SIDE, SIDE))
     assert len(list(Path("seen").iterdir())) == 11
 
 
 def test_heatmaps_are_those_of_the_gradients_of_keras(exported) -> None:
-    pictures, labels = arrays(6, seed=15), np.array([0, 1, 1, 0, 1, 0])
-    found = __main__.heatmaps_of(exported[0] / "model.keras", 1)(pictures, labels)
+    images, labels = arrays(6, seed=15), np.array([0, 1, 1, 0, 1, 0])
+    found = __main__.heatmaps_of(exported[0] / "model.keras", 1)(images, labels)
     backbone, head = (exported[1].get_layer(name) for name in ("backbone", "head"))
     below = keras.Model(backbone.input, backbone.get_layer("convolution_2").output)
     last = head.get_layer("probabilities")
     hidden = keras.Model(head.input, last.input)
-    maps = tf.constant(below(pictures.astype(np.float32)))
+    maps = tf.constant(below(images.astype(np.float32)))
     with tf.GradientTape() as tape:
         tape.watch(maps)
         features = tf.reduce_mean(tf.nn.max_pool2d(maps, 2, 2, "VALID"), (1, 2))
@@ -346,16 +346,16 @@ def test_an_export_without_a_feature_map_is_not_explained(command: Command, proj
 
 
 @pytest.mark.parametrize("seed", range(20, 25))
-def test_drift_is_said_of_other_pictures_alone(command: Command, project: Path, seed: int) -> None:
-    pictures = arrays(60, seed=seed)
-    tiny_export.save(project / "same", pictures)
-    tiny_export.save(project / "other", 255 - pictures // 2)
+def test_drift_is_said_of_other_images_alone(command: Command, project: Path, seed: int) -> None:
+    images = arrays(60, seed=seed)
+    tiny_export.save(project / "same", images)
+    tiny_export.save(project / "other", 255 - images // 2)
     code, _, said = command("same", "--drift")
     assert code == 0
     assert "drift: none found: " in said
     code, _, said = command("other", "--drift")
     assert code == 0
-    assert "drift: found: the pictures are unlike those that it was trained for: " in said
+    assert "drift: found: the images are unlike those that it was trained for: " in said
 
 
 def test_drift_needs_a_reference(command: Command, project: Path) -> None:

@@ -22,7 +22,7 @@ from stages.report.audit.counts import (
     taking_part,
     with_copies,
 )
-from tests.support.collection import Collection, picture, retouched
+from tests.support.collection import Collection, image, retouched
 
 LIMITS = {"dark": 0.32, "light": 0.05, "blurry": 0.29, "low_information": 0.3, "odd_aspect_ratio": 0.35}
 VALUES: dict[str, Any] = {"folds": 5, "thumbnails": 60, "outliers": LIMITS}
@@ -50,34 +50,34 @@ def collection(tmp_path: Path) -> Collection:
     found = Collection(tmp_path)
     for number in range(24):
         label = ("cat", "dog")[number % 2]
-        found.add(f"{label}/{number}.png", label, picture(number), ("train", "train", "validation", "test")[number % 4])
+        found.add(f"{label}/{number}.png", label, image(number), ("train", "train", "validation", "test")[number % 4])
     return found
 
 
 def test_everything_is_counted(collection: Collection) -> None:
-    collection.add("cat/copy.png", "cat", picture(0))
-    collection.add("dog/near.png", "dog", retouched(picture(2)))
-    collection.add("dog/dark.png", "dog", picture(50), dark=0.1, blurry=0.2)
+    collection.add("cat/copy.png", "cat", image(0))
+    collection.add("dog/near.png", "dog", retouched(image(2)))
+    collection.add("dog/dark.png", "dog", image(50), dark=0.1, blurry=0.2)
     collection.rejects += [("fox/1.png", "fox", "broken: cut off"), ("x", "", "no class: lies in no class folder")]
-    collection.quarantine("cat", "cat/two.png", picture(60), "g")
-    collection.quarantine("dog", "dog/two.png", picture(60), "g")
+    collection.quarantine("cat", "cat/two.png", image(60), "g")
+    collection.quarantine("dog", "dog/two.png", image(60), "g")
     found = numbers(tables(collection), pd.DataFrame(index=range(3)), NOTHING, PARAMS)
     assert found == {
         "accepted": 27,
         "rejected": 4,
         "reasons": {"two labels": 2, "broken": 1, "no class": 1},
         "classes": 2,
-        "pictures": {"cat": 13, "dog": 14, "fox": 0},
+        "images": {"cat": 13, "dog": 14, "fox": 0},
         "splits": {"train": 15, "validation": 6, "test": 6, "dropped": 0},
-        "smallest_class_training_pictures": 7,
+        "smallest_class_training_images": 7,
         "small_classes": {"cat": 7, "dog": 8},
         "imbalance": pytest.approx(14 / 13),
-        "exact_copies": {"groups": 1, "pictures": 2},
-        "near_copies": {"groups": 1, "pictures": 2, "under_two_labels": 1},
-        "conflicts": {"groups": 1, "pictures": 2},
-        "leaks": {"groups": 0, "pictures": 0},
+        "exact_copies": {"groups": 1, "images": 2},
+        "near_copies": {"groups": 1, "images": 2, "under_two_labels": 1},
+        "conflicts": {"groups": 1, "images": 2},
+        "leaks": {"groups": 0, "images": 0},
         "outliers": {"dark": 1, "light": 0, "blurry": 1, "low_information": 0, "odd_aspect_ratio": 0},
-        "suspects": {"pictures": 3, "share": None, "weights": "none", "accuracy_of_probes": {}},
+        "suspects": {"images": 3, "share": None, "weights": "none", "accuracy_of_probes": {}},
     }
 
 
@@ -90,8 +90,8 @@ def test_what_the_source_puts_together_is_no_copy(collection: Collection) -> Non
 
 
 def test_near_copies_stand_beside_each_other_and_contradictions_come_first(collection: Collection) -> None:
-    collection.add("cat/a.png", "cat", retouched(picture(0)))
-    collection.add("dog/b.png", "dog", retouched(picture(2)))
+    collection.add("cat/a.png", "cat", retouched(image(0)))
+    collection.add("dog/b.png", "dog", retouched(image(2)))
     paths = near_copies(manifest(collection))["path"].tolist()
     assert paths == ["cat/2.png", "dog/b.png", "cat/0.png", "cat/a.png"]
     assert near_copies(manifest(collection, None)).empty
@@ -129,7 +129,7 @@ def test_a_class_without_a_prediction_is_no_hindrance(collection: Collection) ->
     assert suspects(manifest(collection), Probes({"a": 0.9}, "imagenet", alone)).empty
 
 
-def test_many_classes_of_one_picture_each_do_no_harm() -> None:
+def test_many_classes_of_one_image_each_do_no_harm() -> None:
     names = [f"{number:03}" for number in range(40)]
     random = np.random.default_rng(0).dirichlet(np.ones(40), 40)
     table = pd.DataFrame(random, columns=[PREFIX + name for name in names]).assign(file=names, label=names)
@@ -137,8 +137,8 @@ def test_many_classes_of_one_picture_each_do_no_harm() -> None:
     assert set(found["path"]) <= set(names)
 
 
-def probed(weights: str, *, frozen: bool = True, pictures: int = 9) -> dict[str, Any]:
-    return {"weights": weights, "frozen": frozen, "pictures": pictures}
+def probed(weights: str, *, frozen: bool = True, images: int = 9) -> dict[str, Any]:
+    return {"weights": weights, "frozen": frozen, "images": images}
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def probed(weights: str, *, frozen: bool = True, pictures: int = 9) -> dict[str,
         ({"a": probed("random"), "b": probed("imagenet")}, (["b"], "imagenet")),
         ({"a": probed("x.keras"), "b": probed("imagenet")}, (["a", "b"], "imagenet, x.keras")),
         ({"a": probed("random"), "b": probed("random")}, (["a", "b"], "random")),
-        ({"a": probed("random"), "b": probed("none", frozen=False, pictures=0)}, (["a"], "random")),
-        ({"b": probed("none", frozen=False, pictures=0)}, ([], "none")),
-        ({"a": probed("imagenet", pictures=0)}, ([], "none")),
+        ({"a": probed("random"), "b": probed("none", frozen=False, images=0)}, (["a"], "random")),
+        ({"b": probed("none", frozen=False, images=0)}, ([], "none")),
+        ({"a": probed("imagenet", images=0)}, ([], "none")),
     ],
 )
 def test_learnt_features_judge_alone_where_there_are_any(facts: dict[str, Any], expected: Any) -> None:

@@ -36,7 +36,7 @@ def scene(*runs: Run, chosen: str | None = None) -> Scene:
 
 
 def mapped(classes: tuple[str, ...] = TWO) -> pd.DataFrame:
-    """Return a place for two pictures of each class, of which the second is taken for the first class."""
+    """Return a place for two images of each class, of which the second is taken for the first class."""
     table = artefacts.answers(list(classes) * 2, list(classes) + [classes[0]] * len(classes), classes)
     test = table[table["split"] == "test"]
     return artefacts.mapped(test).assign(predicted=test["predicted"], confidence=1.0)
@@ -48,7 +48,7 @@ def drawings(found: Run) -> list[Figure]:
         comparison.accuracy(one, 0.5),
         comparison.folds(one, [found]),
         comparison.cost(one, "latency", "latency, ms", {found.backbone: 10.0}),
-        comparison.training_pictures(one),
+        comparison.training_images(one),
         comparison.foretold(one, {found.backbone: (0.5, Interval(0.4, 0.6))}),
         backbone_figures.curves(one, found, "accuracy", 1.0),
         backbone_figures.curves(one, found, "loss", 2.0),
@@ -192,15 +192,15 @@ def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:
     assert front((9, 0.9), (1, 0.9)) == 1
 
 
-def test_each_backbone_has_a_point_for_each_share_of_the_training_pictures() -> None:
-    figure = comparison.training_pictures(scene(run("a"), run("b")))
+def test_each_backbone_has_a_point_for_each_share_of_the_training_images() -> None:
+    figure = comparison.training_images(scene(run("a"), run("b")))
     assert len(marks(figure, "circle")) == 2 * 4
     assert {"33", "82", "165", "330"} <= set(texts(figure))
 
 
 def test_what_stands_out_carries_its_place_at_all_the_images_it_learnt_from_however_many_these_are() -> None:
     scratch = run("scratch", provenance=artefacts.provenance("scratch", TWO, 1000, "none"))
-    figure = comparison.training_pictures(scene(run("a"), scratch, chosen="a"))
+    figure = comparison.training_images(scene(run("a"), scratch, chosen="a"))
     # 330 and 220 images.
     assert texts(figure)[-2:] == ["1", "2"]
 
@@ -253,10 +253,10 @@ def test_the_axis_of_the_loss_holds_nearly_all_of_it() -> None:
     assert backbone_figures.top_of_losses([run(history=nothing)]) == 1
 
 
-def test_reliability_has_a_point_for_each_bin_with_pictures_before_and_after_scaling() -> None:
+def test_reliability_has_a_point_for_each_bin_with_images_before_and_after_scaling() -> None:
     found = artefacts.nine()[0]
     figure = backbone_figures.reliability(scene(found), found)
-    expected = sum((table["pictures"] > 0).sum() for table in (found.calibration, found.calibration_scaled))
+    expected = sum((table["images"] > 0).sum() for table in (found.calibration, found.calibration_scaled))
     assert len(marks(figure, "circle")) == expected
 
 
@@ -268,7 +268,7 @@ def test_the_map_colours_few_classes_and_of_many_what_is_right_and_wrong() -> No
     assert "5" not in texts(many)
 
 
-def test_a_point_of_the_map_carries_its_picture_where_there_is_one() -> None:
+def test_a_point_of_the_map_carries_its_image_where_there_is_one() -> None:
     figure = backbone_figures.embedding(scene(run()), run(), mapped(), {"1.jpg": "data:image/webp;base64,AA"})
     (rows,) = figure.specification["datasets"].values()
     assert [row["image"] for row in rows] == [None, "data:image/webp;base64,AA", None, None]

@@ -7,26 +7,26 @@ import pytest
 from stages.report.findings import findings
 from tests.support.artefacts import audit
 
-SUSPECTS = {"pictures": 30, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
-PAIR = {"groups": 1, "pictures": 2}
+SUSPECTS = {"images": 30, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
+PAIR = {"groups": 1, "images": 2}
 
 
-def test_nothing_is_wrong_with_good_pictures() -> None:
+def test_nothing_is_wrong_with_good_images() -> None:
     assert findings(audit()) == []
 
 
 ONE = [
-    ({"conflicts": PAIR}, "conflicts", "1 picture stands under two labels; all 2 files are left out; decide"),
-    ({"pictures": {"cat": 0, "dog": 5}}, "rejects", "1 class has no usable picture left: cat; see why"),
+    ({"conflicts": PAIR}, "conflicts", "1 image stands under two labels; all 2 files are left out; decide"),
+    ({"images": {"cat": 0, "dog": 5}}, "rejects", "1 class has no usable image left: cat; see why"),
     (
         {"small_classes": {"cat": 9, "dog": 2}},
         "classes",
-        "2 classes have too few training pictures to be learnt: dog",
+        "2 classes have too few training images to be learnt: dog",
     ),
-    ({"leaks": PAIR}, "leaks", "2 pictures with a copy on another side of the split that the source brought; numbers"),
+    ({"leaks": PAIR}, "leaks", "2 images with a copy on another side of the split that the source brought; numbers"),
     ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies under two labels; look"),
     ({"suspects": SUSPECTS}, "suspects", "30 labels (10.0 %) that networks doubt; look at the first ones"),
-    ({"imbalance": 12.3}, "classes", "the largest class has 12 times the pictures of the smallest; read"),
+    ({"imbalance": 12.3}, "classes", "the largest class has 12 times the images of the smallest; read"),
     ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
     ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),
 ]
@@ -44,7 +44,7 @@ def test_the_gravest_comes_first_and_each_once() -> None:
     everything: dict[str, Any] = {}
     for changes, _, _ in ONE:
         everything |= changes
-    everything["near_copies"] = {"groups": 2, "pictures": 4, "under_two_labels": 1}
+    everything["near_copies"] = {"groups": 2, "images": 4, "under_two_labels": 1}
     everything["rejected"] = 3
     sections = [finding.section for finding in findings(audit(**everything))]
     assert sections == ["conflicts", "rejects", "classes", "leaks", "near", "suspects", "rejects", "classes", "exact"]

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from stages.pages.language import ENGLISH, Language
 from stages.pages.languages import named
-from stages.report import brief
+from stages.report import markdown_summary
 from stages.report.provenance import Change, Commit, Provenance
 from stages.report.ranking_agreement import foretold
 from stages.report.runs import ranked
@@ -27,7 +27,7 @@ EVIL = (
 def markdown(found: Evidence, language: Language = ENGLISH, provenance: Provenance = PROVENANCE) -> str:
     gained = transfer(ranked(list(found.runs)), found.duels, language)
     before = foretold(artefacts.ranking(found.declared), found.runs, language)
-    return brief.markdown(found, gained, before, provenance, language)
+    return markdown_summary.markdown(found, gained, before, provenance, language)
 
 
 def rows(text: str) -> list[str]:
@@ -40,7 +40,7 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking() -> 
     assert lines[2].startswith(
         "**Use `small`: nothing measured is significantly better, and it is 18 times smaller than"
     )
-    assert lines[4].startswith("- `small` is right on 88.0 % of 100 test pictures")
+    assert lines[4].startswith("- `small` is right on 88.0 % of 100 test images")
     table = next(number for number, line in enumerate(lines) if line.startswith("| | backbone |"))
     assert [line.split(" | ")[1] for line in lines[table + 2 : table + 5]] == ["`large`", "`small`", "`x`"]
 
@@ -62,18 +62,16 @@ def test_random_weights_are_said_first() -> None:
 def test_what_the_audit_found_is_repeated_where_it_changes_the_reading_and_leaks_once() -> None:
     audit = artefacts.audit(
         {"broken": 3},
-        leaks={"groups": 1, "pictures": 2},
+        leaks={"groups": 1, "images": 2},
         small_classes={"<b>cat": 4},
-        exact_copies={"groups": 3, "pictures": 6},
+        exact_copies={"groups": 3, "images": 6},
     )
     found = markdown(evidence({"a": ()}, audit=audit))
     assert (
-        "Read the numbers with this in mind:\n\n- 1 class has too few training pictures to be learnt: `<b>cat (4)`; add"
+        "Read the numbers with this in mind:\n\n- 1 class has too few training images to be learnt: `<b>cat (4)`; add"
         in found
     )
-    assert (
-        "- 2 pictures with a copy on another side of the split that the source brought; numbers on that split" in found
-    )
+    assert "- 2 images with a copy on another side of the split that the source brought; numbers on that split" in found
     assert "files left out" not in found
     assert "in mind" not in markdown(evidence({"a": ()}))
     refused = markdown(evidence({"a": ()}, audit=audit, source_split=True))
@@ -100,7 +98,7 @@ def test_folds_have_a_table_where_there_are_folds() -> None:
     assert "fold" not in markdown(evidence({"a": range(10), "b": range(40)}))
 
 
-def test_what_transfer_learning_bought_has_sentences_and_a_table_by_share_of_the_pictures() -> None:
+def test_what_transfer_learning_bought_has_sentences_and_a_table_by_share_of_the_images() -> None:
     found = markdown(evidence({"vgg16": range(10), "scratch": range(40)}, weights={"scratch": "none"}))
     section = found[found.index("### What transfer learning bought") :]
     assert "- Transfer learning helped: 1 of 1 pretrained backbones is significantly better than `scratch`" in section
@@ -128,7 +126,7 @@ def test_where_the_numbers_come_from_stands_at_the_end() -> None:
     provenance = Provenance(**{**vars(PROVENANCE), "changes": [Change("finetune.head.dropout", "0.3", "0.5")]})
     found = markdown(evidence({"a": ()}), provenance=provenance)
     assert found[found.index("### Where the numbers come from") :].splitlines()[2:] == [
-        "- 320 pictures: 220 to train, 0 to choose, 100 to test; SHA-256 `aa`.",
+        "- 320 images: 220 to train, 0 to choose, 100 to test; SHA-256 `aa`.",
         "- Split: SHA-256 `bb`; seed 20.",
         "- Commit: `cc`.",
         "- Weights of `a`: `a_notop.h5`, `md5:6d6bbae143d832006294945121d1f1fc`.",
@@ -176,7 +174,7 @@ def test_all_of_it_is_in_spanish_but_for_names() -> None:
     # Lines that are the same: empty ones and the tables' rules.
     same = set(english.splitlines()) & set(spanish.splitlines())
     assert all(re.fullmatch(r"[|:-]*", line) for line in same - {"- Commit: `cc`."})
-    words = {"the", "of", "and", "is", "on", "backbone", "pictures", "training", "with"}
+    words = {"the", "of", "and", "is", "on", "backbone", "images", "training", "with"}
     assert not words & set(re.findall(r"\w+", re.sub(r"`[^`]*`", "", spanish).lower()))
 
 

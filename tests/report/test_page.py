@@ -12,7 +12,7 @@ import pytest
 
 from stages.pages.language import ENGLISH
 from stages.pages.languages import named
-from stages.report import report
+from stages.report import page as report
 from stages.report.explanations import Explanation
 from stages.report.findings import misleading
 from stages.report.runs import Run
@@ -84,15 +84,15 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking(tmp_p
         for part in ("Use small: nothing measured is", "small is right on 88.0 % of 100", "1 large 90.0 %")
     )
     assert verdict < note < ranking
-    assert "of the test pictures right 88.0 % 95 % interval 80.2 % to 93.0 %" in found
+    assert "of the test images right 88.0 % 95 % interval 80.2 % to 93.0 %" in found
 
 
 def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
     links = re.findall(r'<li><a href="#(\w+)">([^<]+)</a>', nine)
     assert links == re.findall(r'<h2 id="(\w+)">([^<]+)</h2>', nine)
     assert [anchor for anchor, _ in links] == [
-        "ranking", "heads", "duels", "costs", "transfer", "foretold", "curves", "confusion", "recall", "calibration",
-        "mistakes", "looks", "embedding", "data", "provenance",
+        "ranking", "heads", "pairwise_comparison", "costs", "transfer", "ranking_agreement", "curves", "confusion", "recall", "calibration",
+        "mistakes", "heatmaps", "embedding", "data", "provenance",
     ]  # fmt: skip
 
 
@@ -125,12 +125,12 @@ def test_the_page_fetches_nothing_and_runs_only_its_own_scripts(nine: str) -> No
     assert "\r" not in nine
 
 
-def test_every_picture_and_figure_has_a_text_in_its_place(nine: str) -> None:
+def test_every_image_and_figure_has_a_text_in_its_place(nine: str) -> None:
     elements = read(nine).elements
-    pictures = [attributes for tag, attributes in elements if tag == "img"]
+    images = [attributes for tag, attributes in elements if tag == "img"]
     figures = [attributes for _, attributes in elements if attributes.get("class") == "figure"]
-    assert len(pictures) > 9
-    assert all(attributes["alt"] for attributes in pictures)
+    assert len(images) > 9
+    assert all(attributes["alt"] for attributes in images)
     assert len(figures) == 1 + 3 + 1 + 1 + 2 * 9 + 9 + 1
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
 
@@ -205,11 +205,11 @@ def test_many_classes_are_shown_by_their_most_frequent_confusions(tmp_path: Path
     assert "With 200 classes: the most frequent confusions of each backbone." in found
     assert "species 0 species 7 2 66.7 %" in found
     assert "species 1 species 9 1 33.3 %" in found
-    assert "No picture was given a wrong class." in found
+    assert "No image was given a wrong class." in found
     assert len(page.encode()) < 4_000_000
 
 
-def test_a_class_without_test_pictures_has_no_recall(tmp_path: Path) -> None:
+def test_a_class_without_test_images_has_no_recall(tmp_path: Path) -> None:
     classes = ("cat", "dog", "fox")
     found = answers(classes, ["cat", "dog"], ["cat", "fox"])
     assert f"fox 0 {DASH}" in text(material.page(tmp_path, material.evidence([found])))
@@ -221,7 +221,7 @@ def test_constant_predictions_and_perfect_scores_make_a_page(tmp_path: Path) -> 
     found = text(material.page(tmp_path, material.evidence(runs)))
     assert "Use perfect: it is significantly better than constant" in found
     assert "dog 20 100 % 0 %" in found
-    assert "Every test picture is recognised by one backbone at least." in found
+    assert "Every test image is recognised by one backbone at least." in found
     assert "1 perfect 0 of 40 wrong" in found
     assert "2 constant 20 of 40 wrong" in found
     # Where all resamples agree the bootstrap has no interval.
@@ -234,7 +234,7 @@ def test_the_mistakes_of_each_backbone_come_surest_first_and_those_of_all_once(t
     for run in runs:
         wrong = run.tested[run.tested["label"] != run.tested["predicted"]].sort_values("confidence", ascending=False)
         said = [
-            f"{row.label} → {row.predicted} {row.confidence:.0%} pictures/{row.file}".replace("%", " %")
+            f"{row.label} → {row.predicted} {row.confidence:.0%} images/{row.file}".replace("%", " %")
             for row in wrong.itertuples()
         ]
         assert all(sentence in found for sentence in said[:2])
@@ -242,20 +242,20 @@ def test_the_mistakes_of_each_backbone_come_surest_first_and_those_of_all_once(t
         assert f"{run.backbone} {len(wrong)} of 110 wrong" in found
         assert f"And {len(wrong) - 2} more, see data/models/{run.backbone}/predictions.csv." in found
     sets = [set(run.tested.loc[run.tested["label"] != run.tested["predicted"], "file"]) for run in runs]
-    assert f"No backbone gets these {len(sets[0] & sets[1])} of 110 test pictures right." in found
+    assert f"No backbone gets these {len(sets[0] & sets[1])} of 110 test images right." in found
 
 
-def test_what_a_backbone_looks_at_stands_beside_the_picture(tmp_path: Path) -> None:
+def test_what_a_backbone_looks_at_stands_beside_the_image(tmp_path: Path) -> None:
     run = artefacts.nine()[0]
     page = material.page(tmp_path, material.evidence([run]))
     examples = artefacts.explained(run.tested)
     assert page.count("What speaks for") == len(examples) == 4
     folder = tmp_path / "explanations/0"
-    for name in (*examples["picture"], *examples["overlay"]):
+    for name in (*examples["image"], *examples["overlay"]):
         assert base64.b64encode((folder / name).read_bytes()).decode() in page
 
 
-def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_pictures(tmp_path: Path) -> None:
+def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_images(tmp_path: Path) -> None:
     found = contest({"a": range(10), "b": range(14), "c": range(60)}, folds=4)
     for run, mean in zip(found.runs, (0.80, 0.83, 0.42), strict=True):
         run.metrics["folds"] |= {"accuracy_mean": mean, "accuracy_sd": 0.008}
@@ -264,7 +264,7 @@ def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_p
     assert f"2 b 83.0 % 80.8{DASH}85.2 % 0.8" in page
     assert page.index("2 b 83.0 %") < page.index("1 a 80.0 %") < page.index("3 c 42.0 %")
     assert "Over 4 folds" in page
-    assert "Each of 100 pictures is tested once, by a network trained without it (25 pictures a fold)." in page
+    assert "Each of 100 images is tested once, by a network trained without it (25 images a fold)." in page
 
 
 def test_without_folds_and_without_a_network_from_nothing_neither_is_spoken_of(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_without_shares_there_is_no_figure_of_them(tmp_path: Path) -> None:
         run.metrics["shares"] = []
     page = material.page(tmp_path, material.evidence(runs))
     assert "What transfer learning bought" in page
-    assert 'data-figure="training-pictures"' not in page
+    assert 'data-figure="training-images"' not in page
 
 
 def test_a_linear_head_has_no_seed_to_spread_over_and_no_curves(tmp_path: Path) -> None:
@@ -318,9 +318,9 @@ def test_every_head_that_was_tried_has_its_row(tmp_path: Path) -> None:
     assert re.search(rf"1 a unfrozen yes [\d.]+ 90\.0 % [\d.]+ {DASH} {DASH} {DASH} 2 scratch whole network yes", page)
 
 
-def test_without_a_network_from_nothing_fewer_pictures_are_still_spoken_of(tmp_path: Path) -> None:
+def test_without_a_network_from_nothing_fewer_images_are_still_spoken_of(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, material.evidence(artefacts.nine()[:2])))
-    assert "With fewer pictures Test accuracy after training on a part of the training pictures." in found
+    assert "With fewer images Test accuracy after training on a part of the training images." in found
     assert "training, s with 10 % with 25 % with 50 % with 100 %" in found
     assert "gain, points" not in found
 
@@ -330,18 +330,18 @@ def test_what_was_not_explained_is_not_spoken_of(tmp_path: Path) -> None:
     nothing = Explanation([], made.explanations["a"].places[:0])
     found = text(report.page(replace(made, explanations={"a": nothing}, examples=0), ENGLISH))
     assert "Where the networks look" not in found
-    assert "Which pictures look alike" not in found
+    assert "Which images look alike" not in found
     assert "a 5 of 100 wrong And 5 more, see data/models/a/predictions.csv." in found
 
 
-def test_the_pictures_are_counted_by_class_and_split(tmp_path: Path) -> None:
+def test_the_images_are_counted_by_class_and_split(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, contest({"a": ()})))
     assert "class training validation test all cat 44 22 22 88 dog 44 22 22 88" in found
-    assert "176 pictures of 2 classes. No two are copies of one another. No file was rejected." in found
+    assert "176 images of 2 classes. No two are copies of one another. No file was rejected." in found
 
 
 def test_what_was_left_out_is_counted_with_its_reason_the_most_frequent_first(tmp_path: Path) -> None:
-    copies = {"groups": 3, "pictures": 6}
+    copies = {"groups": 3, "images": 6}
     audit = artefacts.audit({"cannot be read": 2, "too small": 5}, exact_copies=copies)
     found = text(material.page(tmp_path, contest({"a": ()}, audit=audit)))
     assert "Groups of exact copies: 3, of near copies: 0; a group lies on one side of the split." in found
@@ -369,8 +369,8 @@ def test_what_the_audit_found_is_repeated_where_it_changes_the_reading(tmp_path:
     audit = artefacts.audit(
         {"broken": 3},
         small_classes={"<b>cat": 4},
-        exact_copies={"groups": 3, "pictures": 6},
-        suspects={"pictures": 40, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
+        exact_copies={"groups": 3, "images": 6},
+        suspects={"images": 40, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
     )
     found = text(material.page(tmp_path, contest({"a": ()}, audit=audit)))
     assert len(misleading(audit)) == 2

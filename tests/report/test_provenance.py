@@ -1,4 +1,4 @@
-"""Where the numbers come from: the same for the same pictures and code, and different where they differ."""
+"""Where the numbers come from: the same for the same images and code, and different where they differ."""
 
 import hashlib
 import json
@@ -21,38 +21,38 @@ from tests.support.clone import Clone
 from tests.support.contest import evidence
 
 SHIPPED = read(provenance.DEFAULTS)
-PICTURES = pd.DataFrame({"label": ["cat", "dog", "cat"], "sha256": ["aa", "bb", "cc"], "path": ["1", "2", "3"]})
+IMAGES = pd.DataFrame({"label": ["cat", "dog", "cat"], "sha256": ["aa", "bb", "cc"], "path": ["1", "2", "3"]})
 
 
 def changed(**sections: Any) -> list[Change]:
     return list(changes(merge(SHIPPED, sections), SHIPPED))
 
 
-# Pictures -----------------------------------------------------------------------------------------------
+# Images -----------------------------------------------------------------------------------------------
 
 
 def test_the_digest_is_that_of_the_sorted_rows_as_anybody_can_compute_it() -> None:
     lines = b'["cat", "aa"]\n["cat", "cc"]\n["dog", "bb"]'
-    assert digest([PICTURES], "label", "sha256") == hashlib.sha256(lines).hexdigest()
+    assert digest([IMAGES], "label", "sha256") == hashlib.sha256(lines).hexdigest()
 
 
 def test_neither_order_nor_paths_nor_chunks_change_the_digest() -> None:
-    moved = PICTURES.iloc[::-1].assign(path="elsewhere")
-    assert digest([moved[:1], moved[1:]], "label", "sha256") == digest([PICTURES], "label", "sha256")
+    moved = IMAGES.iloc[::-1].assign(path="elsewhere")
+    assert digest([moved[:1], moved[1:]], "label", "sha256") == digest([IMAGES], "label", "sha256")
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        PICTURES[:2],
-        PICTURES.assign(label=["dog", "dog", "cat"]),
-        PICTURES.assign(sha256=["aa", "bb", "cd"]),
-        pd.concat([PICTURES, PICTURES[:1]]),
-        PICTURES.assign(label=['cat", "aa"]\n["cat', "dog", "cat"]),
+        IMAGES[:2],
+        IMAGES.assign(label=["dog", "dog", "cat"]),
+        IMAGES.assign(sha256=["aa", "bb", "cd"]),
+        pd.concat([IMAGES, IMAGES[:1]]),
+        IMAGES.assign(label=['cat", "aa"]\n["cat', "dog", "cat"]),
     ],
 )
-def test_another_picture_or_label_changes_the_digest(other: pd.DataFrame) -> None:
-    assert digest([other], "label", "sha256") != digest([PICTURES], "label", "sha256")
+def test_another_image_or_label_changes_the_digest(other: pd.DataFrame) -> None:
+    assert digest([other], "label", "sha256") != digest([IMAGES], "label", "sha256")
 
 
 # Parameters ---------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def test_the_gate_changes_no_result_and_is_not_named() -> None:
     [
         ("https://user:secret@host/a.zip?X-Amz-Signature=secret", "https://…@host/a.zip?…"),
         ("https://host/a.zip#secret", "https://host/a.zip?…"),
-        ("s3://bucket/pictures", "s3://bucket/pictures"),
+        ("s3://bucket/images", "s3://bucket/images"),
         ("../a@b?c", "../a@b?c"),
         ("http://[", "http://["),
         ("x" * 300, "x" * 199 + "…"),
@@ -157,7 +157,7 @@ def test_without_a_repository_a_commit_or_git_there_is_none(tmp_path: Path, monk
 
 def known(**changes_of_it: Any) -> Provenance:
     values = {
-        "pictures": "aa",
+        "images": "aa",
         "split": "bb",
         "counts": {"train": 1200, "validation": 1, "test": 2},
         "seed": 20,
@@ -171,9 +171,9 @@ def known(**changes_of_it: Any) -> Provenance:
 def test_all_is_read_from_tables_parameters_and_the_environment(project: Clone) -> None:
     splits = pd.DataFrame({"file": ["a", "b"], "split": ["train", "test"]})
     audit = artefacts.audit(splits={"train": 1, "validation": 0, "test": 1, "dropped": 0})
-    found = provenance.provenance([PICTURES], [splits], audit, SHIPPED | {"seed": 7}, SHIPPED)
+    found = provenance.provenance([IMAGES], [splits], audit, SHIPPED | {"seed": 7}, SHIPPED)
     assert (found.seed, found.counts, found.commit) == (7, {"train": 1, "test": 1}, Commit(head(project), ()))
-    assert found.pictures == digest([PICTURES], "label", "sha256")
+    assert found.images == digest([IMAGES], "label", "sha256")
     assert found.split == digest([splits], "file", "split")
     assert list(found.versions) == ["Python", *provenance.LIBRARIES]
     assert found.changes == [Change("seed", "7", "20")]
@@ -182,7 +182,7 @@ def test_all_is_read_from_tables_parameters_and_the_environment(project: Clone) 
 def test_it_is_told_in_sentences() -> None:
     runs = evidence({"a": (), "b": ()}, weights={"b": "none"}).runs
     assert [str(text) for text in words(known(), runs, ENGLISH)] == [
-        "1,203 pictures: 1,200 to train, 1 to choose, 2 to test; SHA-256 aa.",
+        "1,203 images: 1,200 to train, 1 to choose, 2 to test; SHA-256 aa.",
         "Split: SHA-256 bb; seed 20.",
         "Commit: cc.",
         "Weights of a: a_notop.h5, md5:6d6bbae143d832006294945121d1f1fc.",

@@ -41,11 +41,11 @@ def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str
         runs.summary([scored(name, 0.7)], None)
 
 
-def test_backbones_scored_on_other_pictures_are_not_compared() -> None:
+def test_backbones_scored_on_other_images_are_not_compared() -> None:
     one = artefacts.run("a", artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO), TWO)
     other = artefacts.run("b", artefacts.answers(["cat", "cat"], ["cat", "cat"], TWO), TWO)
     runs.check([one, one])
-    with pytest.raises(DataError, match="'b' was scored on other test pictures than 'a'"):
+    with pytest.raises(DataError, match="'b' was scored on other test images than 'a'"):
         runs.check([one, other])
 
 
@@ -136,7 +136,7 @@ def test_accuracies_hold_the_interval() -> None:
     assert found.to_numpy().tolist() == [["a", 0.75, pytest.approx(0.7), pytest.approx(0.8)]]
 
 
-def test_recalls_leave_out_a_class_without_pictures() -> None:
+def test_recalls_leave_out_a_class_without_images() -> None:
     classes = ("cat", "dog", "fox")
     found = artefacts.run("a", artefacts.answers(["cat", "cat", "dog"], ["cat", "dog", "fox"], classes), classes)
     assert runs.recalls([found]).to_numpy().tolist() == [["a", "cat", 0.5, 2], ["a", "dog", 0.0, 1]]
@@ -147,7 +147,7 @@ def test_training_shares_and_calibrations_are_long() -> None:
     shares = runs.training_shares(found)
     assert shares.groupby("backbone")["share"].apply(list).tolist() == [[0.1, 0.25, 0.5, 1.0]] * 2
     calibrations = runs.calibrations(found)
-    assert calibrations.groupby(["backbone", "of"])["pictures"].sum().tolist() == [110] * 4
+    assert calibrations.groupby(["backbone", "of"])["images"].sum().tolist() == [110] * 4
     assert calibrations.notna().all(axis=None)
 
 
@@ -161,7 +161,7 @@ def test_confusion_counts_the_actual_class_in_rows() -> None:
 def test_long_confusion_has_the_diagonal_and_what_is_not_zero() -> None:
     classes = ("cat", "dog", "fox")
     found = runs.confusion([artefacts.run("a", artefacts.answers(["cat", "dog"], ["cat", "cat"], classes), classes)])
-    assert found[["actual", "predicted", "pictures", "share"]].to_numpy().tolist() == [
+    assert found[["actual", "predicted", "images", "share"]].to_numpy().tolist() == [
         ["cat", "cat", 1, 1.0],
         ["dog", "cat", 1, 1.0],
         ["dog", "dog", 0, 0.0],
@@ -169,5 +169,5 @@ def test_long_confusion_has_the_diagonal_and_what_is_not_zero() -> None:
     ]
 
 
-def test_shares_of_a_class_without_pictures_are_zero() -> None:
+def test_shares_of_a_class_without_images_are_zero() -> None:
     assert runs.shares(np.array([[0, 0], [1, 3]])).tolist() == [[0, 0], [0.25, 0.75]]

@@ -1,4 +1,4 @@
-"""What transfer learning bought is measured against a backbone that was trained on these pictures alone."""
+"""What transfer learning bought is measured against a backbone that was trained on these images alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def found(
     for run in case.runs:
         values = (accuracies or {}).get(run.backbone, ())
         run.metrics["shares"] = [
-            {"share": share, "training_pictures": round((200 if run.untaught else 300) * share), "accuracy": value}
+            {"share": share, "training_images": round((200 if run.untaught else 300) * share), "accuracy": value}
             for share, value in zip(SHARES, values, strict=bool(values))
         ]
         run.timings.update(head_seconds=4.0, finetune_seconds=30.5 if run.untaught else 0.0)
@@ -37,7 +37,7 @@ def sentences(*arguments: Any, **weights: str) -> list[str]:
 def test_pretrained_backbones_that_are_better_are_counted_and_the_best_of_them_told_with_its_lead() -> None:
     assert sentences({"a": range(10), "b": range(12), "c": range(38), "scratch": range(40)})[0] == (
         "Transfer learning helped: 2 of 3 pretrained backbones are significantly better than scratch, which was "
-        "trained on these pictures alone; a by 30.0 points (95 % interval 21.0 to 40.0, Holm-corrected p < 0.001)."
+        "trained on these images alone; a by 30.0 points (95 % interval 21.0 to 40.0, Holm-corrected p < 0.001)."
     )
     assert "1 of 1 pretrained backbones is significantly better" in sentences({"a": (), "scratch": range(40)})[0]
 
@@ -74,7 +74,7 @@ WRONG = {"a": range(10), "scratch": range(40)}
         ((0.5, 0.55, 0.9), []),
     ],
 )
-def test_how_few_pictures_are_enough_is_told(pretrained: tuple[float, ...], enough: list[str]) -> None:
+def test_how_few_images_are_enough_is_told(pretrained: tuple[float, ...], enough: list[str]) -> None:
     said = sentences(WRONG, {"a": pretrained, "scratch": (0.3, 0.5, 0.6)})
     with_few = (
         f"With 10 % of the images to learn from the linear head of a (30 images) is right on {100 * pretrained[0]:.1f} "

@@ -8,7 +8,7 @@ import pytest
 
 from stages.pages.language import ENGLISH
 from stages.pages.languages import named
-from stages.report import brief
+from stages.report import markdown_summary
 from stages.report.runs import Run
 from stages.report.tuning import history, parallel, tuning
 from tests.support import artefacts, material
@@ -71,7 +71,7 @@ def test_page_and_summary_tell_of_it(tmp_path: Path, runs: list[Run], language: 
     (section,) = re.findall(r'<section[^>]*aria-labelledby="tuning".*?</section>', page, re.DOTALL)
     assert section.count('class="figure"') == 4
     whole = material.material(tmp_path / "other", found, named(language))
-    text = brief.markdown(found, whole.transfer, whole.foretold, whole.provenance, named(language))
+    text = markdown_summary.markdown(found, whole.transfer, whole.foretold, whole.provenance, named(language))
     assert ("| 4.1 |" if language == "en" else "| 4,1 |") in text
     assert all(runs[0].backbone in part for part in (section, text))
     assert runs[2].backbone not in section

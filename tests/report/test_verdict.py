@@ -42,11 +42,11 @@ def test_the_cheapest_of_those_that_cannot_be_told_from_the_best_is_recommended(
     assert verdict(found) == ("cheaper", "middle")
     assert said(found) == (
         "Use middle: nothing measured is significantly better, and it is 4.5 times smaller than the best-scoring "
-        "large, from which this test set of 100 pictures cannot tell it apart (it could show differences of 7.0 points "
+        "large, from which this test set of 100 images cannot tell it apart (it could show differences of 7.0 points "
         "or more)."
     )
     assert noted(found)[:2] == [
-        "middle is right on 88.0 % of 100 test pictures (95 % interval 80.2 % to 93.0 %).",
+        "middle is right on 88.0 % of 100 test images (95 % interval 80.2 % to 93.0 %).",
         "large scores 2.0 points more (95 % interval 0.0 to 5.0, Holm-corrected p = 0.500).",
     ]
 
@@ -56,7 +56,7 @@ def test_a_best_one_that_is_also_the_cheapest_of_its_rivals_needs_no_other_reaso
     assert verdict(found) == ("best and cheapest", "small")
     assert said(found) == (
         "Use small: nothing measured is right more often, and it is the smallest of the 2 backbones that this test set "
-        "of 100 pictures cannot tell apart (it could show differences of 7.0 points or more)."
+        "of 100 images cannot tell apart (it could show differences of 7.0 points or more)."
     )
 
 
@@ -65,7 +65,7 @@ def test_a_clear_winner_is_recommended_whatever_it_costs_and_its_price_is_told()
     assert verdict(found) == ("winner", "large")
     assert said(found) == (
         "Use large: it is significantly better than each of the 2 other backbones, 15.0 points ahead of middle, the "
-        "next best, on 100 test pictures."
+        "next best, on 100 test images."
     )
     assert noted(found)[1].startswith(
         "The cheapest, small, is 18 times smaller than it and scores 20.0 points less (95 %"
@@ -74,7 +74,7 @@ def test_a_clear_winner_is_recommended_whatever_it_costs_and_its_price_is_told()
 
 def test_a_winner_over_one_other_is_said_in_the_singular_and_a_cheap_winner_has_no_price() -> None:
     found = evidence({"large": range(30), "small": range(10)})
-    assert said(found) == "Use small: it is significantly better than large, by 20.0 points on 100 test pictures."
+    assert said(found) == "Use small: it is significantly better than large, by 20.0 points on 100 test images."
     assert not any("cheapest" in note for note in noted(found))
 
 
@@ -83,7 +83,7 @@ def test_one_backbone_is_no_choice() -> None:
     assert verdict(found) == ("alone", "a")
     assert said(found) == (
         "a is the only backbone measured, so there is nothing to choose from: it is right on 75.0 % of 100 test "
-        "pictures (95 % interval 65.7 % to 82.5 %)."
+        "images (95 % interval 65.7 % to 82.5 %)."
     )
 
 
@@ -92,14 +92,14 @@ def test_equal_scores_are_called_that_and_the_cheaper_one_is_taken() -> None:
     assert verdict(found) == ("as good", "small")
     assert said(found) == (
         "Use small: nothing measured is right more often, and it is 18 times smaller than large, which is right just "
-        "as often on this test set of 100 pictures (it could show differences of 6.0 points or more)."
+        "as often on this test set of 100 images (it could show differences of 6.0 points or more)."
     )
 
 
-def test_perfect_scores_ask_for_harder_pictures() -> None:
+def test_perfect_scores_ask_for_harder_images() -> None:
     found = evidence({"large": (), "small": (), "x": range(50)})
     assert verdict(found) == ("as good", "small")
-    assert "large and small recognise every test picture: harder pictures would tell them apart." in noted(found)
+    assert "large and small recognise every test image: harder images would tell them apart." in noted(found)
     assert not any("harder" in note for note in noted(evidence({"large": (), "small": range(3)})))
 
 
@@ -110,7 +110,7 @@ def test_constant_predictions_lose() -> None:
 
 def test_who_is_beaten_by_another_than_the_best_is_not_recommended() -> None:
     # The small one errs elsewhere than the large one, so that these are hard to tell apart; the middle one never alone.
-    found = evidence({"large": range(10), "middle": range(50, 61), "small": range(50, 70)}, pictures=120)
+    found = evidence({"large": range(10), "middle": range(50, 61), "small": range(50, 70)}, images=120)
     assert not found.duels.ahead("large", "small")
     assert found.duels.better("middle", "small")
     assert verdict(found) == ("cheaper", "middle")
@@ -184,24 +184,22 @@ def test_of_equal_costs_the_better_score_is_taken() -> None:
 
 
 def test_a_test_set_that_could_only_show_huge_differences_chooses_nothing() -> None:
-    found = evidence({"large": range(2), "small": range(6)}, pictures=20)
+    found = evidence({"large": range(2), "small": range(6)}, images=20)
     assert verdict(found) == ("too few", None)
     assert said(found) == (
-        "Nothing can be chosen by this test set of 20 pictures, which could only show differences of 30.0 points or "
+        "Nothing can be chosen by this test set of 20 images, which could only show differences of 30.0 points or "
         "more; 30 would show differences of 20 points."
     )
-    assert (
-        noted(found)[0] == "Right most often is large: on 90.0 % of 20 test pictures (95 % interval 69.9 % to 97.2 %)."
-    )
+    assert noted(found)[0] == "Right most often is large: on 90.0 % of 20 test images (95 % interval 69.9 % to 97.2 %)."
 
 
 def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
-    found = said(evidence({"large": (), "small": (0,)}, pictures=4))
+    found = said(evidence({"large": (), "small": (0,)}, images=4))
     assert "which is too small to show any difference; 30 would show" in found
 
 
 def test_a_small_test_set_that_did_show_the_difference_is_good_enough() -> None:
-    assert verdict(evidence({"large": (), "small": range(15)}, pictures=20)) == ("winner", "large")
+    assert verdict(evidence({"large": (), "small": range(15)}, images=20)) == ("winner", "large")
 
 
 def test_random_weights_forbid_the_choice_and_say_why_and_what_to_do() -> None:
@@ -225,11 +223,11 @@ def test_random_weights_are_grouped_by_their_reason() -> None:
 
 
 def test_leaks_forbid_the_choice_where_the_split_of_the_source_is_used() -> None:
-    leaks = artefacts.audit(leaks={"groups": 1, "pictures": 2})
+    leaks = artefacts.audit(leaks={"groups": 1, "images": 2})
     found = evidence({"large": range(10), "small": range(11)}, audit=leaks, source_split=True)
     assert verdict(found) == ("unusable", None)
     assert said(found) == (
-        "These numbers must not be used to choose: 2 pictures have a copy on another side of the split that the source "
+        "These numbers must not be used to choose: 2 images have a copy on another side of the split that the source "
         "brought."
     )
     assert any("data/leaks.csv" in note for note in noted(found))
@@ -243,11 +241,11 @@ def test_results_that_are_missing_forbid_the_choice() -> None:
 
 
 def test_all_objections_are_named() -> None:
-    leaks = artefacts.audit(leaks={"groups": 1, "pictures": 1})
+    leaks = artefacts.audit(leaks={"groups": 1, "images": 1})
     found = evidence({"a": ()}, weights={"a": "random"}, audit=leaks, source_split=True, declared=["a", "b"])
     assert said(found) == (
         "These numbers must not be used to choose: there are no results of b; 1 of 1 backbones carries random weights; "
-        "1 picture has a copy on another side of the split that the source brought."
+        "1 image has a copy on another side of the split that the source brought."
     )
 
 
@@ -311,12 +309,12 @@ def test_the_spread_over_trainings_is_told_where_there_are_several() -> None:
     assert not any("trainings" in note for note in noted(found))
 
 
-def test_a_backbone_trained_on_these_pictures_alone_that_nothing_beats_says_that_nothing_was_gained() -> None:
+def test_a_backbone_trained_on_these_images_alone_that_nothing_beats_says_that_nothing_was_gained() -> None:
     untaught = {"scratch": "none"}
     rivals = noted(evidence({"vgg16": range(10), "scratch": range(12)}, weights=untaught))
     assert any(note.startswith("Transfer learning could not be shown to help: no pretrained") for note in rivals)
     beaten = noted(evidence({"vgg16": range(40), "scratch": range(12)}, weights=untaught))
-    assert any(note.startswith("Transfer learning did not help on these pictures: scratch") for note in beaten)
+    assert any(note.startswith("Transfer learning did not help on these images: scratch") for note in beaten)
     assert not any("ransfer" in note for note in noted(evidence({"vgg16": (), "scratch": range(9)}, weights=untaught)))
     # Random weights have learnt nothing that could be transferred.
     random = noted(evidence({"vgg16": range(9), "scratch": ()}, weights=untaught | {"vgg16": "random"}))
@@ -380,7 +378,7 @@ CASES: list[dict[str, Any]] = [
     {"wrong": {"large": range(5), "small": range(5, 10)}},
     {"wrong": {"large": range(10), "small": range(30), "x": range(40)}},
     {"wrong": {"a": (1,)}},
-    {"wrong": {"a": (1,), "b": ()}, "pictures": 6},
+    {"wrong": {"a": (1,), "b": ()}, "images": 6},
     {"wrong": {"a": (1,), "b": ()}, "weights": {"a": "random", "b": "random"}},
 ]
 

@@ -1,4 +1,4 @@
-"""The built-in pictures: what is in git is what the program draws, and it is small and complete."""
+"""The built-in images: what is in git is what the program draws, and it is small and complete."""
 
 import io
 import subprocess
@@ -12,43 +12,43 @@ from PIL import Image
 import draw_yoga_figures as program
 
 PROGRAM = Path(__file__).parents[2] / "data" / "samples" / "draw_yoga_figures.py"
-PICTURES = PROGRAM.parent / "yoga_figures"
+IMAGES = PROGRAM.parent / "yoga_figures"
 LABELS = ["downdog", "goddess", "plank", "tree", "warrior2"]
 
 
 @pytest.mark.parametrize(("label", "number"), [(label, 1 + 19 * index) for index, label in enumerate(LABELS)])
-def test_a_committed_picture_is_drawn_again_byte_for_byte(tmp_path: Path, label: str, number: int) -> None:
-    program.save(program.draw_picture(label, number), tmp_path / "again.jpg")
-    assert (tmp_path / "again.jpg").read_bytes() == (PICTURES / label / f"{number:03d}.jpg").read_bytes()
+def test_a_committed_image_is_drawn_again_byte_for_byte(tmp_path: Path, label: str, number: int) -> None:
+    program.save(program.draw_image(label, number), tmp_path / "again.jpg")
+    assert (tmp_path / "again.jpg").read_bytes() == (IMAGES / label / f"{number:03d}.jpg").read_bytes()
 
 
 def test_the_classes_are_the_five_poses() -> None:
-    assert sorted(folder.name for folder in PICTURES.iterdir()) == LABELS == list(program.POSES)
+    assert sorted(folder.name for folder in IMAGES.iterdir()) == LABELS == list(program.POSES)
 
 
-def test_each_class_holds_the_same_number_of_pictures_and_nothing_else() -> None:
+def test_each_class_holds_the_same_number_of_images_and_nothing_else() -> None:
     expected = [f"{number:03d}.jpg" for number in range(1, program.COUNT + 1)]
     assert 60 <= program.COUNT <= 100
     for label in LABELS:
-        assert sorted(file.name for file in (PICTURES / label).iterdir()) == expected
+        assert sorted(file.name for file in (IMAGES / label).iterdir()) == expected
 
 
-def test_the_pictures_take_at_most_four_megabytes() -> None:
-    assert sum(file.stat().st_size for file in PICTURES.rglob("*.jpg")) <= 4_000_000
+def test_the_images_take_at_most_four_megabytes() -> None:
+    assert sum(file.stat().st_size for file in IMAGES.rglob("*.jpg")) <= 4_000_000
 
 
-def test_all_pictures_decode_and_none_is_there_twice() -> None:
+def test_all_images_decode_and_none_is_there_twice() -> None:
     seen = set()
-    for file in PICTURES.rglob("*.jpg"):
+    for file in IMAGES.rglob("*.jpg"):
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (program.SIZE, program.SIZE))
             seen.add(image.tobytes())
     assert len(seen) == len(LABELS) * program.COUNT
 
 
-def test_another_seed_or_number_draws_another_picture() -> None:
+def test_another_seed_or_number_draws_another_image() -> None:
     draws = [(1, 7), (2, 7), (1, 8)]
-    drawn = [np.asarray(program.draw_picture("tree", number, seed, size=48)) for number, seed in draws]
+    drawn = [np.asarray(program.draw_image("tree", number, seed, size=48)) for number, seed in draws]
     assert not np.array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
 

@@ -40,12 +40,12 @@ def unpack(archive: Path, file: float = 1e7, total: float = 1e8) -> tuple[dict[s
 
 @each_kind
 def test_an_archive_is_known_by_its_content_and_unpacked(tmp_path: Path, write: Callable[[Path], Path]) -> None:
-    archive = write(tmp_path / "pictures.jpg")
+    archive = write(tmp_path / "images.jpg")
     assert is_archive(archive)
     assert unpack(archive) == (FILES, {})
 
 
-@pytest.mark.parametrize("data", [b"", b"path,label\n", b"\xff\xd8\xff\xe0 a picture", b"PAR1", bytes(100)])
+@pytest.mark.parametrize("data", [b"", b"path,label\n", b"\xff\xd8\xff\xe0 an image", b"PAR1", bytes(100)])
 def test_other_files_are_no_archives(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(data)
     assert not is_archive(tmp_path / "a.zip")

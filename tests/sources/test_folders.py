@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.sources.folders import read_folder
-from tests.stages.test_ingest import picture
+from tests.stages.test_ingest import image
 
 
 def touch(root: Path, *names: str) -> None:
@@ -112,10 +112,10 @@ def test_one_name_typed_in_two_ways_is_one_class(tmp_path: Path) -> None:
 # --- splits that the folder brings along ---
 
 
-def pictures(root: Path, *names: str) -> None:
+def images(root: Path, *names: str) -> None:
     touch(root, *names)
     for number, name in enumerate(names):
-        (root / name).write_bytes(picture(number))
+        (root / name).write_bytes(image(number))
 
 
 def splits(root: Path) -> dict[str, tuple[str, str]]:
@@ -123,7 +123,7 @@ def splits(root: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_folders_of_splits_give_the_split_and_the_folders_in_them_the_label(tmp_path: Path) -> None:
-    pictures(tmp_path, "Train/tree/1", "train/goddess/tree/2", "VALID/tree/3", "testing/a/b/plank/4")
+    images(tmp_path, "Train/tree/1", "train/goddess/tree/2", "VALID/tree/3", "testing/a/b/plank/4")
     assert splits(tmp_path) == {
         "Train/tree/1": ("train", "tree"),
         "VALID/tree/3": ("validation", "tree"),
@@ -139,23 +139,23 @@ def test_folders_of_splits_give_the_split_and_the_folders_in_them_the_label(tmp_
         ("test/front/1", "test/back/2", "crash/3"),
         ("train/tree/1", "train/plank/2"),
         ("val/tree/1", "validation/plank/2"),
-        ("pictures/train/tree/1", "pictures/test/tree/2"),
+        ("images/train/tree/1", "images/test/tree/2"),
     ],
 )
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path, names: tuple[str, ...]) -> None:
-    pictures(tmp_path, *names)
+    images(tmp_path, *names)
     assert splits(tmp_path) == {name: ("", name.split("/")[-2]) for name in names}
 
 
-def test_a_folder_without_pictures_beside_the_splits_changes_nothing(tmp_path: Path) -> None:
-    pictures(tmp_path, "train/tree/1", "test/tree/2")
+def test_a_folder_without_images_beside_the_splits_changes_nothing(tmp_path: Path) -> None:
+    images(tmp_path, "train/tree/1", "test/tree/2")
     touch(tmp_path, "documents/licence.txt", "documents/deeper/readme.md")
     assert splits(tmp_path)["train/tree/1"] == ("train", "tree")
     assert splits(tmp_path)["documents/licence.txt"] == ("", "documents")
 
 
 def test_files_directly_in_the_folder_of_a_split_have_no_class(tmp_path: Path) -> None:
-    pictures(tmp_path, "train/tree/1", "test/2")
+    images(tmp_path, "train/tree/1", "test/2")
     assert reasons(tmp_path) == {"test/2": "no class: lies in the folder of a split, but in no class folder"}
 
 

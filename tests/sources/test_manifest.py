@@ -1,4 +1,4 @@
-"""The manifest names and groups its pictures when all are known, and holds few bytes of each in memory."""
+"""The manifest names and groups its images when all are known, and holds few bytes of each in memory."""
 
 import hashlib
 import tracemalloc
@@ -36,10 +36,10 @@ def accepted(number: int, **changes: Any) -> Accepted:
     return Accepted(**values | changes)
 
 
-def named(*pictures: Accepted, near_duplicates: int | None = 16) -> Manifest:
+def named(*images: Accepted, near_duplicates: int | None = 16) -> Manifest:
     manifest = Manifest()
-    for number, picture in enumerate(pictures):
-        manifest.add(picture, 10 * number)
+    for number, image in enumerate(images):
+        manifest.add(image, 10 * number)
     manifest.name(near_duplicates)
     return manifest
 
@@ -67,7 +67,7 @@ def test_copies_of_a_file_are_numbered_within_one_label_and_format() -> None:
     }
 
 
-def test_pictures_under_two_labels_are_apart_from_the_manifest() -> None:
+def test_images_under_two_labels_are_apart_from_the_manifest() -> None:
     same = {"sha256": digest("one file"), "pixels_sha256": "a" * 64}
     manifest = named(
         accepted(0, **same), accepted(1, **same, label="plank"), accepted(2, **same), accepted(3), accepted(4)
@@ -84,7 +84,7 @@ def test_pictures_under_two_labels_are_apart_from_the_manifest() -> None:
 
 def test_groups_are_those_of_the_whole_table() -> None:
     draw = np.random.default_rng(0)
-    pictures = [
+    images = [
         accepted(
             number,
             pixels_sha256=digest(draw.integers(200)),
@@ -94,9 +94,9 @@ def test_groups_are_those_of_the_whole_table() -> None:
         for number in range(300)
     ]
     for limit in (None, 0, 2, 16):
-        rows = table(named(*pictures, near_duplicates=limit)).sort_values("path", ignore_index=True)
+        rows = table(named(*images, near_duplicates=limit)).sort_values("path", ignore_index=True)
         assert rows["group"].tolist() == groups(rows, limit).tolist()
-        assert named(*pictures, near_duplicates=limit).largest_group() == rows["group"].value_counts().max()
+        assert named(*images, near_duplicates=limit).largest_group() == rows["group"].value_counts().max()
 
 
 def test_parts_are_sorted_by_file_and_keep_text_and_numbers_as_they_are() -> None:
@@ -115,7 +115,7 @@ def test_nothing_at_all_has_the_columns_of_a_manifest() -> None:
 
 
 def peaks(count: int) -> tuple[int, int]:
-    """Return the most bytes that Python and NumPy hold while so many pictures are added and named, and given back."""
+    """Return the most bytes that Python and NumPy hold while so many images are added and named, and given back."""
     tracemalloc.start()
     try:
         manifest = Manifest()
@@ -131,7 +131,7 @@ def peaks(count: int) -> tuple[int, int]:
         tracemalloc.stop()
 
 
-def test_a_picture_takes_few_bytes_of_memory() -> None:
+def test_a_image_takes_few_bytes_of_memory() -> None:
     # What is imported on the way would count. From some thousand rows on, parts are as large as they get.
     peaks(10)
     few, many = alone(peaks, 4000), alone(peaks, 8000)

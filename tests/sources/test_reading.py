@@ -12,12 +12,12 @@ import pytest
 from stages.core.errors import DataError
 from stages.sources.members import Budget
 from stages.sources.reading import SCRATCH, local_path, opened
-from tests.stages.test_ingest import lay_out, picture
+from tests.stages.test_ingest import image, lay_out
 from tests.support.archives import tarred, zipped
 from tests.support.web import serve
 
 BUDGET = Budget(1e6, 1e7)
-FILES = {"tree/1.jpg": picture(1), "plank/2.jpg": picture(2)}
+FILES = {"tree/1.jpg": image(1), "plank/2.jpg": image(2)}
 TABLE = b"path,label,split\ntree/1.jpg,Baum,train\nplank/2.jpg,Brett,test\n"
 
 
@@ -79,7 +79,7 @@ def test_splits_and_a_table_are_found_in_every_kind_of_source(tmp_path: Path, wr
 @each_archive
 def test_a_top_folder_of_an_archive_is_looked_through(tmp_path: Path, write: Write) -> None:
     cases = {
-        "classes": ({"pictures/tree/1.jpg": b"x", "pictures/2.jpg": b"x"}, [("pictures/tree/1.jpg", "tree", "")]),
+        "classes": ({"images/tree/1.jpg": b"x", "images/2.jpg": b"x"}, [("images/tree/1.jpg", "tree", "")]),
         "splits": (
             {"a/b/train/tree/1.jpg": b"x", "a/b/test/tree/2.jpg": b"x"},
             [("a/b/test/tree/2.jpg", "tree", "test"), ("a/b/train/tree/1.jpg", "tree", "train")],
@@ -120,7 +120,7 @@ def test_files_that_the_table_does_not_list_are_counted(
     assert message == f"2 files beside the table of '{source}' are not listed in it, and are no part of the data"
 
 
-def test_a_table_named_directly_warns_that_its_pictures_are_not_watched(
+def test_a_table_named_directly_warns_that_its_images_are_not_watched(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lay_out(tmp_path, FILES | {"poses.csv": TABLE})
@@ -128,7 +128,7 @@ def test_a_table_named_directly_warns_that_its_pictures_are_not_watched(
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
         "DVC watches the table '../poses.csv' alone: name the folder with the table in it as labels.csv or "
-        "labels.parquet to have its pictures watched too"
+        "labels.parquet to have its images watched too"
     )
 
 
@@ -155,7 +155,7 @@ def test_classes_that_differ_only_in_case_or_blanks_are_an_error(tmp_path: Path,
     [
         (
             "nowhere",
-            r"'nowhere' does not exist; expected a folder, an archive or a table of pictures; correct the path",
+            r"'nowhere' does not exist; expected a folder, an archive or a table of images; correct the path",
         ),
         ("x" * 300, r"cannot be read \(File name too long\)"),
         ("a\0b", r"'a\\x00b' cannot be read \(embedded null byte\)"),
@@ -229,9 +229,9 @@ def test_a_folder_has_no_check_sum(tmp_path: Path) -> None:
 
 
 def test_an_address_elsewhere_is_no_path() -> None:
-    lay_out(Path("C:\\pictures"), {"tree/1.jpg": b"x"})
-    assert local_path("C:\\pictures") == Path("C:\\pictures")
-    assert local_path("https://host/pictures") is None
+    lay_out(Path("C:\\images"), {"tree/1.jpg": b"x"})
+    assert local_path("C:\\images") == Path("C:\\images")
+    assert local_path("https://host/images") is None
 
 
 def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_an_archive_is_fetched_from_a_web_server(tmp_path: Path, write: Write) -
         ("broken.zip", r"cannot be fetched \(ClientResponseError: 500"),
         (
             "labels.csv",
-            r"is no archive \(\d+ bytes came\); expected a zip or tar archive .* labels.csv and its pictures",
+            r"is no archive \(\d+ bytes came\); expected a zip or tar archive .* labels.csv and its images",
         ),
         ("page.html", r"is no archive \(\d+ bytes came\)"),
         ("empty.zip", r"is no archive \(0 bytes came\)"),
@@ -312,7 +312,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
         ),
         ("gs://bucket/poses", "uv sync --extra gs"),
         ("hf://datasets/a/b", "uv sync --extra hf"),
-        ("sftp://host/poses", "expected the package that reads sftp://; install it, or fetch the pictures yourself"),
+        ("sftp://host/poses", "expected the package that reads sftp://; install it, or fetch the images yourself"),
         (
             "nonsense://x",
             r"cannot be opened \(Protocol not known: nonsense\); expected an address such as https://host/",

@@ -18,7 +18,7 @@ class Numbered:
 
 
 def found(path: str, label: str = "tree", split: str = "") -> Found:
-    return Found(Path("/pictures") / path, path, label, split)
+    return Found(Path("/images") / path, path, label, split)
 
 
 def spooled(*rows: Found) -> Spool[Found]:

@@ -1,4 +1,4 @@
-"""A table gives each picture its label, split and group; a row that cannot be used is left out with its reason."""
+"""A table gives each image its label, split and group; a row that cannot be used is left out with its reason."""
 
 import logging
 import os
@@ -12,12 +12,12 @@ from stages.core.errors import DataError
 from stages.sources.listing import Found
 from stages.sources.tables import is_table, locate_below, read_table
 
-PICTURES = ("tree/1.jpg", "plank/2.jpg", "3.jpg", "café/4.jpg")
+IMAGES = ("tree/1.jpg", "plank/2.jpg", "3.jpg", "café/4.jpg")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in PICTURES:
+    for name in IMAGES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
@@ -154,7 +154,7 @@ def test_a_file_under_two_labels_is_left_out_of_both(folder: Path) -> None:
         ("path;label\n3.jpg;tree\n", "only path;label; .*; divide the columns by commas"),
         ("x\n", r"only x; .*; add it, or rename one"),
         ("", "only an empty first line"),
-        ("path,label\n", "has no rows; expected one row per picture"),
+        ("path,label\n", "has no rows; expected one row per image"),
         ("path,label,path\n", "has the column path twice; expected each once"),
         (
             "path,label,split\n3.jpg,tree,\n3.jpg,tree,tets\n",

@@ -1,4 +1,4 @@
-"""Pictures without classes come from anywhere, each under the source as it was given."""
+"""Images without classes come from anywhere, each under the source as it was given."""
 
 import zipfile
 from pathlib import Path
@@ -49,9 +49,9 @@ def test_names_of_what_is_left_out_stay_on_one_line(tmp_path: Path) -> None:
     [
         (
             "nowhere",
-            "'nowhere' does not exist; expected a picture, a folder or an archive of pictures; correct the path",
+            "'nowhere' does not exist; expected an image, a folder or an archive of images; correct the path",
         ),
-        ("/dev/null", "'/dev/null' is a pipe, socket or device; expected a picture, a folder or an archive"),
+        ("/dev/null", "'/dev/null' is a pipe, socket or device; expected an image, a folder or an archive"),
         ("cut.zip", "'cut.zip' is a damaged archive (File is not a zip file); expected a whole zip or tar archive"),
         ("large.zip", "'large.zip' unpacks to 0.013 GB or more; expected at most data.max_unpacked_gigabytes = 0.01"),
         ("s3::x://y", "'s3::x://y' is a chain of file systems; expected one address"),

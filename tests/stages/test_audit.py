@@ -11,7 +11,7 @@ from stages import audit
 from stages.core import files, params
 from stages.core.errors import DataError
 from tests.report.test_page import Reader, text
-from tests.support.collection import Collection, picture, retouched
+from tests.support.collection import Collection, image, retouched
 
 PARAMS = """\
 data: {{near_duplicates: 16}}
@@ -33,13 +33,13 @@ def configure(thumbnails: int = 60, backbones: str = "vgg16") -> None:
 
 @pytest.fixture
 def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collection]:
-    """Forty good pictures of two classes, in a project with a probe of one backbone."""
+    """Forty good images of two classes, in a project with a probe of one backbone."""
     monkeypatch.chdir(tmp_path)
     configure()
     found = Collection(tmp_path)
     for number in range(40):
         label = ("cat", "dog")[number % 2]
-        found.add(f"{label}/{number}.png", label, picture(number), ("train", "train", "train", "test")[number // 2 % 4])
+        found.add(f"{label}/{number}.png", label, image(number), ("train", "train", "train", "test")[number // 2 % 4])
     yield found
     params.read.cache_clear()
 
@@ -47,7 +47,7 @@ def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coll
 def run(collection: Collection, truth: dict[str, str] | None = None, weights: str = "imagenet") -> str:
     """Run the stage and return the page."""
     collection.probe("vgg16", collection.certain(truth), weights=weights)
-    collection.probe("scratch", collection.certain()[:0], frozen=False, pictures=0, accuracy=None, weights="none")
+    collection.probe("scratch", collection.certain()[:0], frozen=False, images=0, accuracy=None, weights="none")
     collection.write()
     audit.main()
     return PAGE.read_text(encoding="utf-8")
@@ -55,15 +55,15 @@ def run(collection: Collection, truth: dict[str, str] | None = None, weights: st
 
 def plant(collection: Collection) -> dict[str, str]:
     """Put everything into the collection that the audit looks for; return the classes of two wrong labels."""
-    collection.add("cat/exact.png", "cat", picture(0))
-    collection.add("dog/near.png", "dog", retouched(picture(2)))
-    collection.add("dog/dark.png", "dog", picture(50), dark=0.1)
-    collection.add("dog/narrow.png", "dog", picture(51, (96, 24)), odd_aspect_ratio=0.25)
-    collection.add("dog/leak a.png", "dog", picture(52), source_split="train")
-    collection.add("dog/leak b.png", "dog", picture(52), source_split="test")
+    collection.add("cat/exact.png", "cat", image(0))
+    collection.add("dog/near.png", "dog", retouched(image(2)))
+    collection.add("dog/dark.png", "dog", image(50), dark=0.1)
+    collection.add("dog/narrow.png", "dog", image(51, (96, 24)), odd_aspect_ratio=0.25)
+    collection.add("dog/leak a.png", "dog", image(52), source_split="train")
+    collection.add("dog/leak b.png", "dog", image(52), source_split="test")
     collection.actions = {"dog/leak a.png": "moved to test", "dog/leak b.png": "kept"}
-    collection.quarantine("cat", "cat/both.png", picture(60), "g")
-    collection.quarantine("dog", "dog/both.png", picture(60), "g")
+    collection.quarantine("cat", "cat/both.png", image(60), "g")
+    collection.quarantine("dog", "dog/both.png", image(60), "g")
     collection.rejects.append(("fox/cut.png", "fox", "broken: the PNG stops"))
     return {"cat/4.png": "dog", "dog/7.png": "cat"}
 
@@ -83,24 +83,24 @@ def test_everything_planted_is_on_the_page_by_its_path(collection: Collection) -
 
 def test_the_first_sentence_says_what_is_wrong_and_what_to_do_first(collection: Collection) -> None:
     found = text(run(collection, plant(collection)))
-    verdict = "things to look at in 46 pictures of 2 classes. First: 1 picture stands under two labels; all 2 files are"
+    verdict = "things to look at in 46 images of 2 classes. First: 1 image stands under two labels; all 2 files are"
     assert verdict in found
     assert "decide which label is right and remove the other files." in found
 
 
-def test_good_pictures_get_a_clean_bill(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
+def test_good_images_get_a_clean_bill(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     found = text(run(collection))
-    assert "Nothing stands in the way: 40 pictures of 2 classes" in found
-    assert caplog.messages == ["40 pictures audited; data/report/audit.html"]
+    assert "Nothing stands in the way: 40 images of 2 classes" in found
+    assert caplog.messages == ["40 images audited; data/report/audit.html"]
     assert files.read_csv(Path("data/suspects.csv")).empty
 
 
 def test_what_is_wrong_is_logged(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     run(collection, plant(collection))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings[0].startswith("1 picture stands under two labels")
-    assert any("1 class has no usable picture left: fox" in warning for warning in warnings)
+    assert warnings[0].startswith("1 image stands under two labels")
+    assert any("1 class has no usable image left: fox" in warning for warning in warnings)
 
 
 def test_doubtful_labels_are_listed_the_most_doubtful_first(collection: Collection) -> None:
@@ -110,7 +110,7 @@ def test_doubtful_labels_are_listed_the_most_doubtful_first(collection: Collecti
     assert set(table["path"][:2]) == set(truth)
     assert files.read_json(Path("data/audit.json"))["suspects"] == {
         "accuracy_of_probes": {"vgg16": 0.9},
-        "pictures": len(table),
+        "images": len(table),
         "share": pytest.approx(len(table) / 46),
         "weights": "imagenet",
     }
@@ -124,7 +124,7 @@ def test_random_weights_are_said_to_be_a_weak_hint(collection: Collection) -> No
 
 def test_without_any_frozen_backbone_no_label_is_judged(collection: Collection) -> None:
     configure(backbones="other")
-    collection.probe("other", collection.certain()[:0], frozen=False, pictures=0, accuracy=None, weights="none")
+    collection.probe("other", collection.certain()[:0], frozen=False, images=0, accuracy=None, weights="none")
     found = text(run(collection))
     assert "No label was looked at" in found
     assert files.read_json(Path("data/audit.json"))["suspects"]["share"] is None
@@ -146,10 +146,10 @@ def test_the_predictions_of_several_backbones_are_averaged(collection: Collectio
     assert set(numbers["suspects"]["accuracy_of_probes"]) == {"vgg16", "resnet50"}
 
 
-def test_probes_of_other_pictures_are_an_error(collection: Collection) -> None:
+def test_probes_of_other_images_are_an_error(collection: Collection) -> None:
     configure(backbones="resnet50: {}, vgg16")
     collection.probe("resnet50", collection.certain()[1:])
-    with pytest.raises(DataError, match="the probe of 'vgg16' predicts other pictures or classes than that of 'resnet"):
+    with pytest.raises(DataError, match="the probe of 'vgg16' predicts other images or classes than that of 'resnet"):
         run(collection)
 
 
@@ -162,7 +162,7 @@ def test_a_probe_that_is_missing_is_named(collection: Collection) -> None:
 def test_a_long_sheet_is_cut_and_says_so(collection: Collection) -> None:
     configure(thumbnails=3)
     for number in range(8):
-        collection.add(f"dog/dark {number}.png", "dog", picture(100 + number), dark=0.01 * number)
+        collection.add(f"dog/dark {number}.png", "dog", image(100 + number), dark=0.01 * number)
     html = run(collection)
     assert "And 5 more, see data/manifest.csv." in text(html)
     assert "dog/dark 2.png" in html
@@ -184,10 +184,10 @@ def test_the_page_fetches_nothing_and_runs_nothing(collection: Collection) -> No
 
 def test_hostile_names_are_shown_as_text(collection: Collection) -> None:
     for number, path in enumerate(HOSTILE):
-        collection.add(path, "cat", picture(200 + number), dark=0.1)
+        collection.add(path, "cat", image(200 + number), dark=0.1)
     collection.rejects += [(path, "cat", f"broken: '{path}'") for path in HOSTILE]
-    collection.add("x", "<b>&\"'", picture(300))
-    collection.add("y", "<b>&\"'", picture(301))
+    collection.add("x", "<b>&\"'", image(300))
+    collection.add("y", "<b>&\"'", image(301))
     html = run(collection)
     reader = Reader()
     reader.feed(html)
@@ -205,7 +205,7 @@ def test_two_runs_write_the_same_bytes(collection: Collection) -> None:
     assert [path.read_bytes() for path in OUTPUTS] == first
 
 
-def test_a_picture_that_is_gone_says_which_command_brings_it_back(collection: Collection) -> None:
+def test_a_image_that_is_gone_says_which_command_brings_it_back(collection: Collection) -> None:
     plant(collection)
     file = next(row["file"] for row in collection.rows if row["path"] == "dog/dark.png")
     (Path("data/raw") / file).unlink()

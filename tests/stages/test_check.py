@@ -13,7 +13,7 @@ import yaml
 
 from stages.check import SECTIONS, TOP, faults, main, missing_source
 from stages.core.errors import ParameterError
-from stages.core.params import read
+from stages.core.params import RENAMED, read
 from stages.core.settings.backbones import resolve
 
 ROOT = Path(__file__).parents[2]
@@ -406,7 +406,7 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
 
 
 def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Path) -> None:
-    faulty = {"seed": -1, "finetune.epochs": "x", "backbones.vgg16": {"hed": {}}, "data.source": "pictuers"}
+    faulty = {"seed": -1, "finetune.epochs": "x", "backbones.vgg16": {"hed": {}}, "data.source": "imgaes"}
     text = yaml.safe_dump(edited(faulty))
     (tmp_path / "params.yaml").write_text(text)
     done = check(tmp_path)
@@ -416,21 +416,21 @@ def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Pat
         "params.yaml: seed = -1",
         "params.yaml: finetune.epochs = 'x'",
         "params.yaml: unknown key 'backbones.vgg16.hed'",
-        "params.yaml: data.source = 'pictuers' does not exist",
+        "params.yaml: data.source = 'imgaes' does not exist",
     ]
     assert not (tmp_path / "data").exists()
 
 
 def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (fault,) = missing_source({"data": {"source": f"{tmp_path}/pictuers"}})
-    assert fault.received == f"data.source = '{tmp_path}/pictuers' does not exist"
-    assert fault.remedy == "did you mean 'pictures'?"
+    (tmp_path / "images").mkdir()
+    (fault,) = missing_source({"data": {"source": f"{tmp_path}/imgaes"}})
+    assert fault.received == f"data.source = '{tmp_path}/imgaes' does not exist"
+    assert fault.remedy == "did you mean 'images'?"
 
 
-@pytest.mark.parametrize("source", ["{0}/pictures", "{0}/imported", "https://example.org/pictures.zip", "", 7, ABSENT])
+@pytest.mark.parametrize("source", ["{0}/images", "{0}/imported", "https://example.org/images.zip", "", 7, ABSENT])
 def test_a_source_that_is_there_or_may_come_or_is_at_fault_otherwise_is_not(tmp_path: Path, source: object) -> None:
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "imported.dvc").touch()
     data = {} if source is ABSENT else {"source": source.format(tmp_path) if isinstance(source, str) else source}
     assert missing_source({"data": data}) == []
@@ -447,6 +447,13 @@ def test_check_and_results_load_no_network_library() -> None:
     loaded = {module.split(".")[0] for module in done.stdout.split()}
     assert "stages" in loaded
     assert not loaded & {"tensorflow", "keras", "openvino", "torch", "jax"}
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_key_that_was_renamed_says_what_it_is_called_now(old: str, new: str) -> None:
+    (found,) = messages({old: 3})
+    assert f"unknown key '{old}'" in found
+    assert f"it is called '{new}' now: rename it" in found
 
 
 def test_every_section_of_the_file_has_a_class() -> None:

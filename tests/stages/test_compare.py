@@ -79,7 +79,7 @@ def test_plots_hold_every_backbone_in_the_order_of_the_parameters(project: Path)
         assert table["backbone"].unique().tolist() == ["vgg16", "resnet50", "scratch"]
 
 
-def test_all_pairs_are_compared_on_the_test_pictures(project: Path) -> None:
+def test_all_pairs_are_compared_on_the_test_images(project: Path) -> None:
     compare.main()
     table = pd.read_csv(project / "data/plots/pairs.csv")
     assert table[["first", "second"]].to_numpy().tolist() == [
@@ -121,7 +121,7 @@ def test_the_report_is_in_the_language_that_the_parameters_ask_for(project: Path
 
 
 def fold(root: Path, count: int) -> None:
-    """Evaluate all three backbones again with the pictures in so many folds."""
+    """Evaluate all three backbones again with the images in so many folds."""
     for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
         table = artefacts.predictions(artefacts.POSES, artefacts.NINE[name][0], seed)
         artefacts.write_model(root, name, artefacts.POSES, table, artefacts.NINE[name][3], count)
@@ -172,16 +172,16 @@ def test_what_explain_and_ingest_made_stands_in_the_page(project: Path) -> None:
     page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
     overlay = (project / "data/explanations/vgg16/map_0.webp").read_bytes()
     assert base64.b64encode(overlay).decode() in page
-    assert re.search(r'<span class="path" title="pictures/(\w+)/\d{4}.png">', page)
+    assert re.search(r'<span class="path" title="images/(\w+)/\d{4}.png">', page)
 
 
-def test_without_shares_of_the_training_pictures_their_table_is_empty(project: Path) -> None:
+def test_without_shares_of_the_training_images_their_table_is_empty(project: Path) -> None:
     for name in ("vgg16", "resnet50", "scratch"):
         path = project / f"data/evaluations/{name}/metrics.json"
         files.write_json(path, files.read_json(path) | {"shares": []})
     compare.main()
     assert (project / "data/plots/training_shares.csv").read_text().splitlines() == [
-        "backbone,share,training_pictures,accuracy,low,high"
+        "backbone,share,training_images,accuracy,low,high"
     ]
 
 

@@ -66,7 +66,7 @@ def test_constant_predictions_of_two_classes_score_as_chance() -> None:
     assert found["weights"] == "random"
 
 
-def test_a_class_without_test_pictures_is_reported_with_no_recall(tmp_path: Path) -> None:
+def test_a_class_without_test_images_is_reported_with_no_recall(tmp_path: Path) -> None:
     classes = ("cat", "dog", "fox")
     result = evaluated(certain([0, 1, 1], [0, 1, 2], classes), certain([2], [2], classes), "none")
     files.write_json(tmp_path / "metrics.json", result.metrics)
@@ -79,11 +79,11 @@ def test_a_class_without_test_pictures_is_reported_with_no_recall(tmp_path: Path
     assert result.metrics["balanced_accuracy"] == 0.75
 
 
-def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test_pictures() -> None:
+def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test_images() -> None:
     # Not seen: odds of 9 are claimed and odds of 3 found, so T = 2. Test: 9 of 10 right at 0.9 become 0.75.
-    def sure(right: int, pictures: int) -> Predictions:
-        actual = np.repeat([0, 1], [right, pictures - right])
-        return Predictions(("cat", "dog"), actual, np.zeros(pictures, np.int64), np.tile([0.9, 0.1], (pictures, 1)))
+    def sure(right: int, images: int) -> Predictions:
+        actual = np.repeat([0, 1], [right, images - right])
+        return Predictions(("cat", "dog"), actual, np.zeros(images, np.int64), np.tile([0.9, 0.1], (images, 1)))
 
     result = evaluate.evaluate(sure(9, 10), sure(5, 10), sure(75, 100), "imagenet", SETTINGS, SEED)
     found = result.metrics
@@ -92,7 +92,7 @@ def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test
     expected = -(9 * np.log([0.9, 0.75]) + np.log([0.1, 0.25])) / 10
     assert (found["log_loss"], found["log_loss_scaled"]) == pytest.approx(tuple(expected), abs=1e-4)
     scaled = result.calibration_scaled
-    assert scaled["pictures"].tolist() == [10 * (high == 0.8) for high in scaled["high"].round(1)]
+    assert scaled["images"].tolist() == [10 * (high == 0.8) for high in scaled["high"].round(1)]
     assert result.calibration["accuracy"].dropna().tolist() == scaled["accuracy"].dropna().tolist() == [0.9]
 
 
@@ -126,12 +126,12 @@ def test_repeats_give_the_spread_over_trainings() -> None:
     assert evaluate.over_repeats(right[0], []) == {"count": 1, "accuracy": [0.8], "mean": 0.8, "sd": None}
 
 
-def test_shares_give_the_accuracy_with_fewer_pictures() -> None:
+def test_shares_give_the_accuracy_with_fewer_images() -> None:
     """Newcombe 1998, table I: 81 of 263 is 0.2553 to 0.3662, 15 of 148 is 0.0624 to 0.1605."""
     few = certain([0] * 148, [0] * 15 + [1] * 133, ("cat", "dog"))
     many = certain([0] * 263, [0] * 81 + [1] * 182, ("cat", "dog"))
     rows = evaluate.over_shares({(0.1, 20): few, (1.0, 200): many}, 0.95)
-    assert [(row["share"], row["training_pictures"]) for row in rows] == [(0.1, 20), (1.0, 200)]
+    assert [(row["share"], row["training_images"]) for row in rows] == [(0.1, 20), (1.0, 200)]
     assert [row["accuracy"] for row in rows] == pytest.approx([15 / 148, 81 / 263])
     ends = [round(row[end], 4) for row in rows for end in ("low", "high")]
     assert ends == [0.0624, 0.1605, 0.2553, 0.3662]
@@ -146,7 +146,7 @@ def test_top_k_is_named_after_its_parameter() -> None:
     assert len(found.calibration) == 1
 
 
-def test_the_stage_writes_one_row_for_each_test_picture_and_its_metrics(project: Path) -> None:
+def test_the_stage_writes_one_row_for_each_test_image_and_its_metrics(project: Path) -> None:
     table = artefacts.predictions(artefacts.POSES, 0.8, seed=1)
     artefacts.write_model(project, "vgg16", artefacts.POSES, table, "random")
     evaluate.main()
@@ -159,7 +159,7 @@ def test_the_stage_writes_one_row_for_each_test_picture_and_its_metrics(project:
     assert metrics["accuracy"] == pytest.approx((test["label"] == test["predicted"]).mean())
     assert metrics["accuracy_low"] < metrics["accuracy"] < metrics["accuracy_high"]
     assert metrics["weights"] == "random"
-    assert metrics["test_pictures"] == len(test) == pd.read_csv(folder / "calibration.csv")["pictures"].sum()
+    assert metrics["test_images"] == len(test) == pd.read_csv(folder / "calibration.csv")["images"].sum()
     assert set(metrics["validation"]) == {"accuracy", "log_loss"}
     assert len(metrics["repeats"]["accuracy"]) == metrics["repeats"]["count"] == 3
     assert metrics["repeats"]["accuracy"][0] == metrics["accuracy"]
@@ -167,7 +167,7 @@ def test_the_stage_writes_one_row_for_each_test_picture_and_its_metrics(project:
     assert metrics["heads"][1]["kept"]
     assert metrics["heads"][1]["accuracy"] == metrics["accuracy"]
     assert [row["share"] for row in metrics["shares"]] == [0.1, 0.25, 0.5, 1.0]
-    assert metrics["shares"][-1]["training_pictures"] == 330
+    assert metrics["shares"][-1]["training_images"] == 330
     scaled = pd.read_csv(folder / "calibration_scaled.csv")
     assert list(scaled) == list(pd.read_csv(folder / "calibration.csv"))
 
@@ -190,7 +190,7 @@ def test_folds_give_means_and_spread_that_agree_with_an_example_worked_by_hand()
     actual = [0, 0, 1, 1]
     answers = ([0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1])
     found = evaluate.over_folds([certain(actual, predicted, ("cat", "dog")) for predicted in answers], 0.95)
-    assert (found["count"], found["pictures"], found["accuracy"]) == (3, [4, 4, 4], [0.75, 0.5, 1.0])
+    assert (found["count"], found["images"], found["accuracy"]) == (3, [4, 4, 4], [0.75, 0.5, 1.0])
     assert found["accuracy_mean"] == 0.75
     assert found["accuracy_sd"] == pytest.approx(0.25)
     f1 = [(4 / 5 + 2 / 3) / 2, 0.5, 1.0]
@@ -199,7 +199,7 @@ def test_folds_give_means_and_spread_that_agree_with_an_example_worked_by_hand()
     assert found["macro_f1_sd"] == pytest.approx(np.std(f1, ddof=1))
     # What was ruled out and is true counts 36.04 nats.
     assert found["log_loss"] == pytest.approx([36.04 / 4, 36.04 / 2, 0], abs=0.01)
-    # Three folds test as many pictures as they train on: 0.75 ± t(0.975; 2) √((1/3 + 1) 0.0625) leaves 0 to 1.
+    # Three folds test as many images as they train on: 0.75 ± t(0.975; 2) √((1/3 + 1) 0.0625) leaves 0 to 1.
     assert (found["accuracy_mean_low"], found["accuracy_mean_high"]) == (0.0, 1.0)
 
 
@@ -211,7 +211,7 @@ def test_the_interval_over_folds_counts_what_each_was_trained_on() -> None:
     assert found["accuracy_mean_high"] == pytest.approx(0.824833, abs=1e-6)
 
 
-def test_the_digest_says_which_picture_lies_in_which_fold() -> None:
+def test_the_digest_says_which_image_lies_in_which_fold() -> None:
     table = pd.DataFrame({"fold": [0, 1, 2], "file": ["a", "b", "c"]})
     assert evaluate.digest(table) == evaluate.digest(table[::-1])
     assert evaluate.digest(table) != evaluate.digest(table.assign(fold=[1, 0, 2]))
@@ -229,7 +229,7 @@ def test_the_stage_writes_the_metrics_over_folds_where_there_are_folds(project: 
     found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
     folds = found.pop("folds")
     assert found == without
-    assert (folds["count"], folds["pictures"]) == (4, [55] * 4)
+    assert (folds["count"], folds["images"]) == (4, [55] * 4)
     assert folds["accuracy_mean"] == pytest.approx((table["label"] == table["predicted"]).mean())
     assert folds["accuracy_mean_low"] < folds["accuracy_mean"] < folds["accuracy_mean_high"]
 
@@ -301,7 +301,7 @@ def test_of_a_linear_head_the_training_images_ask_for_the_temperature_too(projec
         for place, name in enumerate(classes)
     }
     usual, doubtful = linear(project), linear(project, **wrong)
-    assert usual["temperature_pictures"] == doubtful["temperature_pictures"] == 220
+    assert usual["temperature_images"] == doubtful["temperature_images"] == 220
     assert doubtful["temperature"] > 2 * usual["temperature"]
     for key in ("accuracy", "log_loss", "validation", "heads"):
         assert doubtful[key] == usual[key]
@@ -312,7 +312,7 @@ def test_a_linear_head_has_no_repeats_and_the_largest_share_is_its_own(project: 
     assert found["repeats"] == {"count": 1, "accuracy": [found["accuracy"]], "mean": found["accuracy"], "sd": None}
     assert found["shares"][-1]["accuracy"] == found["accuracy"]
     # Linear heads learn from the validation images as well.
-    assert [share["training_pictures"] for share in found["shares"]] == [33, 82, 165, 330]
+    assert [share["training_images"] for share in found["shares"]] == [33, 82, 165, 330]
 
 
 def test_the_largest_share_is_the_linear_heads_where_another_was_kept(project: Path) -> None:
@@ -321,14 +321,14 @@ def test_the_largest_share_is_the_linear_heads_where_another_was_kept(project: P
     evaluate.main()
     found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
     assert found["shares"][-1]["accuracy"] == found["heads"][0]["accuracy"] != found["accuracy"]
-    assert found["shares"][-1]["training_pictures"] == 330
+    assert found["shares"][-1]["training_images"] == 330
 
 
 def test_a_network_trained_from_nothing_has_its_own_shares_of_the_training_images(project: Path) -> None:
     artefacts.write_model(project, "vgg16", artefacts.POSES, artefacts.predictions(artefacts.POSES, 0.8, 1), "none")
     evaluate.main()
     found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
-    assert [share["training_pictures"] for share in found["shares"]] == [22, 55, 110, 220]
+    assert [share["training_images"] for share in found["shares"]] == [22, 55, 110, 220]
     assert found["shares"][-1]["accuracy"] == found["accuracy"]
 
 

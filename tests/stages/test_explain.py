@@ -67,7 +67,7 @@ def configure(root: Path, **explain: int) -> None:
     params = {
         "seed": 20,
         "threads": 2,
-        "explain": {"examples": EXAMPLES, "map_pictures": MAPPED} | explain,
+        "explain": {"examples": EXAMPLES, "map_images": MAPPED} | explain,
         "backbones": {name: {} for name in NETWORKS},
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -164,7 +164,7 @@ def test_examples_are_predictions_of_the_test_part_with_their_confidence(explain
     root, done = explained
     assert done[name].code == 0, done[name].errors
     table, test = examples(root, name), part(root, name)
-    assert list(table) == ["file", "label", "predicted", "confidence", "right", "picture", "overlay"]
+    assert list(table) == ["file", "label", "predicted", "confidence", "right", "image", "overlay"]
     found = test.loc[table["file"]]
     assert table["predicted"].tolist() == found["predicted"].tolist()
     assert table["right"].tolist() == (found["label"] == found["predicted"]).tolist()
@@ -177,7 +177,7 @@ def test_examples_are_predictions_of_the_test_part_with_their_confidence(explain
 def test_the_table_names_every_image_there_is(explained, name: str) -> None:
     root, _ = explained
     folder, table = root / f"data/explanations/{name}", examples(root, name)
-    names = {*table["picture"], *table["overlay"]} - {""}
+    names = {*table["image"], *table["overlay"]} - {""}
     assert {path.name for path in folder.iterdir()} == names | TABLES
     assert len(names) == len(table) * (1 if name == "pixels" else 2)
 
@@ -186,8 +186,8 @@ def test_the_table_names_every_image_there_is(explained, name: str) -> None:
 def test_an_image_is_the_one_that_the_table_says(explained, name: str) -> None:
     root, _ = explained
     shown = np.load(root / f"data/prepared/{SIDE}/test.npy")
-    for file, picture in examples(root, name)[["file", "picture"]].to_numpy():
-        with Image.open(root / f"data/explanations/{name}/{picture}") as read:
+    for file, image in examples(root, name)[["file", "image"]].to_numpy():
+        with Image.open(root / f"data/explanations/{name}/{image}") as read:
             found = np.asarray(read.convert("RGB"), dtype=int)
         distances = np.abs(shown.astype(int) - found).mean(axis=(1, 2, 3))
         assert f"{distances.argmin():02}.jpg" == file[-6:]
@@ -342,7 +342,7 @@ def test_a_backbone_that_was_not_trained_is_one_line(project: Path) -> None:
         stage.main()
 
 
-def test_predictions_for_other_pictures_are_one_line(project: Path) -> None:
+def test_predictions_for_other_images_are_one_line(project: Path) -> None:
     index = read_csv(project / "data/prepared/index.csv", text=("split", "file", "label"))
     write_csv(project / "data/prepared/index.csv", index.replace(f"{CLASSES[0]}/test00.jpg", "another.jpg"))
     with pytest.raises(DataError, match="predictions of 'frozen' for other images; expected those of data/prepared"):

@@ -67,7 +67,7 @@ def configure(root: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["preprocess"]["sizes"] = [SIDE]
     params["evaluate"]["resamples"] = 100
-    params["export"] |= {"backbones": list(EXPORTS), "calibration_pictures": 6, "latency_repeats": 2}
+    params["export"] |= {"backbones": list(EXPORTS), "calibration_images": 6, "latency_repeats": 2}
     params["backbones"] = {name: {} for name in BACKBONES}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     params_module.read.cache_clear()
@@ -105,7 +105,7 @@ def make(root: Path, name: str, index: pd.DataFrame) -> None:
     changes = {"builder": declared(name).builder, "input_size": SIDE, "precision": "float32", "weights": vars(origin)}
     facts = artefacts.provenance(name, CLASSES, 1000, origin.source, kept) | changes
     if kept == "linear":
-        facts |= {"train_pictures": 32, "train_views": 32}
+        facts |= {"train_images": 32, "train_views": 32}
     elif kept == "unfrozen":
         facts["head"]["strength"] = 30.0
     write_json(model / "provenance.json", facts | {"top": start and {"input": start}})
@@ -140,7 +140,7 @@ def write_predictions(model: Path, index: pd.DataFrame, found: dict[str, np.ndar
     table[[f"p:{name}" for name in CLASSES]] = probabilities
     write_csv(model / "predictions.csv", table)
     write_csv(model / "heads.csv", table[table["split"] != "train"].assign(head=kept))
-    for name, keys in {"folds": ["fold"], "repeats": ["repeat"], "shares": ["share", "training_pictures"]}.items():
+    for name, keys in {"folds": ["fold"], "repeats": ["repeat"], "shares": ["share", "training_images"]}.items():
         write_csv(model / f"{name}.csv", pd.DataFrame(columns=[*keys, *table]))
     write_csv(model / "untuned.csv", table[:0])
 
@@ -221,7 +221,7 @@ def test_each_form_is_compared_with_keras_and_timed_apart(finished: Path) -> Non
     folder = finished / "data/exports/winner"
     table = read_csv(folder / "comparison.csv", text=("format",))
     assert list(table["format"]) == list(PATHS)
-    assert (table["pictures"] == COUNTS["test"]).all()
+    assert (table["images"] == COUNTS["test"]).all()
     exact = table[table["format"] != "litert_int8"]
     assert (exact["agreement"] == 1).all()
     assert (exact["largest_difference"] < 1e-4).all()
@@ -253,18 +253,18 @@ def test_class_names_travel_with_every_form(finished: Path) -> None:
 def test_the_openvino_form_also_gives_what_its_head_is_given(finished: Path) -> None:
     folder = finished / "data/exports/frozen"
     network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
-    found = network({"pictures": images(finished)})["embedding"]
+    found = network({"images": images(finished)})["embedding"]
     choice = Choice("openvino", "float32", 1)
     expected = forward(finished / "data/weights/frozen", choice, ("features",))(images(finished))["features"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_the_reference_is_of_validation_pictures_measured_from_training_pictures(finished: Path) -> None:
+def test_the_reference_is_of_validation_images_measured_from_training_images(finished: Path) -> None:
     folder = finished / "data/exports/winner"
     known = Reference.model_validate_json(open_reference(folder).read_bytes())
-    assert (known.training_pictures, known.validation_pictures) == (COUNTS["train"], COUNTS["validation"])
+    assert (known.training_images, known.validation_images) == (COUNTS["train"], COUNTS["validation"])
     network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
-    said = network({"pictures": images(finished, "validation")})
+    said = network({"images": images(finished, "validation")})
     np.testing.assert_allclose(known.confidences, np.sort(said["probabilities"].max(axis=1)), rtol=1e-5)
     np.testing.assert_allclose(known.distances, np.sort(known.measure(said["embedding"])), rtol=1e-4)
 
@@ -319,7 +319,7 @@ def test_the_card_says_what_it_is_how_good_and_whose_weights(finished: Path) -> 
     text = (finished / "data/exports/winner/README.md").read_text()
     assert "# A classifier of 2 classes on `scratch`" in text
     assert "| `cold` | 12 | 4 | 4 |" in text
-    assert "All weights were learnt from the pictures above" in text
+    assert "All weights were learnt from the images above" in text
     assert "right most often in a comparison that recommends none" in text
     assert "must not be used" not in text
     other = (finished / "data/exports/frozen/README.md").read_text()

@@ -211,7 +211,7 @@ def test_a_linear_head_is_described_without_any_network(finished: Path, name: st
         "validation_log_loss": {"linear": pytest.approx(log_loss(read(finished, name, "predictions")), abs=1e-8)},
     }  # fmt: skip
     assert (found["unfrozen"], found["top"], found["trainable_parameters"]) == (None, None, (WIDTH + 1) * 2)
-    assert (found["epochs_run"], found["best_epoch"], found["train_pictures"], found["train_views"]) == (0, 0, 36, 36)
+    assert (found["epochs_run"], found["best_epoch"], found["train_images"], found["train_views"]) == (0, 0, 36, 36)
     assert set(found["versions"]) == {"numpy", "openvino", "scipy"}
     heads = read(finished, name, "heads")
     assert heads["head"].tolist() == ["linear"] * (COUNTS["validation"] + COUNTS["test"])
@@ -304,7 +304,7 @@ def test_the_provenance_of_a_dense_head_says_what_it_was_fitted_on(finished: Pat
     assert (found["engine"], found["precision"], found["seed"], found["tuned"]) == ("openvino", "float32", 20, {})
     assert found["head"]["fitted_on"] == ["train", "validation"]
     # A view of each.
-    assert (found["train_pictures"], found["train_views"]) == (36, 72)
+    assert (found["train_images"], found["train_views"]) == (36, 72)
     assert found["trainable_parameters"] == WIDTH * 8 + 8 + 8 * 2 + 2
     below = read_json(finished / "data/weights/dense/backbone.json")["parameters"]
     assert found["parameters"] == below + found["trainable_parameters"]
@@ -316,7 +316,7 @@ def test_the_provenance_of_a_dense_head_says_what_it_was_fitted_on(finished: Pat
 def test_what_a_search_has_chosen_is_trained_and_what_there_was_without_it_is_predicted(finished: Path) -> None:
     found = provenance(finished, "tuned")
     assert found["tuned"] == TUNED
-    assert (found["train_pictures"], found["train_views"]) == (36, 36)
+    assert (found["train_images"], found["train_views"]) == (36, 36)
     own = head.load(finished / "data/models/tuned/head.npz")
     assert [len(layer.bias) for layer in own.layers] == [4, 2]
     pd.testing.assert_frame_equal(read(finished, "tuned", "untuned"), read(finished, "dense", "predictions"))
@@ -436,8 +436,8 @@ def test_a_repeat_predicts_what_the_main_run_does_with_another_seed(finished: Pa
 def test_fewer_images_are_for_linear_heads_but_where_there_is_none(finished: Path, name: str) -> None:
     table, main = read(finished, name, "shares"), read(finished, name, "predictions")
     images = COUNTS["train"] + (0 if name == "scratch" else COUNTS["validation"])
-    assert list(table) == ["share", "training_pictures", "file", "label", "predicted", *P]
-    assert set(zip(table["share"], table["training_pictures"], strict=True)) == {(0.5, images // 2)}
+    assert list(table) == ["share", "training_images", "file", "label", "predicted", *P]
+    assert set(zip(table["share"], table["training_images"], strict=True)) == {(0.5, images // 2)}
     assert table["file"].tolist() == main["file"][main["split"] == "test"].tolist()
     assert_predictions(table)
     own = (finished / f"data/probes/{name}/shares.csv").read_bytes()
@@ -491,7 +491,7 @@ def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, fold
     for root, name, table, keys in (
         *((finished, name, "folds", "fold") for name in ("linear", *TRAINED)),
         *((finished, name, "untuned", "split") for name in ("linear", *TRAINED)),
-        *((folded, name, "shares", "share,training_pictures") for name in ("linear", *TRAINED)),
+        *((folded, name, "shares", "share,training_images") for name in ("linear", *TRAINED)),
         *((folded, name, "repeats", "repeat,split") for name in ("linear", "dense")),
         (finished, "linear", "repeats", "repeat,split"),
     ):

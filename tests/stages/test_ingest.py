@@ -1,4 +1,4 @@
-"""Ingest keeps whole pictures as they are, and lists all that it leaves out."""
+"""Ingest keeps whole images as they are, and lists all that it leaves out."""
 
 import hashlib
 import logging
@@ -47,7 +47,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-def picture(seed: int, form: str = "JPEG", size: tuple[int, int] = (48, 40), **options: Any) -> bytes:
+def image(seed: int, form: str = "JPEG", size: tuple[int, int] = (48, 40), **options: Any) -> bytes:
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     stream = BytesIO()
     Image.fromarray(noise).save(stream, form, **options)
@@ -94,8 +94,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_accepted_pictures_keep_their_bytes_under_the_name_of_their_content(tmp_path: Path) -> None:
-    first, second = picture(1), picture(2, "PNG")
+def test_accepted_images_keep_their_bytes_under_the_name_of_their_content(tmp_path: Path) -> None:
+    first, second = image(1), image(2, "PNG")
     intake, folder = take_in(tmp_path, {"tree/a.jpg": first, "plank/b.png": second})
     names = {data: hashlib.sha256(data).hexdigest()[:16] for data in (first, second)}
     assert contents(folder) == {f"tree/{names[first]}.jpg": first, f"plank/{names[second]}.png": second}
@@ -103,8 +103,8 @@ def test_accepted_pictures_keep_their_bytes_under_the_name_of_their_content(tmp_
     assert intake.rejects == []
 
 
-def test_the_manifest_describes_each_picture(tmp_path: Path) -> None:
-    data = picture(1)
+def test_the_manifest_describes_each_image(tmp_path: Path) -> None:
+    data = image(1)
     intake, _ = take_in(tmp_path, {"train/tree/a b.jpg": data})
     (row,) = intake.manifest.to_dict("records")
     decoded = Image.open(BytesIO(data)).convert("RGB")
@@ -129,15 +129,15 @@ def test_the_manifest_describes_each_picture(tmp_path: Path) -> None:
     assert list(row)[-len(SCORES) - 1 :] == ["group", *SCORES]
 
 
-def test_width_and_height_are_those_of_the_upright_picture(tmp_path: Path) -> None:
+def test_width_and_height_are_those_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    intake, _ = take_in(tmp_path, {"tree/a.jpg": picture(1, exif=exif)})
+    intake, _ = take_in(tmp_path, {"tree/a.jpg": image(1, exif=exif)})
     assert intake.manifest[["width", "height"]].to_numpy().tolist() == [[40, 48]]
 
 
 def test_the_suffix_is_that_of_the_content(tmp_path: Path) -> None:
-    intake, _ = take_in(tmp_path, {"tree/a.jpg": picture(1, "PNG"), "tree/b": picture(2, "WEBP")})
+    intake, _ = take_in(tmp_path, {"tree/a.jpg": image(1, "PNG"), "tree/b": image(2, "WEBP")})
     assert sorted(Path(file).suffix for file in intake.manifest["file"]) == [".png", ".webp"]
 
 
@@ -145,16 +145,16 @@ def test_the_suffix_is_that_of_the_content(tmp_path: Path) -> None:
     ("data", "reason"),
     [
         (b"", "empty file: no bytes"),
-        (b"a,b\n1,2\n", "not a picture: in no known format, or its header is broken"),
-        (picture(1)[:-100], "broken: the JPEG stops before its end marker"),
-        (picture(1, size=(100, 31)), "too small: 100 x 31 pixels, the shorter side has to be 32"),
-        (picture(1, "PNG", (60, 60)) + bytes(50_000), "too large: 0.1 MB, at most 0.05"),
-        (picture(1, "JPEG", (400, 300), quality=1), "too many pixels: 400 x 300, at most 0.1 million"),
-        (picture(1, "PPM"), "unsupported format: PPM is not one of AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF, WEBP"),
+        (b"a,b\n1,2\n", "not an image: in no known format, or its header is broken"),
+        (image(1)[:-100], "broken: the JPEG stops before its end marker"),
+        (image(1, size=(100, 31)), "too small: 100 x 31 pixels, the shorter side has to be 32"),
+        (image(1, "PNG", (60, 60)) + bytes(50_000), "too large: 0.1 MB, at most 0.05"),
+        (image(1, "JPEG", (400, 300), quality=1), "too many pixels: 400 x 300, at most 0.1 million"),
+        (image(1, "PPM"), "unsupported format: PPM is not one of AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF, WEBP"),
     ],
 )
 def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path: Path, data: bytes, reason: str) -> None:
-    intake, folder = take_in(tmp_path, {"tree/good.jpg": picture(9), "tree/bad.jpg": data})
+    intake, folder = take_in(tmp_path, {"tree/good.jpg": image(9), "tree/bad.jpg": data})
     assert reasons(intake) == {"tree/bad.jpg": reason}
     assert len(intake.manifest) == len(contents(folder)) == 1
 
@@ -169,12 +169,12 @@ def test_a_file_that_cannot_be_read_is_left_out(tmp_path: Path, monkeypatch: pyt
         return read(path)
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
-    intake, _ = take_in(tmp_path, {"tree/good.jpg": picture(1), "tree/locked.jpg": picture(2)})
+    intake, _ = take_in(tmp_path, {"tree/good.jpg": image(1), "tree/locked.jpg": image(2)})
     assert reasons(intake) == {"tree/locked.jpg": "unreadable: Permission denied"}
 
 
 def test_byte_identical_copies_are_numbered_by_their_paths(tmp_path: Path) -> None:
-    data = picture(1)
+    data = image(1)
     intake, folder = take_in(tmp_path, {"a/tree/3.jpg": data, "b/tree/1.jpeg": data, "c/tree/2.jpg": data})
     stem = f"tree/{hashlib.sha256(data).hexdigest()[:16]}"
     files = dict(zip(intake.manifest["path"], intake.manifest["file"], strict=True))
@@ -185,26 +185,26 @@ def test_byte_identical_copies_are_numbered_by_their_paths(tmp_path: Path) -> No
 
 def test_the_same_pixels_in_two_formats_are_one_group(tmp_path: Path) -> None:
     intake, _ = take_in(
-        tmp_path, {"tree/1.png": picture(1, "PNG"), "tree/2.bmp": picture(1, "BMP"), "tree/3.png": picture(2, "PNG")}
+        tmp_path, {"tree/1.png": image(1, "PNG"), "tree/2.bmp": image(1, "BMP"), "tree/3.png": image(2, "PNG")}
     )
     assert intake.manifest["group"].value_counts().tolist() == [2, 1]
 
 
 def test_near_copies_are_one_group_and_both_stay(tmp_path: Path) -> None:
-    files = {f"tree/{quality}.jpg": picture(1, quality=quality) for quality in (98, 85)}
+    files = {f"tree/{quality}.jpg": image(1, quality=quality) for quality in (98, 85)}
     for limit, groups in ((16, 1), (None, 2)):
         intake, _ = take_in(tmp_path / str(limit), files, near_duplicates=limit)
         assert (len(intake.manifest), intake.manifest["group"].nunique()) == (2, groups)
 
 
-def test_a_picture_under_two_labels_is_left_out_of_both_and_kept_apart(tmp_path: Path) -> None:
-    same, other = picture(1), picture(2)
+def test_a_image_under_two_labels_is_left_out_of_both_and_kept_apart(tmp_path: Path) -> None:
+    same, other = image(1), image(2)
     intake, folder = take_in(tmp_path, {"tree/1.jpg": same, "plank/2.jpg": same, "plank/3.jpg": other})
     assert intake.manifest["path"].tolist() == ["plank/3.jpg"]
     assert list(contents(folder).values()) == [other]
     assert reasons(intake) == {
-        "plank/2.jpg": "two labels: the same picture as 'tree/1.jpg'",
-        "tree/1.jpg": "two labels: the same picture as 'plank/2.jpg'",
+        "plank/2.jpg": "two labels: the same image as 'tree/1.jpg'",
+        "tree/1.jpg": "two labels: the same image as 'plank/2.jpg'",
     }
     stem = hashlib.sha256(same).hexdigest()[:16]
     assert contents(tmp_path / "quarantine") == {f"{stem}.jpg": same, f"{stem}-2.jpg": same}
@@ -215,29 +215,29 @@ def test_a_picture_under_two_labels_is_left_out_of_both_and_kept_apart(tmp_path:
 
 @pytest.mark.parametrize("name", ["path", "sha256", "start of sha256", "pixels_sha256"])
 def test_what_the_user_excludes_is_left_out_by_path_or_digest(tmp_path: Path, name: str) -> None:
-    data = picture(1)
+    data = image(1)
     sha256 = hashlib.sha256(data).hexdigest()
     pixels = hashlib.sha256(b"48 x 40 " + Image.open(BytesIO(data)).convert("RGB").tobytes()).hexdigest()
     entry = {"path": "tree/1.jpg", "sha256": sha256, "start of sha256": sha256[:16].upper(), "pixels_sha256": pixels}[
         name
     ]
-    intake, _ = take_in(tmp_path, {"tree/1.jpg": data, "tree/2.jpg": picture(2)}, exclude=[entry])
+    intake, _ = take_in(tmp_path, {"tree/1.jpg": data, "tree/2.jpg": image(2)}, exclude=[entry])
     assert reasons(intake) == {"tree/1.jpg": f"excluded: data.exclude names '{entry}'"}
     assert intake.manifest["path"].tolist() == ["tree/2.jpg"]
 
 
 def test_an_exclusion_that_meets_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # Too short for a digest, and no path.
-    short = hashlib.sha256(picture(1)).hexdigest()[:15]
-    intake, _ = take_in(tmp_path, {"tree/1.jpg": picture(1)}, exclude=["tree/01.jpg", short])
+    short = hashlib.sha256(image(1)).hexdigest()[:15]
+    intake, _ = take_in(tmp_path, {"tree/1.jpg": image(1)}, exclude=["tree/01.jpg", short])
     assert len(intake.manifest) == 1
     assert sorted(caplog.messages) == [
-        f"data.exclude: no picture has the path or the digest '{entry}'" for entry in sorted([short, "tree/01.jpg"])
+        f"data.exclude: no image has the path or the digest '{entry}'" for entry in sorted([short, "tree/01.jpg"])
     ]
 
 
-def test_what_the_source_says_of_a_picture_stands_in_the_manifest(tmp_path: Path) -> None:
-    lay_out(tmp_path, {"1.jpg": picture(1), "2.jpg": picture(2)})
+def test_what_the_source_says_of_a_image_stands_in_the_manifest(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"1.jpg": image(1), "2.jpg": image(2)})
     folders = (tmp_path / "raw", tmp_path / "quarantine")
     for folder in folders:
         folder.mkdir()
@@ -252,21 +252,21 @@ def test_what_the_source_says_of_a_picture_stands_in_the_manifest(tmp_path: Path
 
 def test_odd_names_do_no_harm(tmp_path: Path) -> None:
     names = ["-rf", 'l\'arbre "x"', "🧘🏽", "a,b", "two words ", "NA", "001"]
-    intake, folder = take_in(tmp_path, {f"{name}/-{n}\n.jpg": picture(n) for n, name in enumerate(names)})
+    intake, folder = take_in(tmp_path, {f"{name}/-{n}\n.jpg": image(n) for n, name in enumerate(names)})
     assert sorted(intake.manifest["label"]) == sorted(names)
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 
 
 def test_names_that_no_table_can_hold_are_left_out(tmp_path: Path) -> None:
-    intake, _ = take_in(tmp_path, {os.fsdecode(b"caf\xe9/1.jpg"): picture(1), "tree/2.jpg": picture(2)})
+    intake, _ = take_in(tmp_path, {os.fsdecode(b"caf\xe9/1.jpg"): image(1), "tree/2.jpg": image(2)})
     assert list(reasons(intake)) == ["caf\\udce9/1.jpg"]
     assert intake.manifest["label"].tolist() == ["tree"]
 
 
 def test_the_number_of_workers_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # Enough for three processes; some under two labels, some broken, some left out.
-    files = {f"{'tree' if n % 2 else 'plank'}/{n}.jpg": picture(n % 23) for n in range(3 * BATCH)}
-    files |= {f"tree/broken {n}.jpg": picture(n)[:-30] for n in range(5)}
+    files = {f"{'tree' if n % 2 else 'plank'}/{n}.jpg": image(n % 23) for n in range(3 * BATCH)}
+    files |= {f"tree/broken {n}.jpg": image(n)[:-30] for n in range(5)}
     results = []
     for workers in (1, 3):
         (tmp_path / str(workers)).mkdir()
@@ -275,7 +275,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, caplog: pytest.Lo
         results.append((intake.manifest.to_csv(), index, reasons(intake), contents(folder), caplog.messages.copy()))
         caplog.clear()
     assert results[0] == results[1]
-    assert results[0][-1] == ["data.exclude: no picture has the path or the digest 'nowhere'"]
+    assert results[0][-1] == ["data.exclude: no image has the path or the digest 'nowhere'"]
 
 
 # --- the stage as a whole ---
@@ -293,9 +293,9 @@ def configure(project: Path, **changes: Any) -> None:
     params.read.cache_clear()
 
 
-def test_the_stage_writes_pictures_tables_and_counts(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_stage_writes_images_tables_and_counts(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    files = {"tree/1.jpg": picture(1), "plank/2.jpg": picture(2), "plank/3.jpg": b"", "goddess/4.jpg": b"x"}
+    files = {"tree/1.jpg": image(1), "plank/2.jpg": image(2), "plank/3.jpg": b"", "goddess/4.jpg": b"x"}
     lay_out(project / "shared" / "poses", files)
     (project / "project").mkdir()
     os.chdir(project / "project")
@@ -309,15 +309,15 @@ def test_the_stage_writes_pictures_tables_and_counts(project: Path, caplog: pyte
     ]
     assert contents(Path("data/quarantine")) == {"index.csv": b"file,path,label,group\n"}
     assert caplog.messages == [
-        "2 pictures of 2 classes accepted",
-        "2 left out (not a picture: 1, empty file: 1); each with its reason in data/rejects.csv",
-        "class 'goddess' has no picture left and is no class of this comparison",
+        "2 images of 2 classes accepted",
+        "2 left out (not an image: 1, empty file: 1); each with its reason in data/rejects.csv",
+        "class 'goddess' has no image left and is no class of this comparison",
     ]
 
 
 def test_two_runs_write_the_same_bytes(project: Path) -> None:
     configure(project)
-    lay_out(project / "source", {f"{label}/{n}.jpg": picture(n) for n, label in enumerate(["tree", "plank"] * 3)})
+    lay_out(project / "source", {f"{label}/{n}.jpg": image(n) for n, label in enumerate(["tree", "plank"] * 3)})
     main()
     first = contents(project / "data")
     main()
@@ -327,24 +327,24 @@ def test_two_runs_write_the_same_bytes(project: Path) -> None:
 
 def test_without_left_out_files_there_is_no_warning(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     configure(project)
-    lay_out(project / "source", {"tree/1.jpg": picture(1), "plank/2.jpg": picture(2)})
+    lay_out(project / "source", {"tree/1.jpg": image(1), "plank/2.jpg": image(2)})
     main()
     assert [record.levelname for record in caplog.records if record.levelno > logging.INFO] == []
     assert read_csv(Path("data/rejects.csv")).columns.tolist() == ["path", "label", "reason"]
 
 
-def test_one_group_of_most_pictures_is_a_warning(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_group_of_most_images_is_a_warning(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     configure(project)
-    lay_out(project / "source", {f"tree/{n}.jpg": picture(7) for n in range(11)} | {"plank/0.jpg": picture(8)})
+    lay_out(project / "source", {f"tree/{n}.jpg": image(7) for n in range(11)} | {"plank/0.jpg": image(8)})
     main()
     (message,) = caplog.messages
-    assert message.startswith("11 pictures count as copies of one another")
+    assert message.startswith("11 images count as copies of one another")
 
 
-def test_a_source_without_any_picture_is_an_error_that_shows_a_reason(project: Path) -> None:
+def test_a_source_without_any_image_is_an_error_that_shows_a_reason(project: Path) -> None:
     configure(project)
-    lay_out(project / "source", {"tree/1.jpg": b"", "2.jpg": picture(2)})
-    with pytest.raises(DataError, match=r"no picture .* 2 are left out, such as '2.jpg' \(no class: lies in no class"):
+    lay_out(project / "source", {"tree/1.jpg": b"", "2.jpg": image(2)})
+    with pytest.raises(DataError, match=r"no image .* 2 are left out, such as '2.jpg' \(no class: lies in no class"):
         main()
     assert read_csv(Path("data/rejects.csv"))["path"].tolist() == ["2.jpg", "tree/1.jpg"]
     assert not Path("data/raw").exists()
@@ -353,13 +353,13 @@ def test_a_source_without_any_picture_is_an_error_that_shows_a_reason(project: P
 def test_an_empty_source_is_an_error(project: Path) -> None:
     configure(project)
     (project / "source").mkdir()
-    with pytest.raises(DataError, match=r"no picture of data.source = 'source' is accepted"):
+    with pytest.raises(DataError, match=r"no image of data.source = 'source' is accepted"):
         main()
 
 
 def test_a_single_class_is_an_error(project: Path) -> None:
     configure(project)
-    lay_out(project / "source", {"tree/1.jpg": picture(1), "tree/2.jpg": picture(2)})
+    lay_out(project / "source", {"tree/1.jpg": image(1), "tree/2.jpg": image(2)})
     with pytest.raises(DataError, match=r"has the single class 'tree'; expected two classes or more"):
         main()
 
@@ -367,7 +367,7 @@ def test_a_single_class_is_an_error(project: Path) -> None:
 @pytest.mark.parametrize("source", [".", "data", "data/raw/inner"])
 def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) -> None:
     configure(project, source=source)
-    lay_out(project / "data" / "raw" / "inner", {"tree/1.jpg": picture(1), "plank/2.jpg": picture(2)})
+    lay_out(project / "data" / "raw" / "inner", {"tree/1.jpg": image(1), "plank/2.jpg": image(2)})
     with pytest.raises(DataError, match=f"data.source = '{source}' and the output data/raw lie in each other"):
         main()
     assert (project / "data" / "raw" / "inner" / "tree" / "1.jpg").exists()
@@ -381,9 +381,9 @@ STAGE = "from stages.core.errors import run; from stages.ingest import main; run
 
 @contextmanager
 def at_work(project: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """Run the stage on many pictures; give it and its processes once the first picture is through."""
+    """Run the stage on many images; give it and its processes once the first image is through."""
     configure(project)
-    data = {label: picture(n) for n, label in enumerate(["tree", "plank"])}
+    data = {label: image(n) for n, label in enumerate(["tree", "plank"])}
     lay_out(project / "source", {f"{label}/{n}.jpg": data[label] for label in data for n in range(1500)})
     with subprocess.Popen(
         [sys.executable, "-c", f"{THREE}; {STAGE}"],

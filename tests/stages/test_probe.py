@@ -139,7 +139,7 @@ def test_the_numbers_are_of_the_images_that_train_and_choose(project: Path) -> N
         "log_loss": pytest.approx(-np.log(right).mean(), abs=1e-6),
         "logme": pytest.approx(logme([features(seen)], pd.factorize(seen["label"])[0]), abs=1e-8),
         "losses": {"0.1": pytest.approx(0.9, abs=0.3), "1": pytest.approx(0.4, abs=0.3), "10": numbers()["log_loss"]},
-        "pictures": 24,
+        "images": 24,
         "strength": 10.0,
         "weights": "random",
     }
@@ -170,8 +170,8 @@ def test_a_head_on_each_share_predicts_the_test_images(project: Path) -> None:
     declare(training_shares=[0.25, 0.5])
     probe.main()
     found = read("shares")
-    assert found.columns.tolist() == ["share", "training_pictures", *COLUMNS]
-    assert found.groupby("share")["training_pictures"].unique().map(list).to_dict() == {0.25: [6], 0.5: [12]}
+    assert found.columns.tolist() == ["share", "training_images", *COLUMNS]
+    assert found.groupby("share")["training_images"].unique().map(list).to_dict() == {0.25: [6], 0.5: [12]}
     test = read("predictions").query("split == 'test'")
     for _, table in found.groupby("share"):
         assert table["file"].tolist() == test["file"].tolist()
@@ -184,7 +184,7 @@ def test_a_head_on_each_share_predicts_the_test_images(project: Path) -> None:
 def test_no_share_and_no_folds_are_tables_without_rows(project: Path) -> None:
     declare(training_shares=[])
     probe.main()
-    assert (PROBES / "vgg16/shares.csv").read_text() == ",".join(["share", "training_pictures", *COLUMNS]) + "\n"
+    assert (PROBES / "vgg16/shares.csv").read_text() == ",".join(["share", "training_images", *COLUMNS]) + "\n"
     assert (PROBES / "vgg16/folds.csv").read_text() == ",".join(["fold", *COLUMNS]) + "\n"
 
 
@@ -233,7 +233,7 @@ def test_a_backbone_without_a_frozen_part_has_empty_tables_and_no_scores(
         "frozen": False,
         "left_out": 24,
         "losses": {},
-        "pictures": 0,
+        "images": 0,
         "weights": "none",
     }
     assert caplog.messages == ["scratch: nothing is frozen, so there is no linear head"]
@@ -249,7 +249,7 @@ def test_a_class_that_cannot_be_held_out_is_left_out_and_counted(
     assert set(found[found["split"] != "test"]["label"]) == {"001", "tree"}
     # The head knows it all the same.
     assert found[found["split"] == "test"]["predicted"].value_counts().to_dict() == dict.fromkeys(CLASSES, 4)
-    assert (numbers()["pictures"], numbers()["left_out"]) == (16, 8)
+    assert (numbers()["images"], numbers()["left_out"]) == (16, 8)
     assert caplog.messages == [
         "vgg16: the linear head (C = 10) is right on 1.000 of 16 images that it has not seen, weights: random",
         "vgg16: 8 images are of classes too small to be held out",
@@ -260,7 +260,7 @@ def test_where_nothing_can_be_held_out_there_is_a_head_and_no_scores(project: Pa
     group(None)
     probe.main()
     found = numbers()
-    assert (found["accuracy"], found["log_loss"], found["logme"], found["pictures"]) == (None, None, None, 0)
+    assert (found["accuracy"], found["log_loss"], found["logme"], found["images"]) == (None, None, None, 0)
     assert (found["strength"], found["losses"], found["left_out"]) == (0.1, {}, 24)
     assert read("predictions")["split"].unique().tolist() == ["test"]
     assert (read("predictions")["predicted"] == read("predictions")["label"]).all()

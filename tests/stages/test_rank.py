@@ -57,7 +57,7 @@ def test_declared_backbones_are_ranked_and_no_other(project: Path) -> None:
     assert table["backbone"].tolist() == ["resnet50", "vgg16", "scratch"]
     assert table["rank"].tolist() == ["1", "2", ""]
     assert table["accuracy"].tolist() == ["0.925", "0.7", ""]
-    assert table["pictures"].tolist() == [40, 40, 0]
+    assert table["images"].tolist() == [40, 40, 0]
 
 
 def test_the_test_part_has_no_say_in_the_ranking(project: Path) -> None:

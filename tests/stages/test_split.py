@@ -1,4 +1,4 @@
-"""The split keeps copies together, follows from each picture's content, and mends what the source brings along."""
+"""The split keeps copies together, follows from each image's content, and mends what the source brings along."""
 
 import logging
 from pathlib import Path
@@ -37,7 +37,7 @@ def manifest(sizes: dict[str, list[int]], name: str = "") -> pd.DataFrame:
 
 
 def dealt(table: pd.DataFrame, params: SplitParams, seed: int) -> pd.DataFrame:
-    """Return file, label, group, split and fold of each picture of a manifest."""
+    """Return file, label, group, split and fold of each image of a manifest."""
     rows = table[["file", "label", "group"]].reset_index(drop=True)
     return rows.join(split(compact([table], seed), params, seed))
 
@@ -65,7 +65,7 @@ def test_every_class_has_the_shares_on_average() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pictures_that_come_in_later_leave_all_others_where_they_are(seed: int) -> None:
+def test_images_that_come_in_later_leave_all_others_where_they_are(seed: int) -> None:
     before = manifest({"tree": [1, 2, 3] * 20, "plank": [1] * 40})
     after = pd.concat([before, manifest({"tree": [1] * 50, "goddess": [2] * 30}, "new")])
     old, new = (dealt(table, params(), seed).set_index("file")["split"] for table in (before, after))
@@ -138,16 +138,14 @@ def test_the_pieces_in_which_the_manifest_is_read_change_nothing() -> None:
     pd.testing.assert_frame_equal(leaks([table], whole, use), leaks(pieces, joined, use))
 
 
-def test_every_picture_has_a_part_and_without_folds_no_fold() -> None:
+def test_every_image_has_a_part_and_without_folds_no_fold() -> None:
     table = dealt(manifest({"tree": [1] * 4, "plank": [2] * 4}), params(), 7)
     assert set(table["split"]) <= set(SPLITS)
     assert set(table["fold"]) == {-1}
 
 
-@pytest.mark.parametrize(
-    ("groups", "message"), [([5, 4], "has 2 different pictures"), ([9], "has 1 different picture;")]
-)
-def test_a_class_of_too_few_different_pictures_is_an_error(groups: list[int], message: str) -> None:
+@pytest.mark.parametrize(("groups", "message"), [([5, 4], "has 2 different images"), ([9], "has 1 different image;")])
+def test_a_class_of_too_few_different_images_is_an_error(groups: list[int], message: str) -> None:
     with pytest.raises(DataError, match=f"class 'plank' {message}.*at least 3, for training, test, validation"):
         dealt(manifest({"tree": [1] * 5, "plank": groups}), params(), 1)
 
@@ -156,7 +154,7 @@ def test_a_class_of_too_few_different_pictures_is_an_error(groups: list[int], me
 
 
 def brought(*parts: str, copies: dict[int, int] | None = None) -> pd.DataFrame:
-    """Return a manifest of two classes, each with these parts; `copies` puts a picture into another one's group."""
+    """Return a manifest of two classes, each with these parts; `copies` puts an image into another one's group."""
     table = manifest({label: [1] * len(parts) for label in ("plank", "tree")})
     table["source_split"] = [*parts, *parts]
     for one, other in (copies or {}).items():
@@ -172,7 +170,7 @@ def test_the_source_s_split_is_kept_when_the_parameters_say_so() -> None:
     assert dealt(brought(*ALL), params(), 1)["split"].tolist() != brought(*ALL)["source_split"].tolist()
 
 
-def test_a_part_that_the_source_lacks_is_drawn_from_its_training_pictures() -> None:
+def test_a_part_that_the_source_lacks_is_drawn_from_its_training_images() -> None:
     table = brought(*["train"] * 300, *["test"] * 40)
     result = dealt(table, params(use_folders=True), 1)
     assert (result["split"] == "test").equals(table["source_split"] == "test")
@@ -184,7 +182,7 @@ def test_a_part_that_the_source_lacks_is_drawn_from_its_training_pictures() -> N
     assert (result["split"] == "test").sum() / 600 == pytest.approx(0.25, abs=0.06)
 
 
-def test_pictures_of_which_the_source_says_nothing_are_for_training() -> None:
+def test_images_of_which_the_source_says_nothing_are_for_training() -> None:
     table = brought(*ALL, "", "")
     assert set(dealt(table, params(use_folders=True), 1).loc[table["source_split"] == "", "split"]) == {"train"}
 
@@ -215,7 +213,7 @@ def test_copies_across_the_source_s_split_may_be_dropped_from_the_other_side() -
 def test_copies_across_the_source_s_split_may_stop_all() -> None:
     table = brought(*ALL, copies={0: 10})
     with pytest.raises(
-        DataError, match=r"2 pictures with copies .* 'source/plank/000-0.jpg' and 'source/plank/010-0.jpg'"
+        DataError, match=r"2 images with copies .* 'source/plank/000-0.jpg' and 'source/plank/010-0.jpg'"
     ):
         leaking(table, params(use_folders=True, on_leak="stop"))
     assert leaking(brought(*ALL), params(use_folders=True, on_leak="stop")).empty
@@ -231,17 +229,17 @@ def test_folders_to_use_that_are_not_there_are_an_error() -> None:
         dealt(manifest({"tree": [1] * 5, "plank": [1] * 5}), params(use_folders=True), 1)
 
 
-def test_a_class_without_test_pictures_in_the_source_s_split_is_an_error() -> None:
+def test_a_class_without_test_images_in_the_source_s_split_is_an_error() -> None:
     table = brought(*ALL)
     table.loc[(table["label"] == "tree") & (table["source_split"] == "test"), "source_split"] = "train"
-    with pytest.raises(DataError, match="class 'tree' has no picture for test"):
+    with pytest.raises(DataError, match="class 'tree' has no image for test"):
         dealt(table, params(use_folders=True), 1)
 
 
 # --- folds ---
 
 
-def test_every_picture_is_in_one_fold_and_every_fold_has_the_classes_in_proportion() -> None:
+def test_every_image_is_in_one_fold_and_every_fold_has_the_classes_in_proportion() -> None:
     table = dealt(manifest({"tree": [1] * 50, "plank": [1] * 30}), params(folds=5), 1)
     assert pd.crosstab(table["label"], table["fold"]).to_numpy().tolist() == [[6] * 5, [10] * 5]
 
@@ -252,8 +250,8 @@ def test_folds_leave_the_split_as_it_is() -> None:
     assert with_folds["split"].equals(without["split"])
 
 
-def test_more_folds_than_different_pictures_of_a_class_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"class 'plank' has 4 different pictures for split.folds = 5"):
+def test_more_folds_than_different_images_of_a_class_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"class 'plank' has 4 different images for split.folds = 5"):
         dealt(manifest({"tree": [1] * 9, "plank": [3, 1, 1, 1]}), params(folds=5), 1)
 
 
@@ -305,6 +303,6 @@ def test_the_stage_warns_of_leaks_and_of_classes_that_are_hardly_learnt(
     write_csv(project / "data" / "manifest.csv", table)
     main()
     leak, few = caplog.messages
-    assert leak.startswith("2 pictures, copies of one another in 1 groups, lie on two sides of the source's own split")
+    assert leak.startswith("2 images, copies of one another in 1 groups, lie on two sides of the source's own split")
     assert few.startswith("class 'plank' has ")
-    assert few.endswith("training pictures, fewer than 10: it is hardly learnt")
+    assert few.endswith("training images, fewer than 10: it is hardly learnt")

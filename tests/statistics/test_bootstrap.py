@@ -45,18 +45,18 @@ def test_the_ends_of_a_proportion_are_those_of_the_binomial_distribution() -> No
     assert found == pytest.approx(tuple(stats.binom.ppf([0.025, 0.975], 100, 0.7)), abs=1)
 
 
-def test_each_class_keeps_as_many_pictures_as_it_has() -> None:
+def test_each_class_keeps_as_many_images_as_it_has() -> None:
     strata = np.array([2, 0, 1, 0, 0, 2])
     for row in strata[all_resamples(strata.tolist(), 50)]:
         assert sorted(row.tolist()) == [0, 0, 0, 1, 2, 2]
 
 
-def test_a_class_of_one_picture_keeps_that_picture() -> None:
+def test_a_class_of_one_image_keeps_that_image() -> None:
     assert set(all_resamples([0, 1, 1], 50)[:, 0].tolist()) == {0}
     assert all_resamples([0], 5).tolist() == [[0]] * 5
 
 
-def test_many_pictures_are_drawn_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_drawn_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bootstrap, "_DRAWN", 25)
     parts = list(resamples(np.zeros(10, np.int64), 7, 0))
     assert [part.shape for part in parts] == [(2, 10), (2, 10), (2, 10), (1, 10)]

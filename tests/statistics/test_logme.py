@@ -1,4 +1,4 @@
-"""LogME is the largest evidence of the paper's linear model, found without a table of all pictures in memory."""
+"""LogME is the largest evidence of the paper's linear model, found without a table of all images in memory."""
 
 import math
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_the_evidence_that_is_searched_is_the_density_of_the_targets() -> None:
     ("count", "width", "classes", "apart"),
     [(60, 4, 2, 0.3), (60, 4, 3, 2.0), (90, 20, 3, 0.0), (80, 30, 5, 1.0), (24, 40, 2, 1.0), (20, 60, 4, 0.3)],
 )
-def test_it_is_the_largest_evidence_with_more_and_with_fewer_pictures_than_features(
+def test_it_is_the_largest_evidence_with_more_and_with_fewer_images_than_features(
     count: int, width: int, classes: int, apart: float
 ) -> None:
     features, labels = drawn(count, width, classes, apart)

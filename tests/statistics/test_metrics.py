@@ -38,8 +38,8 @@ def test_balanced_accuracy_agrees_with_scikit_learns_example() -> None:
     assert metrics.balanced_accuracy(actual, predicted) == pytest.approx(0.625)
 
 
-def test_balanced_accuracy_leaves_out_a_class_without_pictures() -> None:
-    # Class 2 is predicted but has no pictures: recall 1/2 and 1.
+def test_balanced_accuracy_leaves_out_a_class_without_images() -> None:
+    # Class 2 is predicted but has no images: recall 1/2 and 1.
     assert metrics.balanced_accuracy(np.array([0, 0, 1]), np.array([0, 2, 1])) == pytest.approx(0.75)
 
 
@@ -91,7 +91,7 @@ def test_calibration_error_agrees_with_an_example_worked_by_hand() -> None:
     confidence = np.array([0.6, 0.7, 0.8, 0.9, 1.0])
     probabilities = np.column_stack([confidence, 1 - confidence])
     table = metrics.calibration(np.array([1, 0, 1, 0, 0]), np.zeros(5, int), probabilities, 5)
-    assert table["pictures"].tolist() == [0, 0, 1, 2, 2]
+    assert table["images"].tolist() == [0, 0, 1, 2, 2]
     assert table["high"].tolist() == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert table["accuracy"].tolist()[2:] == [0.0, 0.5, 1.0]
     assert table["confidence"].tolist()[2:] == pytest.approx([0.6, 0.75, 0.95])
@@ -102,12 +102,12 @@ def test_calibration_error_agrees_with_an_example_worked_by_hand() -> None:
 def test_a_bin_holds_its_upper_end_and_not_its_lower() -> None:
     probabilities = np.array([[0.7, 0.3], [0.7001, 0.2999], [0.5, 0.5]])
     table = metrics.calibration(np.zeros(3, int), np.zeros(3, int), probabilities, 10)
-    assert dict(zip(table["high"].round(1), table["pictures"], strict=True)) == {
+    assert dict(zip(table["high"].round(1), table["images"], strict=True)) == {
         high / 10: {5: 1, 7: 1, 8: 1}.get(high, 0) for high in range(1, 11)
     }
 
 
-def test_a_bin_without_pictures_claims_nothing() -> None:
+def test_a_bin_without_images_claims_nothing() -> None:
     table = metrics.calibration(np.array([0]), np.array([0]), np.array([[1.0, 0.0]]), 10)
     assert table["accuracy"].isna().sum() == table["confidence"].isna().sum() == 9
     assert metrics.expected_calibration_error(table) == 0
@@ -115,5 +115,5 @@ def test_a_bin_without_pictures_claims_nothing() -> None:
 
 def test_confidence_that_is_always_right_and_full_has_no_error() -> None:
     assert metrics.expected_calibration_error(
-        pd.DataFrame({"pictures": [0, 3], "confidence": [np.nan, 1.0], "accuracy": [np.nan, 1.0]})
+        pd.DataFrame({"images": [0, 3], "confidence": [np.nan, 1.0], "accuracy": [np.nan, 1.0]})
     ) == pytest.approx(0)

@@ -1,4 +1,4 @@
-"""Two sets of predictions are compared on the pictures of both, and the test agrees with published examples."""
+"""Two sets of predictions are compared on the images of both, and the test agrees with published examples."""
 
 import numpy as np
 import pandas as pd
@@ -48,7 +48,7 @@ def test_as_many_for_either_side_is_no_evidence(each: int, alternative: Alternat
     assert mcnemar(pairs(each, each)) == 1
 
 
-def test_pictures_that_do_not_differ_change_nothing() -> None:
+def test_images_that_do_not_differ_change_nothing() -> None:
     found = pairs(9, 2)
     assert mcnemar(found) == mcnemar(Pairs(found.first[:11], found.second[:11]))
 
@@ -63,7 +63,7 @@ def test_pictures_that_do_not_differ_change_nothing() -> None:
         (0.9, "greater", 1),
     ],
 )
-def test_fewer_pictures_than_the_fewest_are_never_significant(
+def test_fewer_images_than_the_fewest_are_never_significant(
     significance: float, alternative: Alternative, expected: int
 ) -> None:
     assert fewest(significance, alternative) == expected
@@ -80,7 +80,7 @@ def test_the_difference_is_that_of_the_accuracies() -> None:
     assert found.difference == pytest.approx(found.first.mean() - found.second.mean())
 
 
-def test_pictures_are_paired_by_file_in_the_order_of_the_first_table() -> None:
+def test_images_are_paired_by_file_in_the_order_of_the_first_table() -> None:
     first = predictions({"cat/1.jpg": "cat", "cat/2.jpg": "dog", "dog/3.jpg": "dog"})
     second = predictions({"dog/3.jpg": "cat", "cat/1.jpg": "cat", "cat/2.jpg": "cat"})
     found = pair(first, second)
@@ -88,19 +88,19 @@ def test_pictures_are_paired_by_file_in_the_order_of_the_first_table() -> None:
     assert found.second.tolist() == [True, True, False]
 
 
-def test_only_pictures_of_both_tables_are_paired() -> None:
+def test_only_images_of_both_tables_are_paired() -> None:
     found = pair(predictions({"cat/1.jpg": "cat", "cat/2.jpg": "cat"}), predictions({"cat/2.jpg": "dog"}))
     assert (found.first.tolist(), found.second.tolist()) == ([True], [False])
 
 
-def test_a_picture_with_another_label_is_another_picture() -> None:
+def test_a_image_with_another_label_is_another_image() -> None:
     found = pair(
         predictions({"cat/1.jpg": "cat", "cat/2.jpg": "cat"}), predictions({"dog/1.jpg": "cat", "cat/2.jpg": "cat"})
     )
     assert len(found) == 1
 
 
-def test_only_the_pictures_of_the_split_are_paired() -> None:
+def test_only_the_images_of_the_split_are_paired() -> None:
     one, other = predictions({"cat/1.jpg": "cat"}), predictions({"cat/1.jpg": "cat"}, "validation")
     assert len(pair(one, other)) == len(pair(other, other)) == 0
     assert len(pair(other, other, "validation")) == 1

@@ -11,13 +11,13 @@ from tests.support import artefacts
 
 
 def table(labels: list[str], predicted: list[str]) -> pd.DataFrame:
-    """Return predictions for test pictures."""
+    """Return predictions for test images."""
     files = [f"{label}/{number}.jpg" for number, label in enumerate(labels)]
     return pd.DataFrame({"split": "test", "file": files, "label": labels, "predicted": predicted})
 
 
 def right(both: int, only_first: int, only_second: int, neither: int) -> pd.DataFrame:
-    """Return which of two backbones is right about so many pictures of one class, as `pairwise.correct` does."""
+    """Return which of two backbones is right about so many images of one class, as `pairwise.correct` does."""
     counts = (both, only_first, only_second, neither)
     index = pd.MultiIndex.from_product([range(sum(counts)), ["cat"]], names=["file", "label"])
     sides = {"one": (True, True, False, False), "other": (True, False, True, False)}
@@ -38,13 +38,13 @@ def test_the_interval_agrees_with_agresti_2002() -> None:
 
 
 def test_what_is_hard_for_both_cancels_out() -> None:
-    # Each is right about half the pictures, 40 of them the same: far closer than two unpaired halves would be.
+    # Each is right about half the images, 40 of them the same: far closer than two unpaired halves would be.
     low, high = interval(right(40, 2, 0, 38))
     assert 0 <= low <= 0.025 < high < 0.07
 
 
-def test_two_that_are_right_about_the_same_pictures_may_still_differ_elsewhere() -> None:
-    # 1 - 0.05^(1/100): what a hundred pictures never showed.
+def test_two_that_are_right_about_the_same_images_may_still_differ_elsewhere() -> None:
+    # 1 - 0.05^(1/100): what a hundred images never showed.
     assert interval(right(80, 0, 0, 20)) == pytest.approx((-0.029513, 0.029513), abs=1e-6)
 
 
@@ -97,7 +97,7 @@ def test_the_order_of_rows_in_a_table_does_not_matter() -> None:
     )
 
 
-def test_validation_pictures_are_left_out() -> None:
+def test_validation_images_are_left_out() -> None:
     both = artefacts.predictions(artefacts.POSES, 0.8, 1)
     worse = both.assign(predicted=both["predicted"].where(both["split"] == "test", "plank"))
     row = pairwise.all_pairs({"one": both, "other": worse}, 0.95, 200, 0).iloc[0]
@@ -110,7 +110,7 @@ def test_a_single_backbone_has_no_pair() -> None:
     assert list(found) == list(pairwise.COLUMNS)
 
 
-def test_a_single_picture_shows_nothing() -> None:
+def test_a_single_image_shows_nothing() -> None:
     tables = {"one": table(["cat"], ["cat"]), "other": table(["cat"], ["dog"])}
     row = pairwise.all_pairs(tables, 0.95, 200, 0).iloc[0]
     assert (row["difference"], row["p"], row["high"]) == (1, 1, 1)
@@ -118,9 +118,9 @@ def test_a_single_picture_shows_nothing() -> None:
 
 
 @pytest.mark.parametrize("other", [table(["cat"], ["cat"]), table(["cat", "cat"], ["cat", "cat"])])
-def test_backbones_that_were_tested_on_other_pictures_are_not_compared(other: pd.DataFrame) -> None:
+def test_backbones_that_were_tested_on_other_images_are_not_compared(other: pd.DataFrame) -> None:
     first = table(["cat", "dog"], ["cat", "cat"])
-    with pytest.raises(DataError, match="'other' was tested on other pictures than 'one'; expected the same"):
+    with pytest.raises(DataError, match="'other' was tested on other images than 'one'; expected the same"):
         pairwise.all_pairs({"one": first, "other": other}, 0.95, 200, 0)
 
 
@@ -146,9 +146,9 @@ def test_a_corrected_value_is_no_probability_above_one() -> None:
     assert pairwise.holm([0.5, 0.9, 1.0]) == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize(("pictures", "pairs", "fewest"), [(180, 36, 11), (100, 1, 6), (6, 1, 6), (5, 1, 6)])
-def test_the_least_difference_is_the_least_that_passes_the_correction(pictures: int, pairs: int, fewest: int) -> None:
-    assert pairwise.least_difference(pictures, pairs, 0.05) == fewest / pictures
+@pytest.mark.parametrize(("images", "pairs", "fewest"), [(180, 36, 11), (100, 1, 6), (6, 1, 6), (5, 1, 6)])
+def test_the_least_difference_is_the_least_that_passes_the_correction(images: int, pairs: int, fewest: int) -> None:
+    assert pairwise.least_difference(images, pairs, 0.05) == fewest / images
     others = [1.0] * (pairs - 1)
     for differing, passes in ((fewest, True), (fewest - 1, False)):
         p = mcnemar(Pairs(np.ones(differing, bool), np.zeros(differing, bool)))

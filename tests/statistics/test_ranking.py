@@ -9,14 +9,14 @@ from stages.core.errors import DataError
 from stages.statistics.ranking import COLUMNS, Probe, best, contenders, lines, ranking
 
 
-def probe(wrong: int, log_loss: float = 0.5, pictures: int = 100, weights: str = "imagenet") -> Probe:
-    """Return a probe that is wrong about the first `wrong` of so many pictures."""
-    labels = ["cat", "dog"] * (pictures // 2)
+def probe(wrong: int, log_loss: float = 0.5, images: int = 100, weights: str = "imagenet") -> Probe:
+    """Return a probe that is wrong about the first `wrong` of so many images."""
+    labels = ["cat", "dog"] * (images // 2)
     predicted = ["fox"] * wrong + labels[wrong:]
     table = pd.DataFrame(
-        {"file": [f"{number}.jpg" for number in range(pictures)], "label": labels, "predicted": predicted}
+        {"file": [f"{number}.jpg" for number in range(images)], "label": labels, "predicted": predicted}
     )
-    scores = {"log_loss": log_loss, "logme": -log_loss} if pictures else {"log_loss": None, "logme": None}
+    scores = {"log_loss": log_loss, "logme": -log_loss} if images else {"log_loss": None, "logme": None}
     return Probe(scores | {"weights": weights}, table)
 
 
@@ -47,40 +47,40 @@ def test_each_is_tested_against_the_first_with_holms_correction() -> None:
 
 
 def test_a_backbone_without_features_stands_at_the_end_without_a_rank() -> None:
-    found = ranking({"scratch": probe(0, pictures=0, weights="none"), "a": probe(4)}, 0.95)
+    found = ranking({"scratch": probe(0, images=0, weights="none"), "a": probe(4)}, 0.95)
     assert found["backbone"].tolist() == ["a", "scratch"]
     assert found["rank"].isna().tolist() == [False, True]
     assert found.iloc[1]["weights"] == "none"
     assert found.iloc[1][["accuracy", "low", "high", "log_loss", "logme", "p_holm"]].isna().all()
-    alone = ranking({"scratch": probe(0, pictures=0)}, 0.95)
+    alone = ranking({"scratch": probe(0, images=0)}, 0.95)
     assert (len(alone), alone["rank"].isna().all()) == (1, True)
 
 
 def test_the_best_are_so_many_and_those_without_a_rank() -> None:
-    found = ranking({"scratch": probe(0, pictures=0), "c": probe(9), "b": probe(4), "a": probe(6)}, 0.95)
+    found = ranking({"scratch": probe(0, images=0), "c": probe(9), "b": probe(4), "a": probe(6)}, 0.95)
     assert best(found, 1) == ["b", "scratch"]
     assert best(found, 2) == ["b", "a", "scratch"]
     assert best(found, 4) == ["b", "a", "c", "scratch"]
 
 
 def test_contenders_are_those_that_are_not_shown_to_be_worse_and_those_without_a_rank() -> None:
-    probes = {"scratch": probe(0, pictures=0), "a": probe(0), "b": probe(1), "c": probe(20), "d": probe(7)}
+    probes = {"scratch": probe(0, images=0), "a": probe(0), "b": probe(1), "c": probe(20), "d": probe(7)}
     assert contenders(ranking(probes, 0.95)) == ["a", "b", "scratch"]
     # The surer one wants to be, the more remain.
     assert contenders(ranking(probes, 0.99)) == ["a", "b", "d", "scratch"]
-    assert contenders(ranking({"scratch": probe(0, pictures=0)}, 0.95)) == ["scratch"]
+    assert contenders(ranking({"scratch": probe(0, images=0)}, 0.95)) == ["scratch"]
 
 
-def test_probes_of_other_pictures_are_not_ranked() -> None:
-    with pytest.raises(DataError, match=r"probe of 'a' predicts other pictures than that of 'b'; .*'dvc repro rank'"):
-        ranking({"a": probe(4, pictures=90), "b": probe(0)}, 0.95)
+def test_probes_of_other_images_are_not_ranked() -> None:
+    with pytest.raises(DataError, match=r"probe of 'a' predicts other images than that of 'b'; .*'dvc repro rank'"):
+        ranking({"a": probe(4, images=90), "b": probe(0)}, 0.95)
 
 
 def test_lines_for_a_terminal_are_equally_wide_and_show_a_dash_for_nothing() -> None:
-    found = lines(ranking({"scratch": probe(0, pictures=0, weights="none"), "a": probe(4), "b": probe(40)}, 0.95))
+    found = lines(ranking({"scratch": probe(0, images=0, weights="none"), "a": probe(4), "b": probe(40)}, 0.95))
     words = [re.sub(" +", " ", line.strip()) for line in found]
     assert words == [
-        "rank backbone accuracy interval log loss LogME worse than the first pictures weights",
+        "rank backbone accuracy interval log loss LogME worse than the first images weights",
         "1 a 96.0% 90.2% to 98.4% 0.500 -0.500 - 100 imagenet",
         "2 b 60.0% 50.2% to 69.1% 0.500 -0.500 yes 100 imagenet",
         "- scratch - - - - - 0 none",

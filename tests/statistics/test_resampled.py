@@ -41,7 +41,7 @@ def measured(test: Predictions, drawn: np.ndarray) -> list[float]:
         made(per_class=1),
         certain([0, 1, 1, 0], [0, 1, 0, 0], 2),
         certain([0, 0, 0], [0, 0, 0], 2),
-        # The third class has no pictures and is predicted, the fourth is neither.
+        # The third class has no images and is predicted, the fourth is neither.
         certain([0, 1, 1, 0], [0, 2, 1, 0], 4),
         certain([1], [0], 2),
     ],
@@ -54,7 +54,7 @@ def test_each_resample_is_measured_as_a_test_set(test: Predictions) -> None:
         assert [found[name][row] for name in NAMES] == pytest.approx(measured(test, positions), abs=1e-12)
 
 
-def test_intervals_hold_the_metric_and_narrow_with_more_pictures() -> None:
+def test_intervals_hold_the_metric_and_narrow_with_more_images() -> None:
     few, many = (resampled.intervals(made(per_class=count), 10, 0.95, 400, 0) for count in (20, 200))
     for found, test in ((few, made(per_class=20)), (many, made(per_class=200))):
         values = measured(test, np.arange(len(test.actual)))
@@ -71,7 +71,7 @@ def test_the_interval_of_the_accuracy_comes_near_wilsons() -> None:
     assert found == pytest.approx(tuple(proportion(right, len(test.actual), 0.95)), abs=0.01)
 
 
-def test_classes_that_differ_in_difficulty_make_a_narrower_interval_than_pictures_without_classes() -> None:
+def test_classes_that_differ_in_difficulty_make_a_narrower_interval_than_images_without_classes() -> None:
     # One class of 50 all right, one all wrong but one: nothing but the second can vary.
     test = certain([0] * 50 + [1] * 50, [0] * 50 + [1] + [0] * 49, 2)
     found = resampled.intervals(test, 10, 0.95, 20_000, 0)["accuracy"]
@@ -104,7 +104,7 @@ def test_more_confidence_is_a_wider_interval() -> None:
         certain([0, 0, 1, 1], [1, 1, 0, 0], 2),
         certain([1], [1], 2),
     ],
-    ids=["perfect", "constant", "all wrong", "one picture"],
+    ids=["perfect", "constant", "all wrong", "one image"],
 )
 def test_where_all_resamples_agree_there_is_no_interval(test: Predictions) -> None:
     assert resampled.intervals(test, 10, 0.95, 100, 0) == dict.fromkeys(NAMES)

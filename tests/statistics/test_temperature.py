@@ -26,10 +26,10 @@ class Given(ClassifierMixin, BaseEstimator):
         return probabilities
 
 
-def sure(confidence: float, right: int, pictures: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return actual classes and probabilities of pictures that are all given to the first of two classes."""
-    actual = np.repeat([0, 1], [right, pictures - right])
-    return actual, np.tile([confidence, 1 - confidence], (pictures, 1))
+def sure(confidence: float, right: int, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return actual classes and probabilities of images that are all given to the first of two classes."""
+    actual = np.repeat([0, 1], [right, images - right])
+    return actual, np.tile([confidence, 1 - confidence], (images, 1))
 
 
 def made(right: float, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -107,5 +107,5 @@ def test_constant_predictions_that_are_always_wrong_end_at_the_hottest() -> None
     assert fitted(*sure(0.9, 0, 10)) == pytest.approx(20, rel=0.01)
 
 
-def test_a_single_picture_is_enough() -> None:
+def test_a_single_image_is_enough() -> None:
     assert 0 < fitted(*sure(0.6, 1, 1)) < 1

@@ -16,7 +16,7 @@ from stages.core.settings.evaluate import EvaluateParams
 from stages.evaluate import digest, evaluate, over_folds, over_heads, over_repeats, over_shares
 from stages.report.runs import Run
 from stages.statistics.ranking import COLUMNS
-from tests.support.collection import encoded, picture
+from tests.support.collection import encoded, image
 
 POSES = ("downdog", "goddess", "plank", "tree", "warrior2")
 # Name: (how often it is right, latency in ms, parameters, weights)
@@ -77,11 +77,11 @@ def shares(table: pd.DataFrame, found: tuple[float, ...] = (0.1, 0.25, 0.5), ima
     """Return predictions for the test images by trainings on so much of the `images`: the less, the worse."""
     test = table[table["split"] == "test"].drop(columns="split")
     runs = [
-        _altered(test, (1 - share) / 2, number).assign(share=share, training_pictures=round(images * share))
+        _altered(test, (1 - share) / 2, number).assign(share=share, training_images=round(images * share))
         for number, share in enumerate(found)
     ]
-    empty = test[:0].assign(share=0.0, training_pictures=0)
-    return pd.concat(runs or [empty], ignore_index=True)[["share", "training_pictures", *test]]
+    empty = test[:0].assign(share=0.0, training_images=0)
+    return pd.concat(runs or [empty], ignore_index=True)[["share", "training_images", *test]]
 
 
 def heads(table: pd.DataFrame, kept: str) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def out_of_fold(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _altered(table: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
-    """Return the table with the predictions of a `share` of its pictures dealt anew among these."""
+    """Return the table with the predictions of a `share` of its images dealt anew among these."""
     chosen = np.random.default_rng(seed).permutation(len(table))[: round(share * len(table))]
     columns = [name for name in table if name == "predicted" or name.startswith("p:")]
     altered = table.copy()
@@ -172,7 +172,7 @@ def provenance(
             "file": f"{backbone}_notop.h5" if published else "",
             "checksum": "md5:6d6bbae143d832006294945121d1f1fc" if published else "",
         },
-        "train_pictures": 330 if kept == "linear" else 220,
+        "train_images": 330 if kept == "linear" else 220,
         "train_views": 330 if kept == "linear" else 660,
         "seed": 20,
         "versions": {"keras": "3.15.1", "tensorflow": "2.21.0"},
@@ -217,36 +217,36 @@ def splits(classes: tuple[str, ...], per_class: int = 22) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["file", "label", "group", "split"])
 
 
-def write_pictures(raw: Path, names: Iterable[str]) -> None:
-    """Write a picture under each name, as ingest accepted it."""
+def write_images(raw: Path, names: Iterable[str]) -> None:
+    """Write an image under each name, as ingest accepted it."""
     for number, name in enumerate(names):
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
-        (raw / name).write_bytes(encoded(picture(number)))
+        (raw / name).write_bytes(encoded(image(number)))
 
 
 def explained(table: pd.DataFrame, count: int = 2) -> pd.DataFrame:
-    """Return the first right and wrong answers of `tested` pictures, as explain shows them."""
+    """Return the first right and wrong answers of `tested` images, as explain shows them."""
     right = table["label"] == table["predicted"]
     rows = table.assign(right=right.map({True: "true", False: "false"})).groupby("right", sort=False).head(count)
     names = [f"{number}.webp" for number in range(len(rows))]
-    return rows.assign(picture=names, overlay=[f"map_{name}" for name in names])
+    return rows.assign(image=names, overlay=[f"map_{name}" for name in names])
 
 
 def mapped(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a place for each of the `tested` pictures: classes lie in a circle."""
+    """Return a place for each of the `tested` images: classes lie in a circle."""
     turn, random = pd.factorize(table["label"])[0], np.random.default_rng(1)
     spread = random.normal(0, 2, (2, len(table)))
     return table[["file", "label"]].assign(x=10 * np.cos(turn) + spread[0], y=10 * np.sin(turn) + spread[1])
 
 
 def write_explanation(folder: Path, table: pd.DataFrame) -> None:
-    """Write what explain writes of the `tested` pictures."""
+    """Write what explain writes of the `tested` images."""
     examples = explained(table)
     files.write_csv(folder / "examples.csv", examples)
     files.write_csv(folder / "embedding.csv", mapped(table))
     files.write_json(folder / "precision.json", FLOAT32)
-    for number, name in enumerate([*examples["picture"], *examples["overlay"]]):
-        picture(number, (128, 128)).save(folder / name, "WEBP")
+    for number, name in enumerate([*examples["image"], *examples["overlay"]]):
+        image(number, (128, 128)).save(folder / name, "WEBP")
 
 
 def write_model(
@@ -258,7 +258,7 @@ def write_model(
     count: int = 0,
     kept: str | None = None,
 ) -> None:
-    """Write what finetune writes; `count` folds hold the pictures of `table`, or no folds none."""
+    """Write what finetune writes; `count` folds hold the images of `table`, or no folds none."""
     folder = root / "data/models" / backbone
     facts = provenance(backbone, classes, 4_700_000, weights, kept)
     linear = facts["head"]["kept"] == "linear"
@@ -280,17 +280,17 @@ def write_model(
 
 
 def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, Any]:
-    """Return data/audit.json of pictures with which nothing is wrong, but for `reasons` and `changes`."""
+    """Return data/audit.json of images with which nothing is wrong, but for `reasons` and `changes`."""
     reasons = reasons or {}
-    pairs = {"groups": 0, "pictures": 0}
+    pairs = {"groups": 0, "images": 0}
     values = {
         "accepted": 440,
         "rejected": sum(reasons.values()),
         "reasons": reasons,
         "classes": 5,
-        "pictures": dict.fromkeys(POSES, 88),
+        "images": dict.fromkeys(POSES, 88),
         "splits": {"train": 220, "validation": 110, "test": 110, "dropped": 0},
-        "smallest_class_training_pictures": 44,
+        "smallest_class_training_images": 44,
         "small_classes": {},
         "imbalance": 1.0,
         "exact_copies": pairs,
@@ -298,7 +298,7 @@ def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, An
         "conflicts": pairs,
         "leaks": pairs,
         "outliers": dict.fromkeys(("dark", "light", "blurry", "low_information", "odd_aspect_ratio"), 0),
-        "suspects": {"pictures": 0, "share": 0.0, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
+        "suspects": {"images": 0, "share": 0.0, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
     }
     return values | changes
 
@@ -308,9 +308,9 @@ def write_data(root: Path, classes: tuple[str, ...], reasons: dict[str, int], pe
     files.write_csv(root / "data/splits.csv", table)
     files.write_csv(
         root / "data/manifest.csv",
-        table[["file", "label"]].assign(sha256=table["file"], path="pictures/" + table["file"]),
+        table[["file", "label"]].assign(sha256=table["file"], path="images/" + table["file"]),
     )
-    write_pictures(root / "data/raw", table.loc[table["split"] == "test", "file"])
+    write_images(root / "data/raw", table.loc[table["split"] == "test", "file"])
     files.write_json(root / "data/audit.json", audit(reasons))
 
 
@@ -342,7 +342,7 @@ def write_params(root: Path, backbones: list[str], language: str = "en") -> None
 def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, count: int = 0, **changes: Any) -> Run:
     """Return what compare reads about one backbone; `changes` replace what else a Run holds.
 
-    With `count` the pictures of `table` are those of so many folds, too.
+    With `count` the images of `table` are those of so many folds, too.
     """
     test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
     result = evaluate(test, validation, validation, "imagenet", SETTINGS, SEED)

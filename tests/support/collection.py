@@ -1,4 +1,4 @@
-"""A small collection of real pictures as ingest and split leave it behind, with whatever is planted in it."""
+"""A small collection of real images as ingest and split leave it behind, with whatever is planted in it."""
 
 import hashlib
 from io import BytesIO
@@ -15,7 +15,7 @@ from stages.core.dataset.duplicates import groups, perceptual_hash
 FINE = {"dark": 0.9, "light": 0.9, "blurry": 0.9, "low_information": 0.9, "odd_aspect_ratio": 0.9}
 
 
-def picture(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
+def image(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
     """Return coarse noise."""
     noise = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
@@ -35,7 +35,7 @@ def encoded(image: Image.Image) -> bytes:
 
 
 class Collection:
-    """Pictures that are added one by one, and the tables that `write` puts beside them below `data`."""
+    """Images that are added one by one, and the tables that `write` puts beside them below `data`."""
 
     def __init__(self, root: Path) -> None:
         self.data = root / "data"
@@ -46,7 +46,7 @@ class Collection:
         self.actions: dict[str, str] = {}
 
     def add(self, path: str, label: str, image: Image.Image, split: str = "train", **changes: Any) -> str:
-        """Add an accepted picture and return its file; `changes` replace columns of the manifest."""
+        """Add an accepted image and return its file; `changes` replace columns of the manifest."""
         data = encoded(image)
         file = f"{label}/{hashlib.sha256(data + path.encode()).hexdigest()[:16]}.png"
         target = self.data / "raw" / file
@@ -72,12 +72,12 @@ class Collection:
         return file
 
     def quarantine(self, label: str, path: str, image: Image.Image, group: str) -> None:
-        """Add a picture that stands under two labels."""
+        """Add an image that stands under two labels."""
         file = f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.png"
         (self.data / "quarantine").mkdir(parents=True, exist_ok=True)
         (self.data / "quarantine" / file).write_bytes(encoded(image))
         self.quarantined.append((file, path, label, group))
-        self.rejects.append((path, label, "two labels: the same picture as another"))
+        self.rejects.append((path, label, "two labels: the same image as another"))
 
     def probe(self, backbone: str, probabilities: pd.DataFrame, **facts: Any) -> None:
         """Write what stage probe says of a backbone."""
@@ -85,11 +85,11 @@ class Collection:
         splits = dict(zip((row["file"] for row in self.rows), self.parts, strict=True))
         table = probabilities.assign(split=probabilities["file"].map(splits), predicted=probabilities["label"])
         files.write_csv(folder / "predictions.csv", table)
-        known = {"accuracy": 0.9, "pictures": len(probabilities), "left_out": 0, "frozen": True}
+        known = {"accuracy": 0.9, "images": len(probabilities), "left_out": 0, "frozen": True}
         files.write_json(folder / "probe.json", known | {"weights": "imagenet"} | facts)
 
     def certain(self, truth: dict[str, str] | None = None) -> pd.DataFrame:
-        """Return predictions that know each picture's class well; `truth` has that of paths with a wrong label."""
+        """Return predictions that know each image's class well; `truth` has that of paths with a wrong label."""
         classes = sorted({row["label"] for row in self.rows})
         records = []
         for number, row in enumerate(self.rows):

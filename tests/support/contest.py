@@ -1,4 +1,4 @@
-"""Backbones that are right about chosen pictures, with what a verdict on them is drawn from."""
+"""Backbones that are right about chosen images, with what a verdict on them is drawn from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +13,16 @@ TWO = ("cat", "dog")
 SIZES = {"small": 5.0, "middle": 20.0, "large": 90.0}
 
 
-def table(pictures: int, wrong: Sequence[int]) -> Any:
+def table(images: int, wrong: Sequence[int]) -> Any:
     """Return answers about so many cats and dogs that are `wrong` about these."""
-    actual = [TWO[number % 2] for number in range(pictures)]
-    predicted = [TWO[(number + (number in set(wrong))) % 2] for number in range(pictures)]
+    actual = [TWO[number % 2] for number in range(images)]
+    predicted = [TWO[(number + (number in set(wrong))) % 2] for number in range(images)]
     return artefacts.answers(actual, predicted, TWO)
 
 
 def evidence(
     wrong: Mapping[str, Sequence[int]],
-    pictures: int = 100,
+    images: int = 100,
     weights: Mapping[str, str] | None = None,
     folds: int = 0,
     kept: Mapping[str, str] | None = None,
@@ -31,10 +31,10 @@ def evidence(
     """Return the evidence of backbones, each wrong about the numbers that `wrong` has.
 
     `weights` names those that are not ImageNet's, `kept` heads that are not dense ones. A backbone that `SIZES` names
-    has the size given there, in MB, and takes as many milliseconds for a picture; `changes` replace parts of the
+    has the size given there, in MB, and takes as many milliseconds for an image; `changes` replace parts of the
     evidence.
     """
-    tables = {name: table(pictures, numbers) for name, numbers in wrong.items()}
+    tables = {name: table(images, numbers) for name, numbers in wrong.items()}
     runs = [
         _run(name, tables[name], (weights or {}).get(name, "imagenet"), folds, (kept or {}).get(name)) for name in wrong
     ]

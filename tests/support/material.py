@@ -1,10 +1,11 @@
-"""What the report's page is made of, around backbones that are made up: pictures, pairs, explanations."""
+"""What the report's page is made of, around backbones that are made up: images, pairs, explanations."""
 
 from pathlib import Path
 from typing import Any
 
 from stages.pages.language import ENGLISH, Language
-from stages.report import explanations, report
+from stages.report import explanations
+from stages.report import page as report
 from stages.report.page import Material
 from stages.report.pairwise_comparison import Duels
 from stages.report.provenance import Provenance
@@ -30,9 +31,9 @@ def evidence(runs: list[Run], **changes: Any) -> Evidence:
 
 
 def material(root: Path, found: Evidence, language: Language = ENGLISH, **changes: Any) -> Material:
-    """Return what the page is made of, with its pictures below `root`; `changes` replace parts of it."""
+    """Return what the page is made of, with its images below `root`; `changes` replace parts of it."""
     names = found.runs[0].tested["file"]
-    artefacts.write_pictures(root / "raw", names)
+    artefacts.write_images(root / "raw", names)
     for number, run in enumerate(found.runs):
         artefacts.write_explanation(root / f"explanations/{number}", run.tested)
     values = {
@@ -43,7 +44,7 @@ def material(root: Path, found: Evidence, language: Language = ENGLISH, **change
             run.backbone: explanations.read(root / f"explanations/{number}") for number, run in enumerate(found.runs)
         },
         "raw": root / "raw",
-        "paths": {name: f"pictures/{name}" for name in names},
+        "paths": {name: f"images/{name}" for name in names},
         "splits": artefacts.splits(tuple(found.runs[0].classes)),
         "examples": 12,
     }

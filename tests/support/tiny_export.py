@@ -1,4 +1,4 @@
-"""A small exported classifier that knows red pictures from blue ones, and pictures for it."""
+"""A small exported classifier that knows red images from blue ones, and images for it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +22,17 @@ def arrays(count: int, seed: int, side: int = SIDE) -> np.ndarray:
     draw = np.random.default_rng(seed)
     found = draw.integers(0, 120, (count, side, side, 3))
     strength = draw.integers(10, 120, count)
-    for number, picture in enumerate(found):
-        picture[:, :, 0 if number % 2 else 2] += strength[number]
+    for number, image in enumerate(found):
+        image[:, :, 0 if number % 2 else 2] += strength[number]
     return found.astype(np.uint8)
 
 
-def save(folder: Path, pictures: np.ndarray) -> list[Path]:
-    """Write each picture, without loss, and return their paths in their order."""
+def save(folder: Path, images: np.ndarray) -> list[Path]:
+    """Write each image, without loss, and return their paths in their order."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:03}.png" for number in range(len(pictures))]
-    for path, picture in zip(paths, pictures, strict=True):
-        Image.fromarray(picture).save(path)
+    paths = [folder / f"{number:03}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
     return paths
 
 
@@ -52,9 +52,9 @@ def train(backbone: keras.Model, training: np.ndarray) -> Head:
 def write(folder: Path) -> keras.Model:
     """Write the forms of Keras and OpenVINO, a reference and the manifest into `folder`; return the network."""
     keras.utils.set_random_seed(0)
-    picture = keras.Input((SIDE, SIDE, 3))
-    features = keras.layers.GlobalAveragePooling2D()(architectures._small_cnn(picture, [8, 16]))
-    backbone = keras.Model(picture, features, name="backbone")
+    image = keras.Input((SIDE, SIDE, 3))
+    features = keras.layers.GlobalAveragePooling2D()(architectures._small_cnn(image, [8, 16]))
+    backbone = keras.Model(image, features, name="backbone")
     training, validation = arrays(200, seed=1), arrays(200, seed=2)
     head = train(backbone, training)
     model = exporting.joined(backbone, None, head)

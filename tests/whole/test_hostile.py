@@ -31,7 +31,7 @@ from stages import ingest, split
 from stages.core import params
 from stages.core.errors import run
 from stages.core.files import read_csv
-from tests.stages.test_ingest import lay_out, picture
+from tests.stages.test_ingest import image, lay_out
 from tests.support.archives import tar_info, tarred, zip_info, zipped
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +46,8 @@ DATA: dict[str, Any] = {
     "max_megabytes": 1,
     "max_unpacked_gigabytes": 0.01,
 }
-GOOD = {f"{label}/{number}.jpg": picture(number + len(label)) for label in ("tree", "plank") for number in (0, 10, 20)}
-JPEG = picture(77)
+GOOD = {f"{label}/{number}.jpg": image(number + len(label)) for label in ("tree", "plank") for number in (0, 10, 20)}
+JPEG = image(77)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Hostile:
     """A source: what builds it at the path given, and what has to come of it.
 
     `outcome` is the beginning of the error after "data: " (a regular expression), or how often each
-    kind of reject occurs; then `accepted` pictures are taken beside those of GOOD.
+    kind of reject occurs; then `accepted` images are taken beside those of GOOD.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Hostile:
 
 
 def folder(more: dict[str, bytes]) -> Callable[[Path], None]:
-    """Return what lays out the good pictures and `more` in a folder."""
+    """Return what lays out the good images and `more` in a folder."""
     return lambda root: lay_out(root, GOOD | more)
 
 
@@ -79,7 +79,7 @@ def only(held: dict[str, bytes]) -> Callable[[Path], None]:
 
 
 def beside(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    """Return what lays out the good pictures and then lets `make` add to the class folder `tree`."""
+    """Return what lays out the good images and then lets `make` add to the class folder `tree`."""
 
     def build(root: Path) -> None:
         lay_out(root, GOOD)
@@ -97,7 +97,7 @@ def in_tar(more: dict[str, bytes], *extra: tarfile.TarInfo) -> Callable[[Path], 
 
 
 def zip_of(info: zipfile.ZipInfo, data: bytes = JPEG) -> Callable[[Path], None]:
-    """Return what writes a zip archive of the good pictures and one member of any kind."""
+    """Return what writes a zip archive of the good images and one member of any kind."""
 
     def build(root: Path) -> None:
         zipped(root, GOOD)
@@ -116,7 +116,7 @@ def cut(write: Callable[[Path], Path], share: float) -> Callable[[Path], None]:
 
 
 def table(text: str | bytes, header: str = "path,label") -> Callable[[Path], None]:
-    """Return what lays out the good pictures with a table that lists them, and then `text`."""
+    """Return what lays out the good images with a table that lists them, and then `text`."""
     rows = "".join(f"{path},{path.split('/')[0]}{',' * (header.count(',') - 1)}\n" for path in GOOD)
     data = text if isinstance(text, bytes) else f"{header}\n{rows}{text}".encode()
     return folder({"labels.csv": data, "other/1.jpg": JPEG})
@@ -162,7 +162,7 @@ def bound(path: Path) -> None:
     os.chdir(here)
 
 
-NOT, BROKEN = {"not a picture": 1}, {"broken": 1}
+NOT, BROKEN = {"not an image": 1}, {"broken": 1}
 NAMES = {
     "spaces": " a  b .jpg",
     "quotes": "'a' \"b\" `c`.jpg",
@@ -190,7 +190,7 @@ MEMBERS = {
 UNIX_SOCKET = stat.S_IFSOCK | 0o777
 SOURCE = "data.source = '../source'"
 HOSTILE = [
-    # Pictures
+    # Images
     *(
         Hostile(f"a JPEG cut off at {n} tenths", folder({"tree/x.jpg": JPEG[: len(JPEG) * n // 10]}), BROKEN)
         for n in range(1, 10)
@@ -198,7 +198,7 @@ HOSTILE = [
     Hostile("zero bytes", folder({"tree/x.jpg": b""}), {"empty file": 1}),
     Hostile("a single byte", folder({"tree/x.jpg": b"\xff"}), NOT),
     Hostile("nothing but zeros", folder({"tree/x.jpg": bytes(5000)}), NOT),
-    Hostile("text named .jpg", folder({"tree/x.jpg": b"This is no picture.\n"}), NOT),
+    Hostile("text named .jpg", folder({"tree/x.jpg": b"This is no image.\n"}), NOT),
     Hostile("a page named .png", folder({"tree/x.png": b"<html><script>alert(1)</script></html>"}), NOT),
     Hostile("an SVG that reads a file", folder({"tree/x.svg": b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><svg/>'}), NOT),
     Hostile(
@@ -207,45 +207,45 @@ HOSTILE = [
         {"unsupported format": 1},
     ),
     Hostile(
-        "a picture that unpacks to 400 million pixels",
+        "an image that unpacks to 400 million pixels",
         folder({"tree/x.png": png(20_000, 20_000)}),
         {"too many pixels": 1},
     ),
     Hostile(
-        "a picture whose header was changed",
+        "an image whose header was changed",
         folder({"tree/x.png": png(40, 40).replace(struct.pack(">II", 40, 40), b"\x7f\xff\xff\xff" * 2)}),
         NOT,
     ),
     Hostile(
-        "a picture with a wrong check sum", folder({"tree/x.png": png(40, 40)[:-13] + b"x" + png(40, 40)[-12:]}), BROKEN
+        "an image with a wrong check sum", folder({"tree/x.png": png(40, 40)[:-13] + b"x" + png(40, 40)[-12:]}), BROKEN
     ),
-    Hostile("an animation of 2000 pictures", folder({"tree/x.gif": gif(2000)}), {}, accepted=1),
+    Hostile("an animation of 2000 images", folder({"tree/x.gif": gif(2000)}), {}, accepted=1),
     Hostile("a file larger than allowed", folder({"tree/x.jpg": JPEG + bytes(1_000_001)}), {"too large": 1}),
-    Hostile("an archive among the pictures", folder({"tree/x.zip": zlib.compress(b"x")}), NOT),
+    Hostile("an archive among the images", folder({"tree/x.zip": zlib.compress(b"x")}), NOT),
     # Folders
     Hostile(
         "an empty folder",
         lambda root: root.mkdir(),
-        rf"no picture of {SOURCE} is accepted; 1 are left out, such as '/' \(empty folder",
+        rf"no image of {SOURCE} is accepted; 1 are left out, such as '/' \(empty folder",
     ),
     Hostile("empty class folders", beside(lambda tree: (tree.parent / "goddess").mkdir()), {"empty folder": 1}),
-    Hostile("files but no class folders", only({"1.jpg": JPEG}), r"no picture .*, such as '1.jpg' \(no class: "),
+    Hostile("files but no class folders", only({"1.jpg": JPEG}), r"no image .*, such as '1.jpg' \(no class: "),
     Hostile(
-        "one class only", only({"tree/1.jpg": JPEG, "tree/2.jpg": picture(2)}), f"{SOURCE} has the single class 'tree'"
+        "one class only", only({"tree/1.jpg": JPEG, "tree/2.jpg": image(2)}), f"{SOURCE} has the single class 'tree'"
     ),
     Hostile(
         "classes that differ only in case",
         folder({"Tree/x.jpg": JPEG}),
         "the classes 'Tree' and 'tree' differ only in case",
     ),
-    Hostile("files that differ only in case", folder({"tree/A.jpg": JPEG, "tree/a.JPG": picture(78)}), {}, accepted=2),
+    Hostile("files that differ only in case", folder({"tree/A.jpg": JPEG, "tree/a.JPG": image(78)}), {}, accepted=2),
     Hostile("a folder named ...", folder({"tree/.../x.jpg": JPEG}), {"hidden": 1}),
     Hostile("a class whose name breaks the line", folder({"a\nb/x.jpg": JPEG}), {"class name": 1}),
     Hostile("a class whose name is not UTF-8", folder({os.fsdecode(b"\xff/x.jpg"): JPEG}), {"class name": 1}),
     Hostile(
-        "a hundred folders in each other", folder({"a/" * 100 + "x.jpg": JPEG, "a/y.jpg": picture(78)}), {}, accepted=2
+        "a hundred folders in each other", folder({"a/" * 100 + "x.jpg": JPEG, "a/y.jpg": image(78)}), {}, accepted=2
     ),
-    Hostile("one picture under two labels", folder({"tree/x.jpg": JPEG, "plank/x.jpg": JPEG}), {"two labels": 2}),
+    Hostile("one image under two labels", folder({"tree/x.jpg": JPEG, "plank/x.jpg": JPEG}), {"two labels": 2}),
     Hostile("a link in a circle", beside(lambda tree: (tree / "x").symlink_to(tree.parent)), {"link to a folder": 1}),
     Hostile("a link to itself", beside(lambda tree: (tree / "x").symlink_to("x")), {"unreadable": 1}),
     Hostile("a link to nothing", beside(lambda tree: (tree / "x.jpg").symlink_to("nowhere")), {"unreadable": 1}),
@@ -256,7 +256,7 @@ HOSTILE = [
     *(Hostile(f"a name with {name}", folder({f"tree/{text}": JPEG}), {}, accepted=1) for name, text in NAMES.items()),
     # What is no folder
     Hostile("a source that is missing", nothing, f"{SOURCE} does not exist; expected a folder, an archive"),
-    Hostile("a picture as source", lambda root: root.write_bytes(JPEG), f"{SOURCE} is a file of no known kind"),
+    Hostile("an image as source", lambda root: root.write_bytes(JPEG), f"{SOURCE} is a file of no known kind"),
     Hostile("an empty file as source", lambda root: root.touch(), f"{SOURCE} is a file of no known kind"),
     Hostile("a pipe as source", os.mkfifo, f"{SOURCE} is a pipe, socket or device"),
     Hostile("a device as source", nothing, "data.source = '/dev/zero' is a pipe, socket or device", source="/dev/zero"),
@@ -329,7 +329,7 @@ HOSTILE = [
             tar_info("out/x.jpg"),
             tar_info("tree/x.jpg"),
         ),
-        r"no picture .* 3 are left out",
+        r"no image .* 3 are left out",
     ),
     Hostile("an archive in an archive", in_zip({"tree/x.zip": b"PK\x03\x04" + bytes(100)}), NOT),
     Hostile("a large member of zeros", in_zip({"tree/x.jpg": bytes(8_000_000)}), {"too large": 1}),
@@ -346,12 +346,12 @@ HOSTILE = [
     Hostile("a zip that is cut off", cut(in_zip({}), 0.8), rf"{SOURCE} is a damaged archive \("),
     Hostile("a tar that is cut off", cut(in_tar({}), 0.8), rf"{SOURCE} is a damaged archive \("),
     Hostile(
-        "an archive of nothing", lambda root: zipped(root, {}), f"no picture of {SOURCE} is accepted; 0 are left out"
+        "an archive of nothing", lambda root: zipped(root, {}), f"no image of {SOURCE} is accepted; 0 are left out"
     ),
     Hostile(
         "a table in an archive that names files outside",
         in_zip({"labels.csv": b"path,label\n../outside/kept,tree\n/etc/passwd,plank\n"}),
-        r"no picture .* 2 are left out, such as .* \(missing file: not in the archive",
+        r"no image .* 2 are left out, such as .* \(missing file: not in the archive",
     ),
     # Tables
     Hostile(
@@ -472,7 +472,7 @@ def test_a_hostile_source_gives_one_line_or_rejects(
     "name",
     [
         "a JPEG cut off at 5 tenths",
-        "a picture that unpacks to 400 million pixels",
+        "an image that unpacks to 400 million pixels",
         "a tar member with '..'",
         "a zip that is cut off",
         "a table with missing columns",
@@ -489,14 +489,14 @@ def test_so_does_the_command(project: Path, name: str) -> None:
     assert around(project) == before
 
 
-def test_one_picture_per_class_is_refused_by_the_split(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lay_out(project.parent / "source", {"tree/1.jpg": picture(1), "plank/1.jpg": picture(2)})
+def test_one_image_per_class_is_refused_by_the_split(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lay_out(project.parent / "source", {"tree/1.jpg": image(1), "plank/1.jpg": image(2)})
     configure("../source")
     assert exit_code(ingest.main) == 0
     assert exit_code(split.main) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "data: class 'plank' has 1 different picture; expected at least 3, for training, test, validation"
+        "data: class 'plank' has 1 different image; expected at least 3, for training, test, validation"
     )
 
 
@@ -519,7 +519,7 @@ def test_what_may_not_be_read_is_left_out_or_one_line(project: Path, locked: str
     place.chmod(0)
     configure("../source")
     outcomes: dict[str, str | dict[str, int]] = {
-        ".": r"no picture of .* 1 are left out, such as '/' \(unreadable: Permission denied\)",
+        ".": r"no image of .* 1 are left out, such as '/' \(unreadable: Permission denied\)",
         "archive": r"data.source = '../source' cannot be read \(Permission denied\); expected .* or its rights",
     }
     try:
@@ -532,7 +532,7 @@ def test_what_may_not_be_read_is_left_out_or_one_line(project: Path, locked: str
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_run_killed_while_it_unpacks_leaves_the_next_one_clean(project: Path, kind: str) -> None:
     source = project.parent / "source"
-    many = GOOD | {f"many/{number}.jpg": picture(number) for number in range(100, 400)}
+    many = GOOD | {f"many/{number}.jpg": image(number) for number in range(100, 400)}
     (zipped if kind == "zip" else tarred)(source, many)
     configure("../source")
     command = [sys.executable, "-m", "stages.ingest"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clone import Clone, environment
-from tests.support.pictures import draw
+from tests.support.images import draw
 
 MADE = (
     "data/raw", "data/quarantine", "data/manifest.csv", "data/rejects.csv", "data/splits.csv", "data/leaks.csv",
@@ -26,7 +26,7 @@ def begun(pattern: str, file: str = "*") -> Callable[[Path], bool]:
 
 # Moments, in the order in which they come: what is half done then.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
-    "pictures wait": begun("raw", ".waiting/7"),
+    "images wait": begun("raw", ".waiting/7"),
     "the manifest is there": lambda folder: (folder / "data/manifest.csv").exists(),
     "DVC keeps what ingest made": lambda folder: any((folder / ".dvc/cache/files/md5").glob("*/*.dir")),
     "views are being drawn": begun("prepared", "*/train.npy"),
@@ -36,8 +36,8 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = Clone.of_project(tmp_path_factory.mktemp("interrupted") / "project")
-    draw(clone.folder / "pictures")
-    clone.set({"data": {"source": "pictures"}, "preprocess": {"sizes": [96], "views": 20}})
+    draw(clone.folder / "images")
+    clone.set({"data": {"source": "images"}, "preprocess": {"sizes": [96], "views": 20}})
     clone.backbones("scratch: {input_size: 96}")
     clone.commit("start")
     return clone

@@ -1,7 +1,7 @@
 """The whole graph, small and for real: what DVC runs, what it leaves alone, and what comes out.
 
 Two clones of the project live through a story each, side by side; one begins by `dvc repro`, the other by
-the flow. The tests then look at what was noted on the way. Backbones are tiny, pictures few, and the
+the flow. The tests then look at what was noted on the way. Backbones are tiny, images few, and the
 weights random by the shipped policy.
 """
 
@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from tests.support.clone import Clone, Done
-from tests.support.pictures import draw
+from tests.support.images import draw
 
 SMALL: dict[str, Any] = {
-    "data": {"source": "pictures"},
+    "data": {"source": "images"},
     "preprocess": {"sizes": [32, 64], "views": 1},
     # A folder without weights stands for a network without an answer.
     "weights": {"mirror": "no_weights_here", "if_unreachable": "random"},
@@ -171,8 +171,8 @@ def live_through_sharing(clone: Clone) -> Sharing:
 def meet(clone: Clone, changes: dict[str, Any]) -> Done:
     """Run the graph with faulty parameters; leave the clone's own behind."""
     (clone.folder / "one_class/only").mkdir(parents=True, exist_ok=True)
-    picture = clone.folder / "pictures/disc/00.jpg"
-    (clone.folder / "one_class/only/00.jpg").write_bytes(picture.read_bytes())
+    image = clone.folder / "images/disc/00.jpg"
+    (clone.folder / "one_class/only/00.jpg").write_bytes(image.read_bytes())
     clone.set(changes)
     done = clone.dvc("repro")
     clone.git("checkout", "--quiet", "params.yaml", "dvc.lock")
@@ -184,7 +184,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> tuple[Changes, Sharing]
     """Live through both stories at the same time, each in a clone of the same commit."""
     place = tmp_path_factory.mktemp("smoke")
     project = Clone.of_project(place / "project")
-    draw(project.folder / "pictures")
+    draw(project.folder / "images")
     project.set(SMALL)
     project.backbones(SMALLEST, SCRATCH % 16)
     project.commit("start")
@@ -252,7 +252,7 @@ def test_the_page_asks_no_network_for_anything(changes: Changes) -> None:
     assert not re.findall(r"<(?:script|link|iframe|object|embed)|@import", unscripted + changes.audit)
 
 
-def test_a_broken_picture_is_left_out_by_name_and_copies_stay_together(changes: Changes) -> None:
+def test_a_broken_image_is_left_out_by_name_and_copies_stay_together(changes: Changes) -> None:
     rejects = list(csv.DictReader(io.StringIO(changes.clone.text("data/rejects.csv"))))
     assert [row["path"] for row in rejects] == ["disc/broken.jpg"]
     assert rejects[0]["reason"]
@@ -365,7 +365,7 @@ def test_plots_become_a_page(changes: Changes, command: str, folder: str) -> Non
     assert all(name in page for name in (*BOTH, "learning_curves", "confusion"))
 
 
-def test_one_picture_holds_the_learning_curves_of_all_backbones_and_revisions(changes: Changes) -> None:
+def test_one_image_holds_the_learning_curves_of_all_backbones_and_revisions(changes: Changes) -> None:
     found = json.loads(changes.history["plots json"].output)["data"]
     curves = {name: plots for name, plots in found.items() if "learning_curves" in name}
     assert curves

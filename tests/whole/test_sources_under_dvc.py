@@ -1,15 +1,15 @@
-"""What DVC notices of a source: pictures under DVC, imported ones, and an archive on a web server."""
+"""What DVC notices of a source: images under DVC, imported ones, and an archive on a web server."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.stages.test_ingest import lay_out, picture
+from tests.stages.test_ingest import image, lay_out
 from tests.support.archives import zipped
 from tests.support.clone import Clone, Done
 from tests.support.web import serve
 
-FILES = {f"{label}/{number}.jpg": picture(ord(label[0]) + number) for label in ("tree", "plank") for number in range(3)}
+FILES = {f"{label}/{number}.jpg": image(ord(label[0]) + number) for label in ("tree", "plank") for number in range(3)}
 INGEST = {"check", "ingest"}
 
 
@@ -27,7 +27,7 @@ def ingested(clone: Clone) -> Done:
     return done
 
 
-def pictures(clone: Clone) -> int:
+def images(clone: Clone) -> int:
     return len(clone.text("data/manifest.csv").splitlines()) - 1
 
 
@@ -35,33 +35,33 @@ def changed(clone: Clone) -> str:
     return clone.dvc("status", "ingest").output
 
 
-def test_pictures_added_to_dvc_are_watched_one_by_one(clone: Clone) -> None:
-    lay_out(clone.folder / "pictures", FILES)
-    assert clone.dvc("add", "pictures").code == 0
-    clone.set({"data": {"source": "pictures"}})
+def test_images_added_to_dvc_are_watched_one_by_one(clone: Clone) -> None:
+    lay_out(clone.folder / "images", FILES)
+    assert clone.dvc("add", "images").code == 0
+    clone.set({"data": {"source": "images"}})
     assert ingested(clone).ran == INGEST
-    assert pictures(clone) == 6
+    assert images(clone) == 6
     assert changed(clone).strip() == "Data and pipelines are up to date."
-    (clone.folder / "pictures/tree/0.jpg").unlink()
-    (clone.folder / "pictures/tree/0.jpg").write_bytes(picture(99))
-    assert "pictures" in changed(clone)
+    (clone.folder / "images/tree/0.jpg").unlink()
+    (clone.folder / "images/tree/0.jpg").write_bytes(image(99))
+    assert "images" in changed(clone)
     assert ingested(clone).ran == {"ingest"}
 
 
-def test_a_table_in_the_folder_is_watched_with_its_pictures(clone: Clone) -> None:
+def test_a_table_in_the_folder_is_watched_with_its_images(clone: Clone) -> None:
     rows = "path,label\n" + "".join(f"{path},{path.split('/')[0]}\n" for path in FILES)
-    lay_out(clone.folder / "pictures", FILES | {"labels.csv": rows.encode()})
-    clone.set({"data": {"source": "pictures"}})
+    lay_out(clone.folder / "images", FILES | {"labels.csv": rows.encode()})
+    clone.set({"data": {"source": "images"}})
     ingested(clone)
-    lay_out(clone.folder / "pictures", {"labels.csv": f"{rows}gone.jpg,tree\n".encode()})
+    lay_out(clone.folder / "images", {"labels.csv": f"{rows}gone.jpg,tree\n".encode()})
     assert ingested(clone).ran == {"ingest"}
     assert clone.text("data/rejects.csv") == "path,label,reason\ngone.jpg,,missing file: No such file or directory\n"
-    lay_out(clone.folder / "pictures", {"plank/1.jpg": picture(98)})
-    assert "pictures" in changed(clone)
+    lay_out(clone.folder / "images", {"plank/1.jpg": image(98)})
+    assert "images" in changed(clone)
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_an_imported_source_brings_new_pictures_with_dvc_update(clone: Clone, tmp_path: Path, kind: str) -> None:
+def test_an_imported_source_brings_new_images_with_dvc_update(clone: Clone, tmp_path: Path, kind: str) -> None:
     shared = tmp_path / "shared"
 
     def publish(files: dict[str, bytes]) -> Path:
@@ -69,15 +69,15 @@ def test_an_imported_source_brings_new_pictures_with_dvc_update(clone: Clone, tm
         return shared if kind == "folder" else zipped(tmp_path / "shared.zip", files)
 
     place = publish(FILES)
-    done = clone.dvc("import-url", str(place), "pictures")
+    done = clone.dvc("import-url", str(place), "images")
     assert done.code == 0, done.errors
-    clone.set({"data": {"source": "pictures"}})
+    clone.set({"data": {"source": "images"}})
     ingested(clone)
-    assert pictures(clone) == 6
-    publish(FILES | {"tree/new.jpg": picture(99)})
-    assert clone.dvc("update", "pictures.dvc").code == 0
+    assert images(clone) == 6
+    publish(FILES | {"tree/new.jpg": image(99)})
+    assert clone.dvc("update", "images.dvc").code == 0
     assert ingested(clone).ran == {"ingest"}
-    assert pictures(clone) == 7
+    assert images(clone) == 7
 
 
 def test_a_changed_archive_on_a_web_server_is_noticed(clone: Clone, tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ def test_a_changed_archive_on_a_web_server_is_noticed(clone: Clone, tmp_path: Pa
         web.files["poses.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
         clone.set({"data": {"source": f"{web.url}/poses.zip"}})
         assert ingested(clone).ran == INGEST
-        assert pictures(clone) == 6
+        assert images(clone) == 6
         assert changed(clone).strip() == "Data and pipelines are up to date."
-        web.files["poses.zip"] = zipped(tmp_path / "a.zip", FILES | {"tree/new.jpg": picture(99)}).read_bytes()
+        web.files["poses.zip"] = zipped(tmp_path / "a.zip", FILES | {"tree/new.jpg": image(99)}).read_bytes()
         assert "poses.zip" in changed(clone)
         assert ingested(clone).ran == {"ingest"}
-        assert pictures(clone) == 7
+        assert images(clone) == 7
         del web.files["poses.zip"]
         assert clone.dvc("repro", "ingest").code != 0

@@ -1,1 +1,1 @@
-"""What a picture of `draw_yoga_figures.py` is made of."""
+"""What an image of `draw_yoga_figures.py` is made of."""

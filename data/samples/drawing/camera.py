@@ -13,10 +13,10 @@ from drawing.skeleton import above, turn, unit
 
 @dataclass(frozen=True)
 class Manner:
-    """How a picture is taken.
+    """How an image is taken.
 
     `yaw`, `roll`: standard deviations of how far the figure is turned and the camera tilted, degrees;
-    `pitch`: how far the camera looks down, degrees; `fill`: share of the picture that the figure spans;
+    `pitch`: how far the camera looks down, degrees; `fill`: share of the image that the figure spans;
     `shift`: how far from the middle, as a share of the room there is; `haze`: how much the background
     is washed out, 0 to 1; `objects`: probability that things stand about; `tone`: strength of the faults
     of exposure and colour, 0 to 1.
@@ -48,7 +48,7 @@ class Camera:
     size: int
 
     def project(self, point: Array) -> tuple[Array, float]:
-        """Return the place in the picture (x, y from the upper left, pixels) and the depth in metres."""
+        """Return the place in the image (x, y from the upper left, pixels) and the depth in metres."""
         right, up, depth = self.axes @ (point - self.position)
         return self.centre + self.focal * np.array([right, -up]) / depth, float(depth)
 
@@ -71,14 +71,14 @@ class Light:
 
 @dataclass
 class Canvas:
-    """The picture while it is drawn: colours (height, width, 3), 0 to 1, and depths in metres."""
+    """The image while it is drawn: colours (height, width, 3), 0 to 1, and depths in metres."""
 
     colours: Array
     depths: Array
 
 
 def draw_camera(capsules: list[Capsule], manner: Manner, size: int, rng: Generator) -> Camera:
-    """Return a camera that looks down a little, is tilted, and has the figure fill some of the picture."""
+    """Return a camera that looks down a little, is tilted, and has the figure fill some of the image."""
     points = np.array(
         [
             above(end, side * max(capsule.radii))
@@ -95,7 +95,7 @@ def draw_camera(capsules: list[Capsule], manner: Manner, size: int, rng: Generat
 
 
 def framed(camera: Camera, points: Array, manner: Manner, rng: Generator) -> Camera:
-    """Return the camera moved back until the points fill some of the picture, and shifted at random."""
+    """Return the camera moved back until the points fill some of the image, and shifted at random."""
     fill, target, distance = rng.uniform(*manner.fill), camera.position, 4.0
     for _ in range(4):
         camera = replace(camera, position=target - distance * camera.axes[2])

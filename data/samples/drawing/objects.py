@@ -58,7 +58,7 @@ OBJECTS = (ball, plant, lamp, bolster, bottle, post)
 
 
 def draw_objects(wall: float, probability: float, rng: Generator) -> list[Capsule]:
-    """Return things behind and beside the figure and, in one picture of four, one in front of it."""
+    """Return things behind and beside the figure and, in one image of four, one in front of it."""
     capsules: list[Capsule] = []
     if rng.random() > probability:
         return capsules

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Direction(NamedTuple):
-    """Where a bone points: `angle` in the picture plane from right to up, `towards` the viewer; degrees."""
+    """Where a bone points: `angle` in the image plane from right to up, `towards` the viewer; degrees."""
 
     angle: float
     towards: float = 0.0

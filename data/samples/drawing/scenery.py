@@ -124,7 +124,7 @@ def window(wall: Array, where: Surround, rng: Generator) -> Array:
 
 
 def frame(wall: Array, where: Surround, rng: Generator) -> Array:
-    """Return the wall with a picture in a frame, or a mirror, or a poster."""
+    """Return the wall with an image in a frame, or a mirror, or a poster."""
     width, height = rng.uniform(0.25, 0.9, 2)
     left, low, rim = rng.uniform(-2.4, 2.2), rng.uniform(0.6, 1.6), rng.uniform(0.01, 0.05)
     paint = between(choose(rng, FABRICS), choose(rng, WALLS), noise(where.x * 4, where.y * 4, rng))

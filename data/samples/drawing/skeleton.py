@@ -151,7 +151,7 @@ def leg_joints(side: str, hip: Array, leg: Limb, build: Build) -> dict[str, Arra
 
 
 def levelled(skeleton: Skeleton, supports: tuple[tuple[str, ...], ...]) -> Skeleton:
-    """Return the skeleton turned in the plane of the picture until its supports are equally high."""
+    """Return the skeleton turned in the plane of the image until its supports are equally high."""
     if not supports:
         return skeleton
     left, right = (np.mean([skeleton.joints[name] for name in names], axis=0) for names in supports)

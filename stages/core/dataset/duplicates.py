@@ -1,7 +1,7 @@
-"""Copies of one picture: which belong together, and which contradict each other.
+"""Copies of one image: which belong together, and which contradict each other.
 
-Copies are pictures of equal pixels. Near copies look the same: re-encoded, resized or slightly
-retouched pictures, found by the distance of their perceptual hashes.
+Copies are images of equal pixels. Near copies look the same: re-encoded, resized or slightly
+retouched images, found by the distance of their perceptual hashes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from PIL import Image
 
 from stages.core.settings.data import HASH_BITS
 
-# Side of the square of frequencies that a perceptual hash keeps: 16 * 16 bits set 100,000 pictures apart.
+# Side of the square of frequencies that a perceptual hash keeps: 16 * 16 bits set 100,000 images apart.
 _HASH_SIDE = isqrt(HASH_BITS)
 # Hex digits of the pixels' SHA-256 that name a group: 128 bits.
 GROUP_DIGITS = 32
@@ -25,7 +25,7 @@ _COMPARED = 1 << 12
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """Return the pHash of a picture, 256 bits in hex: the signs of its lowest frequencies about their median.
+    """Return the pHash of an image, 256 bits in hex: the signs of its lowest frequencies about their median.
 
     Source: https://github.com/JohannesBuchner/imagehash, `phash`.
     """
@@ -35,7 +35,7 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def groups(table: pd.DataFrame, limit: int | None) -> "pd.Series[str]":
-    """Return the group of each picture in `table`: equal for those that must not lie on two sides of a split.
+    """Return the group of each image in `table`: equal for those that must not lie on two sides of a split.
 
     These are copies, near copies (hashes that differ in at most `limit` bits; None: copies alone) and
     what the source says belongs together, joined transitively. A group is named after the smallest
@@ -79,7 +79,7 @@ def near(hashes: NDArray[np.bytes_], limit: int) -> NDArray[np.int64]:
 
     Of `limit` + 1 bands of bits, two such hashes have one at least in common (the pigeonhole principle;
     Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling"), so only hashes that
-    share a band are compared: time grows with the pictures, not with their square.
+    share a band are compared: time grows with the images, not with their square.
     """
     distinct, first = np.unique(hashes, return_index=True)
     links, fresh = [same(hashes)], 0
@@ -89,7 +89,7 @@ def near(hashes: NDArray[np.bytes_], limit: int) -> NDArray[np.int64]:
             links.append(first[pairs])
             fresh += pairs.shape[1]
             if fresh > len(hashes):
-                # Many near copies of one picture are joined again and again.
+                # Many near copies of one image are joined again and again.
                 links, fresh = [same(components(links, len(hashes)))], 0
     return np.concatenate(links, axis=1)
 

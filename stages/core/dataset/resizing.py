@@ -1,4 +1,4 @@
-"""How a picture becomes the square that a network takes."""
+"""How an image becomes the square that a network takes."""
 
 import numpy as np
 from PIL import Image

@@ -12,7 +12,7 @@ class ProbeParams(Section):
 
 
 class Outliers(Section):
-    """Below which score a picture is odd; the scores are cleanvision's, 0 to 1."""
+    """Below which score an image is odd; the scores are cleanvision's, 0 to 1."""
 
     dark: float = Field(ge=0, le=1)
     light: float = Field(ge=0, le=1)

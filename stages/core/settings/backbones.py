@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?!best$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Family:
-    """What one module of `keras.applications` wants of its pictures.
+    """What one module of `keras.applications` wants of its images.
 
     `inputs` names the numbers that the networks were trained on: "caffe" (BGR, ImageNet's mean
     subtracted), "tf" (-1 to 1), "torch" (ImageNet's mean and deviation), or "raw" (0 to 255: the network

@@ -12,7 +12,7 @@ HASH_BITS = 16**2
 
 
 class DataParams(Section):
-    """Section `data`: where the pictures are, and what is too small or too large."""
+    """Section `data`: where the images are, and what is too small or too large."""
 
     source: str = Field(min_length=1)
     exclude: Tuple[Annotated[str, Field(min_length=1)]]

@@ -6,7 +6,7 @@ from stages.core.params import Section
 
 
 class ExplainParams(Section):
-    """Section `explain`: how many test pictures to explain, and to place on the map."""
+    """Section `explain`: how many test images to explain, and to place on the map."""
 
     examples: int = Field(ge=0, le=100)
-    map_pictures: int = Field(ge=1, le=100_000)
+    map_images: int = Field(ge=1, le=100_000)

@@ -16,8 +16,8 @@ class ExportParams(Section):
 
     backbones: Tuple[str] = Field(min_length=1)
     formats: Tuple[Format] = Field(min_length=1)
-    calibration_pictures: int = Field(ge=1, le=100_000)
-    test_pictures: int = Field(ge=1, le=1_000_000)
+    calibration_images: int = Field(ge=1, le=100_000)
+    test_images: int = Field(ge=1, le=1_000_000)
     tolerance: float = Field(ge=0, le=1)
     largest_difference: float = Field(ge=0, le=1)
     latency_repeats: int = Field(ge=1, le=100_000)

@@ -27,5 +27,5 @@ class SplitParams(Section):
     @classmethod
     def _three_parts(cls, value: int) -> int:
         if value in {1, 2}:
-            raise ValueError("0, or 3 and more: each fold has training, validation and test pictures")
+            raise ValueError("0, or 3 and more: each fold has training, validation and test images")
         return value

@@ -36,7 +36,7 @@ Units = Tuple[Annotated[int, Field(ge=1, le=65536)]]
 class Space(Section):
     """Section `tune.space`: a range or choices for each hyperparameter. What a backbone has without it is in it too.
 
-    `views` is how many of the augmented views of each picture are trained on.
+    `views` is how many of the augmented views of each image are trained on.
     """
 
     learning_rate: Rate

@@ -1,7 +1,7 @@
-"""What is known about the pictures, counted, and which labels deserve a second look.
+"""What is known about the images, counted, and which labels deserve a second look.
 
-The tables are those that ingest and split wrote: the manifest (a row for each accepted picture), the
-rejects, the pictures under two labels (quarantine), the splits and the leaks.
+The tables are those that ingest and split wrote: the manifest (a row for each accepted image), the
+rejects, the images under two labels (quarantine), the splits and the leaks.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
 
     Learnt features judge better than random ones, so random ones are asked only where there are no others.
     """
-    able = {backbone: found["weights"] for backbone, found in facts.items() if found["frozen"] and found["pictures"]}
+    able = {backbone: found["weights"] for backbone, found in facts.items() if found["frozen"] and found["images"]}
     learnt = [backbone for backbone, weights in able.items() if weights != "random"]
     if learnt:
         return learnt, ", ".join(sorted({able[backbone] for backbone in learnt}))
@@ -56,7 +56,7 @@ def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
 
 
 def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    """Return `manifest` with `near` for `phash`: equal for pictures that are copies, exact or near, of one another.
+    """Return `manifest` with `near` for `phash`: equal for images that are copies, exact or near, of one another.
 
     Unlike `group` it leaves out what only the source puts together. `limit` is data.near_duplicates.
     """
@@ -67,13 +67,13 @@ def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
 
 def exact_copies(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the pictures of which there is another with equal pixels, copies beside each other."""
+    """Return the images of which there is another with equal pixels, copies beside each other."""
     again = manifest["pixels_sha256"].duplicated(keep=False)
     return manifest[again].sort_values(["pixels_sha256", "path"], ignore_index=True)
 
 
 def near_copies(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Return the pictures of groups that look alike and differ in their pixels; several labels come first."""
+    """Return the images of groups that look alike and differ in their pixels; several labels come first."""
     by_group = manifest.groupby("near")
     apart = by_group["pixels_sha256"].transform("nunique") > 1
     labels = by_group["label"].transform("nunique")
@@ -82,7 +82,7 @@ def near_copies(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def outliers(manifest: pd.DataFrame, thresholds: Outliers) -> dict[str, pd.DataFrame]:
-    """Return the odd pictures of each kind, the oddest first; each has its score in a column named after the kind."""
+    """Return the odd images of each kind, the oddest first; each has its score in a column named after the kind."""
     return {
         kind: manifest[manifest[kind] < threshold].sort_values([kind, "path"], ignore_index=True)
         for kind, threshold in thresholds.model_dump().items()
@@ -90,7 +90,7 @@ def outliers(manifest: pd.DataFrame, thresholds: Outliers) -> dict[str, pd.DataF
 
 
 def suspects(manifest: pd.DataFrame, probes: Probes) -> pd.DataFrame:
-    """Return the pictures whose label is doubtful, the most doubtful first, with the columns `SUSPECT_COLUMNS`.
+    """Return the images whose label is doubtful, the most doubtful first, with the columns `SUSPECT_COLUMNS`.
 
     By confident learning: Northcutt, Jiang and Chuang 2021, https://arxiv.org/abs/1911.00068, as in cleanlab.
     """
@@ -121,7 +121,7 @@ def _doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():
-        # A class of which nothing could be held out, or one picture only: nothing of it is doubted.
+        # A class of which nothing could be held out, or one image only: nothing of it is doubted.
         warnings.filterwarnings("ignore", message="May not flag all label issues")
         # One process: forking costs more than the work.
         found = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
@@ -143,9 +143,9 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "rejected": len(tables.rejects),
         "reasons": {str(kind): int(count) for kind, count in kinds.items()},
         "classes": len(counts),
-        "pictures": {label: int(counts.get(label, 0)) for label in labels},
+        "images": {label: int(counts.get(label, 0)) for label in labels},
         "splits": {part: int(splits.get(part, 0)) for part in (*SPLITS, DROPPED)},
-        "smallest_class_training_pictures": min(training_of_each.values()),
+        "smallest_class_training_images": min(training_of_each.values()),
         "small_classes": {label: count for label, count in training_of_each.items() if count < FEW},
         "imbalance": float(counts.max() / counts.min()),
         "exact_copies": _groups(exact, "pixels_sha256"),
@@ -154,7 +154,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "leaks": _groups(tables.leaks, "group"),
         "outliers": {kind: len(table) for kind, table in outliers(manifest, params.outliers).items()},
         "suspects": {
-            "pictures": len(found),
+            "images": len(found),
             "share": len(found) / len(probes.table) if len(probes.table) else None,
             "weights": probes.weights,
             "accuracy_of_probes": probes.accuracies,
@@ -163,7 +163,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
 
 
 def _groups(table: pd.DataFrame, column: str) -> dict[str, int]:
-    return {"groups": int(table[column].nunique()), "pictures": len(table)}
+    return {"groups": int(table[column].nunique()), "images": len(table)}
 
 
 def _under_two_labels(near: pd.DataFrame) -> int:

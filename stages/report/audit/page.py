@@ -1,4 +1,4 @@
-"""The audit's page: what is wrong with the pictures, with the pictures themselves, in one HTML file."""
+"""The audit's page: what is wrong with the images, with the images themselves, in one HTML file."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from stages.report.findings import findings
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the pictures lie: those that were accepted, and those under two labels."""
+    """Where the images lie: those that were accepted, and those under two labels."""
 
     raw: Path
     quarantine: Path
@@ -27,7 +27,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture on a contact sheet and what is said of it, beside path, label and split."""
+    """One image on a contact sheet and what is said of it, beside path, label and split."""
 
     file: Path
     path: str
@@ -39,14 +39,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Pictures side by side, those that belong together in one group; `more` of them are only in `table`."""
+    """Images side by side, those that belong together in one group; `more` of them are only in `table`."""
 
     groups: list[list[Tile]]
     more: int
     table: str
 
     def files(self) -> Iterable[Path]:
-        """Yield where the pictures lie."""
+        """Yield where the images lie."""
         return (tile.file for group in self.groups for tile in group)
 
 
@@ -87,7 +87,7 @@ def page(
 
 
 class _Sheets:
-    """Makes contact sheets of pictures in one folder, each of at most so many."""
+    """Makes contact sheets of images in one folder, each of at most so many."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
@@ -128,8 +128,8 @@ def _doubt(row: Mapping[str, Any]) -> str:
 
 
 def _classes(manifest: pd.DataFrame, audit: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return the number of pictures of each class in each part, the largest class first."""
+    """Return the number of images of each class in each part, the largest class first."""
     parts = (*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS
     counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=parts, fill_value=0)
-    order = sorted(audit["pictures"], key=lambda label: (-audit["pictures"][label], label))
+    order = sorted(audit["images"], key=lambda label: (-audit["images"][label], label))
     return {label: [int(counts[part].get(label, 0)) for part in parts] for label in order}

@@ -38,7 +38,7 @@ class Gallery:
     accuracy: Figure
     folds: Figure | None
     costs: list[Figure]
-    training_pictures: Figure | None
+    training_images: Figure | None
     foretold: Figure | None
     curves: dict[str, list[Figure]]
     reliability: dict[str, Figure]
@@ -47,7 +47,7 @@ class Gallery:
 
     def __iter__(self) -> Iterator[Figure]:
         """Yield every figure."""
-        yield from filter(None, (self.accuracy, self.folds, self.training_pictures, self.foretold, self.embedding))
+        yield from filter(None, (self.accuracy, self.folds, self.training_images, self.foretold, self.embedding))
         yield from self.costs
         yield from self.reliability.values()
         for pair in self.curves.values():
@@ -71,7 +71,7 @@ def draw(
         comparison_figures.accuracy(scene, _largest_class(best)),
         comparison_figures.folds(scene, by_folds) if by_folds else None,
         [comparison_figures.cost(scene, name, title, costs) for name, title, costs in _costs(scene)],
-        comparison_figures.training_pictures(scene) if best.metrics["shares"] else None,
+        comparison_figures.training_images(scene) if best.metrics["shares"] else None,
         comparison_figures.foretold(scene, before) if len(before) > 1 else None,
         {
             run.backbone: [
@@ -99,7 +99,7 @@ def _searches(scene: Scene) -> Searches | None:
 
 
 def _largest_class(run: Run) -> float:
-    """Return the accuracy of always answering the class with the most test pictures."""
+    """Return the accuracy of always answering the class with the most test images."""
     supports = [row["support"] for row in run.metrics["per_class"].values()]
     return float(max(supports) / sum(supports))
 
@@ -110,9 +110,9 @@ def _costs(scene: Scene) -> Iterator[tuple[str, str, dict[str, float]]]:
     Of a cost that was measured of none there is nothing to draw.
     """
     titles = {
-        "latency": ("latency_ms_median", 1.0, scene.say("latency of one picture, ms")),
+        "latency": ("latency_ms_median", 1.0, scene.say("latency of one image, ms")),
         "size": ("size_mb", 1.0, scene.say("size of the weights, MB")),
-        "flops": ("flops", 1e-9, scene.say("operations for one picture, GFLOPs")),
+        "flops": ("flops", 1e-9, scene.say("operations for one image, GFLOPs")),
     }
     for name, (key, unit, title) in titles.items():
         measured = {run.backbone: run.benchmark[key] for run in scene.ranking}

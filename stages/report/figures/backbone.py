@@ -1,4 +1,4 @@
-"""Figures of one backbone: how it was trained, how far its confidence can be trusted, which pictures it finds alike."""
+"""Figures of one backbone: how it was trained, how far its confidence can be trusted, which images it finds alike."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -18,10 +18,10 @@ def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: f
     """Draw accuracy or loss of a backbone over its epochs, up to `top`: both phases, and the epoch kept, if any."""
     import altair as alt
 
-    views, pictures = scene.say("training views"), scene.say("validation pictures")
+    views, images = scene.say("training views"), scene.say("validation images")
     name = {"accuracy": scene.say("accuracy"), "loss": scene.say("loss")}[quantity]
     number = TENTHS if quantity == "accuracy" else ".3f"
-    lines = chart(_epochs(run.history, {views: quantity, pictures: f"val_{quantity}"})).encode(
+    lines = chart(_epochs(run.history, {views: quantity, images: f"val_{quantity}"})).encode(
         x=alt.X("epoch:Q")
         .title(scene.say("epoch"))
         .scale(domain=[0.5, len(run.history) + 0.5], nice=False)
@@ -30,9 +30,9 @@ def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: f
         .title(name)
         .scale(domain=[0, top])
         .axis(format=WHOLE if quantity == "accuracy" else "~g", tickCount=5),
-        color=alt.Color("of:N", scale=alt.Scale(domain=[pictures, views], range=[RIGHT, TRAINING]), legend=None),
+        color=alt.Color("of:N", scale=alt.Scale(domain=[images, views], range=[RIGHT, TRAINING]), legend=None),
     )
-    dashes = alt.StrokeDash("of:N", scale=alt.Scale(domain=[pictures, views], range=[[1, 0], [4, 3]]), legend=None)
+    dashes = alt.StrokeDash("of:N", scale=alt.Scale(domain=[images, views], range=[[1, 0], [4, 3]]), legend=None)
     whole = layered(
         chart(_second_phase(run.history))
         .mark_rect(color=WRONG, opacity=0.13, aria=False)
@@ -85,9 +85,9 @@ def reliability(scene: Scene, run: Run) -> Figure:
 
     before, after = scene.say("as trained"), scene.say("scaled")
     rows = [
-        {"of": name} | {key: float(row[key]) for key in ("confidence", "accuracy", "pictures")}
+        {"of": name} | {key: float(row[key]) for key in ("confidence", "accuracy", "images")}
         for name, table in ((before, run.calibration), (after, run.calibration_scaled))
-        for row in table[table["pictures"] > 0].to_dict("records")
+        for row in table[table["images"] > 0].to_dict("records")
     ]
     axis: dict[str, Any] = {
         "scale": alt.Scale(domain=[0, 1]),
@@ -103,12 +103,12 @@ def reliability(scene: Scene, run: Run) -> Figure:
         chart([{"at": 0}, {"at": 1}]).mark_line(strokeDash=DOTTED, opacity=0.6, aria=False).encode(x="at:Q", y="at:Q"),
         marks.mark_line(strokeWidth=2, aria=False),
         marks.mark_circle(opacity=0.85).encode(
-            size=alt.Size("pictures:Q", scale=alt.Scale(range=[20, 260], domainMin=0), legend=None),
+            size=alt.Size("images:Q", scale=alt.Scale(range=[20, 260], domainMin=0), legend=None),
             tooltip=[
                 alt.Tooltip("of:N", title=confidence),
                 told("confidence", scene.say("said")),
                 told("accuracy", scene.say("right")),
-                told("pictures", scene.say("pictures"), COUNT),
+                told("images", scene.say("images"), COUNT),
             ],
         ),
     )
@@ -120,9 +120,9 @@ def reliability(scene: Scene, run: Run) -> Figure:
 
 
 def embedding(scene: Scene, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Figure:
-    """Draw the test pictures where a backbone's features put them: like ones lie close together.
+    """Draw the test images where a backbone's features put them: like ones lie close together.
 
-    `mapped` has columns file, label, predicted, confidence, x and y; `thumbnails` the addresses of files' pictures.
+    `mapped` has columns file, label, predicted, confidence, x and y; `thumbnails` the addresses of files' images.
     Classes have colours where there are few enough, else right and wrong have.
     """
     import altair as alt
@@ -135,7 +135,7 @@ def embedding(scene: Scene, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[
     bare: dict[str, Any] = {"axis": None, "scale": alt.Scale(zero=False, padding=12)}
     is_wrong = alt.when(alt.datum.outcome == wrong)
     whole = (
-        chart([_picture(row, thumbnails, right, wrong) for row in mapped.to_dict("records")])
+        chart([_image(row, thumbnails, right, wrong) for row in mapped.to_dict("records")])
         .mark_point(filled=True, strokeWidth=1)
         .encode(
             x=alt.X("x:Q", **bare),
@@ -153,17 +153,17 @@ def embedding(scene: Scene, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[
                 told("confidence", scene.say("confidence"), WHOLE),
             ],
         )
-        .properties(name="pictures", height=460)
+        .properties(name="images", height=460)
         .add_params(picked)
     )
     label = scene.say(
-        "The test pictures as %(backbone)s sees them: pictures with like features lie close together.",
+        "The test images as %(backbone)s sees them: images with like features lie close together.",
         backbone=run.backbone,
     )
     return figure("embedding", label, whole, 760, scene.language)
 
 
-def _picture(row: Mapping[Any, Any], thumbnails: Mapping[str, str], right: str, wrong: str) -> Row:
+def _image(row: Mapping[Any, Any], thumbnails: Mapping[str, str], right: str, wrong: str) -> Row:
     """Return one point of the map; its place to a thousandth of the map's unit."""
     return {
         "x": round(row["x"], 3),

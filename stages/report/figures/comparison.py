@@ -21,7 +21,7 @@ _FADED = 0.2
 def accuracy(scene: Scene, largest_class: float) -> Figure:
     """Draw each backbone's accuracy with its interval, the best on top, and those of its repeats as ticks.
 
-    `largest_class` is the accuracy of always answering the class with the most test pictures.
+    `largest_class` is the accuracy of always answering the class with the most test images.
     """
     rows = [scene.row(run, accuracy=run.metrics["accuracy"], **run.interval._asdict()) for run in scene.ranking]
     again = [scene.row(run, accuracy=value) for run in scene.ranking for value in run.repeated]
@@ -154,21 +154,21 @@ def _front(marks: "alt.Chart") -> "alt.Chart":
     )
 
 
-def training_pictures(scene: Scene) -> Figure:
-    """Draw accuracy against the number of training pictures, a line for each backbone.
+def training_images(scene: Scene) -> Figure:
+    """Draw accuracy against the number of training images, a line for each backbone.
 
     The chosen one and those that were trained from nothing carry their intervals and their places.
     """
     import altair as alt
 
     rows = [scene.row(run, **share) for run in scene.ranking for share in run.metrics["shares"]]
-    counts = sorted({row["training_pictures"] for row in rows})
-    title, pictures = scene.say("test accuracy"), scene.say("training pictures")
+    counts = sorted({row["training_images"] for row in rows})
+    title, images = scene.say("test accuracy"), scene.say("training images")
     over = alt.selection_point("over", fields=["place"], on="pointerover", clear="pointerout", empty=True)
     fading = alt.when(over).then(alt.value(1)).otherwise(alt.value(_FADED))
     marks = chosen(rows).encode(
-        x=alt.X("training_pictures:Q")
-        .title(pictures)
+        x=alt.X("training_images:Q")
+        .title(images)
         .scale(type="log", nice=False, padding=14)
         .axis(values=counts, format=COUNT, labelOverlap="greedy"),
         y=up("accuracy", title),
@@ -181,14 +181,14 @@ def training_pictures(scene: Scene) -> Figure:
         marks.mark_circle(size=70)
         .encode(
             opacity=fading,
-            tooltip=scene.hover(told("accuracy", title), *scene.ends(), told("training_pictures", pictures, COUNT)),
+            tooltip=scene.hover(told("accuracy", title), *scene.ends(), told("training_images", images, COUNT)),
         )
         # Altair would number the charts that it makes in this process.
         .properties(name="points")
         .add_params(over),
     )
-    label = scene.say("Accuracy with fewer training pictures, a line for each backbone; the table has the numbers.")
-    return figure("training-pictures", label, choosable(whole).properties(height=300), 560, scene.language)
+    label = scene.say("Accuracy with fewer training images, a line for each backbone; the table has the numbers.")
+    return figure("training-images", label, choosable(whole).properties(height=300), 560, scene.language)
 
 
 def _named(marks: "alt.Chart", title: str) -> "tuple[alt.Chart, alt.Chart]":

@@ -1,4 +1,4 @@
-"""Copies and near copies share a group; a picture with two labels contradicts itself."""
+"""Copies and near copies share a group; an image with two labels contradicts itself."""
 
 from io import BytesIO
 
@@ -15,14 +15,14 @@ LIMIT = 16
 
 
 def scene(seed: int, side: int = 160) -> Image.Image:
-    """A random picture with the spectrum of photographs: half the contrast at twice the frequency."""
+    """A random image with the spectrum of photographs: half the contrast at twice the frequency."""
     draw = np.random.default_rng(seed)
-    picture = np.full((side, side, 3), 128.0)
+    image = np.full((side, side, 3), 128.0)
     for octave in range(2, 7):
         noise = Image.fromarray(draw.integers(0, 256, (2**octave, 2**octave, 3)).astype(np.uint8))
         smooth = np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC), dtype=float)
-        picture += (smooth - 128) * 2 / 2**octave
-    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+        image += (smooth - 128) * 2 / 2**octave
+    return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
 def hashed(*bits: int) -> str:
@@ -31,7 +31,7 @@ def hashed(*bits: int) -> str:
 
 
 def table(*rows: tuple[str, str], groups: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Return a table of one digest (a letter) and one hash for each picture."""
+    """Return a table of one digest (a letter) and one hash for each image."""
     found = pd.DataFrame(list(rows), columns=["pixels_sha256", "phash"])
     return found.assign(pixels_sha256=found["pixels_sha256"] * 64, source_group=groups or "")
 
@@ -69,11 +69,11 @@ def recompressed(image: Image.Image) -> Image.Image:
     ids=["recompressed", "smaller", "larger", "brighter", "grey"],
 )
 @pytest.mark.parametrize("seed", range(4))
-def test_a_picture_that_was_only_re_encoded_is_a_near_copy(change, seed: int) -> None:
+def test_a_image_that_was_only_re_encoded_is_a_near_copy(change, seed: int) -> None:
     assert distance(scene(seed), change(scene(seed))) <= LIMIT
 
 
-def test_other_pictures_and_mirrored_ones_are_no_near_copies() -> None:
+def test_other_images_and_mirrored_ones_are_no_near_copies() -> None:
     scenes = [scene(seed) for seed in range(8)]
     mirrored = scenes[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     distances = [distance(scenes[0], other) for other in [*scenes[1:], mirrored]]
@@ -130,31 +130,31 @@ def test_all_near_pairs_of_many_are_found() -> None:
     np.testing.assert_array_equal(found[:, None] == found[None], pairs)
 
 
-def test_many_near_copies_of_one_picture_are_one_group() -> None:
+def test_many_near_copies_of_one_image_are_one_group() -> None:
     # 61 hashes, of which any two differ in 2 bits: far more pairs than hashes, found in band after band.
     rows = table(*((f"{number % 10}", hashed(number)) for number in range(0, 244, 4)), ("a", hashed(*range(99))))
     assert [len(members) for members in sorted(together(rows), key=len)] == [1, 61]
 
 
-def test_no_pictures_have_no_groups() -> None:
+def test_no_images_have_no_groups() -> None:
     assert groups(table(), LIMIT).tolist() == []
 
 
 # --- contradictions ---
 
 
-def test_a_picture_under_two_labels_is_left_out_with_the_others_named() -> None:
+def test_a_image_under_two_labels_is_left_out_with_the_others_named() -> None:
     rows = labelled(("t/1", "tree", "a"), ("t/2", "tree", "a"), ("p/1", "plank", "a"))
     assert {reject.path: (reject.reason, reject.label) for reject in conflicts(rows)} == {
-        "t/1": ("two labels: the same picture as 'p/1'", "tree"),
-        "t/2": ("two labels: the same picture as 'p/1'", "tree"),
-        "p/1": ("two labels: the same picture as 't/1', 't/2'", "plank"),
+        "t/1": ("two labels: the same image as 'p/1'", "tree"),
+        "t/2": ("two labels: the same image as 'p/1'", "tree"),
+        "p/1": ("two labels: the same image as 't/1', 't/2'", "plank"),
     }
 
 
 def test_many_copies_are_counted_not_listed() -> None:
     rows = labelled(("p/1", "plank", "a"), *[(f"t/{n}", "tree", "a") for n in range(5)])
-    assert conflicts(rows)[0].reason == "two labels: the same picture as 't/0', 't/1', 't/2' and 2 more"
+    assert conflicts(rows)[0].reason == "two labels: the same image as 't/0', 't/1', 't/2' and 2 more"
 
 
 def test_an_empty_table_contradicts_nothing() -> None:

@@ -1,4 +1,4 @@
-"""A picture becomes a square by each fit, without aliasing and with all that the fit promises."""
+"""An image becomes a square by each fit, without aliasing and with all that the fit promises."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_pad_shows_everything_between_grey(turned: bool) -> None:  # noqa: FBT00
     assert upright[20, 20].min() == 255
 
 
-def test_a_very_narrow_picture_is_padded_too() -> None:
+def test_a_very_narrow_image_is_padded_too() -> None:
     result = squared(Image.new("RGB", (1000, 1)), 32, "pad")
     assert (result[15] == 0).all()
     assert (np.delete(result, 15, axis=0) == GREY).all()

@@ -1,4 +1,4 @@
-"""Pictures for tests that run the graph: small, drawn anew each time, and easy to tell apart."""
+"""Images for tests that run the graph: small, drawn anew each time, and easy to tell apart."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ def draw(folder: Path) -> None:
         (folder / shape).mkdir(parents=True)
         for number in range(16):
             ground = random.integers(90, 160, (40, 48, 3)).astype(np.uint8)
-            picture = Image.fromarray(ground)
+            image = Image.fromarray(ground)
             left, top = (int(offset) for offset in random.integers(2, 18, 2))
             box = (left, top, left + 18, top + (6 if shape == "stripe" else 18))
-            pen = ImageDraw.Draw(picture)
+            pen = ImageDraw.Draw(image)
             (pen.ellipse if shape == "disc" else pen.rectangle)(box, fill=colour)
-            picture.save(folder / shape / f"{number:02}.jpg", quality=90)
+            image.save(folder / shape / f"{number:02}.jpg", quality=90)
     (folder / "disc/copy.jpg").write_bytes((folder / "disc/00.jpg").read_bytes())
     (folder / "disc/broken.jpg").write_bytes((folder / "disc/01.jpg").read_bytes()[:400])
