@@ -16,7 +16,7 @@ LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 POOL ?= comparison
 
-.PHONY: help repro test server deploy worker bench lint figures clean
+.PHONY: help repro test server deploy worker bench lint figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -31,7 +31,7 @@ test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tes
 ifdef LEFT_OUT
 	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
 endif
-	pytest -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
+	pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
 
 server: .venv/.synced  ## run Prefect's server, on loopback unless PREFECT_SERVER_API_HOST says otherwise
 	prefect server start
@@ -64,6 +64,10 @@ lint: .venv/.synced  ## Ruff, mypy, import-linter
 
 figures: .venv/.synced  ## draw the built-in images anew (the same bytes)
 	python data/samples/draw_yoga_figures.py
+
+docs: .venv/.synced  ## write docs/parameters.md and the screenshot of the report (needs Chromium)
+	python -m docs.parameters
+	python -m docs.screenshot
 
 clean:  ## remove the environment and the caches, keep data and DVC's cache
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

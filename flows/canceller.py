@@ -1,9 +1,9 @@
-"""Cancels deployment runs when the program that waits for them ends, whatever way that happens.
+"""Cancels deployment runs when the program that waits for them ends, for any reason.
 
     python -m flows.canceller
 
-Standard input is the tie: a pipe that the caller keeps open and writes the ids of the runs to, one a line. The
-system closes it when the caller ends, SIGKILL included; runs that have not ended by then are cancelled.
+Standard input is a pipe that the caller keeps open and writes the ids of the runs to, one per line. The system closes
+it when the caller ends, even by SIGKILL; runs that have not ended by then are cancelled.
 """
 
 import subprocess
@@ -17,7 +17,7 @@ from flows.process import environment
 
 
 class Canceller:
-    """The program above, as its caller sees it."""
+    """The caller's handle to the program above."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -36,12 +36,12 @@ class Canceller:
         self._process.stdin.flush()
 
     def close(self) -> None:
-        """Cancel what has not ended, and return when the server has been told."""
+        """Cancel the runs that have not ended; return once the server knows."""
         self._process.communicate()
 
 
 def main() -> None:
-    """Wait for the caller's end and cancel what it leaves."""
+    """Wait until the caller ends, and cancel the runs that it leaves."""
     runs = [UUID(line.strip()) for line in sys.stdin]
     with get_client(sync_client=True) as client:
         for run in runs:

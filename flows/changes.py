@@ -1,4 +1,4 @@
-"""What differs from the last commit: results, which DVC has written, and what people have changed."""
+"""The differences from the last commit: results, written by DVC, and files that people have changed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Changes:
 
 
 def since_commit() -> Changes:
-    """Return what differs from the last commit: results, new ones included, and tracked files that are none."""
+    """Return the differences from the last commit: results, including new ones, and other tracked files."""
     paths, changed = _results(), git.changed()
     found = {name for name in changed if _at_or_below(name, paths) or _only_ignores(name, paths)}
     found |= set(git.untracked(paths))
@@ -26,7 +26,7 @@ def since_commit() -> Changes:
 
 
 def reset() -> None:
-    """Bring the results back to the last commit; DVC has what they were in its cache."""
+    """Restore the results of the last commit; DVC has the current ones in its cache."""
     git.reset(git.untracked(_results()))
 
 
@@ -38,7 +38,7 @@ def require_committed(why: str) -> None:
 
 
 def _results() -> list[str]:
-    """Return the paths of what DVC writes: its records, and every output that they name."""
+    """Return the paths that DVC writes: dvc.lock, and every output that it names."""
     lock = Path("dvc.lock")
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.exists() else {}
     outputs = [output["path"] for stage in stages.values() for output in stage.get("outs", [])]
@@ -46,7 +46,7 @@ def _results() -> list[str]:
 
 
 def _only_ignores(name: str, results: list[str]) -> bool:
-    """Return whether `name` is a .gitignore in which nothing is new but what DVC adds: results beside it."""
+    """Return whether `name` is a .gitignore whose only new lines are those that DVC adds for results beside it."""
     path = Path(name)
     if path.name != ".gitignore" or not path.exists():
         return False

@@ -1,7 +1,7 @@
 """The whole comparison as a Prefect flow: `python -m flows.compare [--jobs N] [TARGETS...]`.
 
-DVC decides what has to run and keeps what was made; Prefect starts each stage as soon as what it needs
-is done, and shows state, duration and log of each.
+DVC decides which stages have to run and caches their outputs; Prefect starts each stage as soon as its
+dependencies are done, and shows its state, duration and log.
 """
 
 import argparse
@@ -19,28 +19,28 @@ from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from flows import commands, publish, workspace
+from flows import dvc, publish, workspace
 from flows.graph import End, FlowError, Schedule, select, with_descendants
 from flows.pool import PoolRunner
 from flows.process import StoppedError, end_with_worker
 from flows.progress import Progress
 from flows.runners import LocalRunner, Runner
-from flows.server import require_address, server
+from flows.server import require_configured, server
 
-# Names in a sentence, at most: a fault in params.yaml keeps every stage from running.
+# The most names in a sentence: a fault in params.yaml stops every stage.
 _LONGEST_LIST = 12
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
 
-# DVC is the only cache, and a stage that failed once fails again: no caching, no retries.
+# DVC is the only cache, and a stage that failed would fail again: no caching, no retries.
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
 def run_stage(stage: str, runner: Runner) -> State[Any]:
-    """Run one stage and end in the state that says how it went."""
+    """Run one stage; return its final state."""
     logger = get_run_logger()
     try:
         outcome = runner.run(stage, lambda line: logger.log(level(line), "%s", line))
     except StoppedError:
-        return Cancelled(message="stopped before its end")
+        return Cancelled(message="stopped before it ended")
     if outcome.how == "failed":
         return Failed(message=outcome.message)
     return Completed(name="Cached" if outcome.how == "cached" else "Completed", message=outcome.message)
@@ -48,7 +48,7 @@ def run_stage(stage: str, runner: Runner) -> State[Any]:
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
 def settle_stage(stage: str, fault: str = "") -> State[Any]:  # noqa: ARG001 (its name)
-    """Show a stage that does not run: it is unchanged, or there is a fault."""
+    """Show a stage that does not run: it is unchanged, or `fault` prevents it."""
     if fault:
         return Cancelled(name="NotRun", message=fault)
     return Completed(name="Cached", message="unchanged")
@@ -61,9 +61,9 @@ def compare(
     fail_fast: bool = False,  # noqa: FBT001, FBT002 (a deployment's parameter)
     pool: str | None = None,
 ) -> State[Any]:
-    """Run the stages that `targets` and all they need make up (everything without targets), `jobs` at a time.
+    """Run `targets` and their dependencies (everything without targets), `jobs` at a time.
 
-    A stage that fails stops only what depends on it, unless `fail_fast`; the flow then fails at its end. With
+    A failed stage stops only those that depend on it, unless `fail_fast`; the flow then fails at its end. With
     `pool` the stages run on the workers of that work pool.
     """
     end_with_worker()
@@ -75,26 +75,26 @@ def compare(
 
 
 def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str | None = None) -> State[Any]:
-    """Run the graph in the working directory, as `compare` says; return the state in which a flow ends by that."""
+    """Run the graph in the working directory, as `compare` does; return the final state of the flow."""
     try:
-        graph = select(commands.read_graph(), targets)
-        changed = with_descendants(graph, commands.outdated(graph))
+        graph = select(dvc.read_graph(), targets)
+        changed = with_descendants(graph, dvc.outdated(graph))
         runner = PoolRunner(pool, graph, changed, get_run_logger().info) if pool else LocalRunner()
-        schedule = Schedule(graph, changed, jobs, runner.fits, fail_fast=fail_fast)
+        schedule = Schedule(graph, changed, jobs, runner.has_capacity, fail_fast=fail_fast)
         run_stages(schedule, runner)
         if not schedule.complete:
             return Failed(message=failure(schedule))
-        left = sorted(commands.outdated(graph)) if changed else []
+        left = sorted(dvc.outdated(graph)) if changed else []
     except FlowError as error:
         return Failed(message=str(error))
     if left:
-        return Failed(message=f"every stage has run, but DVC still finds changes in {', '.join(left)}")
+        return Failed(message=f"every stage has run, but DVC still reports changes in {', '.join(left)}")
     publish.results(graph)
     return Completed(message=f"{len(graph)} stages are up to date, {len(graph) - len(changed)} were unchanged")
 
 
 def run_stages(schedule: Schedule, runner: Runner) -> None:
-    """Run what `schedule` has to run; whatever ends the waiting also ends all that was started."""
+    """Run the stages of `schedule`; an exception while waiting also ends all that were started."""
     logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
     settled = [settle_stage.submit(stage) for stage in schedule.done]
     progress = Progress(schedule, get_run_logger().info)
@@ -128,20 +128,20 @@ def _run_changed(schedule: Schedule, runner: Runner, progress: Progress) -> None
 
 
 def end_of(state: State[Any]) -> End:
-    """Return what a stage's final state means to those that need it."""
+    """Return how a stage ended, for those that depend on it."""
     if state.is_completed():
         return "done"
     return "stopped" if state.is_cancelled() else "failed"
 
 
 def missing(schedule: Schedule, stage: str) -> str:
-    """Return the sentence that says what a stage that was not run has not got."""
+    """Return a sentence with the missing dependencies of a stage that did not run."""
     needs = [needed for needed in schedule.graph if needed in schedule.graph[stage] and needed not in schedule.done]
     return f"missing: {', '.join(needs)}" if needs else "nothing was started after the first failure"
 
 
 def failure(schedule: Schedule) -> str:
-    """Return the sentence that names the stages that are not done, and the backbones that are missing therefore."""
+    """Return a sentence that names the stages that are not done, and the backbones that are therefore missing."""
     parts = {
         "failed": schedule.failed,
         "stopped": schedule.stopped,
@@ -157,13 +157,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def missing_backbones(schedule: Schedule) -> list[str]:
-    """Return the backbones one of whose stages is not done."""
+    """Return the backbones with a stage that is not done."""
     undone = [stage.partition("@")[2] for stage in schedule.graph if stage not in schedule.done]
     return list(dict.fromkeys(filter(None, undone)))
 
 
 def level(line: str) -> int:
-    """Return the logging level that a line of output begins with, or INFO."""
+    """Return the logging level that a line of output starts with, or INFO."""
     found = _LEVEL.match(line)
     return logging.getLevelNamesMapping()[found[1]] if found else logging.INFO
 
@@ -172,20 +172,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the flow from the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m flows.compare", description="Run the comparison as a flow.")
     parser.add_argument("--jobs", type=_at_least_one, default=1, metavar="N", help="stages at the same time (1)")
-    parser.add_argument("--fail-fast", action="store_true", help="end everything at the first failure (others go on)")
-    parser.add_argument("--pool", metavar="NAME", help="run the stages on the workers of this work pool of Prefect's")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages to run with all they need (all)")
+    parser.add_argument("--fail-fast", action="store_true", help="stop everything at the first failure (others go on)")
+    parser.add_argument("--pool", metavar="NAME", help="run the stages on the workers of this Prefect work pool")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="stages to run with their dependencies (all)")
     options = parser.parse_args(arguments)
-    # By default SIGTERM would end this process before it could stop the server; shells start what runs in the
-    # background with SIGINT ignored.
+    # By default SIGTERM would end this process before it could stop the server; shells start background jobs
+    # with SIGINT ignored.
     signal.signal(signal.SIGTERM, _exit_on_signal)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if options.targets:
-            # Before Prefect's server starts, so that a typing error is answered at once.
-            select(commands.read_graph(), options.targets)
+            # Before Prefect's server starts, so that a typo is reported at once.
+            select(dvc.read_graph(), options.targets)
         if options.pool:
-            require_address()
+            require_configured()
         with server():
             state: State[Any] = compare(
                 tuple(options.targets), options.jobs, options.fail_fast, options.pool, return_state=True
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_empty_traceback(record: logging.LogRecord) -> bool:
-    """Take the traceback "NoneType: None" off the line that Prefect logs for a task that returns a failure."""
+    """Remove the traceback "NoneType: None" from the line that Prefect logs for a task that returns a failure."""
     if record.exc_info == (None, None, None):
         record.exc_info = None
     return True

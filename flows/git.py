@@ -1,12 +1,12 @@
-"""Git's commands, called as programs: what differs from the last commit, commits, and work trees."""
+"""Git's commands, run as programs: differences from the last commit, commits, and worktrees."""
 
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flows.graph import FlowError
-from flows.masking import mask
 from flows.process import clean, environment
+from flows.redaction import redact
 
 
 def head() -> str:
@@ -15,7 +15,7 @@ def head() -> str:
 
 
 def branch() -> str:
-    """Return the branch that the next commit goes to. Raise FlowError when there is none."""
+    """Return the current branch. Raise FlowError when HEAD is detached."""
     try:
         return _git("symbolic-ref", "--quiet", "--short", "HEAD").strip()
     except FlowError:
@@ -25,12 +25,12 @@ def branch() -> str:
 
 
 def require_author() -> None:
-    """Raise FlowError when git does not know whose name a commit should bear."""
+    """Raise FlowError when git does not know the author of commits."""
     try:
         _git("var", "GIT_COMMITTER_IDENT")
     except FlowError:
         raise FlowError(
-            "git does not know who commits; run `git config user.name NAME` and `git config user.email ADDRESS` here"
+            "git does not know the author; run `git config user.name NAME` and `git config user.email ADDRESS` here"
         ) from None
 
 
@@ -40,7 +40,7 @@ def changed() -> list[str]:
 
 
 def committed(name: str) -> str:
-    """Return the content of a file in the last commit; nothing if it has none of that name."""
+    """Return the content of a file in the last commit, or an empty string if it has no such file."""
     try:
         return _git("show", f"HEAD:./{name}")
     except FlowError:
@@ -49,7 +49,7 @@ def committed(name: str) -> str:
 
 def untracked(paths: Iterable[str]) -> list[str]:
     """Return the files at or below `paths` that git neither tracks nor ignores."""
-    # Without a path git would list all of them.
+    # Without paths git would list all of them.
     return _names("ls-files", "-z", "--others", "--exclude-standard", "--", *paths) if paths else []
 
 
@@ -63,30 +63,30 @@ def commit(files: Sequence[str], message: str) -> str:
 
 
 def reset(new: Sequence[str]) -> None:
-    """Bring every tracked file, here and below, back to the last commit, and delete these `new` ones."""
+    """Restore every tracked file, here and below, from the last commit, and delete these `new` ones."""
     _git("checkout", "--quiet", "HEAD", "--", ".")
     if new:
         _git("clean", "--force", "--quiet", "--", *new)
 
 
 def check_out(commit: str) -> None:
-    """Check out `commit`, which is fetched if it is not here. Raise FlowError when it cannot be had."""
+    """Check out `commit`, fetching it if necessary. Raise FlowError when it is unavailable."""
     if not _known(commit):
         try:
-            # By its id: a clone may be shallow, or of one branch.
+            # By its id: the clone may be shallow, or have a single branch.
             _git("fetch", "--quiet", "origin", commit)
         except FlowError as error:
-            raise FlowError(f"commit {commit} is not to be had; run `git push` where it is; {error}") from None
+            raise FlowError(f"commit {commit} is unavailable; run `git push` where it was made; {error}") from None
     _git("checkout", "--quiet", "--detach", commit)
 
 
 def top() -> tuple[Path, str]:
-    """Return the folder of the work tree, and this folder's path in it."""
+    """Return the folder of the worktree, and this folder's path in it."""
     return Path(_git("rev-parse", "--show-toplevel").rstrip("\n")), _git("rev-parse", "--show-prefix").rstrip("\n")
 
 
 def work_trees() -> list[Path]:
-    """Return the folders of this repository's work trees, those included that have been deleted by hand."""
+    """Return the folders of this repository's worktrees, including those deleted by hand."""
     lines = _git("worktree", "list", "--porcelain").splitlines()
     return [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
 
@@ -98,7 +98,7 @@ def add_work_tree(folder: Path) -> None:
 
 
 def is_reference(name: str) -> bool:
-    """Return whether git accepts `name` as the last part of a reference."""
+    """Return whether git accepts `name` as the last component of a reference."""
     try:
         _git("check-ref-format", f"refs/heads/{name}")
     except FlowError:
@@ -119,10 +119,10 @@ def _names(*arguments: str) -> list[str]:
 
 
 def _git(*arguments: str, standard_input: str = "") -> str:
-    """Return what a git command prints. Raise FlowError when it fails."""
+    """Return the output of a git command. Raise FlowError when it fails."""
     done = subprocess.run(
         ["git", "--literal-pathspecs", *arguments],
-        # Nobody is there to answer when a remote asks for a password.
+        # Nobody can answer when a remote asks for a password.
         env={**environment(), "GIT_TERMINAL_PROMPT": "0"},
         input=standard_input,
         capture_output=True,
@@ -131,6 +131,6 @@ def _git(*arguments: str, standard_input: str = "") -> str:
         check=False,
     )
     if done.returncode:
-        said = " ".join(" ".join(mask(clean(line)) for line in done.stderr.splitlines()).split())
+        said = " ".join(" ".join(redact(clean(line)) for line in done.stderr.splitlines()).split())
         raise FlowError(f"`git {arguments[0]}` failed: {said or f'exit code {done.returncode}'}")
     return done.stdout

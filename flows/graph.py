@@ -1,4 +1,4 @@
-"""The graph of stages as plain data: read from DVC's dot text, cut to targets, walked in order."""
+"""The graph of stages as plain data: parsed from DVC's dot output, reduced to targets, scheduled in order."""
 
 import difflib
 import re
@@ -6,23 +6,23 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Literal
 
-# Each stage with the stages that it needs directly, in the order that DVC lists them. A `.dvc` file is one
-# of them: DVC notes there which images it has found.
+# Each stage with its direct dependencies, in DVC's order. A `.dvc` file counts as a stage: DVC records there which
+# images it tracks.
 Graph = Mapping[str, frozenset[str]]
-# How a stage ends that has been started: as it should, by a fault of its own, or because of a stop.
+# How a started stage ends: successfully, by its own fault, or because it was stopped.
 End = Literal["done", "failed", "stopped"]
 
 _DOT_LINE = re.compile(r'^"(?P<stage>[^"]+)"(?: -> "(?P<next>[^"]+)")?;$', re.MULTILINE)
 
 
 class FlowError(Exception):
-    """A fault that the user can mend, in one line."""
+    """A fault that the user can fix, in one line."""
 
 
 def parse(dot: str) -> Graph:
     """Return the graph in the output of `dvc dag --dot`, whose arrows point downstream.
 
-    A `.dvc` file that no stage needs is left out, as `dvc repro` does.
+    A `.dvc` file that no stage depends on is left out, as in `dvc repro`.
     """
     needs: dict[str, set[str]] = {}
     for match in _DOT_LINE.finditer(dot):
@@ -36,10 +36,10 @@ def parse(dot: str) -> Graph:
 
 
 def select(graph: Graph, targets: Sequence[str]) -> Graph:
-    """Return the part of `graph` that `targets` and all they need make up; no targets mean everything.
+    """Return the part of `graph` with `targets` and their dependencies; without targets everything.
 
     A target is a stage, or a group of stages written with `foreach` ("train" for "train@a", "train@b").
-    Raise FlowError for a target that is neither.
+    Raises FlowError for a target that is neither.
     """
     if not targets:
         return graph
@@ -50,7 +50,7 @@ def select(graph: Graph, targets: Sequence[str]) -> Graph:
 
 
 def with_descendants(graph: Graph, stages: Iterable[str]) -> set[str]:
-    """Return `stages` and all stages of `graph` that need one of them, directly or not."""
+    """Return `stages` and all stages of `graph` that depend on them, directly or not."""
     following: dict[str, set[str]] = {stage: set() for stage in graph}
     for stage, needed in graph.items():
         for upstream in needed:
@@ -59,10 +59,10 @@ def with_descendants(graph: Graph, stages: Iterable[str]) -> set[str]:
 
 
 class Schedule:
-    """Which stages of a graph may start: those `changed` whose needs are done, at most `jobs` at a time.
+    """Which stages of a graph may start: those `changed` whose dependencies are done, at most `jobs` at a time.
 
-    `fits` says whether a stage may run beside others. What needs a failed stage never starts; everything else
-    goes on, unless `fail_fast` says that nothing does.
+    `has_capacity` says whether a stage may run beside others. Stages that depend on a failed one never start; all
+    others go on, unless `fail_fast` is set.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Schedule:
         graph: Graph,
         changed: Collection[str],
         jobs: int,
-        fits: Callable[[str, Collection[str]], bool],
+        has_capacity: Callable[[str, Collection[str]], bool],
         *,
         fail_fast: bool = False,
     ) -> None:
         self.graph, self.running = graph, list[str]()
-        self._jobs, self._fits, self.fail_fast = jobs, fits, fail_fast
+        self._jobs, self._has_capacity, self.fail_fast = jobs, has_capacity, fail_fast
         self._ends: dict[str, End] = {stage: "done" for stage in graph if stage not in changed}
         self._order = TopologicalSorter(
             {stage: graph[stage].intersection(changed) for stage in graph if stage in changed}
@@ -90,14 +90,14 @@ class Schedule:
             return []
         started = []
         for stage in list(self._ready):
-            if len(self.running) < self._jobs and self._fits(stage, self.running):
+            if len(self.running) < self._jobs and self._has_capacity(stage, self.running):
                 self._ready.remove(stage)
                 self.running.append(stage)
                 started.append(stage)
         return started
 
     def finish(self, stage: str, end: End) -> None:
-        """Note how `stage` has ended; success is what lets its descendants start."""
+        """Record how `stage` ended; its descendants start only if it succeeded."""
         self.running.remove(stage)
         self._ends[stage] = end
         if end == "done":
@@ -105,17 +105,17 @@ class Schedule:
 
     @property
     def done(self) -> list[str]:
-        """The stages that were unchanged or have ended as they should."""
+        """The stages that were unchanged or have succeeded."""
         return self._ended("done")
 
     @property
     def failed(self) -> list[str]:
-        """The stages that have failed, the first one first."""
+        """The stages that have failed, in order."""
         return self._ended("failed")
 
     @property
     def stopped(self) -> list[str]:
-        """The stages that were stopped before their end."""
+        """The stages that were stopped before they ended."""
         return self._ended("stopped")
 
     @property
@@ -148,7 +148,7 @@ def _named(graph: Graph, target: str) -> set[str]:
 
 
 def _reach(edges: Mapping[str, Iterable[str]], starts: Iterable[str]) -> set[str]:
-    """Return `starts` and everything that is reached from them along `edges`."""
+    """Return `starts` and everything that can be reached from them along `edges`."""
     reached: set[str] = set()
     waiting = list(starts)
     while waiting:

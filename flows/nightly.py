@@ -1,4 +1,4 @@
-"""The nightly run: new data, every stage, the gate and, if asked for, a push and a commit."""
+"""The nightly run: new data, every stage, the gate and, optionally, a push and a commit."""
 
 import sys
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import changes, commands, git, remotes, workspace
+from flows import changes, dvc, git, remotes, workspace
 from flows.compare import run
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
 MESSAGE = "Update the comparison: nightly run"
-# A program like those of the stages; it knows what the numbers mean.
+# Run as a program, like the stages.
 _GATE = "stages.gate"
 
 
@@ -25,10 +25,10 @@ _GATE = "stages.gate"
 def nightly(
     jobs: Annotated[int, Field(ge=1)] = 1, pool: str | None = None, *, commit: bool = False, push: bool = False
 ) -> State[Any]:
-    """Fetch new data, run all stages, `jobs` at a time, and hold the result against the gate.
+    """Fetch new data, run all stages, `jobs` at a time, and apply the gate to the result.
 
-    `push` sends the data to DVC's remote, `commit` puts the records and results that git keeps on the branch; both
-    only if the gate lets the result pass. With `pool` the stages run on the workers of that work pool.
+    `push` sends the data to DVC's remote, `commit` commits dvc.lock and the results that git tracks; both only if the
+    gate passes. With `pool` the stages run on the workers of that work pool.
     """
     end_with_worker()
     try:
@@ -48,9 +48,9 @@ def _update(jobs: int, pool: str | None, *, commit: bool, push: bool) -> State[A
     if not state.is_completed():
         return state
     said = [state.message or "done", _apply_gate(groups, log)]
-    # The data first: nobody shall see a commit whose data are nowhere.
+    # The data first: no commit may be visible without its data.
     if push:
-        commands.run(["push"], groups, log)
+        dvc.run(["push"], groups, log)
         said.append("pushed to DVC's remote")
     if before:
         said.append(_commit(before, fetched))
@@ -58,38 +58,38 @@ def _update(jobs: int, pool: str | None, *, commit: bool, push: bool) -> State[A
 
 
 def _ready_to_commit() -> str:
-    """Return the last commit. Raise FlowError, before hours of work, when none could be added to it."""
+    """Return the last commit. Raise FlowError, before hours of work, when a new commit would fail."""
     git.branch()
     git.require_author()
-    changes.require_committed("a commit of the results would not say what made them")
+    changes.require_committed("a commit of the results would not match their sources")
     return git.head()
 
 
 def _fetch(groups: ProcessGroups, log: Callable[[str], None]) -> list[str]:
-    """Let DVC fetch what has changed at the source of imported data; return the imports that the graph reads."""
-    imports = [stage for stage in commands.read_graph() if stage.endswith(".dvc") and _is_import(Path(stage))]
+    """Have DVC fetch changes at the source of imported data; return the imports that the graph reads."""
+    imports = [stage for stage in dvc.read_graph() if stage.endswith(".dvc") and _is_import(Path(stage))]
     if imports:
-        commands.run(["update", *imports], groups, log)
+        dvc.run(["update", *imports], groups, log)
     return imports
 
 
 def _is_import(file: Path) -> bool:
-    """Return whether a `.dvc` file says where its data came from; `dvc add` writes none of that."""
+    """Return whether a `.dvc` file records a source of its data; those of `dvc add` do not."""
     return "deps" in yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def _apply_gate(groups: ProcessGroups, log: Callable[[str], None]) -> str:
-    """Return what the gate says of a result that may pass. Raise FlowError with its findings otherwise."""
+    """Return the message of the gate if it passes. Raise FlowError with its findings otherwise."""
     code, lines = groups.run([sys.executable, "-m", _GATE, "--against", "HEAD"], log)
     if code == 0:
         return lines[-1]
     if any(line.startswith("Traceback") for line in lines):
-        raise FlowError(f"gate: it broke: {lines[-1]}")
+        raise FlowError(f"gate: it crashed: {lines[-1]}")
     raise FlowError(f"gate: {'; '.join(line.removeprefix('gate: ') for line in lines)}")
 
 
 def _commit(before: str, fetched: list[str]) -> str:
-    """Commit the results and the records of `fetched` data, unless somebody has been at work here meanwhile."""
+    """Commit the results and the `.dvc` files of `fetched` data, unless anything else changed here meanwhile."""
     found = changes.since_commit()
     imports = [name for name in found.others if name in fetched]
     if git.head() != before or len(imports) < len(found.others):

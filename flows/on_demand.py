@@ -1,4 +1,4 @@
-"""A run on demand: any stages, with other values of parameters, kept as an experiment of DVC's."""
+"""A run on demand: any stages, with overridden parameters, saved as a DVC experiment."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import commands, experiments, workspace
+from flows import dvc, experiments, workspace
 from flows.compare import run
 from flows.graph import FlowError, select
 from flows.process import ProcessGroups, end_with_worker
@@ -20,10 +20,10 @@ def on_demand(
     overrides: tuple[str, ...] = (),
     name: str | None = None,
 ) -> State[Any]:
-    """Run `targets` and all they need (everything without targets) on the last commit, in a folder of their own.
+    """Run `targets` and their dependencies (everything without targets) on the last commit, in a separate folder.
 
-    `overrides` are written as for `dvc exp run -S`: `finetune.head.dropout=0.3`. The result is kept as the
-    experiment `name`, or one that DVC names; `dvc exp show` compares, `dvc exp apply` brings it here.
+    `overrides` are written as for `dvc exp run -S`: `finetune.head.dropout=0.3`. The result is saved as the
+    experiment `name`, or one that DVC names; `dvc exp show` compares it, `dvc exp apply` applies it here.
     """
     end_with_worker()
     log = get_run_logger().info
@@ -35,9 +35,9 @@ def on_demand(
             state = run(targets, jobs)
             if not state.is_completed():
                 return state
-            # With a name for each stage DVC commits no other, which may be out of date.
-            stages = list(select(commands.read_graph(), targets)) if targets else []
+            # With its stages named, DVC does not commit others, which may be outdated.
+            stages = list(select(dvc.read_graph(), targets)) if targets else []
             saved = experiments.save(name, stages, ProcessGroups(), log)
     except FlowError as error:
         return Failed(message=str(error))
-    return Completed(message=f"{state.message}; kept as experiment {saved}: `dvc exp apply {saved}`")
+    return Completed(message=f"{state.message}; saved as experiment {saved}: `dvc exp apply {saved}`")

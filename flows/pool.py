@@ -1,4 +1,4 @@
-"""Stages on several machines: each a deployment run on whichever worker of a Prefect work pool is free."""
+"""Stages on several machines: each is a deployment run on a free worker of a Prefect work pool."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -20,44 +20,44 @@ from prefect.deployments import run_deployment
 
 from flows import changes, git, remotes
 from flows.canceller import Canceller
-from flows.commands import Outcome
+from flows.dvc import Outcome
 from flows.graph import FlowError, Graph
 from flows.process import ProcessGroups, StoppedError
 from flows.runners import LocalRunner
 
-# The flow of `flows.stage`, by the name that Prefect knows it by.
+# Prefect's name of the flow in `flows.stage`.
 FLOW = "stage"
 _POLL_SECONDS = 1.0
 
 
 class PoolRunner:
-    """Runs each stage on a worker of a pool, in the worker's clone, and brings its outputs here.
+    """Runs each stage on a worker of a pool, in the worker's clone, and restores its outputs here.
 
-    What DVC's run cache does not keep could not come back, and runs here.
+    Stages that DVC's run cache cannot store run here, since their outputs could not be restored.
     """
 
     def __init__(self, pool: str, graph: Graph, changed: Collection[str], log: Callable[[str], None]) -> None:
-        """Make ready, in the working directory; `changed` are the stages of `graph` that have to run."""
+        """Prepare in the working directory; `changed` are the stages of `graph` that have to run."""
         self._pool, self._deployment = pool, _deployment(pool)
         if not _is_served(pool):
-            log(f"No worker of work pool '{pool}' is at work, so the stages wait: `prefect worker start --pool {pool}`")
+            log(f"No worker of work pool '{pool}' is online, so the stages wait: `prefect worker start --pool {pool}`")
         remotes.require_run_cache()
         changes.require_committed("workers run what is committed")
         self._commit = git.head()
         self._here = remotes.not_restorable(graph)
         self._local, self._groups = LocalRunner(), ProcessGroups()
         self._stopping, self._submitting = threading.Event(), threading.Lock()
-        # Stages on workers read what need not run again.
+        # Stages on workers read the outputs of unchanged ones.
         if unchanged := sorted(graph.keys() - changed):
             remotes.push(unchanged, self._groups, log)
         self._canceller = Canceller()
 
-    def fits(self, stage: str, running: Collection[str]) -> bool:
-        """Return whether this machine has room for `stage` if it runs here; workers see to themselves."""
-        return stage not in self._here or self._local.fits(stage, self._here.intersection(running))
+    def has_capacity(self, stage: str, running: Collection[str]) -> bool:
+        """Return whether this machine has capacity for `stage` if it runs here; workers have their own limits."""
+        return stage not in self._here or self._local.has_capacity(stage, self._here.intersection(running))
 
     def run(self, stage: str, log: Callable[[str], None]) -> Outcome:
-        """Let a worker run `stage`, and restore its outputs."""
+        """Have a worker run `stage`, and restore its outputs."""
         if stage in self._here:
             return self._local.run(stage, log)
         try:
@@ -72,7 +72,7 @@ class PoolRunner:
         return Outcome("cached" if state.name == "Cached" else "ran", state.message or "done")
 
     def stop(self) -> None:
-        """Cancel the stages on workers, and end those that run here."""
+        """Cancel the stages on workers, and stop those that run here."""
         with self._submitting:
             self._stopping.set()
         self._canceller.close()
@@ -80,17 +80,17 @@ class PoolRunner:
         self._local.stop()
 
     def _fetch(self, data: str) -> Outcome:
-        """Bring data under DVC here. Raise FlowError when there are others that no worker would know of."""
+        """Restore data under DVC. Raise FlowError when it has uncommitted changes, which workers would not see."""
         remotes.restore(data, self._groups)
         if data in git.changed():
-            raise FlowError(f"the data of {data} have changed, and workers take those of the last commit; commit it")
+            raise FlowError(f"the data of {data} has changed, and workers use that of the last commit; commit it")
         return Outcome("cached", "unchanged")
 
     def _submit(self, stage: str, log: Callable[[str], None]) -> UUID:
         with self._submitting:
             if self._stopping.is_set():
                 raise StoppedError
-            # Prefect's own waiting could not be interrupted.
+            # Waiting inside Prefect could not be interrupted.
             run = run_deployment(
                 self._deployment,
                 parameters={"stage": stage, "commit": self._commit},
@@ -99,24 +99,24 @@ class PoolRunner:
             )
             assert isinstance(run, FlowRun)
             self._canceller.watch(run.id)
-        log(f"Given to work pool '{self._pool}' as flow run '{run.name}' ({run.id}), which has the log.")
+        log(f"Submitted to work pool '{self._pool}' as flow run '{run.name}' ({run.id}), which has the log.")
         return run.id
 
     def _await(self, run: UUID) -> State[Any]:
-        """Return the state that `run` ends in. Raise StoppedError after a stop."""
+        """Return the final state of `run`. Raise StoppedError after a stop."""
         while not self._stopping.wait(_POLL_SECONDS):
             try:
                 with get_client(sync_client=True) as client:
                     state = client.read_flow_run(run).state
             except httpx.TransportError:
-                continue  # A server that is away for a minute must not cost hours of training.
+                continue  # A server that is down for a minute must not cost hours of training.
             if state and state.is_final():
                 return state
         raise StoppedError
 
 
 def _is_served(pool: str) -> bool:
-    """Return whether some worker of `pool` has lately asked for work."""
+    """Return whether a worker of `pool` has recently polled for work."""
     online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE.value]))
     with get_client(sync_client=True) as client:
         return bool(client.read_workers_for_work_pool(pool, worker_filter=online))

@@ -1,4 +1,4 @@
-"""Running commands so that their output is read line by line and none of their processes is left behind."""
+"""Running commands whose output is read line by line, and none of whose processes survives."""
 
 import contextlib
 import io
@@ -15,24 +15,24 @@ from typing import IO
 
 from flows import guard
 from flows.guard import CLEAN_UP_SECONDS, HEED_SECONDS
-from flows.masking import mask
+from flows.redaction import redact
 
 # CSI, OSC and two-character escape sequences (ECMA-48, 5th edition, 5.3 to 5.6).
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\^-~])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
-# Within this time a guard has ended its command, gently or not.
+# A guard ends its command within this time, gracefully or not.
 _STOP_SECONDS = HEED_SECONDS + CLEAN_UP_SECONDS + 1.0
 _POLL_SECONDS = 0.05
 _WORKER_SECONDS = 0.5
 
 
 class StoppedError(Exception):
-    """A command was not started, or was ended, because a stop was asked for."""
+    """A command was not started, or was ended, because of a stop."""
 
 
 class ProcessGroups:
-    """Commands that run at the same time, each with a guard, and can all be ended together.
+    """Concurrent commands, each with a guard, that can all be stopped together.
 
     `run` is called from many threads, `stop` from the one that waits for them.
     """
@@ -43,20 +43,19 @@ class ProcessGroups:
         self._stopping = False
 
     def run(self, command: Sequence[str], log: Callable[[str], None]) -> tuple[int, list[str]]:
-        """Run `command` to its end, giving each line of its output to `log`; return its exit code and lines.
+        """Run `command`, passing each line of its output to `log`; return its exit code and lines.
 
-        Secrets in the lines are masked.
-        Raise StoppedError when `stop` was called before or meanwhile.
+        Secrets in the lines are redacted. Raises StoppedError when `stop` was called before or meanwhile.
         """
         process = self._start(command)
         assert isinstance(process.stdout, io.BufferedReader)
         assert process.stdin
         lines: list[str] = []
         try:
-            # Lines end in a line feed only: a carriage return redraws a progress bar within its line.
+            # Only a line feed ends a line: a carriage return redraws a progress bar within its line.
             with io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="\n") as output:
                 for raw in output:
-                    if line := mask(clean(raw)):
+                    if line := redact(clean(raw)):
                         lines.append(line)
                         log(line)
             code = process.wait()
@@ -76,7 +75,7 @@ class ProcessGroups:
             raise StoppedError
 
     def stop(self) -> None:
-        """End every command with all its children, and let no other start."""
+        """End every command with all its children, and prevent new ones."""
         with self._lock:
             self._stopping = True
             processes = list(self._processes)
@@ -90,16 +89,16 @@ class ProcessGroups:
         return process
 
     def _forget(self, process: subprocess.Popen[bytes]) -> bool:
-        """Note that `process` has ended; return whether that was because of `stop`."""
+        """Remove `process`, which has ended; return whether `stop` was called."""
         with self._lock:
             self._processes.discard(process)
             return self._stopping
 
 
 def end_with_worker() -> None:
-    """Send this process SIGTERM when the worker of Prefect's that has started it, if one has, is gone.
+    """Send this process SIGTERM when the Prefect worker that started it, if any, is gone.
 
-    Nobody could cancel the run any more.
+    Without its worker the run could not be cancelled any more.
     """
     if "PREFECT__FLOW_RUN_ID" not in os.environ:
         return
@@ -108,7 +107,7 @@ def end_with_worker() -> None:
     def watch() -> None:
         while os.getppid() == worker:
             time.sleep(_WORKER_SECONDS)
-        # The worker read what is printed here: Prefect would stumble over the broken pipe before it reports the end.
+        # The worker read this output: Prefect would fail on the broken pipe before it reports the end.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for output in (sys.stdout, sys.stderr):
             os.dup2(nowhere, output.fileno())
@@ -120,7 +119,7 @@ def end_with_worker() -> None:
 def environment() -> dict[str, str]:
     """Return this process's environment with this Python's programs first in PATH and unbuffered output.
 
-    Stage commands say `python`, and a worker or cron has no activated environment.
+    Stage commands call `python`, and a worker or cron has no activated environment.
     """
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
@@ -128,13 +127,13 @@ def environment() -> dict[str, str]:
 
 
 def clean(line: str) -> str:
-    """Return `line` as a terminal would show it in the end: the last redrawing of a bar, without colours."""
+    """Return `line` as a terminal would finally show it: the last state of a progress bar, without colours."""
     text = _ESCAPE.sub("", line).rstrip()
     return _CONTROL.sub("", text.rpartition("\r")[2])
 
 
 def start(command: Sequence[str], output: int | IO[str]) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, with a guard that ends it and its children when this process ends."""
+    """Start `command` in a new session, with a guard that ends it and its children when this process ends."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", guard.__file__, *command],
         stdin=subprocess.PIPE,
@@ -146,7 +145,7 @@ def start(command: Sequence[str], output: int | IO[str]) -> subprocess.Popen[byt
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let the guards of `processes` end them, and return when nothing of them is left."""
+    """Have the guards of `processes` end them; return once all their children have ended too."""
     living = list(processes)
     try:
         for process in living:
@@ -154,7 +153,7 @@ def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
                 process.stdin.close()
         living = _survivors(living, _STOP_SECONDS)
     finally:
-        # Reached at once when a second Ctrl-C interrupts the waiting.
+        # Also reached at once when a second Ctrl-C interrupts the waiting.
         for process in living:
             with contextlib.suppress(ProcessLookupError):  # It may end at any moment.
                 os.killpg(process.pid, signal.SIGKILL)
@@ -169,7 +168,7 @@ def _survivors(processes: list[subprocess.Popen[bytes]], seconds: float) -> list
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
-    process.poll()  # Reap the leader: a dead process that nobody has waited for counts as a member.
+    process.poll()  # Reap the leader: a zombie still counts as a member.
     try:
         os.killpg(process.pid, 0)
     except ProcessLookupError:

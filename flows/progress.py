@@ -1,4 +1,4 @@
-"""How far a run has come: a line for each event in its log, and what runs just now at the foot of a terminal."""
+"""The progress of a run: a log line for each event, and the running stages at the bottom of a terminal."""
 
 import logging
 import time
@@ -15,39 +15,39 @@ from flows.graph import Schedule
 
 
 class Progress:
-    """What runs, what is done and what is left of a schedule, and how long each stage took."""
+    """The running, finished and remaining stages of a schedule, and how long each took."""
 
     def __init__(self, schedule: Schedule, log: Callable[[str], None]) -> None:
         self._schedule, self._log = schedule, log
         self._begin = time.monotonic()
         self._starts: dict[str, float] = {}
-        # How each stage that has run ended, in words, and its seconds.
+        # How each finished stage ended, in words, and its seconds.
         self.ended: dict[str, tuple[str, float]] = {}
 
     def start(self, stage: str) -> None:
-        """Note that `stage` starts."""
+        """Record that `stage` starts."""
         self._starts[stage] = time.monotonic()
         self._log(f"{stage} starts; {self._state()}")
 
     def finish(self, stage: str, how: str) -> None:
-        """Note how `stage` ended."""
+        """Record how `stage` ended."""
         seconds = time.monotonic() - self._starts[stage]
         self.ended[stage] = (how, seconds)
         self._log(f"{stage}: {how.lower()} after {_clock(seconds)}; {self._state()}")
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show what runs below everything else that is printed, where Prefect prints to a terminal."""
+        """Show the running stages below all other output, if Prefect prints to a terminal."""
         console = terminal()
         if console is None:
             yield
             return
-        # Prefect's own console prints above; a second one would write into its lines.
+        # Shares Prefect's console, which prints above; a second one would garble its lines.
         with Live(console=console, get_renderable=self.foot, refresh_per_second=2, transient=True):
             yield
 
     def foot(self) -> Text:
-        """Return the lines at the foot of the terminal."""
+        """Return the lines at the bottom of the terminal."""
         now = time.monotonic()
         lines = [f"{self._counts()} {_clock(now - self._begin)}"]
         running = list(self._schedule.running)

@@ -1,4 +1,4 @@
-"""Results that travel between clones: outputs through DVC's remote, the record of what made them as its run cache."""
+"""Sharing results between clones: outputs through DVC's remote, and the record of their runs through its run cache."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,58 +6,58 @@ from typing import Any
 
 import yaml
 
-from flows import commands
-from flows.commands import Outcome
+from flows import dvc
+from flows.dvc import Outcome
 from flows.graph import FlowError, Graph, with_descendants
 from flows.process import ProcessGroups
 
 
 def require_remote() -> None:
-    """Raise FlowError when DVC has no remote by default."""
+    """Raise FlowError when DVC has no default remote."""
     if not _default():
         raise FlowError("DVC has no default remote; run `dvc remote add --default NAME URL`")
 
 
 def require_run_cache() -> None:
-    """Raise FlowError when DVC's default remote cannot keep a run cache."""
+    """Raise FlowError when DVC's default remote cannot store a run cache."""
     require_remote()
-    if commands.ask("config", f"remote.{_default()}.url").startswith("http"):
-        raise FlowError(f"DVC's remote '{_default()}' is one over HTTP, which keeps no run cache; choose another kind")
+    if dvc.ask("config", f"remote.{_default()}.url").startswith("http"):
+        raise FlowError(f"DVC's remote '{_default()}' uses HTTP, which cannot store a run cache; choose another kind")
 
 
 def push(stages: Sequence[str], groups: ProcessGroups, log: Callable[[str], None]) -> None:
     """Push the outputs of `stages`, and the run cache."""
-    commands.run(["push", "--run-cache", *stages], groups, log)
+    dvc.run(["push", "--run-cache", *stages], groups, log)
 
 
 def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> Outcome:
-    """Bring what `stage` needs from the remote, run it if that has not been done yet, and push its outputs.
+    """Pull the dependencies of `stage` from the remote, run it unless it is cached, and push its outputs.
 
-    Raise FlowError when a stage that it needs would have to run as well.
+    Raises FlowError when a dependency would have to run as well.
     """
-    code, lines = groups.run(commands.dvc("repro", "--pull", "--allow-missing", stage), _only({stage}, log))
+    code, lines = groups.run(dvc.command_line("repro", "--pull", "--allow-missing", stage), _only({stage}, log))
     if code:
-        return Outcome("failed", commands.complaint(code, lines))
+        return Outcome("failed", dvc.complaint(code, lines))
     push([stage], groups, log)
-    return commands.success(stage, lines)
+    return dvc.success(stage, lines)
 
 
 def restore(stage: str, groups: ProcessGroups) -> None:
-    """Bring the outputs of `stage` from the remote. Raise FlowError when it would have to run."""
-    commands.run(["repro", "--single-item", "--pull", stage], groups, _only(set(), lambda _line: None))
+    """Pull the outputs of `stage` from the remote. Raise FlowError when it would have to run."""
+    dvc.run(["repro", "--single-item", "--pull", stage], groups, _only(set(), lambda _line: None))
 
 
 def not_restorable(graph: Graph) -> set[str]:
-    """Return the stages of `graph` that a run cache does not keep, and what needs them.
+    """Return the stages of `graph` that a run cache cannot store, and their descendants.
 
-    It keeps none with an output that DVC does not cache, or with nothing that it depends on.
+    It stores no stage with an uncached output, or without dependencies.
     """
     declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     kinds = {stage: declared.get(stage.partition("@")[0]) for stage in graph}
-    return with_descendants(graph, [stage for stage, kind in kinds.items() if kind and not _is_kept(kind)])
+    return with_descendants(graph, [stage for stage, kind in kinds.items() if kind and not _is_restorable(kind)])
 
 
-def _is_kept(declared: dict[str, Any]) -> bool:
+def _is_restorable(declared: dict[str, Any]) -> bool:
     stage = declared.get("do", declared)
     settings = [
         setting
@@ -70,18 +70,18 @@ def _is_kept(declared: dict[str, Any]) -> bool:
 
 
 def _default() -> str:
-    return commands.ask("config", "core.remote").strip()
+    return dvc.ask("config", "core.remote").strip()
 
 
 def _only(stages: set[str], log: Callable[[str], None]) -> Callable[[str], None]:
-    """Return `log`, made to raise FlowError as soon as DVC runs the command of another stage than `stages`."""
+    """Return a `log` that raises FlowError as soon as DVC runs the command of a stage not in `stages`."""
 
-    def watch(line: str) -> None:
+    def checked(line: str) -> None:
         log(line)
-        for stage in set(commands.started([line])) - stages:
+        for stage in set(dvc.started([line])) - stages:
             raise FlowError(
                 f"DVC's remote has no record of the run of '{stage}', so it would have to run again here; "
                 f"run `dvc repro {stage}` where the flow was started, and commit dvc.lock"
             )
 
-    return watch
+    return checked

@@ -1,4 +1,4 @@
-"""What stages need of a machine beside a processor, and how they share it. The names stand here and nowhere else."""
+"""The resources of a machine that stages share. Stage names that need them are listed only here."""
 
 import contextlib
 import os
@@ -14,18 +14,18 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
-# Stages by the name before the "@". TensorFlow takes the whole memory of a GPU that it can see.
+# Stages by the name before the "@". TensorFlow takes the whole memory of a visible GPU.
 ON_GPU = frozenset({"weights", "features", "views", "tune", "unfreeze", "finetune", "explain", "export"})
-# What else runs would be measured with it.
+# Stages that measure time: others running beside them would distort the result.
 ALONE = frozenset({"benchmark", "export"})
 GPU_DEVICE = Path("/dev/nvidia0")
 
 _POLL_SECONDS = 2.0
-# After so long without a sign of life from the flow that holds it, the GPU is given to the next.
+# After this time without a heartbeat from the flow that holds it, the GPU goes to the next.
 _LEASE_SECONDS = 60.0
 
 
-def fits(stage: str, running: Collection[str]) -> bool:
+def has_capacity(stage: str, running: Collection[str]) -> bool:
     """Return whether `stage` may run on this machine beside those `running`."""
     together = [stage, *running]
     if len(together) > 1 and any(_kind(name) in ALONE for name in together):
@@ -34,43 +34,43 @@ def fits(stage: str, running: Collection[str]) -> bool:
 
 
 def uses_gpu(stage: str) -> bool:
-    """Return whether `stage` computes on a GPU, and there is one that it can see."""
+    """Return whether `stage` uses a GPU, and one is visible."""
     visible = GPU_DEVICE.exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
     return visible and _kind(stage) in ON_GPU
 
 
 @contextlib.contextmanager
 def gpu(check: Callable[[], None], log: Callable[[str], None]) -> Iterator[None]:
-    """Hold this machine's GPU: Prefect lends it to one stage at a time, of whatever flow.
+    """Hold this machine's GPU: Prefect grants it to one stage at a time, of any flow.
 
-    While it is lent to another, `check` is called again and again, and may raise.
+    While another holds it, `check` is called repeatedly, and may raise.
     """
     name = _limit()
     with contextlib.ExitStack() as held:
         check()
-        if not (_free(name) and _lent(name, held)):
+        if not (_looks_free(name) and _acquired(name, held)):
             log(
-                "Waiting for the GPU, which another flow holds. Should there be none: "
+                "Waiting for the GPU, which another flow holds. If there is no such flow: "
                 f"prefect global-concurrency-limit update {name} --active-slots 0"
             )
-            while not (_free(name) and _lent(name, held)):
+            while not (_looks_free(name) and _acquired(name, held)):
                 time.sleep(_POLL_SECONDS)
                 check()
         yield
 
 
-def _free(name: str) -> bool:
-    """Return whether the GPU may be to be had: asking for it in vain is an error in Prefect's log."""
+def _looks_free(name: str) -> bool:
+    """Return whether the GPU slot looks free; a failed acquire is logged as an error."""
     with get_client(sync_client=True) as client:
         limit = client.read_global_concurrency_limit_by_name(name)
     return limit.active_slots < limit.limit
 
 
-def _lent(name: str, held: contextlib.ExitStack) -> bool:
-    """Try to get the GPU, to be given back when `held` is closed; return whether it was to be had."""
-    # Without `strict` a limit that somebody has deleted would be no limit. A server that is away for a
-    # minute must not cost hours of training, though. A time limit here could leave the GPU to nobody: the
-    # server may grant what is not waited for any more.
+def _acquired(name: str, held: contextlib.ExitStack) -> bool:
+    """Try to acquire the GPU until `held` is closed; return whether it succeeded."""
+    # Without `strict` a deleted limit would not be enforced. A failed lease renewal is tolerated: a server that is
+    # down for a minute must not cost hours of training. A timeout here could leave the GPU to nobody: the server
+    # may grant a slot that is no longer waited for.
     slot = concurrency(
         name, max_retries=0, lease_duration=_LEASE_SECONDS, strict=True, raise_on_lease_renewal_failure=False
     )
@@ -79,13 +79,13 @@ def _lent(name: str, held: contextlib.ExitStack) -> bool:
     except ConcurrencySlotAcquisitionError as error:
         cause = error.__cause__
         if isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == httpx.codes.LOCKED:
-            return False  # Another was faster.
+            return False  # Another flow was faster.
         raise
     return True
 
 
 def _limit() -> str:
-    """Return the name of the limit for this machine's GPU; make it, of one stage, where there is none."""
+    """Return the name of the concurrency limit for this machine's GPU; create it, with one slot, if missing."""
     name = f"gpu-{socket.gethostname()}"
     with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))

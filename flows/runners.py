@@ -1,45 +1,45 @@
-"""How one stage is run. The flow's waiting loop knows no more of it than what `Runner` says."""
+"""Ways of running one stage. The flow's loop only knows the interface `Runner`."""
 
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-from flows import commands, resources
-from flows.commands import Outcome
+from flows import dvc, resources
+from flows.dvc import Outcome
 from flows.process import ProcessGroups
 
 
 class Runner(Protocol):
-    """A way of running stages: `run` is called from many threads, the others from the one that waits for them."""
+    """A way of running stages: `run` is called from many threads, other methods from the one that waits for them."""
 
-    def fits(self, stage: str, running: Collection[str]) -> bool:
+    def has_capacity(self, stage: str, running: Collection[str]) -> bool:
         """Return whether `stage` may run beside those `running`."""
 
     def run(self, stage: str, log: Callable[[str], None]) -> Outcome:
-        """Run `stage`, whose needs are done, giving each line of its output to `log`.
+        """Run `stage`, whose dependencies are done, passing each line of its output to `log`.
 
-        Raise StoppedError when `stop` was called before or meanwhile.
+        Raises StoppedError when `stop` was called before or meanwhile.
         """
 
     def stop(self) -> None:
-        """End every stage that runs, and let no other start."""
+        """End every running stage, and prevent new ones."""
 
 
 class LocalRunner:
-    """Runs each stage through DVC in this working directory, in a process of its own."""
+    """Runs each stage through DVC in this working directory, in a separate process."""
 
     def __init__(self) -> None:
         self._groups = ProcessGroups()
 
-    def fits(self, stage: str, running: Collection[str]) -> bool:
-        """Return whether this machine has room for `stage` beside those `running`."""
-        return resources.fits(stage, running)
+    def has_capacity(self, stage: str, running: Collection[str]) -> bool:
+        """Return whether this machine has capacity for `stage` beside those `running`."""
+        return resources.has_capacity(stage, running)
 
     def run(self, stage: str, log: Callable[[str], None]) -> Outcome:
-        """Let DVC run `stage` alone if it has to, with the GPU to itself if it uses one."""
+        """Have DVC run only `stage`, if it changed, with exclusive use of the GPU if it needs one."""
         if not resources.uses_gpu(stage):
-            return commands.reproduce(stage, self._groups, log)
+            return dvc.reproduce(stage, self._groups, log)
         with resources.gpu(self._groups.check, log):
-            return commands.reproduce(stage, self._groups, log)
+            return dvc.reproduce(stage, self._groups, log)
 
     def stop(self) -> None:
         """End every command with all its children."""

@@ -1,4 +1,4 @@
-"""A Prefect server for the time of one run, where the user has none running."""
+"""A Prefect server for the duration of one run, if the user has none running."""
 
 import atexit
 import contextlib
@@ -16,55 +16,55 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
 from flows.graph import FlowError
-from flows.masking import mask
 from flows.process import clean, end, start
+from flows.redaction import redact
 
 _POLL_SECONDS = 0.1
 
 
 @contextlib.contextmanager
 def server() -> Iterator[None]:
-    """Let flows report to the server that is configured, or else to a temporary one on loopback.
+    """Have flows report to the configured server, or else to a temporary one on loopback.
 
-    Prefect would start one by itself, but in the terminal's process group: Ctrl-C ends it first, and the
-    flow then waits minutes for it, unable to report that it has been stopped. Runs are kept in the same
-    database as Prefect's own temporary server keeps them.
+    Prefect would start one itself, but in the terminal's process group: Ctrl-C would end it first, and the flow
+    would then wait minutes for it, unable to report that it was stopped. Runs are stored in the same database as
+    those of Prefect's own temporary server.
     """
     if url := get_current_settings().api.url:
-        _refuse_silence(url)
+        _require_answer(url)
         yield
     else:
         with temporary_settings({PREFECT_API_URL: _start_temporary()}):
             yield
 
 
-def require_address() -> None:
-    """Raise FlowError when no server is configured: workers could not know a temporary one."""
+def require_configured() -> None:
+    """Raise FlowError when no server is configured: workers could not find a temporary one."""
     if not get_current_settings().api.url:
-        raise FlowError("no Prefect server is configured; expected the one that the workers ask; set PREFECT_API_URL")
+        raise FlowError("no Prefect server is configured; expected the one that the workers use; set PREFECT_API_URL")
 
 
-def _refuse_silence(url: str) -> None:
+def _require_answer(url: str) -> None:
     """Raise FlowError when the server at `url` does not answer."""
     with get_client(sync_client=True) as client:
         if fault := client.api_healthcheck():
             raise FlowError(
-                f"no Prefect server answers at {mask(url)} ({mask(str(fault))}); "
+                f"no Prefect server answers at {redact(url)} ({redact(str(fault))}); "
                 "start it, or unset PREFECT_API_URL for a temporary one"
             )
 
 
 def _start_temporary() -> str:
-    """Start a server that ends with this process, and return its address when it answers."""
+    """Start a server that ends with this process; return its URL once it answers."""
     print("flow: starting a temporary Prefect server", file=sys.stderr)
     port = _free_port()
-    address = f"http://127.0.0.1:{port}/api"
+    url = f"http://127.0.0.1:{port}/api"
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = _start(port, log)
-        # Last come first: Prefect sends its last log lines in exit functions that are registered later.
+        # Exit handlers run in reverse: Prefect sends its last log lines in those registered later.
         atexit.register(end, [process])
-        _wait_for(address, process, log)
-    return address
+        _wait_for(url, process, log)
+    return url
 
 
 def _start(port: int, log: IO[str]) -> subprocess.Popen[bytes]:
@@ -83,19 +83,19 @@ def _start(port: int, log: IO[str]) -> subprocess.Popen[bytes]:
     return start(command, log)
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
     """Return when the server answers. Raise FlowError when it ends or does not answer in time."""
     seconds = get_current_settings().server.ephemeral.startup_timeout_seconds
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             log.seek(0)
-            lines = [line for raw in log if (line := mask(clean(raw)))] or ["it printed nothing"]
-            # Behind the exception it only says that it stops.
-            said = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)] or lines
-            raise FlowError(f"Prefect's server ended with exit code {process.returncode}: {said[-1]}")
+            lines = [line for raw in log if (line := redact(clean(raw)))] or ["it printed nothing"]
+            # After the exception it only prints that it stops.
+            errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)] or lines
+            raise FlowError(f"Prefect's server ended with exit code {process.returncode}: {errors[-1]}")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{address}/health").is_success:
+            if httpx.get(f"{url}/health").is_success:
                 return
         time.sleep(_POLL_SECONDS)
     raise FlowError(

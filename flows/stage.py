@@ -1,4 +1,4 @@
-"""One stage, on a worker in a clone of its own: what each deployment run of `python -m flows.compare --pool` does."""
+"""One stage on a worker with its own clone: the flow of each deployment run of `python -m flows.compare --pool`."""
 
 import contextlib
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import changes, commands, git, remotes, resources, workspace
-from flows.commands import Outcome
+from flows import changes, dvc, git, remotes, resources, workspace
 from flows.compare import level
+from flows.dvc import Outcome
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
 
 @flow(name="stage", flow_run_name="{stage}", persist_result=False)
 def run_stage(stage: str, commit: str) -> State[Any]:
-    """Run `stage` in the working directory as `commit` has it; push its outputs and the record of its run."""
+    """Check out `commit`, run `stage`, and push its outputs and the record of its run."""
     end_with_worker()
     logger = get_run_logger()
 
@@ -43,17 +43,17 @@ def _reproduce(stage: str, log: Callable[[str], None]) -> Outcome:
 
 
 def _require_own_clone() -> None:
-    """Raise FlowError when the flow that waits for this one is at work in the same folder."""
+    """Raise FlowError when the flow that waits for this one runs in the same folder."""
     if workspace.holder() == runtime.flow_run.parent_flow_run_id:
         raise FlowError("this worker was started in the folder of the flow that waits for it; give it its own clone")
 
 
 def _check_out(commit: str) -> None:
-    """Bring the working directory to `commit`. Raise FlowError when something would be lost by that."""
+    """Check out `commit` in the working directory. Raise FlowError when that would lose changes."""
     changes.require_committed("a worker runs what is committed")
     if git.head() != commit:
         changes.reset()
         git.check_out(commit)
-    # Data of another commit would be taken for a change of them.
-    if data := [stage for stage in commands.read_graph() if stage.endswith(".dvc")]:
-        commands.ask("checkout", "--allow-missing", *data)
+    # Data of another commit would count as changed.
+    if data := [stage for stage in dvc.read_graph() if stage.endswith(".dvc")]:
+        dvc.ask("checkout", "--allow-missing", *data)

@@ -1,21 +1,26 @@
-"""Stage audit: what is wrong with the images, for people, for `dvc metrics diff`, and as a list of doubtful labels.
+"""Stage audit: what is wrong with the images, as a page, as metrics for DVC, and a list of doubtful labels.
 
 Writes data/report/audit.html, data/audit.json and data/suspects.csv. Removes nothing: what is to be left
-out stands in data.exclude.
+out is listed in data.exclude.
 """
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
+from stages.core.predictions import read_predictions
 from stages.core.settings.audit import AuditParams, Outliers
-from stages.report.audit.counts import NO_SUSPECTS, Probes, Tables
+from stages.core.settings.backbones import read_names
+from stages.report.audit import counts
+from stages.report.audit import page as audit_page
+from stages.report.audit.counts import NO_SUSPECTS, Probes, Tables, taking_part, with_copies
+from stages.report.findings import findings
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+RECIPES = Path("data/recipes")
 MANIFEST = Path("data/manifest.csv")
 REJECTS = Path("data/rejects.csv")
 QUARANTINE = Path("data/quarantine")
@@ -28,7 +33,7 @@ SUSPECTS = Path("data/suspects.csv")
 PAGE = Path("data/report/audit.html")
 
 _TEXT = ("file", "path", "label", "reason", "group", "split", "pixels_sha256", "source_split", "phash", "action")
-# Of the manifest, which is as long as there are images, what the audit speaks of.
+# The columns of the manifest that the audit needs: the table is as long as there are images.
 _FACTS = ("file", "path", "label", "pixels_sha256", "phash", "width", "height", *Outliers.model_fields)
 
 _log = logging.getLogger(__name__)
@@ -36,8 +41,6 @@ _log = logging.getLogger(__name__)
 
 def read_tables(near_duplicates: int | None) -> Tables:
     """Return what ingest and split wrote."""
-    from stages.report.audit.counts import with_copies
-
     manifest = with_copies(files.read_csv(MANIFEST, text=_TEXT, columns=_FACTS), near_duplicates)
     splits = files.read_csv(SPLIT_TABLE, text=_TEXT, columns=("file", "split"))
     return Tables(
@@ -53,10 +56,6 @@ def read_probes(backbones: list[str]) -> Probes:
 
     One table at a time is in memory beside the sum.
     """
-    import pandas as pd
-
-    from stages.report.audit.counts import taking_part
-
     facts = {backbone: files.read_json(PROBES / backbone / "probe.json") for backbone in backbones}
     chosen, weights = taking_part(facts)
     if not chosen:
@@ -76,21 +75,17 @@ def read_probes(backbones: list[str]) -> Probes:
     return Probes({backbone: facts[backbone]["accuracy"] for backbone in chosen}, weights, averaged)
 
 
-def _probabilities(backbone: str) -> "pd.DataFrame":
-    table = files.read_csv(PROBES / backbone / "predictions.csv", text=("split", "file", "label", "predicted"))
+def _probabilities(backbone: str) -> pd.DataFrame:
+    table = read_predictions(PROBES / backbone / "predictions.csv")
     return table.drop(columns=["split", "predicted"])
 
 
 def main() -> None:
     """Audit the images."""
-    from stages.report import findings
-    from stages.report.audit import counts
-    from stages.report.audit import page as audit_page
-
     settings = params.load(AuditParams, "audit")
     near_duplicates: Any = params.lookup(params.read(), "data.near_duplicates")
     try:
-        tables, probes = read_tables(near_duplicates), read_probes(params.declared_backbones())
+        tables, probes = read_tables(near_duplicates), read_probes(read_names(RECIPES))
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", "the tables of ingest and split, and a probe of every backbone", "run 'dvc repro'"
@@ -102,7 +97,7 @@ def main() -> None:
     files.write_csv(SUSPECTS, suspects)
     files.write_json(AUDIT, numbers)
     files.write_text(PAGE, page)
-    for finding in findings.findings(numbers):
+    for finding in findings(numbers):
         _log.warning("%s", finding)
     _log.info("%d images audited; %s", numbers["accepted"], PAGE)
 

@@ -1,10 +1,10 @@
 """Stage `benchmark@B`: what a classifier costs on this machine.
 
 Writes `data/benchmarks/B.json`. The network is measured whole, from raw images to probabilities, by the inference
-engine, in float32 or what `features.precision` chose. What was trained has no weights here
-(`data/models/B/outline/`), since costs follow from the shape: another training of it measures nothing anew. Timings
-stay out of the metrics: they differ from run to run. Peak memory is that of a process which holds the network and has
-classified images one by one; larger batches are measured after it.
+engine, in float32 or the precision of `features.precision`. Costs depend only on the architecture, so the trained
+layers have no weights here (`data/models/B/architecture/`), and retraining does not rerun the stage. Timings are not
+metrics: they differ from run to run. Peak memory is that of a process that holds the network and has classified images
+one by one; larger batches are measured afterwards.
 """
 
 import logging
@@ -25,15 +25,15 @@ from stages.networks.processor import processor
 
 log = logging.getLogger(__name__)
 BENCHMARKS = Path("data/benchmarks")
-# Of a batch, however large.
-_FEWEST_PASSES = 3
+# Minimum number of passes for a batch of any size.
+_MIN_PASSES = 3
 
 
 Network = Callable[[Any], Any]
 
 
 def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> dict[str, float]:
-    """Return how long one image of `size` pixels takes, in ms: median and 95th percentile."""
+    """Return the latency of one image of `size` pixels, ms: median and 95th percentile."""
     taken = _seconds(network, _images(1, size, seed), params.warmup, params.repeats)
     return {
         "latency_ms_median": float(np.median(taken)) * 1e3,
@@ -42,14 +42,14 @@ def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> 
 
 
 def throughput(network: Network, size: int, params: BenchmarkParams, single: float, seed: int) -> dict[str, float]:
-    """Return the most images a second, and the size of the batches in which that was reached.
+    """Return the highest throughput, images per second, and its batch size.
 
-    `single` is what is reached with one image at a time. Batches grow as long as the throughput does: where
-    the smaller one already fills the processor, a larger one only takes longer.
+    `single` is the throughput of one image at a time. Batches grow as long as the throughput does: where a smaller
+    batch already saturates the processor, a larger one only takes longer.
     """
     best = {"throughput_per_s": single, "batch_size": 1}
     for count in params.batch_sizes:
-        taken = _seconds(network, _images(count, size, seed), 1, max(params.repeats // count, _FEWEST_PASSES))
+        taken = _seconds(network, _images(count, size, seed), 1, max(params.repeats // count, _MIN_PASSES))
         reached = count / float(np.median(taken))
         if reached <= best["throughput_per_s"]:
             break
@@ -73,16 +73,16 @@ def _seconds(network: Network, images: Any, warmup: int, repeats: int) -> list[f
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process has held so far, in MB: `VmHWM`, in KiB, of proc_pid_status(5).
+    """Return the peak memory of this process so far, MB: `VmHWM`, in KiB, of proc_pid_status(5).
 
-    getrusage(2) keeps what the parent held, before this program was started.
+    getrusage(2) would include the memory of the parent before this program was started.
     """
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
 def _cpu_choice(params: EngineParams) -> Choice:
-    """Return how the features were computed, or how OpenVINO would choose to where TensorFlow computed them."""
+    """Return the engine and precision of the features, or those of OpenVINO if TensorFlow computed them."""
     choice = choose(params, threads())
     if choice.engine == "openvino":
         return choice
@@ -92,20 +92,20 @@ def _cpu_choice(params: EngineParams) -> Choice:
 def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
     name = named_backbone()
-    weights, outline = Path("data/weights") / name, Path("data/models") / name / "outline"
+    weights, shape = Path("data/weights") / name, Path("data/models") / name / "architecture"
     size = read_json(weights / "backbone.json")["input_size"]
     choice = _cpu_choice(load(EngineParams, "features"))
-    whole = join(weights / FROZEN, outline)
+    whole = join(weights / FROZEN, shape)
     network = compile_openvino(whole, choice)
     params = load(BenchmarkParams, "benchmark")
     figures = latency(network, size, params, seed())
     memory = peak_memory_mb()
     figures |= throughput(network, size, params, 1e3 / figures["latency_ms_median"], seed())
     log.info(
-        "%s: %.1f ms for one image, %.0f a second in batches of %d",
+        "%s: %.1f ms for one image, %.0f per second in batches of %d",
         name, *(figures[key] for key in ("latency_ms_median", "throughput_per_s", "batch_size")),
     )  # fmt: skip
-    architecture = read_architecture(outline)
+    architecture = read_architecture(shape)
     known = vars(choice) | {key: architecture[key] for key in ("parameters", "size_mb")}
     measured = figures | {"flops": flops(whole, size), "peak_memory_mb": memory}
     write_json(BENCHMARKS / f"{name}.json", measured | known | {"processor": processor()})

@@ -1,8 +1,8 @@
-"""Stage `candidates`: say of each declared backbone whether it gets more than the linear head.
+"""Stage `candidates`: select the declared backbones that get more than the linear head.
 
-Writes data/candidates/B.json, see stages/core/selection.py. The parameter `rank.candidates` is part of a path. Where it
-is `all` this stage reads data/rankings/all.json, which stage check writes, and training waits for no other backbone;
-where it is `contenders` or `best/3`, data/rankings/contenders.json or best/3.json, which stage rank writes.
+Writes data/candidates/B.json, see stages/core/selection.py. The parameter `rank.candidates` is part of a path. With
+`all` this stage reads data/rankings/all.json, which stage check writes, so that training does not wait for other
+backbones; with `contenders` or `best/3` it reads data/rankings/contenders.json or best/3.json, which stage rank writes.
 """
 
 import logging
@@ -10,22 +10,24 @@ from pathlib import Path
 
 from stages.core import files, params, selection
 from stages.core.errors import DataError, run
+from stages.core.settings.backbones import read_names
 from stages.core.settings.rank import ALL, RankParams
 
 RANKINGS = Path("data/rankings")
 
+RECIPES = Path("data/recipes")
 _log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Write the fate of each declared backbone."""
-    backbones, settings = params.declared_backbones(), params.load(RankParams, "rank")
+    """Write the selection of the declared backbones."""
+    backbones, settings = read_names(RECIPES), params.load(RankParams, "rank")
     path = RANKINGS / f"{settings.candidates}.json"
     try:
         chosen = files.read_json(path)["finetune"]
     except FileNotFoundError as error:
         raise DataError(
-            f"no {path}", f"what rank.candidates = {settings.candidates} names", "run 'dvc repro candidates'"
+            f"no {path}", f"the file that rank.candidates = {settings.candidates} names", "run 'dvc repro candidates'"
         ) from error
     decided = {backbone: chosen == ALL or backbone in chosen for backbone in backbones}
     selection.write(decided)

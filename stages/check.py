@@ -1,9 +1,9 @@
 """Stage `check`: validate all of params.yaml before anything runs, and report every fault at once.
 
-Imports the typed parameters of every stage and the gate, and none of the heavy libraries. `data/checked.txt`
-always holds the same line: the other stages wait for it, and rerun only for what they read themselves. So does
-`data/rankings/all.json`, which stands for a ranking where all backbones are trained further. `data/recipes/B/` says
-what each backbone is made of (see `write_recipes` in stages/core/settings/backbones.py).
+Imports the typed parameters of every stage and of the gate, and no heavy libraries. `data/checked.txt` always has the
+same content: other stages depend on it, but rerun only when their own parameters change. So does
+`data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
+parameters of each backbone (see `write_recipes` in stages/core/settings/backbones.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -97,7 +97,7 @@ def _backbone_faults(params: Mapping[str, Any], known: set[str]) -> list[UserErr
     for name in lines:
         if isinstance(name, str):
             faults_of_line = _faults_of(partial(resolve, name, usable))
-            found += [fault for fault in faults_of_line if not _said(fault, name, lines[name], known)]
+            found += [fault for fault in faults_of_line if not _reported(fault, name, lines[name], known)]
         else:
             found.append(
                 ParameterError(f"a backbone named {shown(name)}", "a name that is text", "rename it, or quote it")
@@ -124,7 +124,7 @@ def _rank_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
 
 
 def _tune_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
-    """Return the fault of a search that would try the same over and over; `known` are the keys at fault."""
+    """Return the fault of a search without anything to vary; `known` are the keys at fault."""
     if any(key.startswith(("tune", "preprocess")) for key in known):
         return []
     settings = parse(TuneParams, lookup(params, "tune"), "tune")
@@ -143,13 +143,13 @@ def _tune_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
 
 
 def _export_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError]:
-    """Return the faults of names that exports and backbones share; `known` are the keys at fault in the sections."""
+    """Return the faults of names of backbones and exports; `known` are the keys at fault in the sections."""
     lines = params.get("backbones")
     declared = [name for name in lines if isinstance(name, str)] if isinstance(lines, Mapping) else []
     found: list[UserError] = [
         ParameterError(
             f"a backbone named '{name}'",
-            f"another name ('{name}' stands for one of them in {place})",
+            f"another name ('{name}' has a special meaning in {place})",
             "rename it and set its 'builder'",
             f"backbones.{name}",
         )
@@ -171,27 +171,27 @@ def _export_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError
 
 
 def _usable(params: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
-    """Return `params` with stand-ins for what the lines refer to and is at fault itself."""
+    """Return `params` with placeholders for faulty values that the lines refer to."""
     shared = params.get("finetune")
     unknown_sizes = any(key == "preprocess" or key.startswith("preprocess.sizes") for key in known)
     unknown_source = bool(known & {"weights", "weights.source"})
     return dict(params) | {
         "finetune": shared if isinstance(shared, Mapping) else {},
-        # Whatever size a line asks for may be meant to be among those that cannot be read.
+        # Any size of a line may be one of the unreadable sizes.
         "preprocess": {"sizes": list(range(32, 1025))} if unknown_sizes else params["preprocess"],
         "weights": {"source": "imagenet"} if unknown_source else params["weights"],
     }
 
 
-def _said(fault: UserError, name: str, line: object, known: set[str]) -> bool:
-    """Say whether a backbone's fault is one of section `finetune` over again: not in its line, and known there."""
+def _reported(fault: UserError, name: str, line: object, known: set[str]) -> bool:
+    """Return whether a backbone's fault, one not in its line, is already reported for section `finetune`."""
     path = fault.key.removeprefix(f"backbones.{name}").split(".")[1:]
     shared = {".".join(["finetune", *path[:depth]]) for depth in range(len(path) + 1)}
     return not _holds(line, path) and not known.isdisjoint(shared)
 
 
 def _holds(line: object, path: list[str]) -> bool:
-    """Say whether a line has a value of its own at `path`, or, where it has no mapping, above it."""
+    """Return whether a line has its own value at `path`, or one above it that is no mapping."""
     value: Any = {} if line is None else line
     for part in path:
         if not isinstance(value, Mapping):
@@ -203,9 +203,9 @@ def _holds(line: object, path: list[str]) -> bool:
 
 
 def missing_source(params: Mapping[str, Any]) -> list[UserError]:
-    """Return the fault of a `data.source` that is not there: DVC would stop at it with a message of its own.
+    """Return the fault of a missing `data.source`, before DVC stops at it with a less helpful message.
 
-    What DVC itself brings (`dvc add`, `dvc import-url`) may come yet.
+    A source under DVC (`dvc add`, `dvc import-url`) may still be fetched.
     """
     data = params.get("data")
     source = data.get("source") if isinstance(data, Mapping) else None
@@ -226,7 +226,7 @@ def missing_source(params: Mapping[str, Any]) -> list[UserError]:
 
 
 def main() -> None:
-    """Check params.yaml; write what other stages wait for, and the recipes, when it is valid."""
+    """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = read()
     found = faults(params) + missing_source(params)
     if found:

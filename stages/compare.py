@@ -4,25 +4,29 @@
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
 other, and writes data/metrics.json, data/plots and the report. All of params.yaml but section `gate`
-makes it run again, since the report names what differs from the shipped parameters.
+makes it run again, since the report names the parameters that differ from their defaults.
 """
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
+from stages.core.predictions import read_predictions, tested
 from stages.core.settings.report import BEST, ReportParams
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from stages.pages.language import Language
-    from stages.report.provenance import Provenance
-    from stages.report.ranking_agreement import Foretold
-    from stages.report.runs import Run
-    from stages.report.verdict import Evidence
+from stages.pages import languages
+from stages.pages.language import Language
+from stages.report import markdown_summary, page, provenance, runs
+from stages.report.examples import read_explanation
+from stages.report.pairwise_comparison import PairwiseComparisons
+from stages.report.ranking_agreement import NUMBERS, RankingAgreement, ranking_agreement
+from stages.report.runs import Run
+from stages.report.transfer import transfer
+from stages.report.verdict import Evidence
+from stages.statistics import pairwise
 
 EVALUATIONS = Path("data/evaluations")
 EXPLANATIONS = Path("data/explanations")
@@ -71,20 +75,14 @@ def require(backbones: list[str]) -> None:
         )
 
 
-def read_run(backbone: str) -> "Run":
+def read_run(backbone: str) -> Run:
     """Return all that the other stages wrote about one backbone."""
-    import pandas as pd
-
-    from stages.core.predictions import tested
-    from stages.report.runs import Run
-
     model, evaluation = MODELS / backbone, EVALUATIONS / backbone
-    # A loss that is not finite is written empty cell, and so is a mean of no images.
+    # A loss that is not finite is written as an empty cell, and so is a mean of no images.
     history = files.read_csv(model / "history.csv", text=("phase",))
     numbers = history.columns.drop("phase")
     bins = [files.read_csv(evaluation / f"{name}.csv").apply(pd.to_numeric) for name in _CALIBRATIONS]
-    provenance = files.read_json(model / "provenance.json")
-    predictions = files.read_csv(model / "predictions.csv", text=("split", "file", "label", "predicted"))
+    origin = files.read_json(model / "provenance.json")
     return Run(
         backbone=backbone,
         metrics=files.read_json(evaluation / "metrics.json"),
@@ -93,9 +91,9 @@ def read_run(backbone: str) -> "Run":
         calibration_scaled=bins[1],
         benchmark=files.read_json(BENCHMARKS / f"{backbone}.json"),
         history=history.assign(**{name: pd.to_numeric(history[name]) for name in numbers}),
-        provenance=provenance,
+        provenance=origin,
         timings=_seconds(backbone),
-        tested=tested(predictions, tuple(provenance["classes"])),
+        tested=tested(read_predictions(model / "predictions.csv"), tuple(origin["classes"])),
         search=files.read_json(TUNING / backbone / "search.json"),
         precision=files.read_json(EXPLANATIONS / backbone / "precision.json"),
         trials=files.read_csv(TUNING / backbone / "trials.csv", text=("state", "optimizer", "units")),
@@ -108,24 +106,18 @@ def _seconds(backbone: str) -> dict[str, float]:
     return {key: files.read_json(TIMINGS / stage / f"{backbone}.json")["seconds"] for key, stage in keys.items()}
 
 
-def read_foretold(found: "list[Run]", language: "Language") -> "Foretold":
-    """Return how the ranking before training compares with `found`."""
-    import pandas as pd
-
-    from stages.report.ranking_agreement import NUMBERS, foretold
-
+def read_ranking_agreement(ranking: list[Run], language: Language) -> RankingAgreement:
+    """Return how the ranking before training compares with the final `ranking`."""
     table, declared = files.read_csv(RANKING, text=("backbone", "apart", "weights")), params.declared_backbones()
     if missing := [backbone for backbone in declared if backbone not in set(table["backbone"])]:
         raise DataError(f"{RANKING} without {', '.join(missing)}", "all declared backbones", "run 'dvc repro rank'")
     table = table[table["backbone"].isin(declared)]
     # What a backbone without features lacks is an empty cell.
-    return foretold(table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS}), found, language)
+    return ranking_agreement(table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS}), ranking, language)
 
 
-def read_provenance(audit: dict[str, Any]) -> "Provenance":
+def read_provenance(audit: dict[str, Any]) -> provenance.Provenance:
     """Return where the numbers come from."""
-    from stages.report import provenance
-
     return provenance.provenance(
         files.read_csv_chunks(MANIFEST, ("label", "sha256")),
         files.read_csv_chunks(SPLITS, ("file", "split")),
@@ -142,35 +134,38 @@ def read_paths(names: set[str]) -> dict[str, str]:
     return {file: path for file, path in rows if file in names}
 
 
-def compare_pairs(found: "list[Run]") -> "pd.DataFrame":
+def compare_pairs(found: list[Run]) -> pd.DataFrame:
     """Return all pairs of backbones compared on the same test images."""
-    from stages.statistics import pairwise
-
     confidence, resamples = (params.lookup(params.read(), f"evaluate.{key}") for key in ("confidence", "resamples"))
     tables = {run.backbone: run.tested.assign(split="test") for run in found}
     return pairwise.all_pairs(tables, confidence, resamples, params.seed())
 
 
-def draw_evidence(
-    found: "list[Run]", pairs: "pd.DataFrame", audit: dict[str, Any], settings: ReportParams
-) -> "Evidence":
+def gather_evidence(found: list[Run], pairs: pd.DataFrame, audit: dict[str, Any], settings: ReportParams) -> Evidence:
     """Return what the verdict is drawn from."""
-    from stages.report import pairwise_comparison, verdict
-
-    return verdict.Evidence(
+    return Evidence(
         found,
         params.declared_backbones(),
-        pairwise_comparison.Duels(pairs, params.lookup(params.read(), "evaluate.confidence")),
+        PairwiseComparisons(pairs, params.lookup(params.read(), "evaluate.confidence")),
         audit,
         params.lookup(params.read(), "split.use_folders"),
         settings.prefer,
     )
 
 
-def _write_folds(found: "list[Run]") -> None:
-    """Write the accuracies in each fold, or remove those of an earlier comparison where there are no folds."""
-    from stages.report import runs
+def _write_plots(found: list[Run], pairs: pd.DataFrame) -> None:
+    files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))
+    files.write_csv(PLOTS / "confusion.csv", runs.confusion(found))
+    files.write_csv(PLOTS / "accuracy.csv", runs.accuracies(found))
+    files.write_csv(PLOTS / "training_shares.csv", runs.training_shares(found))
+    files.write_csv(PLOTS / "recall.csv", runs.recalls(found))
+    files.write_csv(PLOTS / "calibration.csv", runs.calibrations(found))
+    files.write_csv(PLOTS / "pairwise_comparison.csv", pairs)
+    _write_folds(found)
 
+
+def _write_folds(found: list[Run]) -> None:
+    """Write the accuracies in each fold, or remove those of an earlier comparison where there are no folds."""
     path = PLOTS / "folds.csv"
     if found[0].folds:
         files.write_csv(path, runs.fold_accuracies(found))
@@ -180,41 +175,30 @@ def _write_folds(found: "list[Run]") -> None:
 
 def main() -> None:
     """Compare all declared backbones."""
-    from stages.pages import languages
-    from stages.report import explanations, markdown_summary, page, runs, transfer, verdict
-
     backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
     language = languages.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)
     audit, pairs = files.read_json(AUDIT), compare_pairs(found)
-    evidence = draw_evidence(found, pairs, audit, settings)
-    chosen = verdict.decide(evidence).chosen
-    summary = runs.summary(found, chosen.backbone if chosen else None)
+    evidence = gather_evidence(found, pairs, audit, settings)
+    chosen = evidence.verdict.chosen
+    summary = runs.summary(evidence.ranking, chosen.backbone if chosen else None)
     material = page.Material(
         evidence,
-        transfer.transfer(runs.ranked(found), evidence.duels, language),
-        read_foretold(found, language),
+        transfer(evidence.ranking, evidence.comparisons, language),
+        read_ranking_agreement(evidence.ranking, language),
         read_provenance(audit),
-        {backbone: explanations.read(EXPLANATIONS / backbone) for backbone in backbones},
+        {backbone: read_explanation(EXPLANATIONS / backbone) for backbone in backbones},
         RAW,
         read_paths(set(found[0].tested["file"])),
         files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split")),
         settings.examples,
     )
-    html = page.page(material, language)
-    markdown = markdown_summary.markdown(evidence, material.transfer, material.foretold, material.provenance, language)
+    html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 
     files.write_json(METRICS, summary)
-    files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))
-    files.write_csv(PLOTS / "confusion.csv", runs.confusion(found))
-    files.write_csv(PLOTS / "accuracy.csv", runs.accuracies(found))
-    files.write_csv(PLOTS / "training_shares.csv", runs.training_shares(found))
-    files.write_csv(PLOTS / "recall.csv", runs.recalls(found))
-    files.write_csv(PLOTS / "calibration.csv", runs.calibrations(found))
-    files.write_csv(PLOTS / "pairs.csv", pairs)
-    _write_folds(found)
+    _write_plots(found, pairs)
     files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)
     _log.info("best of %d backbones: %s; %s", len(found), summary[BEST], REPORT / "comparison.html")

@@ -1,15 +1,18 @@
-"""Stage `explain@B`: where a classifier looks, and which test images it sees as alike.
+"""Stage `explain@B`: heatmaps of a classifier, and a map of similar test images.
 
-Writes `data/explanations/B/`: `examples.csv`, the surest right and wrong predictions of the test part (file, label,
-predicted, confidence, right), each with the names of two small WebP files beside it, the `image` as the network gets
-it and an `overlay` with the heatmap of the predicted class (empty where the network has no feature map);
-`embedding.csv` (file, label, x, y), a map of the test images by the features that the head is given; and
-`precision.json`, how far answers made of features in a reduced precision are from those in float32, that another
-machine may give: `precision`, that of the features; `images`, how many test images were predicted once more, from raw
-images in float32; `differing`, how many of these get another class than in `predictions.csv`; `right`, how many more of
-them are right as evaluated than in float32. Where all is in float32, or nothing is frozen, nothing is predicted again.
+Writes `data/explanations/B/`:
 
-Apart from `finetune`, so that a prettier overlay or another number of examples trains nothing.
+    examples.csv     the most confident right and wrong predictions of the test split: file, label, predicted,
+                     confidence, right, and the names of two small WebP files: `image` as the network gets it,
+                     `overlay` with the heatmap of the predicted class (empty if the network has no feature map)
+    embedding.csv    file, label, x, y: a map of the test images by the input features of the head
+    precision.json   how far predictions from features in a reduced precision differ from those in float32, which
+                     another machine may use: `precision`, that of the features; `images`, the number of test images
+                     predicted again in float32; `differing`, how many of these get another class than in
+                     `predictions.csv`; `right`, how many more of them are right as evaluated than in float32. If
+                     everything is in float32, or nothing is frozen, no image is predicted again.
+
+Separate from `finetune`, so that changes of the explanations retrain nothing.
 """
 
 import logging
@@ -25,7 +28,7 @@ from numpy.typing import NDArray
 from stages.core import head, predictions
 from stages.core.dataset.prepared import Rows, array_path, read_classes, read_index, selected
 from stages.core.errors import DataError, run
-from stages.core.files import read_csv, read_json, replacing_folder, write_csv, write_json
+from stages.core.files import read_json, replacing_folder, write_csv, write_json
 from stages.core.params import load, named_backbone, seed, threads
 from stages.core.settings.explain import ExplainParams
 from stages.explanation.examples import choose
@@ -36,9 +39,9 @@ from stages.networks.engine import IMAGE, Choice
 log = logging.getLogger(__name__)
 PREPARED = Path("data/prepared")
 EXPLANATIONS = Path("data/explanations")
-# Images in memory, each with all the activations that lead to its heatmap.
+# Images in memory, each with all activations for its heatmap.
 _BATCH = 4
-# Images that are predicted once more in float32, at most, and how many at once.
+# The most images that are predicted again in float32, and how many at once.
 _AGAIN, _AT_ONCE = 200, 32
 
 
@@ -46,8 +49,8 @@ _AGAIN, _AT_ONCE = 200, 32
 class Network:
     """A classifier: the forward pass of raw images to "features" and "map", and the head on it.
 
-    `tail` says how features come from the map, None where there is no map; `start` is the tensor above which
-    blocks were trained, None where none were.
+    `tail` describes the operations from the map to the features, None without a map; `start` is the tensor below the
+    trained blocks, None if there are none.
     """
 
     forward: extraction.Forward
@@ -58,7 +61,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Tested:
-    """The test images of a backbone: their rows in the index, their array file, and what was predicted of them.
+    """The test images of a backbone: their rows in the index, their array file, and their predictions.
 
     `predicted` has columns file, label, predicted and confidence, rows as `index`.
     """
@@ -69,14 +72,14 @@ class Tested:
     classes: list[str]
 
     def codes(self, labels: pd.Series) -> NDArray[np.int64]:
-        """Return the places of `labels` among the classes."""
+        """Return the positions of `labels` among the classes."""
         return np.array([self.classes.index(label) for label in labels], dtype=np.int64)
 
 
 def read_network(weights: Path, model: Path, threads: int) -> Network:
-    """Return the classifier that `model`, `data/models/B`, keeps, in float32 on the CPU.
+    """Return the classifier in `model`, `data/models/B`, in float32 on the CPU.
 
-    What was not trained is the frozen network in `weights`, `data/weights/B`.
+    Its frozen layers are from `weights`, `data/weights/B`.
     """
     choice, kept = Choice("openvino", "float32", threads), head.load(model / "head.npz")
     if top := read_json(model / "provenance.json")["top"]:
@@ -100,13 +103,13 @@ def _trained(weights: Path, model: Path, start: str, choice: Choice, kept: head.
 
 
 def read_tested(name: str, prepared: Path, size: int, model: Path) -> Tested:
-    """Return the test images of backbone `name`, `size` pixels a side, and what was predicted of them.
+    """Return the test images of backbone `name`, `size` pixels a side, with their predictions.
 
-    Raises DataError when there are no predictions, or they are not of these images, or cannot be scored.
+    Raises DataError when the predictions are missing, belong to other images, or cannot be scored.
     """
     index, classes = selected(read_index(prepared), "test"), read_classes(prepared)
     try:
-        table = read_csv(model / "predictions.csv", text=("split", "file", "label", "predicted"))
+        table = predictions.read_predictions(model / "predictions.csv")
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", f"the predictions of '{name}'", f"run 'dvc repro finetune@{name}'"
@@ -118,7 +121,7 @@ def read_tested(name: str, prepared: Path, size: int, model: Path) -> Tested:
 
 
 def write_examples(folder: Path, network: Network, tested: Tested, examples: pd.DataFrame) -> None:
-    """Write `examples.csv` and its images; the index of `examples` is their places in the test part."""
+    """Write `examples.csv` and its images; the index of `examples` is their position in the test split."""
     from stages.explanation.overlays import overlay, small, write_image
 
     rows = Rows(tested.index.iloc[examples.index], {"test": tested.images})
@@ -135,7 +138,7 @@ def write_examples(folder: Path, network: Network, tested: Tested, examples: pd.
 
 
 def _named(examples: pd.DataFrame, *, overlays: bool) -> pd.DataFrame:
-    """Return `examples` with the names of their images, which say nothing of the files' own names."""
+    """Return `examples` with the names of their images, which are independent of the original file names."""
     kind = examples["right"].map({True: "right", False: "wrong"}).astype(str)
     stem = kind + "_" + (examples.groupby("right").cumcount() + 1).astype(str)
     right = examples["right"].map({True: "true", False: "false"})
@@ -143,7 +146,7 @@ def _named(examples: pd.DataFrame, *, overlays: bool) -> pd.DataFrame:
 
 
 def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFrame) -> NDArray[np.float32]:
-    """Return the features of some rows of the index, (rows, width), as the head is given them.
+    """Return the input features of the head for some rows of the index, (rows, width).
 
     They are those of stage `features`, in the folder `frozen`, unless blocks were trained.
     """
@@ -154,7 +157,7 @@ def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFra
 
 
 def place(name: str, network: Network, tested: Tested, frozen: Path, most: int) -> pd.DataFrame:
-    """Return file, label and place, x and y, of at most `most` test images."""
+    """Return file, label and position, x and y, of at most `most` test images."""
     from stages.explanation.embedding import embed, sample
 
     chosen = sample(tested.codes(tested.predicted["label"]), network.head.width, most, seed())
@@ -168,21 +171,21 @@ def compare_precision(network: Network, tested: Tested, precision: str) -> dict[
     """Return `precision.json` of a classifier whose frozen features were computed in `precision`."""
     if precision == "float32" or network.start == IMAGE:
         return {"precision": "float32", "images": 0, "differing": 0, "right": 0}
-    chosen = spread(len(tested.index), _AGAIN)
+    chosen = evenly_spaced(len(tested.index), _AGAIN)
     actual, evaluated = (tested.codes(tested.predicted[column].iloc[chosen]) for column in ("label", "predicted"))
     again = _predict(network, Rows(tested.index.iloc[chosen], {"test": tested.images}))
     differing, right = again != evaluated, (evaluated == actual).sum() - (again == actual).sum()
     return {"precision": precision, "images": len(chosen), "differing": int(differing.sum()), "right": int(right)}
 
 
-def spread(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most `most` of `count` places, evenly spread."""
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` of `count` positions, evenly spaced."""
     wanted = min(count, most)
     return np.arange(wanted, dtype=np.int64) * count // wanted
 
 
 def _predict(network: Network, images: Rows) -> NDArray[np.int64]:
-    """Return the places of the classes that raw images are given."""
+    """Return the positions of the predicted classes of raw images."""
     batches = (network.forward(batch)["features"] for batch in images.batches(_AT_ONCE))
     return np.concatenate([network.head.probabilities(features).argmax(axis=1) for features in batches])
 
@@ -194,7 +197,7 @@ def main() -> None:
     tested = read_tested(name, PREPARED, read_json(weights / "backbone.json")["input_size"], model)
     network = read_network(weights, model, threads())
     if network.tail is None:
-        log.warning("%s: the network has no feature map, so its examples have no overlay", name)
+        log.warning("%s: the network has no feature map, so its examples have no heatmaps", name)
     with replacing_folder(EXPLANATIONS / name) as folder:
         write_examples(folder, network, tested, choose(tested.predicted, params.examples))
         write_csv(folder / "embedding.csv", place(name, network, tested, features, params.map_images))

@@ -1,15 +1,20 @@
-"""Stage `export@NAME`: a whole classifier in the forms that others run, each compared with Keras.
+"""Stage `export@NAME`: write a whole classifier in several formats, and compare each with Keras.
 
-NAME is a backbone or `winner`: the one that the report recommends or, where it recommends none, the most accurate.
-The network of `data/weights`, those of its blocks that were trained and the head of `data/models` are joined to one,
-with the temperature in it. Writes `data/exports/NAME/`: the forms (stages/exports/exporting.py), `comparison.csv` (how
-far each is from Keras on the test images), `reference.json` (what its own images look like to it, with which others
-are compared; where there is the OpenVINO form), `README.md` (the model card) and `manifest.json` (what others read,
-with the checksum of every form's files). How long one image takes, which is never the same, is in
-`data/latencies/NAME.csv`.
+NAME is a backbone or `winner`: the one that the report recommends, or else the most accurate one. The classifier joins
+the network of `data/weights`, its trained blocks and the head of `data/models`, and includes the temperature.
 
-A form in float32 that names another class than Keras on more than `export.tolerance` of the images, or whose
-probabilities differ by more than `export.largest_difference`, fails the stage. int8 may differ: its loss is reported.
+Writes `data/exports/NAME/`:
+
+    the forms         see stages/exports/exporting.py
+    comparison.csv    the deviation of each form from Keras on the test images
+    reference.json    reference statistics of the training and validation embeddings, for drift (with the OpenVINO form)
+    README.md         the model card
+    manifest.json     what programs need to know, with the checksums of every form's files
+
+Latencies differ from run to run, so they are in `data/latencies/NAME.csv`.
+
+The stage fails if a float32 form predicts another class than Keras on more than `export.tolerance` of the images, or if
+its probabilities differ by more than `export.largest_difference`. int8 may differ: its accuracy is reported.
 """
 
 import logging
@@ -58,16 +63,16 @@ REFERENCE = "reference.json"
 # Images in memory at a time.
 _BATCH = 16
 _WARMUP = 3
-# Share of the evaluated predictions that may be others: ties, and activations kept with three digits.
+# Fraction of the evaluated predictions that may differ: ties, and activations stored in float16.
 _EVALUATED = 0.05
 _INT8 = "litert_int8"
-# Training images, and as many validation images, that the reference is made of, at most.
+# The most training images, and validation images, that the reference is computed from.
 _REFERENCE_IMAGES = 2000
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported: its name, its backbone, and what earlier stages wrote about it."""
+    """The classifier to export: its name, its backbone, and the results of earlier stages."""
 
     name: str
     backbone: str
@@ -102,7 +107,7 @@ def named(names: tuple[str, ...]) -> str:
 
 
 def read_subject(name: str) -> Subject:
-    """Return what the export `name` is made of. Raise DataError when a stage before has not run."""
+    """Return the subject of the export `name`. Raise DataError when an earlier stage has not run."""
     _require(METRICS, "compare")
     compared = read_json(METRICS)
     backbone = str(compared[RECOMMENDED] or compared[BEST]) if name == WINNER else name
@@ -114,11 +119,11 @@ def read_subject(name: str) -> Subject:
 
 def _require(path: Path, stage: str) -> None:
     if not path.is_file():
-        raise DataError(f"no {path}", f"what stage {stage.partition('@')[0]} writes", f"run 'dvc repro {stage}'")
+        raise DataError(f"no {path}", f"the output of stage {stage.partition('@')[0]}", f"run 'dvc repro {stage}'")
 
 
 def select(index: pd.DataFrame, split: str, most: int) -> pd.DataFrame:
-    """Return the rows of at most `most` images of a split, evenly spread over it."""
+    """Return the rows of at most `most` images of a split, evenly spaced."""
     rows = selected(index, split)
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
@@ -134,7 +139,7 @@ def predict(network: "Run", images: Rows) -> "NDArray[np.float32]":
 
 
 def latency(network: "Run", images: Rows, repeats: int) -> dict[str, float]:
-    """Return how long one image takes, in ms: median and 95th percentile."""
+    """Return the latency of one image, ms: median and 95th percentile."""
     image, taken = images[:1], []
     for _ in range(_WARMUP + repeats):
         begin = time.perf_counter()
@@ -148,44 +153,44 @@ def latency(network: "Run", images: Rows, repeats: int) -> dict[str, float]:
 
 
 def require_agreement(subject: Subject, form: Format, found: dict[str, float], params: ExportParams) -> None:
-    """Raise ExportError when a form in float32 is further from Keras than section `export` allows."""
+    """Raise ExportError when a float32 form deviates from Keras by more than section `export` allows."""
     differing, largest = 1 - found["agreement"], found["largest_difference"]
-    # Written so that a difference which is no number is noticed too.
+    # Written so that a NaN fails as well.
     if form == _INT8 or (differing <= params.tolerance and largest <= params.largest_difference):
         return
     raise ExportError(
-        f"'{form}' of '{subject.backbone}' names another class than Keras on {differing:.2%} of {found['images']} "
+        f"'{form}' of '{subject.backbone}' predicts another class than Keras on {differing:.2%} of {found['images']} "
         f"test images, and its probabilities differ by up to {largest:.3g}",
         f"at most {params.tolerance:.2%} (export.tolerance) and {params.largest_difference:g} "
         "(export.largest_difference)",
-        f"leave '{form}' out of export.formats, or allow more if that is meant",
+        f"remove '{form}' from export.formats, or raise the limit if that is acceptable",
     )
 
 
 def require_evaluated(subject: Subject, chosen: pd.DataFrame, found: "NDArray[np.float32]") -> None:
-    """Log how far the network is from the predictions that were evaluated, scaled by the same temperature.
+    """Log how far the network deviates from the evaluated predictions, scaled by the same temperature.
 
-    Raises RuntimeError when they belong to other images, or, where all was computed in float32, when some other
-    class is named: in a reduced precision features differ a little, and those of random networks visibly.
+    Raises RuntimeError when too many classes differ although everything was computed in float32: in a reduced precision
+    features differ slightly, and those of random networks noticeably.
     """
-    table = read_csv(MODELS / subject.backbone / "predictions.csv", text=("split", "file", "label", "predicted"))
+    table = predictions.read_predictions(MODELS / subject.backbone / "predictions.csv")
     rows = table[table["split"] == "test"].set_index("file").loc[chosen["file"].tolist()].reset_index()
     evaluated = predictions.of_split(rows, "test", subject.classes).probabilities
-    scaled = predictions.scaled(evaluated, subject.metrics["temperature"])
+    scaled = predictions.apply_temperature(evaluated, subject.metrics["temperature"])
     differing = float((scaled.argmax(axis=1) != found.argmax(axis=1)).mean())
     precision = subject.provenance["precision"]
     log.info(
-        "%s: of the evaluated predictions, computed in %s, %.1f %% name another class; largest difference %.3g",
-        subject.backbone, precision, 100 * differing, float(np.abs(scaled - found).max()),
+        "%s: %.1f %% of the classes differ from the predictions evaluated in %s; largest difference %.3g",
+        subject.backbone, 100 * differing, precision, float(np.abs(scaled - found).max()),
     )  # fmt: skip
     if precision == "float32" and differing > _EVALUATED:
-        raise RuntimeError(f"{subject.backbone}: {differing:.1%} of its predictions are not those that were evaluated")
+        raise RuntimeError(f"{subject.backbone}: {differing:.1%} of its predictions differ from the evaluated ones")
 
 
 def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write every form into `folder`; return how each compares with Keras (agreement.COLUMNS), and its latencies.
+    """Write every form to `folder`; return its deviation from Keras (agreement.COLUMNS) and its latency.
 
-    Raises ExportError when one disagrees.
+    Raises ExportError when one deviates too far.
     """
     from stages.exports import exporting, runners
 
@@ -195,7 +200,7 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
     actual = np.array([subject.classes.index(label) for label in tested["label"]])
     classifier = read_classifier(subject, rows_of(select(index, "train", params.calibration_images), subject.size))
     expected, table, latencies = None, [], []
-    # Keras is what the others are compared with.
+    # Keras first: the others are compared with it.
     forms: list[Format] = ["keras", *(form for form in params.formats if form != "keras")]
     for form in tqdm(forms, desc=f"export {subject.name}", unit="form", disable=None):
         exporting.write(classifier, form, folder)
@@ -212,14 +217,15 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
 
 
 def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
-    """Return the whole network with its temperature inside, and images to calibrate int8 by."""
+    """Return the whole classifier, temperature included, with images to calibrate int8."""
     from stages.exports import exporting
     from stages.networks import keras_engine
 
     _require(path := WEIGHTS / subject.backbone / keras_engine.BACKBONE, f"weights@{subject.backbone}")
     trained = subject.provenance["top"] is not None
     top = keras_engine.load(MODELS / subject.backbone / engine.TOP) if trained else None
-    model = exporting.joined(keras_engine.load(path), top, subject.head().tempered(subject.metrics["temperature"]))
+    head = subject.head().with_temperature(subject.metrics["temperature"])
+    model = exporting.joined(keras_engine.load(path), top, head)
 
     def images() -> "Iterator[NDArray[np.uint8]]":
         for batch in calibration.batches(_BATCH):
@@ -229,16 +235,18 @@ def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
 
 
 def write_reference(subject: Subject, folder: Path) -> None:
-    """Write `reference.json`, by the OpenVINO form, which new images are predicted by."""
+    """Write `reference.json`, computed by the OpenVINO form, which also predicts new images."""
     index = read_index(PREPARED)
     training, validation = (select(index, split, _REFERENCE_IMAGES) for split in ("train", "validation"))
-    vectors, _ = _seen(subject, folder, training)
-    found = reference.fit(vectors, training["label"].tolist(), *_seen(subject, folder, validation))
+    vectors, _ = _embedded(subject, folder, training)
+    found = reference.fit(vectors, training["label"].tolist(), *_embedded(subject, folder, validation))
     write_json(folder / REFERENCE, found.model_dump())
 
 
-def _seen(subject: Subject, folder: Path, chosen: pd.DataFrame) -> "tuple[NDArray[np.float64], NDArray[np.float32]]":
-    """Return the hashed embedding and the confidence of `chosen` rows of the index, by the OpenVINO form."""
+def _embedded(
+    subject: Subject, folder: Path, chosen: pd.DataFrame
+) -> "tuple[NDArray[np.float64], NDArray[np.float32]]":
+    """Return the hashed embeddings and the confidences of `chosen` rows of the index, by the OpenVINO form."""
     batches = (((), batch) for batch in rows_of(chosen, subject.size).batches(BATCH))
     found = [
         (reference.hashed(part.embedding), part.probabilities.max(axis=1))
@@ -249,7 +257,7 @@ def _seen(subject: Subject, folder: Path, chosen: pd.DataFrame) -> "tuple[NDArra
 
 
 def size_mb(folder: Path, form: Format) -> float:
-    """Return the size of a form's files, MB, to 10 kB."""
+    """Return the size of a form's files, MB, rounded to 10 kB."""
     return round(sum((folder / name).stat().st_size for name in checksums(folder, PATHS[form])) / 1e6, 2)
 
 
@@ -278,7 +286,7 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
 
 
 def describe(subject: Subject, folder: Path, formats: tuple[Format, ...]) -> Manifest:
-    """Return the manifest of what lies in `folder`."""
+    """Return the manifest of the forms in `folder`."""
     return Manifest(
         backbone=subject.backbone,
         classes=subject.classes,
@@ -297,9 +305,9 @@ def main() -> None:
     """Write `data/exports/NAME/` for the export named on the command line."""
     params = load(ExportParams, "export")
     subject = read_subject(named(params.backbones))
-    from stages.networks.keras_engine import repeatable
+    from stages.networks.keras_engine import make_deterministic
 
-    repeatable(seed(), threads())
+    make_deterministic(seed(), threads())
     with replacing_folder(EXPORTS / subject.name) as folder:
         forms, latencies = export(subject, params, folder)
         write_csv(folder / COMPARISON, forms)
@@ -311,7 +319,7 @@ def main() -> None:
     write_csv(LATENCIES / f"{subject.name}.csv", latencies)
     for row, took in zip(forms.to_dict("records"), latencies["latency_ms_median"], strict=True):
         log.info(
-            "%s %s: %.2f MB, %.1f %% as Keras, largest difference %.3g, accuracy %.1f %%, %.1f ms",
+            "%s %s: %.2f MB, %.1f %% agreement with Keras, largest difference %.3g, accuracy %.1f %%, %.1f ms",
             subject.backbone, row["format"], row["size_mb"], 100 * row["agreement"], row["largest_difference"],
             100 * row["accuracy"], took,
         )  # fmt: skip

@@ -1,7 +1,8 @@
-"""Stage `features@B`: run the frozen network of a backbone once over every prepared image.
+"""Stage `features@B`: run the frozen network of a backbone on every prepared image, once.
 
 Writes `data/features/B/`: for each split `SPLIT.npy`, float32 (rows, width), rows as in `data/prepared/index.csv`, and
-`features.json`, which says what computed them. A network without frozen features, such as `scratch`, has none.
+`features.json`, which records how they were computed and of which `network` (its properties, from stage weights). A
+network that is trained from scratch, such as `scratch`, has no features.
 """
 
 import logging
@@ -20,13 +21,13 @@ PREPARED = Path("data/prepared")
 
 
 def write(folder: Path, weights: Path, choice: Choice, batch_size: int) -> None:
-    """Write the features that the network in `weights` has of every prepared image into `folder`."""
+    """Write the features of every prepared image by the network in `weights` to `folder`."""
     facts, network = read_json(weights / "backbone.json"), forward(weights, choice, ("features",))
     for split in SPLITS:
         images = array_path(PREPARED, facts["input_size"], split)
         shape = (count_rows(images), facts["width"])
         write_features(folder / f"{split}.npy", network, batches(images, batch_size), shape)
-    write_json(folder / "features.json", vars(choice))
+    write_json(folder / "features.json", vars(choice) | {"network": facts})
 
 
 def main() -> None:
@@ -34,17 +35,18 @@ def main() -> None:
     name = named_backbone()
     weights = Path("data/weights") / name
     with replacing_folder(Path("data/features") / name) as folder:
-        if not read_json(weights / "backbone.json")["frozen"]:
+        facts = read_json(weights / "backbone.json")
+        if not facts["frozen"]:
             log.info("%s: nothing is frozen, so there are no features", name)
-            write_json(folder / "features.json", {"engine": "none", "precision": "float32"})
+            write_json(folder / "features.json", {"engine": "none", "precision": "float32", "network": facts})
             return
         params = load(EngineParams, "features")
         choice: Choice = choose(params, threads())
         log.info("%s: %s in %s on %d threads", name, choice.engine, choice.precision, choice.threads)
         if choice.engine == "tensorflow":
-            from stages.networks.keras_engine import repeatable
+            from stages.networks.keras_engine import make_deterministic
 
-            repeatable(0, choice.threads)
+            make_deterministic(0, choice.threads)
         write(folder, weights, choice, params.batch_size)
 
 

@@ -1,26 +1,26 @@
-"""Stage `finetune@B`: train the dense head, where one is declared; what validation prefers is kept.
+"""Stage `finetune@B`: train the dense head, if one is declared; keep the best head by validation.
 
 Every backbone has its linear head from stage probe. For candidates (stage candidates) the dense head that the
 backbone's line declares is trained on the same features (`finetune.head.units`), and stage unfreeze has trained the top
-of the network (`finetune.unfreeze.blocks`). What has the lowest log loss on the validation part is kept, or, with
-`finetune.head.choose: declared`, the last of these. The test part is predicted once, by each. Without a dense head no
-TensorFlow is started.
+of the network (`finetune.unfreeze.blocks`). The attempt with the lowest log loss on the validation split is kept, or,
+with `finetune.head.choose: declared`, the last one. Each predicts the test split once. Without a dense head TensorFlow
+is not started.
 
-Writes `data/models/B/`, without any frozen weights: stage export joins these to whole models.
+Writes `data/models/B/`, without the frozen weights: stage export joins them into whole models.
 
-    head.npz          the head that is kept (stages/core/head.py)
-    top.keras         the trained top of the network, from the tensor that provenance.json names on; where it is kept
-    predictions.csv   split, file, label, predicted, p:CLASS...: images that what is kept, or its like, had not seen
-    heads.csv         the same for each head that was tried, by its kind (column head): linear, dense, unfrozen, whole
-    history.csv       an epoch of what was trained in each row
-    repeats.csv       predictions with other seeds, of what is kept; a linear head has no seed
-    shares.csv        predictions of the test part on fewer images (`finetune.training_shares`), by linear heads
+    head.npz          the kept head (stages/core/head.py)
+    top.keras         the trained top of the network, above the tensor that provenance.json names, if it is kept
+    predictions.csv   split, file, label, predicted, p:CLASS...: out-of-sample predictions
+    heads.csv         the same for each attempt, by its kind (column head): linear, dense, unfrozen, whole
+    history.csv       one row per training epoch
+    repeats.csv       predictions by the kept head with other seeds; none for a linear head
+    shares.csv        test predictions with fewer training images (`finetune.training_shares`), by linear heads
     folds.csv         predictions of each image by the run that tests its fold (`split.folds`)
-    untuned.csv       predictions without what tune@B has chosen; no rows where it has chosen nothing
-    provenance.json   what all of that is, and where it comes from
-    outline/          what the costs follow from (stages/networks/engine.py)
+    baseline.csv      predictions with the default hyperparameters; no rows if stage tune has chosen no others
+    provenance.json   how all of this was made
+    architecture/     what determines the costs (stages/networks/engine.py)
 
-How long it took, which is never the same, is in `data/timings/finetune/B.json`.
+The training time, which differs from run to run, is in `data/timings/finetune/B.json`.
 """
 
 import logging
@@ -37,19 +37,18 @@ from stages.core import head
 from stages.core.dataset.prepared import read_classes, read_index
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.core.params import lookup, named_backbone, read, seed, threads
+from stages.core.params import named_backbone, seed, threads
 from stages.core.selection import is_fine_tuned
 from stages.core.settings.backbones import Backbone, read_head
 from stages.networks import engine
 from stages.networks.processor import processor
 from stages.training import attempts
-from stages.training.attempts import HISTORY, SPLITS, Tried, joined, kept, linear, predictions, validation_losses
-from stages.training.inputs import Inputs
+from stages.training.attempts import HISTORY, SPLITS, Attempt, joined, kept, linear, predictions, validation_losses
+from stages.training.inputs import TrainingData, count_views
 
 log = logging.getLogger(__name__)
 RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
-WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
 VIEWS = Path("data/views")
 PROBES = Path("data/probes")
@@ -60,29 +59,29 @@ TIMINGS = Path("data/timings/finetune")
 
 
 class Trainer:
-    """Trains dense heads for one backbone, over and over; the making of it starts TensorFlow."""
+    """Trains dense heads for one backbone, repeatedly; creating a trainer starts TensorFlow."""
 
-    def __init__(self, inputs: Inputs, scratch: Path) -> None:
+    def __init__(self, inputs: TrainingData, scratch: Path) -> None:
         from stages.networks import keras_engine
 
-        # First: it also keeps TensorFlow quiet while that starts.
-        keras_engine.repeatable(inputs.seed, threads())
+        # First, because importing it also silences TensorFlow's start.
+        keras_engine.make_deterministic(inputs.seed, threads())
         from stages.training.head_trainer import HeadTrainer
         from stages.training.loop import expect_tracing
 
         expect_tracing()
         self.scratch = scratch
-        width = read_json(inputs.weights / "backbone.json")["width"]
+        width = inputs.network["width"]
         self._heads: HeadTrainer = HeadTrainer(width, len(inputs.classes))
         self.seconds = 0.0
 
-    def train(self, inputs: Inputs, name: str) -> Tried:
-        """Train a head, and fit it once more on validation images as well if asked for; the log calls it `name`."""
+    def train(self, inputs: TrainingData, name: str) -> Attempt:
+        """Train a head, and refit it on validation images as well if `refit` is set; the log calls it `name`."""
         from stages.training.head_trainer import predict
         from stages.training.loop import Run
 
         found = Run()
-        # Of its own: a training that never improves reads no checkpoint, and must not find an earlier one's.
+        # A separate folder: a training that never improves writes no checkpoint, and must not find an earlier one.
         with TemporaryDirectory(dir=self.scratch) as checkpoints:
             first = self._heads.train(inputs, found, Path(checkpoints))
         last = self._heads.refit(inputs, found) if inputs.backbone.refit else first
@@ -90,31 +89,33 @@ class Trainer:
         images = inputs.selected("train")["file"].nunique()
         log.info("%s: best epoch %d of %d, %d training images", name, found.best_epoch, len(found.rows), images)
         probabilities = {"validation": predict(first, inputs, "validation"), "test": predict(last, inputs, "test")}
-        return Tried("dense", last, predictions(inputs, probabilities), found.rows, found.best_epoch)
+        return Attempt("dense", last, predictions(inputs, probabilities), found.rows, found.best_epoch)
 
-    def anew(self, inputs: Inputs, name: str) -> pd.DataFrame:
-        """Train with other inputs; return the predictions alone."""
+    def retrain(self, inputs: TrainingData, name: str) -> pd.DataFrame:
+        """Train on other data; return only the predictions."""
         return self.train(inputs, name).predictions
 
 
-def untuned(inputs: Inputs, default: Inputs, trainer: Trainer | None, found: list[Tried]) -> pd.DataFrame:
-    """Return the predictions that would be kept without what a search has chosen, by `default` hyperparameters.
+def baseline(
+    inputs: TrainingData, default: TrainingData, trainer: Trainer | None, found: list[Attempt]
+) -> pd.DataFrame:
+    """Return the predictions that would be kept with the `default` hyperparameters.
 
-    No rows where it has chosen nothing, or where what it has chosen is not kept.
+    No rows if a search has chosen no others, or if the tuned head is not kept.
     """
     same = (default.backbone, default.views) == (inputs.backbone, inputs.views)
     if same or trainer is None or kept(found, inputs.backbone.head.choose).kind != "dense":
         return joined([], inputs, "split")
     without = found[:1]
     if default.backbone.head.units:
-        without = [*without, trainer.train(default, "untuned")]
+        without = [*without, trainer.train(default, "baseline")]
     table = kept(without, default.backbone.head.choose).predictions
     return table[table["split"].isin(SPLITS)]
 
 
-def write(folder: Path, inputs: Inputs, found: list[Tried], chosen: dict[str, Any]) -> Tried:
-    """Write what was tried, and what of it is kept, into `folder`; return the latter."""
-    best, facts = kept(found, inputs.backbone.head.choose), read_json(inputs.weights / "backbone.json")
+def write(folder: Path, inputs: TrainingData, found: list[Attempt], chosen: dict[str, Any]) -> Attempt:
+    """Write the attempts to `folder`; return the kept one."""
+    best, facts = kept(found, inputs.backbone.head.choose), inputs.network
     head.save(best.head, folder / "head.npz")
     _write_network(folder, best, inputs.backbone.name, facts["parameters"] + best.head.parameters)
     write_csv(folder / "predictions.csv", best.predictions)
@@ -124,34 +125,34 @@ def write(folder: Path, inputs: Inputs, found: list[Tried], chosen: dict[str, An
     return best
 
 
-def _write_network(folder: Path, best: Tried, name: str, parameters: int) -> None:
-    """Write the trained top, if there is one, and what the costs of the whole of so many `parameters` follow from."""
+def _write_network(folder: Path, best: Attempt, name: str, parameters: int) -> None:
+    """Write the trained top, if any, and the architecture of the classifier with its number of `parameters`."""
     if best.kind in ("linear", "dense"):
-        engine.write_architecture(folder / "outline", best.head, parameters, "features", None)
+        engine.write_architecture(folder / "architecture", best.head, parameters, "features", None)
         return
     shutil.copyfile(UNFROZEN / name / engine.TOP, folder / engine.TOP)
-    shutil.copytree(UNFROZEN / name / "outline", folder / "outline")
+    shutil.copytree(UNFROZEN / name / "architecture", folder / "architecture")
 
 
-def _tested(each: Tried) -> pd.DataFrame:
+def _tested(each: Attempt) -> pd.DataFrame:
     rows = each.predictions[each.predictions["split"].isin(SPLITS)]
     return rows.assign(head=each.kind)[["head", *rows]]
 
 
-def _history(found: list[Tried]) -> pd.DataFrame:
-    """Return the epochs of all that was trained, counted on."""
+def _history(found: list[Attempt]) -> pd.DataFrame:
+    """Return the epochs of all attempts, numbered consecutively."""
     rows = [row for each in found for row in each.history]
     return pd.DataFrame([row | {"epoch": number} for number, row in enumerate(rows, 1)], columns=list(HISTORY))
 
 
-def _provenance(inputs: Inputs, facts: dict[str, Any], found: list[Tried], best: Tried) -> dict[str, Any]:
+def _provenance(inputs: TrainingData, facts: dict[str, Any], found: list[Attempt], best: Attempt) -> dict[str, Any]:
     copied = ("backbone", "builder", "input_size", "pooling", "weights")
     fitted = ["train", "validation"] if best.kind == "linear" or _refitted(inputs, best) else ["train"]
     solved = found[0].facts if found[0].kind == "linear" else {"strength": None, "losses": {}}
     unfrozen = next((each.facts for each in found if each.kind in ("unfrozen", "whole")), None)
     top = best.facts if best.kind in ("unfrozen", "whole") else None
     images = sum(len(inputs.selected(split)) for split in fitted)
-    used = inputs.views if best.kind != "linear" else 0
+    used = 0 if best.kind == "linear" else int(best.facts.get("views", inputs.views))
     return {key: facts[key] for key in copied} | {
         "classes": inputs.classes,
         "parameters": facts["parameters"] + best.head.parameters,
@@ -177,43 +178,42 @@ def _provenance(inputs: Inputs, facts: dict[str, Any], found: list[Tried], best:
     }
 
 
-def _unfrozen(told: Mapping[str, Any], blocks: int) -> dict[str, Any]:
-    """Return how many blocks were trained, and of how many: a block that takes the images has no name of its own."""
-    return {key: told[key] for key in ("blocks", "epochs", "stopped")} | {"of": max(blocks, told["blocks"])}
+def _unfrozen(facts: Mapping[str, Any], blocks: int) -> dict[str, Any]:
+    """Return how many blocks were trained, and of how many: the block that takes the images has no name."""
+    return {key: facts[key] for key in ("blocks", "epochs", "stopped")} | {"of": max(blocks, facts["blocks"])}
 
 
-def _refitted(inputs: Inputs, best: Tried) -> bool:
+def _refitted(inputs: TrainingData, best: Attempt) -> bool:
     return best.kind == "dense" and inputs.backbone.refit
 
 
-def _libraries(found: list[Tried]) -> list[str]:
-    """Return the libraries that computed this."""
+def _libraries(found: list[Attempt]) -> list[str]:
+    """Return the libraries that the results depend on."""
     trained = ["keras", "tensorflow"] if any(each.history for each in found) else []
     return sorted([*trained, "numpy", "openvino", "scipy"])
 
 
-def read_inputs(backbone: Backbone) -> Inputs:
-    """Return what the trainings of a backbone read."""
-    return Inputs(
+def read_inputs(backbone: Backbone) -> TrainingData:
+    """Return the training data of a backbone."""
+    return TrainingData(
         backbone,
-        WEIGHTS / backbone.name,
         FEATURES / backbone.name,
         PREPARED,
         read_index(PREPARED),
         read_classes(PREPARED),
         seed(),
-        views=lookup(read(), "preprocess.views"),
+        views=count_views(VIEWS / backbone.name),
         view_features=VIEWS / backbone.name,
     )
 
 
-def _trainer(inputs: Inputs, scratch: Path) -> Trainer | None:
-    """Return what trains dense heads, or None where there is none to train."""
+def _trainer(inputs: TrainingData, scratch: Path) -> Trainer | None:
+    """Return the trainer of dense heads, or None if there is none to train."""
     recipe = inputs.backbone
     if not recipe.head.units:
         return None
     if not is_fine_tuned(recipe.name):
-        log.info("%s: not among the candidates, so no dense head is trained", recipe.name)
+        log.info("%s: not selected as a candidate, so no dense head is trained", recipe.name)
         return None
     return Trainer(inputs, scratch)
 
@@ -224,7 +224,7 @@ def main() -> None:
     default, probe, unfrozen = read_inputs(backbone), PROBES / backbone.name, UNFROZEN / backbone.name
     chosen = read_json(TUNING / backbone.name / "chosen.json")["values"]
     inputs = default.with_values(chosen)
-    frozen = read_json(inputs.weights / "backbone.json")["frozen"]
+    frozen = inputs.network["frozen"]
     timings = {"seconds": 0.0, "epochs": 0, "processor": processor()}
     with scratch_folder(f"finetune-{backbone.name}") as scratch, replacing_folder(MODELS / backbone.name) as folder:
         trainer = _trainer(inputs, scratch) if frozen else None
@@ -235,14 +235,14 @@ def main() -> None:
         if trained := attempts.load(unfrozen):
             found.append(trained)
         best = write(folder, inputs, found, chosen)
-        write_csv(folder / "untuned.csv", untuned(inputs, default, trainer, found))
+        write_csv(folder / "baseline.csv", baseline(inputs, default, trainer, found))
         if best.kind == "linear":
             write_csv(folder / "repeats.csv", joined([], inputs, "repeat", "split"))
             shutil.copyfile(probe / "folds.csv", folder / "folds.csv")
         elif best.kind == "dense":
             assert trainer is not None
-            write_csv(folder / "repeats.csv", attempts.repeats(inputs, backbone.repeats, trainer.anew))
-            write_csv(folder / "folds.csv", attempts.folds(inputs, trainer.anew))
+            write_csv(folder / "repeats.csv", attempts.repeats(inputs, backbone.repeats, trainer.retrain))
+            write_csv(folder / "folds.csv", attempts.folds(inputs, trainer.retrain))
         else:
             for table in ("repeats.csv", "folds.csv"):
                 shutil.copyfile(unfrozen / table, folder / table)

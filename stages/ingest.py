@@ -1,8 +1,8 @@
-"""Stage ingest: take in the source's images, each once checked to its last byte.
+"""Stage `ingest`: read the images of the source and check each one completely.
 
-Accepted images are kept as they are, under data/raw/<label>/<first 16 hex digits of the file's
-SHA-256>; all that is left out stands in data/rejects.csv with its reason. Images under two labels go to
-data/quarantine, where the audit shows them.
+Accepted images are stored unchanged, as data/raw/<label>/<first 16 hex digits of the file's SHA-256>; everything
+else is listed in data/rejects.csv with its reason. Images with two labels go to data/quarantine, where the audit
+shows them.
 """
 
 import hashlib
@@ -23,28 +23,28 @@ from stages.core.files import replacing_folder, write_csv, write_csv_chunks
 from stages.core.parallel import in_processes
 from stages.core.params import load
 from stages.core.settings.data import DataParams
+from stages.sources.disk_table import DiskTable
 from stages.sources.listing import Found, Reject
 from stages.sources.manifest import Accepted, Manifest, conflicts
 from stages.sources.quality import score
 from stages.sources.reading import SCRATCH, budget, limits, local_path, opened, read_file
-from stages.sources.spool import Spool
 
 RAW = Path("data/raw")
 QUARANTINE = Path("data/quarantine")
 MANIFEST = Path("data/manifest.csv")
 REJECTS = Path("data/rejects.csv")
 
-# A file's or an image's SHA-256, or as much of it as names a file in data/raw.
+# The SHA-256 of a file or of its pixels, or at least the digits that name a file in data/raw.
 _DIGEST = re.compile(r"[0-9a-f]{16,64}")
-# A group of copies with more than so many images, and this share of all, is more likely a mistake.
-_LARGEST_GROUP, _LARGEST_SHARE = 10, 0.1
+# A group of copies with more images than this number and this fraction of all is probably a mistake.
+_LARGEST_GROUP, _LARGEST_FRACTION = 10, 0.1
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Intake:
-    """What came in: the manifest, the images under two labels, and the reasons of all that was left out."""
+class IngestResult:
+    """The result of ingest: the manifest, the images with two labels, and the rejects."""
 
     manifest: Manifest
     quarantine: pd.DataFrame
@@ -53,63 +53,63 @@ class Intake:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What became of a file, and the entries of data.exclude that it met."""
+    """The outcome for a file, and the entries of data.exclude that it matched."""
 
     outcome: Accepted | Reject
-    met: frozenset[str] = frozenset()
+    matched: frozenset[str] = frozenset()
 
 
 class ExcludedError(UnusableError):
-    """An image that the user leaves out, by all the entries in `met`."""
+    """An image that the user excludes, by all the entries in `matched`."""
 
-    def __init__(self, met: set[str]) -> None:
-        self.met = frozenset(met)
-        super().__init__(f"excluded: data.exclude names '{min(met)}'")
+    def __init__(self, matched: set[str]) -> None:
+        self.matched = frozenset(matched)
+        super().__init__(f"excluded: data.exclude names '{min(matched)}'")
 
 
 class Exclusion:
-    """What the user leaves out, by path or by digest."""
+    """The images that the user excludes, by path or by digest."""
 
     def __init__(self, entries: Iterable[str]) -> None:
         self.entries = frozenset(entries)
         self._prefixes = tuple(entry.lower() for entry in self.entries if _DIGEST.fullmatch(entry.lower()))
 
     def check(self, *names: str) -> None:
-        """Raise ExcludedError when one of an image's `names`, paths or digests, is left out."""
+        """Raise ExcludedError when one of an image's `names`, paths or digests, is excluded."""
         for name in names:
-            if met := {entry for entry in self.entries if entry == name or self._begins(name, entry.lower())}:
-                raise ExcludedError(met)
+            if matched := {entry for entry in self.entries if entry == name or self._is_prefix(name, entry.lower())}:
+                raise ExcludedError(matched)
 
-    def _begins(self, name: str, entry: str) -> bool:
+    def _is_prefix(self, name: str, entry: str) -> bool:
         return entry in self._prefixes and name.startswith(entry)
 
 
 def ingest(
-    found: Spool[Found],
+    found: DiskTable[Found],
     left_out: Sequence[Reject],
     params: DataParams,
     folders: tuple[Path, Path],
     workers: int | None = None,
-) -> Intake:
-    """Check every file found; put the accepted ones into the first of `folders`, those under two labels into the other.
+) -> IngestResult:
+    """Check every file; store accepted ones in the first of `folders`, those with two labels in the second.
 
-    The bytes that were checked wait there until all names are known: a file that changes meanwhile cannot
-    slip in, and nothing is read twice.
+    The checked bytes are written there under numbers until all names are known: a file that changes meanwhile
+    cannot slip in, and nothing is read twice.
     """
     raw, quarantine = folders
     waiting = raw / ".waiting"
     waiting.mkdir()
     exclusion = Exclusion(params.exclude)
     check = partial(_checked, waiting=waiting, params=params, exclusion=exclusion)
-    manifest, rejects, unmet = Manifest(), list(left_out), set(exclusion.entries)
+    manifest, rejects, unmatched = Manifest(), list(left_out), set(exclusion.entries)
     with in_processes(check, enumerate(found), len(found), "ingest", workers) as results:
         for number, checked in enumerate(results):
-            unmet -= checked.met
+            unmatched -= checked.matched
             if isinstance(checked.outcome, Reject):
                 rejects.append(checked.outcome)
             else:
                 manifest.add(checked.outcome, number)
-    for entry in sorted(unmet):
+    for entry in sorted(unmatched):
         log.warning("data.exclude: no image has the path or the digest '%s'", entry)
     manifest.name(params.near_duplicates)
     _place(manifest.places(contradicting=True), waiting, quarantine)
@@ -119,11 +119,11 @@ def ingest(
     rejects += conflicts(contradicting)
     rejects.sort(key=lambda reject: (reject.path, reject.reason))
     contradicting = contradicting.sort_values("file", ignore_index=True)
-    return Intake(manifest, contradicting[["file", "path", "label", "group"]], rejects)
+    return IngestResult(manifest, contradicting[["file", "path", "label", "group"]], rejects)
 
 
 def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exclusion: Exclusion) -> Checked:
-    """Return the row of a file, its bytes waiting under its number, or why there is none."""
+    """Return the row of a file, whose bytes are written under its number, or the reject."""
     number, item = numbered
     try:
         exclusion.check(item.path)
@@ -134,8 +134,8 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
         pixels_sha256 = decoded.digest()
         exclusion.check(sha256, pixels_sha256)
     except UnusableError as error:
-        met = error.met if isinstance(error, ExcludedError) else frozenset[str]()
-        return Checked(Reject(item.path, one_line(str(error)), item.label), met)
+        matched = error.matched if isinstance(error, ExcludedError) else frozenset[str]()
+        return Checked(Reject(item.path, one_line(str(error)), item.label), matched)
     (waiting / str(number)).write_bytes(data)
     row = Accepted(
         path=item.path,
@@ -156,7 +156,7 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
 
 
 def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> None:
-    """Move the images that wait under their numbers to their files in `folder`."""
+    """Move the images from their numbers to their files in `folder`."""
     for number, file in places:
         place = folder / file
         place.parent.mkdir(exist_ok=True)
@@ -164,24 +164,24 @@ def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> No
 
 
 def require_classes(classes: Sequence[str], source: str, rejects: Sequence[Reject]) -> None:
-    """Raise DataError unless there are images of two classes at least."""
+    """Raise DataError unless there are images of at least two classes."""
     if not classes:
         first = f", such as '{rejects[0].path}' ({rejects[0].reason})" if rejects else ""
         raise DataError(
-            f"no image of data.source = '{source}' is accepted; {len(rejects)} are left out{first}",
+            f"no image of data.source = '{source}' is accepted; {len(rejects)} are rejected{first}",
             "images in one folder per class",
             f"see {REJECTS} for all reasons",
         )
     if len(classes) == 1:
         raise DataError(
-            f"data.source = '{source}' has the single class '{classes[0]}'",
+            f"data.source = '{source}' has only the class '{classes[0]}'",
             "two classes or more, one folder each",
-            "add images of another class, or name the folder above",
+            "add images of another class, or name the parent folder",
         )
 
 
 def require_apart(source: str) -> None:
-    """Raise DataError when a source on this machine lies in what is written, or the other way round."""
+    """Raise DataError when a local source contains an output of this stage, or the other way round."""
     path = local_path(source)
     if path is None:
         return
@@ -189,26 +189,26 @@ def require_apart(source: str) -> None:
     for output in (RAW, SCRATCH):
         if output.resolve().is_relative_to(place) or place.is_relative_to(output.resolve()):
             raise DataError(
-                f"data.source = '{source}' and the output {output} lie in each other",
+                f"data.source = '{source}' and the output {output} overlap",
                 "a source apart from it",
                 "move the images into a folder of their own",
             )
 
 
-def _report(labels: Iterable[str], intake: Intake) -> None:
-    """Log what came in. `labels` are those of all files found: a class may have lost every image."""
+def _report(labels: Iterable[str], intake: IngestResult) -> None:
+    """Log the result. `labels` are those of all files found: a class may have lost every image."""
     classes = intake.manifest.labels()
     log.info("%d images of %d classes accepted", len(intake.manifest), len(classes))
     if intake.rejects:
         kinds = pd.Series([reject.reason.split(":")[0] for reject in intake.rejects], dtype=str).value_counts()
         counted = ", ".join(f"{kind}: {count}" for kind, count in kinds.items())
-        log.warning("%d left out (%s); each with its reason in %s", len(intake.rejects), counted, REJECTS)
+        log.warning("%d rejected (%s); each with its reason in %s", len(intake.rejects), counted, REJECTS)
     for label in sorted(set(labels).difference(classes)):
-        log.warning("class '%s' has no image left and is no class of this comparison", label)
+        log.warning("class '%s' has no images left and is not part of this comparison", label)
     largest = intake.manifest.largest_group()
-    if largest > max(_LARGEST_GROUP, _LARGEST_SHARE * len(intake.manifest)):
+    if largest > max(_LARGEST_GROUP, _LARGEST_FRACTION * len(intake.manifest)):
         log.warning(
-            "%d images count as copies of one another, which one side of the split gets: if they are none, "
+            "%d images count as copies of one another and go to the same split: if they are not, "
             "lower data.near_duplicates",
             largest,
         )

@@ -1,4 +1,4 @@
-"""Stage preprocess: decode each image once, and make it square at every size."""
+"""Stage `preprocess`: decode each image once, and resize it to squares of every size."""
 
 import logging
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from stages.core.dataset.augmentation import Pixels
 from stages.core.dataset.prepared import SPLITS, ArrayWriter, count_folds, fold_roles
-from stages.core.dataset.resizing import squared
+from stages.core.dataset.resizing import resize_to_square
 from stages.core.decoding import decode_accepted, strict_pillow
 from stages.core.errors import DataError, run
-from stages.core.files import packed, read_csv, read_csv_chunks, replacing_folder, write_csv_chunks, write_json
+from stages.core.files import read_csv, read_csv_chunks, replacing_folder, to_bytes_array, write_csv_chunks
 from stages.core.parallel import in_threads
 from stages.core.params import load_part
 from stages.core.settings.preprocess import SquareParams
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 
 def preprocess(splits: Path, raw: Path, params: SquareParams, folder: Path, workers: int | None = None) -> int:
-    """Write the arrays of every size and split into `folder`, with index and classes; count the images.
+    """Write the arrays of every size and split to `folder`, with index and classes; return the number of images.
 
-    The table `splits` has file, label, group, split and fold of each image below `raw`, in the order that the rows
-    get; images that lie in none of the splits are left out. One image a worker is decoded at a time, rows are
-    appended as they come, and the table is read in pieces. Raises DataError for folds that cannot be used.
+    The table `splits` has file, label, group, split and fold of each image below `raw`, in the order of the rows;
+    images in no split are left out. Each worker decodes one image at a time, rows are appended as they are ready, and
+    the table is read in chunks. Raises DataError for invalid folds.
     """
     table = read_csv(splits, categories=("label", "split"), columns=("label", "split", "fold"))
     table = table[table["split"].isin(SPLITS)].reset_index(drop=True)
@@ -41,14 +41,13 @@ def preprocess(splits: Path, raw: Path, params: SquareParams, folder: Path, work
         for split in SPLITS:
             _write_arrays(_column(splits, "file", split), split, raw, params, folder, workers)
     write_csv_chunks(folder / "index.csv", _index(splits))
-    write_json(folder / "classes.json", {"classes": sorted(table["label"].unique())})
     return len(table)
 
 
 def _column(splits: Path, name: str, *among: str) -> NDArray[np.bytes_]:
-    """Return a column of the table, packed, of the images in one of the splits `among`."""
+    """Return a column of the table as bytes, for the images in one of the splits `among`."""
     chunks = read_csv_chunks(splits, (name, "split"))
-    return np.concatenate([packed(chunk.loc[chunk["split"].isin(among), name]) for chunk in chunks])
+    return np.concatenate([to_bytes_array(chunk.loc[chunk["split"].isin(among), name]) for chunk in chunks])
 
 
 def _require_usable_folds(table: pd.DataFrame, splits: Path) -> None:
@@ -58,7 +57,7 @@ def _require_usable_folds(table: pd.DataFrame, splits: Path) -> None:
 
 
 def _require_whole_groups(folds: "pd.Series[int]", splits: Path) -> None:
-    """Raise DataError where images of one group lie in different folds."""
+    """Raise DataError when images of one group are in different folds."""
     groups = np.unique(_column(splits, "group", *SPLITS), return_inverse=True)[1]
     apart = np.flatnonzero(folds != folds.groupby(groups).transform("first"))
     if len(apart):
@@ -72,7 +71,7 @@ def _require_whole_groups(folds: "pd.Series[int]", splits: Path) -> None:
 
 
 def _require_all_classes(table: pd.DataFrame, folds: int) -> None:
-    """Raise DataError where the run of a fold would have no image of a class to train on."""
+    """Raise DataError when the run of a fold would have no image of a class to train on."""
     classes = set(table["label"].unique())
     for fold in range(folds):
         trained = set(table.loc[fold_roles(table["fold"], fold) == "train", "label"].unique())
@@ -85,13 +84,13 @@ def _require_all_classes(table: pd.DataFrame, folds: int) -> None:
 
 
 def _index(splits: Path) -> Iterator[pd.DataFrame]:
-    """Yield one row for each image, the rows counted anew in each split, some thousand at a time."""
+    """Yield one row for each image, rows numbered from 0 in each split, some thousand at a time."""
     for split in SPLITS:
         start = 0
-        for chunk in read_csv_chunks(splits, ("file", "label", "split", "fold")):
+        for chunk in read_csv_chunks(splits, ("file", "label", "split", "fold", "group")):
             part = chunk[chunk["split"] == split]
             found = part.assign(row=np.arange(start, start + len(part)))
-            yield found[["split", "row", "file", "label", "fold"]]
+            yield found[["split", "row", "file", "label", "fold", "group"]]
             start += len(part)
 
 
@@ -114,7 +113,7 @@ def _writer(folder: Path, side: int, split: str, rows: int) -> ArrayWriter:
 def _prepared(position: int, files: NDArray[np.bytes_], raw: Path, params: SquareParams) -> list[Pixels]:
     """Return the image at `position` in `files` at each size, as an array of one row (1, side, side, 3)."""
     image = decode_accepted(raw / files[position].decode()).image
-    return [squared(image, side, params.fit)[np.newaxis] for side in params.sizes]
+    return [resize_to_square(image, side, params.fit)[np.newaxis] for side in params.sizes]
 
 
 def main() -> None:

@@ -1,17 +1,17 @@
-"""Stage `probe@B`: the linear head on the backbone's frozen features, and what it says of images that it has not seen.
+"""Stage `probe@B`: fit a linear head on the backbone's frozen features, with out-of-fold predictions.
 
 Writes `data/probes/B/`, without TensorFlow:
 
     head.npz          the head, fitted on training and validation images together (stages/core/head.py)
-    predictions.csv   split, file, label, predicted, p:CLASS...: each image that trains or chooses by a fit on other
-                      folds, each test image by the head; an image that no fit could predict is left out
-    probe.json        the strength and the log loss of each one tried, and what stage rank ranks by: accuracy, log loss
-                      and LogME of the images that train and choose
-    shares.csv        share, training_images, file, label, predicted, p:CLASS...: the test images by a head on part of
-                      the others (`finetune.training_shares`)
-    folds.csv         fold, file, label, predicted, p:CLASS...: each image by the run that tests its fold
+    predictions.csv   split, file, label, predicted, p:CLASS...: out-of-fold predictions of training and validation
+                      images, predictions of test images by the head; images that no fit could predict are left out
+    probe.json        the strength and the log loss of each one tried, and the criteria of stage rank: accuracy, log
+                      loss and LogME of training and validation images
+    shares.csv        share, training_images, file, label, predicted, p:CLASS...: test predictions by heads on a
+                      fraction of the other images (`finetune.training_shares`)
+    folds.csv         fold, file, label, predicted, p:CLASS...: each image, predicted by the run that tests its fold
 
-Stage audit finds doubtful labels with the predictions, stage rank ranks by them, and stage finetune takes the head.
+Stage audit finds doubtful labels with the predictions, stage rank ranks by them, and stage finetune uses the head.
 """
 
 import logging
@@ -25,25 +25,23 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from stages.core import files, head, params
+from stages.core.dataset.features import project, stratified_sample
 from stages.core.dataset.prepared import SPLITS, Rows, count_folds, fold_roles, read_classes, read_index
-from stages.core.dataset.subsample import drawn
+from stages.core.dataset.subsample import subsample
 from stages.core.errors import DataError, run
 from stages.core.predictions import PREFIX
 from stages.core.settings.audit import ProbeParams
 from stages.core.settings.backbones import LinearRecipe, read_linear
 from stages.heads import linear
-from stages.heads.sampling import narrowed, stratified
 from stages.statistics import metrics
 from stages.statistics.logme import logme
 
 PREPARED = Path("data/prepared")
-SPLIT_TABLE = Path("data/splits.csv")
 RECIPES = Path("data/recipes")
-WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
 PROBES = Path("data/probes")
-# Images that LogME looks at, at most.
-_MOST_SCORED = 10_000
+# The most images that LogME is computed on.
+_MAX_SCORED = 10_000
 # Rows predicted at a time.
 _BATCH = 1024
 
@@ -52,9 +50,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Probed:
-    """What a linear head is fitted to: images with their split, row, file, label, fold and group, and their features.
+    """The data of a linear head: images with their split, row, file, label, fold and group, and their features.
 
-    `scratch` is a folder for what the fits put on disk.
+    `scratch` is a folder for temporary files.
     """
 
     table: pd.DataFrame
@@ -70,7 +68,7 @@ class Probed:
         return Rows(table, {split: self.features / f"{split}.npy" for split in table["split"].unique()})
 
     def labels(self, table: pd.DataFrame) -> NDArray[np.int64]:
-        """Return the places of the labels of `table` among the classes."""
+        """Return the positions of the labels of `table` among the classes."""
         return np.asarray(pd.Index(self.classes).get_indexer(pd.Index(table["label"])), dtype=np.int64)
 
     def solve(self, table: pd.DataFrame) -> linear.Solved:
@@ -93,16 +91,15 @@ class Probed:
         return rows.join(pd.DataFrame(found, columns=[f"{PREFIX}{label}" for label in self.classes]))
 
 
-def images(index: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+def images(index: pd.DataFrame) -> pd.DataFrame:
     """Return split, row, file, label, fold and group of each image, in the order of the splits and rows."""
-    own = index[["split", "row", "file", "label", "fold"]].astype({"split": str, "file": str, "label": str})
-    merged = own.merge(splits[["file", "group"]], on="file", validate="one_to_one")
-    place = merged["split"].map(SPLITS.index)
-    return merged.assign(place=place).sort_values(["place", "row"], ignore_index=True).drop(columns="place")
+    table = index.astype({"split": str, "file": str, "label": str})
+    place = table["split"].map(SPLITS.index)
+    return table.assign(place=place).sort_values(["place", "row"], ignore_index=True).drop(columns="place")
 
 
 def main_run(probed: Probed) -> tuple[linear.Solved, pd.DataFrame]:
-    """Return the linear head, and the predictions of each image that could be predicted."""
+    """Return the linear head, and the predictions of all images that could be predicted."""
     seen, test = (probed.table[(probed.table["split"] == "test") == tested] for tested in (False, True))
     found = probed.solve(seen)
     known = ~np.isnan(found.out_of_fold[:, 0])
@@ -112,11 +109,11 @@ def main_run(probed: Probed) -> tuple[linear.Solved, pd.DataFrame]:
 
 
 def shares(probed: Probed) -> pd.DataFrame:
-    """Return the predictions of the test images by a head on each share of the others."""
+    """Return the predictions of the test images by a head on each fraction of the others."""
     seen, test = (probed.table[(probed.table["split"] == "test") == tested] for tested in (False, True))
     tables = []
     for share in probed.recipe.training_shares:
-        part = seen[drawn(seen, share, probed.seed)]
+        part = seen[subsample(seen, share, probed.seed)]
         found = probed.predict(probed.solve(part).head, test)
         marked = test.assign(share=share, training_images=len(part))
         tables.append(probed.described(marked, found, "share", "training_images"))
@@ -124,7 +121,7 @@ def shares(probed: Probed) -> pd.DataFrame:
 
 
 def folds(probed: Probed) -> pd.DataFrame:
-    """Return the predictions of each image by the run that tests its fold; no row where there are no folds."""
+    """Return the predictions of each image by the run that tests its fold; no rows without folds."""
     table, tables = probed.table, []
     for fold in range(count_folds(table)):
         roles = fold_roles(table["fold"], fold)
@@ -138,7 +135,7 @@ def _no_rows(probed: Probed, *keys: str) -> pd.DataFrame:
 
 
 def numbers(probed: Probed, found: linear.Solved, predictions: pd.DataFrame) -> dict[str, Any]:
-    """Return what is known of the head, and accuracy, log loss and LogME of the images that train and choose."""
+    """Return the facts of the head, and accuracy, log loss and LogME of training and validation images."""
     seen = predictions[predictions["split"] != "test"]
     count = int((probed.table["split"] != "test").sum())
     known = {
@@ -158,15 +155,15 @@ def numbers(probed: Probed, found: linear.Solved, predictions: pd.DataFrame) -> 
 
 
 def _logme(probed: Probed, chosen: pd.Series) -> float:
-    """Return LogME of the `chosen` images, of a part where there are many, by their features as they are."""
+    """Return LogME of the `chosen` images, or of a sample if there are many, by their raw features."""
     table = probed.table[probed.table["file"].isin(chosen)]
     labels = probed.labels(table)
-    part = stratified(np.arange(len(table)), labels, _MOST_SCORED, probed.seed)
-    return logme(narrowed(probed.rows(table.iloc[part]).batches(_BATCH), probed.seed), labels[part])
+    part = stratified_sample(np.arange(len(table)), labels, _MAX_SCORED, probed.seed)
+    return logme(project(probed.rows(table.iloc[part]).batches(_BATCH), probed.seed), labels[part])
 
 
 def write(folder: Path, probed: Probed) -> dict[str, Any]:
-    """Fit, predict and write into `folder`; return the numbers."""
+    """Fit, predict and write to `folder`; return the numbers."""
     found, predictions = main_run(probed)
     scores = numbers(probed, found, predictions)
     head.save(found.head, folder / "head.npz")
@@ -191,9 +188,9 @@ def main() -> None:
     name = params.named_backbone()
     recipe = read_linear(RECIPES, name)
     try:
-        facts = files.read_json(WEIGHTS / name / "backbone.json")
-        table = images(read_index(PREPARED), files.read_csv(SPLIT_TABLE, text=("file", "label", "group")))
-        # With another number of threads the last digits are others, and for most fits one is faster than two.
+        facts = files.read_json(FEATURES / name / "features.json")["network"]
+        table = images(read_index(PREPARED))
+        # The last digits depend on the number of threads, and for most fits one thread is faster than two.
         with (
             threadpool_limits(1),
             files.scratch_folder(f"probe-{name}") as scratch,
@@ -218,11 +215,11 @@ def _say(name: str, facts: dict[str, Any], scores: dict[str, Any]) -> None:
         return
     if scores["accuracy"] is not None:
         _log.info(
-            "%s: the linear head (C = %g) is right on %.3f of %d images that it has not seen, weights: %s",
+            "%s: the linear head (C = %g) has an out-of-fold accuracy of %.3f on %d images, weights: %s",
             name, scores["strength"], scores["accuracy"], scores["images"], facts["weights"]["source"],
         )  # fmt: skip
     if scores["left_out"]:
-        _log.warning("%s: %d images are of classes too small to be held out", name, scores["left_out"])
+        _log.warning("%s: %d images belong to classes too small to hold out", name, scores["left_out"])
 
 
 if __name__ == "__main__":

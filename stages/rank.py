@@ -1,11 +1,11 @@
-"""Stage `rank`: rank the declared backbones before any is trained, from what probe says of their frozen features.
+"""Stage `rank`: rank the declared backbones before any is trained, by the probes of their frozen features.
 
     dvc repro rank
 
-Writes data/ranking.csv (stages/statistics/ranking.py has its columns) and who gets more than the linear head: for K
-from 1 to as many backbones as there are data/rankings/best/K.json, for `rank.candidates: best/K`, and
-data/rankings/contenders.json, all that a test does not tell from the first. The test part has no say in it. The linear
-heads and LogME foretell the order after training roughly: the report says afterwards how well.
+Writes data/ranking.csv (its columns are in stages/statistics/ranking.py) and the possible selections of candidates:
+data/rankings/best/K.json for each number K of backbones, for `rank.candidates: best/K`, and
+data/rankings/contenders.json, all that are statistically tied with the first. Test images are not used. Linear heads
+and LogME predict the order after training only roughly: the report says afterwards how well.
 """
 
 import logging
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
+from stages.core.predictions import COLUMNS, read_predictions
+from stages.core.settings.backbones import read_names
 from stages.statistics.ranking import Probe, best, contenders, lines, ranking
 
 PROBES = Path("data/probes")
@@ -20,14 +22,14 @@ RANKING = Path("data/ranking.csv")
 BEST = Path("data/rankings/best")
 CONTENDERS = Path("data/rankings/contenders.json")
 
+RECIPES = Path("data/recipes")
 _log = logging.getLogger(__name__)
 
 
 def read_probe(backbone: str) -> Probe:
-    """Return what stage probe wrote about the images that train and choose."""
-    columns = ("split", "file", "label", "predicted")
+    """Return the results of stage probe for training and validation images."""
     try:
-        table = files.read_csv(PROBES / backbone / "predictions.csv", text=columns, columns=columns)
+        table = read_predictions(PROBES / backbone / "predictions.csv", COLUMNS)
         seen = table[table["split"] != "test"].drop(columns="split").reset_index(drop=True)
         return Probe(files.read_json(PROBES / backbone / "probe.json"), seen)
     except FileNotFoundError as error:
@@ -38,7 +40,7 @@ def read_probe(backbone: str) -> Probe:
 
 def main() -> None:
     """Rank all declared backbones."""
-    backbones, confidence = params.declared_backbones(), params.lookup(params.read(), "evaluate.confidence")
+    backbones, confidence = read_names(RECIPES), params.lookup(params.read(), "evaluate.confidence")
     table = ranking({backbone: read_probe(backbone) for backbone in backbones}, confidence)
     files.write_csv(RANKING, table)
     with files.replacing_folder(BEST) as folder:
@@ -48,7 +50,7 @@ def main() -> None:
     for line in lines(table):
         _log.info("%s", line)
     if random := table.loc[(table["weights"] == "random") & table["rank"].notna(), "backbone"].tolist():
-        _log.warning("random weights in %s: their ranks say nothing of published ones", ", ".join(random))
+        _log.warning("random weights in %s: their ranks mean nothing for published weights", ", ".join(random))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,22 @@
-"""Stage `unfreeze@B`: train the top of the network from the linear head on, or a whole one that has learnt nothing.
+"""Stage `unfreeze@B`: train the top of the network, starting from the linear head, or a whole network from scratch.
 
-For candidates (stage candidates) with `finetune.unfreeze.blocks`, and for a network without frozen features, such as
-`scratch`. The test part is predicted once. A dense head has no part in it, so that another one trains nothing anew.
+For candidates (stage candidates) with `finetune.unfreeze.blocks`, and for a network without pretrained weights, such as
+`scratch`. The test split is predicted once. It does not depend on the dense head, so that changing that retrains
+nothing here.
 
-Writes `data/unfrozen/B/`, where nothing was trained `attempt.json` alone:
+Writes `data/unfrozen/B/`, or only `attempt.json` if nothing was trained:
 
-    attempt.json      what was trained, and how (stages/training/attempts.py)
-    head.npz          the head on it (stages/core/head.py)
-    top.keras         the trained top of the network, from the tensor that attempt.json names on
+    attempt.json      the facts of the training (stages/training/attempts.py)
+    head.npz          its head (stages/core/head.py)
+    top.keras         the trained top of the network, above the tensor that attempt.json names
     predictions.csv   split, file, label, predicted, p:CLASS... of validation and test
-    history.csv       an epoch in each row
+    history.csv       one row per epoch
     repeats.csv       predictions with other seeds (`finetune.unfreeze.repeats`)
     folds.csv         predictions of each image by the run that tests its fold (`split.folds`)
-    shares.csv        predictions of the test part on fewer images (`finetune.training_shares`), of a whole network
-    outline/          what the costs follow from (stages/networks/engine.py)
+    shares.csv        test predictions with fewer training images (`finetune.training_shares`), for a whole network
+    architecture/     what determines the costs (stages/networks/engine.py)
 
-How long it took, which is never the same, is in `data/timings/unfreeze/B.json`.
+The training time, which differs from run to run, is in `data/timings/unfreeze/B.json`.
 """
 
 import logging
@@ -31,15 +32,14 @@ from stages.core.dataset.augmentation import Augmentation
 from stages.core.dataset.prepared import read_classes, read_index
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.core.params import load_part, named_backbone, seed, threads
+from stages.core.params import named_backbone, seed, threads
 from stages.core.selection import is_fine_tuned
-from stages.core.settings.backbones import Backbone, read_unfreeze
-from stages.core.settings.preprocess import ViewParams
+from stages.core.settings.backbones import Backbone, UnfreezeRecipe, read_unfreeze
 from stages.networks import engine
 from stages.networks.processor import processor
 from stages.training import attempts
-from stages.training.attempts import SPLITS, Tried
-from stages.training.inputs import Inputs
+from stages.training.attempts import SPLITS, Attempt
+from stages.training.inputs import TrainingData
 
 if TYPE_CHECKING:
     from stages.core.head import Head
@@ -56,22 +56,22 @@ TIMINGS = Path("data/timings/unfreeze")
 
 
 def reason_against(backbone: Backbone, *, frozen: bool) -> str | None:
-    """Return why nothing is trained of a network with or without `frozen` features; None where something is."""
+    """Return the reason to train no blocks of a network with or without `frozen` features, or None."""
     if not frozen:
         return None
     if not backbone.unfreeze.blocks:
         return "finetune.unfreeze.blocks is 0"
-    return None if is_fine_tuned(backbone.name) else "not among the candidates"
+    return None if is_fine_tuned(backbone.name) else "not selected as a candidate"
 
 
 class Trainer:
-    """Trains the top of one backbone, over and over, from a linear head of this `strength` on; None: from nothing."""
+    """Trains the top of one backbone, repeatedly, from a linear head of this `strength`; None: from scratch."""
 
-    def __init__(self, inputs: Inputs, strength: float | None, scratch: Path) -> None:
+    def __init__(self, inputs: TrainingData, strength: float | None, scratch: Path) -> None:
         from stages.networks import keras_engine
 
-        # First: it also keeps TensorFlow quiet while that starts.
-        keras_engine.repeatable(inputs.seed, threads())
+        # First, because importing it also silences TensorFlow's start.
+        keras_engine.make_deterministic(inputs.seed, threads())
         from stages.training.loop import expect_tracing
         from stages.training.top_trainer import TopTrainer
 
@@ -80,8 +80,8 @@ class Trainer:
         self._tops: TopTrainer = TopTrainer(scratch)
         self.seconds = 0.0
 
-    def train(self, inputs: Inputs, name: str) -> "tuple[Tried, TrainedTop]":
-        """Train as `inputs` say; the log calls it `name`."""
+    def train(self, inputs: TrainingData, name: str) -> "tuple[Attempt, TrainedTop]":
+        """Train on `inputs`; the log calls it `name`."""
         from stages.training.loop import Run
 
         found, start = Run(), None if self.strength is None else self._start(inputs, self.strength)
@@ -94,20 +94,21 @@ class Trainer:
             "epochs": len(found.rows),
             "stopped": "minutes" if trained.spent else "",
             "start": trained.start,
+            "views": inputs.views,
             "parameters": sum(int(np.prod(v.shape)) for v in trained.top.trainable_variables),
         }
         table = attempts.predictions(inputs, trained.probabilities)
         kind: attempts.Kind = "unfrozen" if start else "whole"
-        return Tried(kind, trained.head, table, found.rows, found.best_epoch, facts), trained
+        return Attempt(kind, trained.head, table, found.rows, found.best_epoch, facts), trained
 
-    def anew(self, inputs: Inputs, name: str) -> pd.DataFrame:
-        """Train with other inputs; return the predictions alone."""
+    def retrain(self, inputs: TrainingData, name: str) -> pd.DataFrame:
+        """Train on other data; return only the predictions."""
         found, trained = self.train(inputs, name)
-        trained.release()
+        trained.free_memory()
         return found.predictions
 
-    def _start(self, inputs: Inputs, strength: float) -> "Head":
-        """Return a linear head that has seen the training images alone."""
+    def _start(self, inputs: TrainingData, strength: float) -> "Head":
+        """Return a linear head fitted only on the training images."""
         from stages.heads.linear import fit
 
         images = replace(inputs, views=0)
@@ -116,46 +117,45 @@ class Trainer:
             return fit(rows, labels, len(inputs.classes), inputs.backbone.class_weight, strength, Path(folder))
 
 
-def write_network(folder: Path, tried: Tried, trained: "TrainedTop", parameters: int) -> None:
-    """Write the trained top into `folder`, and what the costs of the whole of so many `parameters` follow from."""
+def write_network(folder: Path, attempt: Attempt, trained: "TrainedTop", parameters: int) -> None:
+    """Write the trained top, and the architecture of the classifier with its number of `parameters`, to `folder`."""
     from stages.networks import keras_engine
 
     keras_engine.save(trained.top, folder / engine.TOP)
     converted = keras_engine.convert(trained.top.input, {"features": trained.top.output})
-    engine.write_architecture(folder / "outline", tried.head, parameters, trained.start, converted)
+    engine.write_architecture(folder / "architecture", attempt.head, parameters, trained.start, converted)
 
 
-def read_inputs(backbone: Backbone) -> Inputs:
-    """Return what the trainings of a backbone read."""
-    params = load_part(ViewParams, "preprocess")
-    return Inputs(
+def read_inputs(backbone: UnfreezeRecipe) -> TrainingData:
+    """Return the training data of a backbone."""
+    return TrainingData(
         backbone,
-        WEIGHTS / backbone.name,
         FEATURES / backbone.name,
         PREPARED,
         read_index(PREPARED),
         read_classes(PREPARED),
         seed(),
-        views=params.views,
-        augmentation=Augmentation(params.augmentation, seed()),
+        views=backbone.views,
+        augmentation=Augmentation(backbone.augmentation, seed()),
+        weights=WEIGHTS / backbone.name,
     )
 
 
-def train(inputs: Inputs, facts: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train, and write all that comes of it into `folder`; return how long the main training took."""
+def train(inputs: TrainingData, facts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train, and write all results to `folder`; return the time of the main training."""
     backbone = inputs.backbone
     strength = read_json(PROBES / backbone.name / "probe.json")["strength"] if facts["frozen"] else None
     with scratch_folder(f"unfreeze-{backbone.name}") as scratch:
         trainer = Trainer(inputs, strength, scratch)
-        tried, trained = trainer.train(inputs, "main training")
-        timings = {"seconds": trainer.seconds, "epochs": len(tried.history), "processor": processor()}
-        attempts.save(folder, tried)
-        write_network(folder, tried, trained, facts["parameters"] + tried.head.parameters)
-        trained.release()
-        write_csv(folder / "repeats.csv", attempts.repeats(inputs, backbone.unfreeze.repeats, trainer.anew))
-        write_csv(folder / "folds.csv", attempts.folds(inputs, trainer.anew))
-        if tried.kind == "whole":
-            write_csv(folder / "shares.csv", attempts.shares(inputs, trainer.anew))
+        attempt, trained = trainer.train(inputs, "main training")
+        timings = {"seconds": trainer.seconds, "epochs": len(attempt.history), "processor": processor()}
+        attempts.save(folder, attempt)
+        write_network(folder, attempt, trained, facts["parameters"] + attempt.head.parameters)
+        trained.free_memory()
+        write_csv(folder / "repeats.csv", attempts.repeats(inputs, backbone.unfreeze.repeats, trainer.retrain))
+        write_csv(folder / "folds.csv", attempts.folds(inputs, trainer.retrain))
+        if attempt.kind == "whole":
+            write_csv(folder / "shares.csv", attempts.shares(inputs, trainer.retrain))
     return timings
 
 

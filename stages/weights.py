@@ -1,8 +1,8 @@
-"""Stage `weights@B`: get a backbone's weights, and convert the network for the inference engine.
+"""Stage `weights@B`: obtain a backbone's weights, and convert the network for the inference engine.
 
 Writes `data/weights/B/`: `backbone.keras` (raw images in, one feature vector out), `frozen.xml` and `.bin` (the same
-for OpenVINO, with the outputs that `architectures.outputs` names; not of a network that is trained from nothing) and
-`backbone.json` (what it is, where the weights came from).
+for OpenVINO, with the outputs of `architectures.outputs`; not for a network that is trained from scratch) and
+`backbone.json` (its properties, and the origin of the weights).
 """
 
 import logging
@@ -25,25 +25,25 @@ RECIPES = Path("data/recipes")
 
 
 def write(folder: Path, network: "keras.Model", backbone: Network, origin: "Origin") -> None:
-    """Write the network, the same for the inference engine, and what it is into `folder`."""
+    """Write the network, its conversion for the inference engine, and its properties to `folder`."""
     from stages.networks import architectures, engine, keras_engine
 
     outputs = architectures.outputs(network)
     keras_engine.save(network, folder / keras_engine.BACKBONE)
-    if _has_learnt(origin):
+    if _is_pretrained(origin):
         engine.save(keras_engine.convert(network.input, outputs), folder / engine.FROZEN)
     write_json(folder / "backbone.json", _facts(network, outputs, backbone, origin))
 
 
-def _has_learnt(origin: "Origin") -> bool:
-    """Say whether features are taken of the network as it is: of one that is trained from nothing they are not."""
+def _is_pretrained(origin: "Origin") -> bool:
+    """Return whether the network is used frozen; one that is trained from scratch is not."""
     return origin.source != "none"
 
 
 def _facts(
     network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", backbone: Network, origin: "Origin"
 ) -> dict[str, Any]:
-    """Return what later stages need to know of the network without loading it."""
+    """Return the properties of the network that later stages need without loading it."""
     from stages.networks.architectures import tail
 
     shown = outputs.get("map")
@@ -52,7 +52,7 @@ def _facts(
         "builder": backbone.builder,
         "input_size": backbone.input_size,
         "pooling": backbone.pooling,
-        "frozen": _has_learnt(origin),
+        "frozen": _is_pretrained(origin),
         "blocks": sum(name.startswith("block_") for name in outputs),
         "map": None if shown is None else {"shape": list(shown.shape[1:]), "tail": tail(network)},
         "width": network.output.shape[-1],
@@ -64,10 +64,10 @@ def _facts(
 def main() -> None:
     """Write `data/weights/B/` for the backbone named on the command line."""
     backbone = read_network(RECIPES, named_backbone())
-    from stages.networks.keras_engine import repeatable
+    from stages.networks.keras_engine import make_deterministic
     from stages.networks.pretrained import obtain
 
-    repeatable(seed(), threads())
+    make_deterministic(seed(), threads())
     network, origin = obtain(backbone, load(WeightsParams, "weights"))
     with replacing_folder(Path("data/weights") / backbone.name) as folder:
         write(folder, network, backbone, origin)

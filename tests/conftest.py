@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from stages.core.files import write_json
 from stages.core.params import read
 from stages.core.settings.backbones import Backbone, resolve
-from stages.training.inputs import Inputs
+from stages.training.inputs import TrainingData
 from tests.support.features import CLASSES, ROOT, WIDTH
+
+# Folders of tests that take longest, the longest first.
+LONGEST = ("whole", "flows", "stages", "predict", "networks", "training")
 
 
 def pytest_configure() -> None:
@@ -25,6 +28,16 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, lest at the end one of several workers is left alone with it."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
 
 
 @pytest.fixture
@@ -52,21 +65,22 @@ def random_images() -> Callable[..., NDArray[np.uint8]]:
 
 
 @pytest.fixture
-def inputs_of(declare: Callable[..., Backbone], tmp_path: Path) -> Callable[..., Inputs]:
+def inputs_of(declare: Callable[..., Backbone], tmp_path: Path) -> Callable[..., TrainingData]:
     """Return a function from a line of `backbones` to inputs with features of images and of a view of each."""
     counts = {"train": 40, "validation": 20, "test": 12}
     index = _write_features(tmp_path, counts)
 
-    def made(seed: int = 3, views: int = 0, **line: Any) -> Inputs:
+    def made(seed: int = 3, views: int = 0, **line: Any) -> TrainingData:
         backbone = declare("vgg16", **({"head": {"units": [8]}, "epochs": 4, "batch_size": 16} | line))
-        folders = (tmp_path / "weights", tmp_path / "features", tmp_path / "prepared")
-        return Inputs(backbone, *folders, index, list(CLASSES), seed, views=views, view_features=tmp_path / "views")
+        folders = (tmp_path / "features", tmp_path / "prepared")
+        folder = tmp_path / "views"
+        return TrainingData(backbone, *folders, index, list(CLASSES), seed, views=views, view_features=folder)
 
     return made
 
 
 def _write_features(root: Path, counts: Mapping[str, int]) -> pd.DataFrame:
-    """Write features of so many images of each split, and of a view of each; return the index of the images."""
+    """Write features of this many images of each split, and of a view of each; return the index of the images."""
     draw, rows = np.random.default_rng(0), []
     (root / "features").mkdir()
     (root / "views").mkdir()

@@ -1,1 +1,1 @@
-"""What every stage stands on: errors, files, parameters, the formats of what one stage writes and others read."""
+"""What every stage builds on: errors, files, parameters, and the formats that one stage writes and others read."""

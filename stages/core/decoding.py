@@ -1,8 +1,8 @@
 """Decoding images by their content into upright RGB, completely or not at all.
 
-The suffix of a file says nothing here. A file that ends too early is refused: `PIL.ImageFile`'s
-LOAD_TRUNCATED_IMAGES stays False, the check sums of PNG files are compared, and a JPEG has to reach
-its end marker, which libjpeg does not insist on.
+The suffix of a file is ignored. A truncated file is rejected: `PIL.ImageFile`'s LOAD_TRUNCATED_IMAGES stays
+False, the checksums of PNG files are verified, and a JPEG has to reach its end marker, which libjpeg does
+not require.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from stages.core.errors import DataError
 
-# Formats by Pillow's name, and the suffix of each. MPO is a JPEG with further images behind it.
+# The suffix of each format by Pillow's name. An MPO is a JPEG followed by further images.
 SUFFIXES = {
     "AVIF": "avif",
     "BMP": "bmp",
@@ -34,7 +34,7 @@ SUFFIXES = {
 # Pillow reads AVIF by itself and HEIC, what phones store, through libheif.
 pillow_heif.register_heif_opener()
 
-# Exif's orientation: what brings the stored image upright (Exif 2.32, 4.6.4, tag 0x0112).
+# Exif's orientation: what turns the stored image upright (Exif 2.32, 4.6.4, tag 0x0112).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,22 +45,22 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# A JPEG marker that has a length behind it, or the end marker (ISO/IEC 10918-1, table B.1). In the
+# A JPEG marker that is followed by a length, or the end marker (ISO/IEC 10918-1, table B.1). In the
 # coded data 0xFF is followed by 0 or by a restart marker.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _JPEG_END = 0xD9
 
-# Pillow warns of these, and the pixels are unharmed.
+# Pillow warns about these although the pixels are intact.
 _HARMLESS = r"(Possibly c|C)orrupt EXIF|Image appears to be a malformed MPO|Invalid APNG"
 
 
 class UnusableError(Exception):
-    """An image that cannot be used. The reason reads 'kind: detail'; kinds are counted in the audit."""
+    """An image that cannot be used. The message is 'kind: detail'; the audit counts the kinds."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may measure, in pixels."""
+    """The smallest shorter side and the largest area of an image, pixels."""
 
     shorter_side: int
     area: float
@@ -75,16 +75,16 @@ class Decoded:
     mode: str
 
     def digest(self) -> str:
-        """Return the SHA-256 of size and pixels in hex: equal for copies, whatever their files look like."""
+        """Return the SHA-256 of size and pixels in hex: equal for copies, however their files are encoded."""
         width, height = self.image.size
         return hashlib.sha256(b"%d x %d " % (width, height) + self.image.tobytes()).hexdigest()
 
 
 @contextmanager
 def strict_pillow() -> Iterator[None]:
-    """Turn Pillow's warnings into errors and its own limit of size off; `Limits` takes that place.
+    """Turn Pillow's warnings into errors and its own size limit off; `Limits` replaces it.
 
-    Warnings and the limit belong to the whole process: enter it once, around all threads that decode.
+    Both are global to the process: enter this once, around all threads that decode.
     """
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
@@ -100,11 +100,10 @@ def strict_pillow() -> Iterator[None]:
 def decode(data: bytes, limits: Limits | None = None) -> Decoded:
     """Return the image in `data`, the first one of an animation or of several pages.
 
-    Transparency is laid over white, as viewers show it. CMYK is converted without its colour
-    profile; in JPEG it is stored inverted, as Adobe does and Pillow assumes. 16-bit grey is
-    scaled to 8 bits.
+    Transparency is composited over white, as viewers show it. CMYK is converted without its colour profile;
+    JPEG stores it inverted, as Adobe does and Pillow assumes. 16-bit grey is scaled to 8 bits.
 
-    Raises UnusableError, with `limits` before anything large is decoded.
+    Raises UnusableError; what violates `limits` is rejected before it is decoded.
     """
     with _open(data) as header:
         name = "JPEG" if header.format == "MPO" else str(header.format)
@@ -119,7 +118,7 @@ def decode(data: bytes, limits: Limits | None = None) -> Decoded:
 
 
 def decode_accepted(file: Path) -> Decoded:
-    """Return an image that ingest kept. Raise DataError when it is no longer there, or no longer whole."""
+    """Return an image that ingest accepted. Raise DataError when it is missing or damaged by now."""
     try:
         return decode(file.read_bytes())
     except (OSError, UnusableError) as error:
@@ -147,7 +146,7 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
 
 
 def _verify(header: Image.Image, name: str, data: bytes) -> None:
-    """Raise UnusableError when check sums are wrong or the end of a JPEG is missing."""
+    """Raise UnusableError when checksums are wrong or the end of a JPEG is missing."""
     try:
         header.verify()
     except Exception as error:
@@ -170,7 +169,7 @@ def _reaches_end(data: bytes) -> bool:
 def _decoded(image: Image.Image) -> Image.Image:
     try:
         image.load()
-        # Read after loading: Pillow turns a TIFF upright by itself and then removes the tag.
+        # Read after loading: Pillow itself turns a TIFF upright and then removes the tag.
         turn = _UPRIGHT.get(_orientation(image))
         colour = _rgb(image)
     except UnusableError:
@@ -181,7 +180,7 @@ def _decoded(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return Exif's orientation, 1 (upright) without one; broken Exif says nothing about the pixels."""
+    """Return Exif's orientation, or 1 (upright) without one; broken Exif does not mean broken pixels."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001
@@ -201,7 +200,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey; Pillow's own conversion cuts off all that is above 255."""
+    """Scale 16-bit grey; Pillow's own conversion clips everything above 255."""
     values = np.asarray(image).astype(np.uint32)
     return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 

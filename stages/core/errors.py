@@ -1,8 +1,7 @@
-"""Errors that a user can mend, and the guard that prints them as one line.
+"""Errors that a user can fix, and the guard that prints them as one line.
 
-A fault of the user's (a wrong parameter, an unreadable source, weights that cannot be had) is a
-`UserError`: it is printed as one line and the program exits with 1. Any other exception is a fault
-of ours and keeps its traceback.
+A fault on the user's side (a wrong parameter, an unreadable source, unavailable weights) is a `UserError`: it is
+printed as one line and the program exits with 1. Any other exception is a bug and keeps its traceback.
 """
 
 import logging
@@ -15,12 +14,12 @@ class UserError(Exception):
     """What was received, what was expected, and what to do about it, in one line."""
 
     kind: ClassVar[str] = "error"
-    # The dotted place in params.yaml, where the fault has one.
+    # The dotted key in params.yaml, if the fault has one.
     key: str = ""
 
     def __init__(self, received: str, expected: str, remedy: str) -> None:
         self.received, self.expected, self.remedy = received, expected, remedy
-        # As they are: by its arguments a process tells another one of an error.
+        # Passed on unchanged: exceptions are pickled between processes by their arguments.
         super().__init__(received, expected, remedy)
 
     def __str__(self) -> str:
@@ -38,13 +37,13 @@ class ParameterError(UserError):
 
 
 class DataError(UserError):
-    """Images, or a table about them, that cannot be used."""
+    """Images, or a table of them, that cannot be used."""
 
     kind = "data"
 
 
 class WeightsError(UserError):
-    """Weights that cannot be had, or are not what they should be."""
+    """Weights that are unavailable, or not the expected ones."""
 
     kind = "weights"
 
@@ -56,7 +55,7 @@ class EngineError(UserError):
 
 
 class GroupedUserError(Exception):
-    """Several faults, found together so that they can be mended together."""
+    """Several faults, reported together so that they can be fixed together."""
 
     def __init__(self, faults: list[UserError]) -> None:
         self.faults = faults
@@ -69,7 +68,7 @@ def one_line(text: str) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a program's `main`; print a user's fault as one line on stderr and exit with 1.
+    """Run a program's `main`; print a UserError as one line on stderr and exit with 1.
 
     Log lines go to stderr without time stamps: DVC and Prefect add their own.
     """
@@ -78,7 +77,7 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        # As a shell reports a program that SIGINT ended (128 + 2); a traceback would say nothing more.
+        # As a shell reports a program ended by SIGINT (128 + 2); a traceback would add nothing.
         sys.exit(130)
     except GroupedUserError as group:
         for fault in group.faults:

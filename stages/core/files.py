@@ -1,8 +1,8 @@
 """Writing files completely or not at all, and with the same bytes every time.
 
-A stage killed while it writes leaves a temporary name behind, never half a file under the name that
-others read. Equal content gives equal bytes: keys are sorted, floats have one format, and archives
-carry no dates; DVC would otherwise rerun all that reads them.
+A stage killed while it writes leaves a temporary file behind, never half a file under the name that others read. Equal
+content gives equal bytes: keys are sorted, floats have one format, and archives carry no dates; otherwise DVC would
+rerun all that reads them.
 """
 
 import glob
@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 FLOAT_FORMAT = "%.9g"
 # Rows of a long table in memory at a time.
 CHUNK_ROWS = 4096
-# The first moment that a zip archive can name.
+# The earliest date that a zip archive can hold.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it becomes `path`, on failure it disappears."""
+    """Provide a temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # In a container, a process killed earlier may have had the same number.
+    # In a container, a process killed earlier may have had the same id.
     _remove(temporary)
     try:
         yield temporary
@@ -45,9 +45,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes `path` when the block succeeds.
+    """Provide an empty temporary folder that becomes `path` when the block succeeds.
 
-    Clears what killed processes left half-written: `path` is one stage's output, and DVC runs a stage once at a time.
+    Removes what killed processes left half-written: `path` is the output of one stage, which DVC never runs twice at
+    once.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         _remove(left)
@@ -91,26 +92,26 @@ def read_csv(
 ) -> pd.DataFrame:
     """Return a table that `write_csv` wrote; the columns named in `text` stay text ('NA', '001').
 
-    So do those in `categories`, columns of few different values: they take a byte or two a row. With `columns`
-    there are no others than these: of a long table that is read for a few.
+    So do those in `categories`, columns of few distinct values: they take a byte or two per row. With `columns` only
+    these are read.
     """
     types: Mapping[Any, str] = dict.fromkeys(text, "str") | dict.fromkeys(categories, "category")
     return pd.read_csv(path, dtype=types, keep_default_na=False, usecols=columns)
 
 
 def read_csv_chunks(path: Path, columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
-    """Yield `columns` of a table, all as text, `CHUNK_ROWS` rows at a time; the index counts on from chunk to chunk."""
+    """Yield `columns` of a table, all as text, `CHUNK_ROWS` rows at a time; the index continues from chunk to chunk."""
     with pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns, chunksize=CHUNK_ROWS) as chunks:
         yield from chunks
 
 
-def packed(names: Iterable[str]) -> NDArray[np.bytes_]:
-    """Return `names` as UTF-8 in one array as wide as the longest: many short ones in a third of their memory."""
+def to_bytes_array(names: Iterable[str]) -> NDArray[np.bytes_]:
+    """Return `names` as UTF-8 in one array of fixed width: many short names take a third of the memory of a list."""
     return np.array([name.encode() for name in names], dtype=np.bytes_)
 
 
 def strip_dates(archive: Path) -> None:
-    """Rewrite a zip archive, such as a `.keras` file, without dates and addresses: equal content, equal bytes."""
+    """Rewrite a zip archive, such as `.keras`, without dates and memory addresses: equal content, equal bytes."""
     with replacing(archive) as temporary, zipfile.ZipFile(archive) as old, zipfile.ZipFile(temporary, "w") as new:
         for name in sorted(old.namelist()):
             info = zipfile.ZipInfo(name, _EPOCH)
@@ -128,9 +129,9 @@ def strip_dates(archive: Path) -> None:
 
 @contextmanager
 def scratch_folder(name: str) -> Iterator[Path]:
-    """Give an empty folder for files that no other stage reads, inside the project and out of git; remove it after.
+    """Provide an empty folder for temporary files, inside the project and ignored by git; remove it afterwards.
 
-    What cannot be removed then is cleared by the next run, and must not hide why this one failed.
+    Files that cannot be removed are cleared by the next run: that error must not hide why this one failed.
     """
     folder = Path(".cache") / name
     _remove(folder)
@@ -156,7 +157,7 @@ def _without_date(metadata: bytes) -> bytes:
 
 
 def _without_addresses(config: bytes) -> bytes:
-    """Give the shared objects in a `.keras` file's config numbers in their order: Keras writes their addresses.
+    """Assign numbers to the shared objects in a `.keras` file's config in order: Keras writes memory addresses.
 
     Source: `record_object_after_serialization` in keras/src/saving/serialization_lib.py, Keras 3.15.
     """

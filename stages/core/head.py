@@ -1,11 +1,11 @@
-"""Heads as arrays: what turns features into probabilities, without TensorFlow.
+"""Heads as arrays, which turn features into probabilities without TensorFlow.
 
 A head normalises features, passes them through its dense layers and ends in a softmax. Its file, `head.npz`, is NumPy's
 own format (https://numpy.org/doc/stable/reference/generated/numpy.savez.html) and holds, in float32:
 
-    mean, deviation              (width,): features become (x - mean) / deviation; absent where they are taken as is
+    mean, deviation              (width,): features become (x - mean) / deviation; absent if features are not normalised
     kernel_1, bias_1, ...        (inputs, units) and (units,) of each layer; the last one's units are the classes
-    activations                  the name of each layer's activation but the last one's, as Keras has it
+    activations                  Keras's name of each layer's activation, the last layer's excluded
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """Layers on features of one width; `moments` are the mean and deviation that features are normalised by, if any."""
+    """Dense layers on features; `moments` are the mean and deviation, (width,) each, that normalise them, if any."""
 
     layers: tuple[Layer, ...]
     moments: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
@@ -52,7 +52,7 @@ class Head:
         return sum(layer.kernel.size + layer.bias.size for layer in self.layers)
 
     def normalise(self, features: Features) -> NDArray[np.float32]:
-        """Return features (n, width) as the first layer takes them."""
+        """Return features (n, width) normalised for the first layer."""
         if self.moments is None:
             return np.asarray(features, dtype=np.float32)
         mean, deviation = self.moments
@@ -70,7 +70,7 @@ class Head:
         return softmax(self.logits(features))
 
     def gradient(self, features: Features, classes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return how one logit of each row, that of its class (n,), changes with its features: (n, width)."""
+        """Return the gradient (n, width) of each row's logit of its class (n,) with respect to its features."""
         values, slopes = self.normalise(features), []
         for layer in self.layers:
             values, slope = _ACTIVATIONS[layer.activation](values @ layer.kernel + layer.bias)
@@ -80,7 +80,7 @@ class Head:
             found = (found * slope) @ layer.kernel.T
         return found if self.moments is None else np.asarray(found / self.moments[1], dtype=np.float32)
 
-    def tempered(self, temperature: float) -> "Head":
+    def with_temperature(self, temperature: float) -> "Head":
         """Return the head with its logits divided by `temperature`."""
         last, divisor = self.layers[-1], np.float32(temperature)
         scaled = replace(last, kernel=last.kernel / divisor, bias=last.bias / divisor)
@@ -119,7 +119,7 @@ def _exact(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype.kind == "U" else np.ascontiguousarray(array, dtype=np.float32)
 
 
-# What an activation makes of its inputs, and its slope there: keras.activations, of the same names.
+# Returns the activation and its slope at each input; the names are those of keras.activations.
 _Activation = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]
 
 

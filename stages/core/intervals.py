@@ -1,4 +1,4 @@
-"""Intervals of confidence: how far a number read off a finite test set can be trusted."""
+"""Confidence intervals: how far a number measured on a finite test set can be trusted."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def proportion(successes: int, trials: int, confidence: float) -> Interval:
+def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     """Return Wilson's score interval of a proportion, such as an accuracy.
 
     With p = successes / trials and z the normal quantile of (1 + confidence) / 2:
@@ -27,31 +27,31 @@ def proportion(successes: int, trials: int, confidence: float) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
-def never_seen(trials: int, confidence: float) -> float:
-    """Return how large a share can be of what so many trials never showed: 1 - (1 - confidence)^(1 / trials).
+def rule_of_three(trials: int, confidence: float) -> float:
+    """Return the largest plausible rate of an event never seen in `trials` trials: 1 - (1 - confidence)^(1 / trials).
 
-    A larger one would have shown up with more than that probability: the upper end of the exact one-sided interval.
-    At 0.95 about 3 / trials, the rule of three: Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything
-    all right?", JAMA 249.
+    An event with a higher rate would have occurred with a probability above `confidence`: this is the upper end of the
+    exact one-sided interval. At 0.95 it is about 3 / trials, the rule of three: Hanley and Lippman-Hand 1983, "If
+    nothing goes wrong, is everything all right?", JAMA 249.
     """
     return float(1 - (1 - confidence) ** (1 / trials))
 
 
 def mean_over_folds(shares: Sequence[float], test_to_training: float, confidence: float) -> Interval:
-    """Return the interval of the mean of one share a fold, such as its accuracy, by the corrected resampled t.
+    """Return the interval of the mean of one fraction per fold, such as its accuracy, by the corrected resampled t.
 
     With mean m and sample variance s² over K folds, n₂ images tested and n₁ trained on in each, and t the
     quantile of (1 + confidence) / 2 of Student's distribution with K - 1 degrees of freedom:
-    m ± t √((1/K + n₂/n₁) s²); `test_to_training` is n₂/n₁. The usual m ± t √(s²/K) takes the folds for
+    m ± t √((1/K + n₂/n₁) s²); `test_to_training` is n₂/n₁. The usual m ± t √(s²/K) treats the folds as
     independent and is too narrow, since they share most of what they train on. Nadeau and Bengio 2003,
-    "Inference for the generalization error", Machine Learning 52, section 3. The ends are cut to 0 and 1.
+    "Inference for the generalization error", Machine Learning 52, section 3. The ends are clipped to 0 and 1.
     """
     low, high = difference_over_folds(shares, test_to_training, confidence)
     return Interval(max(0.0, low), min(1.0, high))
 
 
 def difference_over_folds(differences: Sequence[float], test_to_training: float, confidence: float) -> Interval:
-    """Return the interval of the mean of one difference a fold, such as that of two accuracies, as `mean_over_folds`.
+    """Return the interval of the mean of one difference per fold, such as of two accuracies; see `mean_over_folds`.
 
     Both were tested on the same folds: what makes one fold harder than another cancels out.
     """
@@ -61,8 +61,3 @@ def difference_over_folds(differences: Sequence[float], test_to_training: float,
     deviation = math.sqrt((1 / count + test_to_training) * statistics.variance(differences))
     half = float(t.ppf((1 + confidence) / 2, count - 1)) * deviation
     return Interval(mean - half, mean + half)
-
-
-def overlap(one: Interval, other: Interval) -> bool:
-    """Say whether two intervals share a point; then the test set does not set the two numbers apart."""
-    return one.low <= other.high and other.low <= one.high

@@ -1,10 +1,10 @@
-"""Exported classifiers: what lies in a folder of data/exports, and that it is whole. Imports no TensorFlow.
+"""Exported classifiers: what a folder of data/exports holds, and whether it is complete. Imports no TensorFlow.
 
-`manifest.json` says what each file should hold, by its SHA-256, and is written last: a folder without one was not
-finished. A file that was cut or altered since is refused before anything reads it.
+`manifest.json` has the SHA-256 of each file and is written last: a folder without one is unfinished. A file that was
+truncated or altered since is rejected before anything reads it.
 
-Every form takes raw RGB images (n, size, size, 3), 0 to 255, made square as `fit` says, and gives `probabilities`
-(n, classes), float32.
+Every form takes raw RGB images (n, size, size, 3), 0 to 255, resized to a square as `fit` says, and returns
+`probabilities` (n, classes), float32.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from stages.core.params import Section
 from stages.core.settings.export import Format
 
 MANIFEST = "manifest.json"
-# Where a form's files begin; a folder is a form of several files.
+# The file of each form, or the folder of one that has several files.
 PATHS = {
     "keras": "model.keras",
     "saved_model": "saved_model",
@@ -28,7 +28,7 @@ PATHS = {
     "litert": "model.tflite",
     "litert_int8": "model_int8.tflite",
 }
-# Names of the forms' input and outputs; the second is the OpenVINO form's alone.
+# Names of the forms' input and outputs; only the OpenVINO form has the embedding.
 IMAGES, PROBABILITIES, EMBEDDING = "images", "probabilities", "embedding"
 
 
@@ -49,9 +49,9 @@ class Form(Section):
 
 
 class Manifest(Section):
-    """What `manifest.json` says. Probabilities are in the order of `classes`; `weights` is what provenance has.
+    """The content of `manifest.json`. `classes` has the order of the probabilities, `weights` is from provenance.json.
 
-    `comparison` and `reference` are the checksums of the files of these names, where there are any.
+    `comparison` and `reference` are the checksums of the files of these names, if present.
     """
 
     backbone: str
@@ -67,12 +67,12 @@ class Manifest(Section):
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, which says that the folder is finished."""
+    """Write `manifest.json`, which marks the folder as finished."""
     write_json(folder / MANIFEST, manifest.model_dump(exclude_none=True))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return what the export's manifest says. Raise ExportError when there is none, or it is damaged."""
+    """Return the manifest of an export. Raise ExportError when it is missing or damaged."""
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except OSError as error:
@@ -92,7 +92,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def checksums(folder: Path, path: str) -> Checksums:
-    """Return the checksum of each file at or below `path`, by its path in the folder; OpenVINO's weights with it."""
+    """Return the checksum of each file at or below `path`, by its path in the folder, OpenVINO's weights included."""
     found = folder / path
     below = sorted(file for file in found.rglob("*") if file.is_file()) if found.is_dir() else [found]
     if found.suffix == ".xml":
@@ -101,29 +101,30 @@ def checksums(folder: Path, path: str) -> Checksums:
 
 
 def checksum(path: Path) -> str:
-    """Return a file's checksum as the manifest has it."""
+    """Return a file's checksum in the format of the manifest."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def verify(folder: Path, expected: Checksums) -> None:
-    """Raise ExportError unless each file holds what its checksum says."""
+    """Raise ExportError unless each file matches its checksum."""
     for name, digest in expected.items():
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise _refused(folder, name, "lies outside of the export")
+            raise _damaged(folder, name, "lies outside of the export")
         try:
             found = checksum(path)
         except OSError as error:
-            raise _refused(folder, name, f"cannot be read ({error.strerror})") from error
+            raise _damaged(folder, name, f"cannot be read ({error.strerror})") from error
         if found != digest:
-            raise _refused(folder, name, f"was cut or altered: its checksum is {found}", digest)
+            raise _damaged(folder, name, f"was truncated or altered: its checksum is {found}", digest)
 
 
 def open_export(folder: Path, form: Format = "openvino") -> tuple[Manifest, Path]:
-    """Return the manifest and the path of a form, of which each file has been found as it was written.
+    """Return the manifest and the path of a form whose files all match their checksums.
 
-    Raises ExportError for a folder that is none, a form that was not exported, and a file cut, altered or missing.
+    Raises ExportError when the folder is no export, the form was not exported, or a file is truncated, altered or
+    missing.
     """
     manifest = read_manifest(folder)
     if form not in manifest.formats:
@@ -144,7 +145,7 @@ def open_export(folder: Path, form: Format = "openvino") -> tuple[Manifest, Path
 
 
 def open_reference(folder: Path) -> Path:
-    """Return the file that drift is measured against. Raise ExportError when there is none, or it was altered."""
+    """Return the file that drift is measured against. Raise ExportError when it is missing or was altered."""
     expected = read_manifest(folder).reference
     if not expected:
         raise ExportError(f"'{folder}' without a reference", "reference.json", "export again with 'dvc repro export'")
@@ -153,13 +154,13 @@ def open_reference(folder: Path) -> Path:
 
 
 def _covered(form: Form) -> bool:
-    """Say whether there is a checksum of what an engine reads first and, beside an OpenVINO model, of its weights."""
+    """Return whether the form's own file has a checksum and, for an OpenVINO model, its weights do too."""
     weights = [str(Path(form.path).with_suffix(".bin"))] if form.path.endswith(".xml") else []
     first = any(Path(name).is_relative_to(form.path) for name in form.files)
     return first and all(name in form.files for name in weights)
 
 
-def _refused(
+def _damaged(
     folder: Path, name: str, received: str, expected: str = "the file as stage export wrote it"
 ) -> ExportError:
     return ExportError(f"'{folder / name}' {received}", expected, _restore(folder))

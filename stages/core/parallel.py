@@ -1,7 +1,7 @@
 """Work on many images at once, with results in the order of the images.
 
-Threads share memory, and the interpreter lock: they gain where Pillow, OpenCV and hashlib have much to do
-outside it. Processes gain with small images as well, and send to each other what they work on.
+Threads share memory and the interpreter lock: they pay off where Pillow, OpenCV and hashlib release it for long.
+Processes pay off for small images as well, but everything they work on is sent between them.
 """
 
 import ctypes
@@ -25,12 +25,12 @@ from stages.core.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Processes at work, by the connection to each.
-Crew = dict[Connection, BaseProcess]
+# Worker processes by the connection to each.
+Workers = dict[Connection, BaseProcess]
 
-# Results waiting for their turn, for each worker: enough that a slow image stops nobody, few enough for memory.
+# Results held back for each worker until their turn: enough that a slow image blocks no one, few enough for memory.
 WAITING = 4
-# Images that a process is sent at a time: sending costs little then, and a few images start no process.
+# Images sent to a process at a time: sending then costs little, and a handful of images starts no process.
 BATCH = 8
 # prctl(2): the signal that a process gets when the one that started it ends.
 _PR_SET_PDEATHSIG = 1
@@ -44,9 +44,9 @@ def processors() -> int:
 def in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], what: str, workers: int | None = None
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in the order of `items`, whatever the number of `workers`.
+    """Yield `function(item)` for each item, in the order of `items`, with any number of `workers`.
 
-    At most `WAITING` results a worker are held, so memory does not grow with the number of items.
+    At most `WAITING` results per worker are held, so memory does not grow with the number of items.
     """
     workers = workers or processors()
     pending: deque[Future[Result]] = deque()
@@ -68,31 +68,31 @@ def in_threads(
 def in_processes(
     function: Callable[[Item], Result], items: Iterable[Item], total: int, what: str, workers: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """Give `function(item)` for each of the `total` items, in their order, whatever the number of `workers`.
+    """Provide `function(item)` for each of the `total` items, in their order, with any number of `workers`.
 
-    At most `WAITING` batches of results a worker are held. A single worker is this process itself. The others
-    end with the block, whatever they are at, and with this process, however it ends. Raises UserError
-    when one of them ends before.
+    At most `WAITING` batches of results per worker are held. A single worker is this process itself. Otherwise the
+    worker processes are killed when the block is left, or when this process ends for any reason. Raises UserError
+    when one of them ends earlier.
     """
     workers = min(workers or processors(), -(-total // BATCH))
     if workers <= 1:
         with tqdm(total=total, desc=what, disable=None) as bar:
             yield _counted(([function(item)] for item in items), bar)
         return
-    # The bar starts a thread, which a process had better not be copied with.
-    with _crew(function, workers) as crew, tqdm(total=total, desc=what, disable=None) as bar:
-        yield _counted(_answers(crew, items, what), bar)
+    # The bar starts a thread, and forking a process that has threads is unsafe.
+    with _start_workers(function, workers) as started, tqdm(total=total, desc=what, disable=None) as bar:
+        yield _counted(_answers(started, items, what), bar)
 
 
 def apart(function: Callable[[Item], Result], item: Item, what: str) -> Result:
-    """Return `function(item)`, computed in a process of its own, which ends with this one, however that ends.
+    """Return `function(item)`, computed in a separate process that never outlives this one.
 
-    Raises UserError when that process ends before.
+    Raises UserError when that process ends early.
     """
-    with _crew(function, 1) as crew:
-        (connection,) = crew
-        _ask(crew, connection, [item], what)
-        (result,) = _answer(crew, connection, what)
+    with _start_workers(function, 1) as workers:
+        (connection,) = workers
+        _ask(workers, connection, [item], what)
+        (result,) = _answer(workers, connection, what)
     found: Result = result
     return found
 
@@ -103,18 +103,18 @@ def _counted(batches: Iterable[list[Result]], bar: "tqdm[Any]") -> Iterator[Resu
         bar.update(len(results))
 
 
-def _answers(crew: Crew, items: Iterable[Item], what: str) -> Iterator[list[Any]]:
-    """Yield what comes back of each batch, in order.
+def _answers(workers: Workers, items: Iterable[Item], what: str) -> Iterator[list[Any]]:
+    """Yield the results of each batch, in order.
 
-    Only an idle process is sent something: it reads then, so that the two never wait for each other to read.
+    Only an idle process is sent a batch: it is reading then, so the two never deadlock waiting for each other to read.
     """
     rest = iter(items)
-    idle, busy, done = list(crew), dict[Connection, int](), dict[int, list[Any]]()
+    idle, busy, done = list(workers), dict[Connection, int](), dict[int, list[Any]]()
     sent = given = 0
     while True:
-        while idle and sent - given < WAITING * len(crew) and (batch := list(islice(rest, BATCH))):
+        while idle and sent - given < WAITING * len(workers) and (batch := list(islice(rest, BATCH))):
             busy[idle[-1]] = sent
-            _ask(crew, idle.pop(), batch, what)
+            _ask(workers, idle.pop(), batch, what)
             sent += 1
         if given in done:
             yield done.pop(given)
@@ -122,24 +122,24 @@ def _answers(crew: Crew, items: Iterable[Item], what: str) -> Iterator[list[Any]
         elif busy:
             for connection in wait(list(busy)):
                 assert isinstance(connection, Connection)
-                done[busy.pop(connection)] = _answer(crew, connection, what)
+                done[busy.pop(connection)] = _answer(workers, connection, what)
                 idle.append(connection)
         else:
             return
 
 
-def _ask(crew: Crew, connection: Connection, batch: list[Any], what: str) -> None:
+def _ask(workers: Workers, connection: Connection, batch: list[Any], what: str) -> None:
     try:
         connection.send(batch)
     except OSError as error:
-        raise _ended(crew[connection], what) from error
+        raise _ended(workers[connection], what) from error
 
 
-def _answer(crew: Crew, connection: Connection, what: str) -> list[Any]:
+def _answer(workers: Workers, connection: Connection, what: str) -> list[Any]:
     try:
         answer: list[Any] | Exception = connection.recv()
     except (EOFError, OSError) as error:
-        raise _ended(crew[connection], what) from error
+        raise _ended(workers[connection], what) from error
     if isinstance(answer, Exception):
         raise answer
     return answer
@@ -151,46 +151,46 @@ def _ended(process: BaseProcess, what: str) -> UserError:
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     return UserError(
         f"a process of {what} was {how}",
-        "it at work until the end",
-        "if memory ran out, make room or use fewer processors (taskset --cpu-list 0), and run again",
+        "a process that runs to the end",
+        "if memory ran out, free some or use fewer processors (taskset --cpu-list 0), and run again",
     )
 
 
 @contextmanager
-def _crew(function: Callable[[Any], Any], workers: int) -> Iterator[Crew]:
-    """Start processes that answer what they are sent, a batch of items, by `function` of each; end them afterwards.
+def _start_workers(function: Callable[[Any], Any], count: int) -> Iterator[Workers]:
+    """Start `count` processes that answer each batch of items with `function` of each item; kill them afterwards.
 
-    Copies of this process start at once, but only Linux is safe to copy so (multiprocessing, "Contexts and
+    Forked copies of this process start at once, but forking is only safe on Linux (multiprocessing, "Contexts and
     start methods").
     """
     context = get_context("fork") if sys.platform == "linux" else get_context("spawn")
-    crew: Crew = {}
+    workers: Workers = {}
     try:
-        for _ in range(workers):
+        for _ in range(count):
             ours, theirs = context.Pipe()
             process: BaseProcess = context.Process(
-                target=_serve, args=(function, theirs, [*crew, ours], os.getpid()), daemon=True
+                target=_serve, args=(function, theirs, [*workers, ours], os.getpid()), daemon=True
             )
             process.start()
             theirs.close()
-            crew[ours] = process
-        yield crew
+            workers[ours] = process
+        yield workers
     finally:
-        for process in crew.values():
+        for process in workers.values():
             process.kill()
-        for connection, process in crew.items():
+        for connection, process in workers.items():
             process.join()
             connection.close()
 
 
 def _serve(function: Callable[[Any], Any], connection: Connection, others: list[Connection], parent: int) -> None:
-    """Answer until the process `parent` ends, whatever way. What is wrong with the code itself is an answer too."""
+    """Answer until the process `parent` ends, for any reason. An exception of `function` is an answer too."""
     from threadpoolctl import threadpool_limits
 
-    # Ctrl-C reaches all processes of a terminal; the parent ends this one.
+    # Ctrl-C reaches all processes of a terminal; the parent kills this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for other in others:
-        # Copied along; while one copy is open, the end of the parent goes unnoticed.
+        # Inherited by the fork; while one copy is open, the end of the parent goes unnoticed.
         other.close()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -209,6 +209,6 @@ def _serve(function: Callable[[Any], Any], connection: Connection, others: list[
 def _each(function: Callable[[Any], Any], items: list[Any]) -> list[Any] | Exception:
     try:
         return [function(item) for item in items]
-    except Exception as error:  # noqa: BLE001 (whatever it is, the parent raises it)
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
         error.add_note(traceback.format_exc())
         return error

@@ -1,8 +1,8 @@
 """Strict reading of params.yaml.
 
-Each section is described by a frozen pydantic class that lives where the section is used. Unknown
-keys, wrong types and values out of range are all reported at once, each with the key, the value,
-what is allowed and the nearest match.
+Each section is described by a frozen pydantic class in stages/core/settings. Unknown keys, wrong types
+and values out of range are all reported at once, each with the key, the value, what is allowed and the
+nearest match.
 
 YAML is read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), as DVC
 reads it: `1e-3` is a number, `on` is text, `010` is ten. PyYAML's own rules are those of YAML 1.1. Dates
@@ -25,7 +25,7 @@ from pydantic_core import PydanticCustomError
 from stages.core.errors import GroupedUserError, ParameterError
 
 FILE = Path("params.yaml")
-# Keys by their earlier name.
+# Today's key by its earlier name.
 RENAMED = {
     "explain.map_pictures": "explain.map_images",
     "export.calibration_pictures": "export.calibration_images",
@@ -79,7 +79,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
-# Underscores and binary numbers are no part of the core schema; DVC reads them, so they are numbers here too.
+# Underscores and binary numbers are not part of the core schema; DVC reads them, so they are numbers here too.
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)", "-+0123456789"),
@@ -96,7 +96,7 @@ for _tag, _pattern, _first in (
 
 @cache
 def read(path: Path = FILE) -> dict[str, Any]:
-    """Return params.yaml as a mapping of sections. Raise ParameterError when it is not one."""
+    """Return params.yaml as a mapping of sections. Raise ParameterError when it cannot be read as one."""
     try:
         # The loader is a subclass of SafeLoader: it builds plain values only.
         loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
@@ -105,7 +105,7 @@ def read(path: Path = FILE) -> dict[str, Any]:
             f"'{path}' cannot be read ({error})", "a UTF-8 file", "restore it, for instance from git"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ParameterError(f"'{path}' is not YAML: {_where(error)}", "valid YAML", "mend that line") from error
+        raise ParameterError(f"'{path}' is not YAML: {_where(error)}", "valid YAML", "fix that line") from error
     if not isinstance(loaded, dict):
         raise ParameterError(
             f"'{path}' holds {shown(loaded)}", "a mapping of sections", "see the README for the sections"
@@ -114,19 +114,19 @@ def read(path: Path = FILE) -> dict[str, Any]:
 
 
 def _where(error: Exception) -> str:
-    """Return what is wrong, and the line, from an error of the YAML reader."""
+    """Return the problem and its line from an error of the YAML reader."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
         return f"{error.problem} (line {error.problem_mark.line + 1})"
     return re.sub(r"\s+", " ", str(error))
 
 
 def load(cls: type[S], key: str, path: Path = FILE) -> S:
-    """Return the section under the dotted `key` as `cls`; raise all its faults together."""
+    """Return the section under the dotted `key` as `cls`. Raise GroupedUserError with all its faults."""
     return parse(cls, lookup(read(path), key), key)
 
 
 def load_part(cls: type[S], key: str, path: Path = FILE) -> S:
-    """Return what `cls` knows of the section under the dotted `key`, whatever else stands there."""
+    """Return the keys that `cls` declares of the section under the dotted `key`; ignore the others."""
     params = read(path)
     return parse(cls, {name: lookup(params, f"{key}.{name}") for name in cls.model_fields}, key)
 
@@ -159,7 +159,7 @@ def threads(path: Path = FILE) -> int:
 
 
 def declared_backbones(path: Path = FILE) -> list[str]:
-    """Return the backbones of params.yaml, in its order. Raise ParameterError unless there is one at least."""
+    """Return the backbones of params.yaml, in its order. Raise ParameterError when there are none."""
     backbones = lookup(read(path), "backbones")
     if not isinstance(backbones, Mapping) or not backbones:
         raise ParameterError(f"backbones = {shown(backbones)}", "a mapping with at least one backbone", "add one")
@@ -167,7 +167,7 @@ def declared_backbones(path: Path = FILE) -> list[str]:
 
 
 def named_backbone(path: Path = FILE) -> str:
-    """Return the backbone named on the command line. Raise ParameterError unless it is one that is declared."""
+    """Return the backbone named on the command line. Raise ParameterError unless it is declared."""
     declared = list(map(str, read(path).get("backbones") or {}))
     given = sys.argv[1:]
     if len(given) != 1 or given[0] not in declared:
@@ -194,13 +194,13 @@ def parse(cls: type[S], value: object, key: str) -> S:
 
 
 def conflict(key: str, value: object, expected: str, remedy: str) -> PydanticCustomError:
-    """Return the error for a validator to raise when `value`, at `key` below what it validates, excludes another."""
+    """Return the error that a validator raises when `value`, at `key` below its section, conflicts with another."""
     facts = {"key": key, "value": value, "expected": expected, "remedy": remedy}
     return PydanticCustomError("conflict", "{expected}", facts)
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `override` laid over it, mapping by mapping; neither is changed."""
+    """Return `base` overridden by `override`, recursively; neither is changed."""
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)
@@ -209,7 +209,7 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Return a hint such as "did you mean 'adam'? " for the choice nearest to `word`, or nothing."""
+    """Return a hint such as "did you mean 'adam'?" with the choice nearest to `word`, or an empty string."""
     found = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"did you mean '{found[0]}'?" if found else ""
 
@@ -220,7 +220,7 @@ _representation.maxlevel = 2
 
 
 def shown(value: object) -> str:
-    """Return `value` much as it stands in YAML, shortened."""
+    """Return `value` roughly as YAML writes it, shortened."""
     text = _representation.repr(list(value) if isinstance(value, tuple) else value)
     return {"None": "null", "True": "true", "False": "false"}.get(text, text)
 
@@ -241,12 +241,12 @@ def _missing(key: str) -> ParameterError:
 
 
 def _echo(detail: dict[str, Any]) -> bool:
-    """Say whether a list is called too short only because its items, reported by themselves, are at fault."""
+    """Return whether a list is reported as too short only because of faulty items, which are reported themselves."""
     return bool(detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"])
 
 
 def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterError:
-    """Turn one of pydantic's error details into our one line."""
+    """Turn one of pydantic's error details into a one-line ParameterError."""
     parts = [str(part) for part in detail["loc"]]
     full = ".".join([key, *parts]).strip(".")
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})

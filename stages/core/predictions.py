@@ -1,24 +1,28 @@
-"""The predictions of one backbone: reading its table into arrays, and refusing one that cannot be scored."""
+"""The predictions of one backbone: its table as arrays, validated before anything is scored."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError
+from stages.core.files import read_csv
 
-# Columns of probabilities are named after their class, behind this.
+# Columns of predictions beside the probabilities.
+COLUMNS = ("split", "file", "label", "predicted")
+# A column of probabilities is named after its class, with this prefix.
 PREFIX = "p:"
 # A sum of probabilities computed in bfloat16 may miss 1 by this much.
 _SUM_TOLERANCE = 1e-2
 # Probabilities of 0 have no logarithm.
-_LEAST = float(np.finfo(np.float64).eps)
+_MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a backbone said about the images of one split or fold, row by row.
+    """What a backbone predicts for the images of one split or fold, row by row.
 
     `actual` and `predicted` are positions in `classes`; `probabilities` has a row for each image,
     a column for each class, and rows that sum to 1.
@@ -30,13 +34,25 @@ class Predictions:
     probabilities: NDArray[np.float64]
 
 
+def read_predictions(path: Path, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """Return a table of predictions, of one head or of several (heads.csv); with `columns` no others than these.
+
+    It has `COLUMNS`, or those of them that such a table has, and the probabilities p:CLASS of each image. Names stay
+    text, such as that of a class "001".
+    """
+    return read_csv(path, text=("head", *COLUMNS), columns=columns)
+
+
 def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
-    """Return the rows of `split`; raise DataError when they cannot be scored."""
+    """Return the rows of `split`. Raise DataError when they cannot be scored."""
     return _scorable(table, table["split"] == split, split, classes)
 
 
 def unseen(table: pd.DataFrame, classes: tuple[str, ...]) -> Predictions:
-    """Return all rows but those of the test part: no fit had seen its image. Raise DataError as `of_split` does."""
+    """Return all rows but those of the test split, each predicted by a fit that had not seen it.
+
+    Raises DataError as `of_split` does.
+    """
     return _scorable(table, table["split"] != "test", "validation", classes)
 
 
@@ -62,7 +78,7 @@ def of_repeats(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Prediction
 
 
 def of_shares(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[tuple[float, int], Predictions]:
-    """Return the rows of each share of the training images, by share and number, the smallest first."""
+    """Return the rows of each fraction of the training images, by fraction and number, the smallest first."""
     found = sorted(set(zip(table["share"], table["training_images"], strict=True)))
     return {
         (float(share), int(images)): _scorable(table, table["share"] == share, f"share {share}", classes)
@@ -71,7 +87,7 @@ def of_shares(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[tuple[float
 
 
 def _scorable(table: pd.DataFrame, wanted: pd.Series, name: str, classes: tuple[str, ...]) -> Predictions:
-    """Return the rows that are `wanted`, called `name` in errors."""
+    """Return the rows selected by `wanted`; errors call them `name`."""
     columns = [column for column in table.columns if column.startswith(PREFIX)]
     if columns != [PREFIX + name for name in classes]:
         raise _fault(f"probabilities for {len(columns)} classes", f"one column for each of {', '.join(classes)}")
@@ -96,7 +112,7 @@ def _positions(names: pd.Series, classes: tuple[str, ...]) -> NDArray[np.int64]:
 
 
 def _probabilities(columns: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """Return the probabilities with each row's sum exactly 1: the file rounds them to nine digits."""
+    """Return the probabilities rescaled so that each row sums to 1: the file rounds them to nine digits."""
     # A number that is not finite is written as an empty cell.
     found = columns.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     sums = found.sum(axis=1)
@@ -113,11 +129,11 @@ def _fault(received: str, expected: str, remedy: str = "run finetune again") -> 
     return DataError(f"predictions hold {received}", expected, remedy)
 
 
-def scaled(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return softmax(z / T) for the logits z = ln p, rows that sum to 1; their order, and so the accuracy, stays.
+def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Return softmax(z / T) for the logits z = ln p, rows that sum to 1; their order, so the accuracy, is kept.
 
-    Logits differ from ln p by a number for each image, which softmax takes no notice of.
+    Logits differ from ln p by a constant for each image, which softmax ignores.
     """
-    logits = np.log(np.maximum(probabilities, _LEAST)) / temperature
+    logits = np.log(np.maximum(probabilities, _MIN_PROBABILITY)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))

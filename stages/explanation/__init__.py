@@ -1,1 +1,1 @@
-"""Where a classifier looks, and which images it sees as alike."""
+"""Explaining a classifier: heatmaps of its evidence, and a map of similar images."""

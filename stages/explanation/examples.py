@@ -1,13 +1,13 @@
-"""Which test images show best where a network looks: the surest predictions, right and wrong."""
+"""The test images shown with heatmaps: the most confident predictions, right and wrong."""
 
 import pandas as pd
 
 
 def choose(test: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return `count` rows of the right and of the wrong predictions of `test`, the surest first.
+    """Return `count` rows each of the right and the wrong predictions of `test`, the most confident first.
 
-    `test` has columns file, label, predicted, confidence; `right` is added, and the index kept. For variety the
-    surest of each label and prediction come first, then the second ones of each, and so on.
+    `test` has columns file, label, predicted, confidence; `right` is added, and the index kept. For variety the most
+    confident of each pair of label and prediction come first, then the second of each pair, and so on.
     """
     table = test.assign(right=test["label"] == test["predicted"])
     table = table.sort_values(["confidence", "file"], ascending=[False, True])

@@ -1,4 +1,4 @@
-"""Small images that show what a network looks at: an image, and a map laid over it."""
+"""Small images and heatmaps laid over them."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from PIL import Image
 # Longer side of the small images, pixels.
 SIDE = 128
 _QUALITY = 80
-# Perceptually uniform, as Matplotlib has it: equal steps look equally large, in grey and to the colour-blind too.
+# Matplotlib's perceptually uniform map: equal steps look equal, also in grey and to the colour-blind.
 _COLOURS = cv2.COLORMAP_INFERNO
-# Of the colour where a map is 1; where it is 0, the image alone is seen.
+# Opacity of the colour where a map is 1; where it is 0, only the image is visible.
 _OPACITY = 0.8
 
 
@@ -23,7 +23,7 @@ def small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def overlay(image: NDArray[np.uint8], found: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Lay a map (height, width), 0 to 1, over a grey copy of an image (side, side, 3): what has colour is map."""
+    """Lay a heatmap (height, width), 0 to 1, over a grey copy of an image (side, side, 3)."""
     side = len(image)
     resized = cv2.resize(found, (side, side), interpolation=cv2.INTER_LINEAR)
     colours = cv2.applyColorMap((resized * 255).round().astype(np.uint8), _COLOURS)[:, :, ::-1]

@@ -1,14 +1,14 @@
-"""Heatmaps: where in an image the evidence for a class lies, as the network sees it.
+"""Heatmaps: where in an image the network finds evidence for a class.
 
-In the form of Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional
-neural networks", eq. 3, https://arxiv.org/abs/2011.08891: gradients are not averaged over the positions. Behind global
-average pooling, where they are the same at every position, that is Grad-CAM itself (Selvaraju et al. 2017,
+They follow Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional neural
+networks", eq. 3, https://arxiv.org/abs/2011.08891: gradients are not averaged over the positions. With global average
+pooling, where they are the same at every position, that is Grad-CAM itself (Selvaraju et al. 2017,
 https://arxiv.org/abs/1610.02391), and with a linear head the class activation map (Zhou et al. 2016, "Learning deep
-features for discriminative localization", eq. 2, https://arxiv.org/abs/1512.04150); behind flatten, where each position
-has weights of its own, the mean over them says little and often leaves nothing.
+features for discriminative localization", eq. 2, https://arxiv.org/abs/1512.04150); with flatten, where each position
+has its own weights, their mean means little and often leaves nothing.
 
-In NumPy: what lies between the feature map and the logits is a `tail` of a few operations, as `networks.tail` describes
-them, and a head, and each of these knows its gradient.
+Computed in NumPy: between the feature map and the logits are a few operations, described by `architectures.tail`, and
+a head, and each of these has its gradient here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,8 +29,8 @@ def heatmaps(
 ) -> NDArray[np.float32]:
     """Return where the evidence for a class of each image (n,) lies, from its feature map (n, height, width, channels).
 
-    Heatmaps are (n, height, width), from 0 to 1, the largest value of each, or all 0 where nothing speaks for the
-    class. They are those of the logit: behind the softmax a sure prediction has no gradient left.
+    Heatmaps are (n, height, width), scaled to a maximum of 1, or all 0 without evidence for the
+    class. Gradients are those of the logit: after the softmax, that of a confident prediction vanishes.
     """
     values, backs = activations, []
     for operation in tail:
@@ -43,7 +43,7 @@ def heatmaps(
 
 
 def _scaled(evidence: Array) -> NDArray[np.float32]:
-    """Drop what speaks against the class, and scale each map to 1."""
+    """Drop the evidence against the class, and scale each map to a maximum of 1."""
     found = np.maximum(evidence, 0)
     largest = found.max(axis=(1, 2), keepdims=True)
     return np.asarray(found / np.where(largest > 0, largest, 1), dtype=np.float32)
@@ -59,13 +59,13 @@ def _average(values: Array, _: Mapping[str, Any]) -> tuple[Array, _Back]:
 def _max(values: Array, _: Mapping[str, Any]) -> tuple[Array, _Back]:
     largest = values.max(axis=(1, 2), keepdims=True)
     counted = (values == largest).astype(values.dtype)
-    # Equal ones share it.
+    # Ties share the gradient.
     counted /= counted.sum(axis=(1, 2), keepdims=True)
     return largest[:, 0, 0], lambda gradient: counted * gradient[:, None, None, :]
 
 
 def _max_pooling(values: Array, operation: Mapping[str, Any]) -> tuple[Array, _Back]:
-    """Take the largest value of each window, the first of equal ones; what fills no window is not looked at."""
+    """Return the largest value of each window, the first of ties; incomplete windows are ignored."""
     height, width = operation["pool"]
     _, rows, columns, _ = values.shape
     whole = values[:, : rows // height * height, : columns // width * width]

@@ -1,1 +1,1 @@
-"""Exported classifiers: their forms, runners, model card and reference."""
+"""Exported classifiers: their formats, runners, model card and drift reference."""

@@ -1,11 +1,11 @@
-"""How far a form of a classifier is from the one that it was made of."""
+"""How far an exported form of a classifier deviates from the original."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.intervals import proportion
+from stages.core.intervals import wilson_interval
 
 COLUMNS = (
     "format", "size_mb", "images", "agreement", "largest_difference", "accuracy", "accuracy_low", "accuracy_high",
@@ -15,14 +15,14 @@ COLUMNS = (
 def agreement(
     expected: NDArray[np.floating[Any]], found: NDArray[np.floating[Any]], actual: NDArray[np.int64], confidence: float
 ) -> dict[str, float]:
-    """Compare probabilities `found` with those `expected`, both (n, classes); `actual` (n,) are the true positions.
+    """Compare probabilities `found` with `expected`, both (n, classes); `actual` (n,) are the true classes' positions.
 
-    `agreement` is the share of images with the same most probable class, `largest_difference` that of any two
-    probabilities, infinite where one is no number. The accuracy is that of `found`, with Wilson's interval.
+    `agreement` is the fraction of images with the same most probable class, `largest_difference` that of any two
+    probabilities, infinite if one is NaN. The accuracy is that of `found`, with Wilson's interval.
     """
     predicted = found.argmax(axis=1)
     right = int((predicted == actual).sum())
-    interval = proportion(right, len(actual), confidence)
+    interval = wilson_interval(right, len(actual), confidence)
     difference = float(np.abs(expected - found).max())
     return {
         "images": len(actual),

@@ -1,7 +1,7 @@
-"""The model card of an exported classifier: what it was trained on, how good it is, where it fails, whose weights.
+"""The model card of an exported classifier: its training data, quality, failures, and the origin of its weights.
 
-Sections after Mitchell et al. 2019, "Model cards for model reporting". The block at its head is what model registries
-read (https://huggingface.co/docs/hub/model-cards). In English, as such cards are, whatever `report.language` says.
+Its sections follow Mitchell et al. 2019, "Model cards for model reporting". Model registries read the block at its top
+(https://huggingface.co/docs/hub/model-cards). Always in English, as such cards are, for any `report.language`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.intervals import proportion
+from stages.core.intervals import wilson_interval
 from stages.exports.licences import Licence
 from stages.pages.templates import render
 
@@ -22,13 +22,13 @@ _PAIRS = 8
 
 @dataclass(frozen=True)
 class Subject:
-    """What a card speaks of.
+    """The subject of a card.
 
-    `name` is the export's, `backbone` that of params.yaml; `metrics` is what evaluate wrote, `confusion` its table of
-    actual and predicted class for each test image, `provenance` what finetune wrote, `layers` the units and the
-    activation of each dense layer of the head below that of the classes. `counts` has a row for each
-    class and a column for each split, `forms` those of agreement.COLUMNS. `manifest` is what others read of the export.
-    `best` and `recommended` are data/metrics.json's.
+    `name` is that of the export, `backbone` that of params.yaml; `metrics` are those of evaluate, `confusion` its table
+    of actual and predicted class of each test image, `provenance` is that of finetune, `layers` are the units and
+    activation of each hidden layer of the head. `counts` has a row for each class and a column for each split, `forms`
+    the columns agreement.COLUMNS. `manifest` is that of the export. `best` and `recommended` are from
+    data/metrics.json.
     """
 
     name: str
@@ -57,20 +57,20 @@ def card(subject: Subject) -> str:
 
 
 def _classes(subject: Subject) -> list[dict[str, Any]]:
-    """Return a row for each class, that with the lowest recall first; without test images it has none and is last."""
+    """Return a row for each class, the lowest recall first; classes without test images have none and come last."""
     rows = []
     for name, found in subject.metrics["per_class"].items():
         support, recall = int(found["support"]), found["recall"]
         interval = None
         if support:
-            interval = proportion(round(recall * support), support, subject.metrics["confidence"])
+            interval = wilson_interval(round(recall * support), support, subject.metrics["confidence"])
         training = int(subject.counts["train"].get(name, 0))
         rows.append({"name": name, **found, "interval": interval, "training": training})
     return sorted(rows, key=lambda row: (row["recall"] is None, row["recall"], row["name"]))
 
 
 def _confused(confusion: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the pairs of classes that are taken for each other most often: actual, predicted, images."""
+    """Return the most frequently confused pairs of classes: actual, predicted, images."""
     wrong = confusion[confusion["actual"] != confusion["predicted"]]
     pairs = wrong.groupby(["actual", "predicted"]).size().rename("images").reset_index()
     ordered = pairs.sort_values(["images", "actual", "predicted"], ascending=[False, True, True])

@@ -1,16 +1,16 @@
-"""A trained classifier, joined of its parts, in the forms that others run: SavedModel, ONNX, OpenVINO, LiteRT.
+"""Writing a trained classifier in other formats: SavedModel, ONNX, OpenVINO, LiteRT.
 
-Each form takes raw RGB images (n, size, size, 3), uint8, and gives probabilities (n, classes), float32, that are
-scaled by the temperature. Class names travel with the form:
+Each form takes raw RGB images (n, size, size, 3), uint8, and returns probabilities (n, classes), float32, after
+temperature scaling. The class names are part of each form:
 
     keras         `labels.txt` in the archive
     saved_model   `assets.extra/labels.txt`
-    onnx          key `classes` of the metadata, a list in JSON
+    onnx          key `classes` of the metadata, a JSON list
     openvino      `model_info/classes` of the runtime information, the same
-    litert        `labels.txt` in the zip archive behind the model, as LiteRT's metadata have associated files
+    litert        `labels.txt` in a zip archive appended to the model, as LiteRT's metadata store associated files
 
-`labels.txt` has a class in each line, in the order of the probabilities. Equal classifiers give equal bytes in
-processes that export nothing before them: TensorFlow numbers functions as it makes them.
+`labels.txt` has one class per line, in the order of the probabilities. Equal classifiers give equal bytes if they are
+the first export of their process: TensorFlow numbers functions in the order of their creation.
 """
 
 import gc
@@ -41,13 +41,13 @@ from stages.networks import engine, keras_engine, keras_heads
 LABELS = "labels.txt"
 # The newest set of operations that tf2onnx 1.17 writes; ONNX Runtime reads it from 1.14 on.
 _OPSET = 18
-# New objects, and rounds of the generations before, after which Python looks for garbage; the last is 10 else.
+# Thresholds of Python's garbage collector (gc.set_threshold), by default (700, 10, 10).
 _OFTEN = (100, 1, 1)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What is exported: the network with the temperature in its head, its classes, and images to calibrate int8 by.
+    """The classifier to export: its network, with the temperature in the head, its classes, images to calibrate int8.
 
     `calibration` yields single images (size, size, 3), uint8, the same each time it is called.
     """
@@ -58,32 +58,32 @@ class Classifier:
 
     @property
     def labels(self) -> str:
-        """The classes, one in each line."""
+        """The classes, one per line."""
         return "".join(f"{one_line(name)}\n" for name in self.classes)
 
     @property
-    def listed(self) -> str:
-        """The classes as a list in JSON."""
+    def classes_json(self) -> str:
+        """The classes as a JSON list."""
         return json.dumps(list(self.classes), ensure_ascii=False)
 
 
 def joined(backbone: keras.Model, top: keras.Model | None, head: Head) -> keras.Model:
-    """Return the classifier of a `backbone`, with the weights of its trained `top`, if any, and of a `head` on it.
+    """Return the classifier made of a `backbone`, the weights of its trained `top`, if any, and a `head`.
 
-    Raises RuntimeError when the top is not that of this backbone.
+    Raises RuntimeError when the top belongs to another backbone.
     """
     if top is not None:
-        _take_over(backbone, top)
-    # Its layers "backbone" and "head" are what other forms, explanations and later runs ask for.
+        _copy_weights(backbone, top)
+    # Other forms, explanations and later runs look up its layers "backbone" and "head".
     return keras.Model(backbone.input, keras_heads.joined(head)(backbone(backbone.input)), name="classifier")
 
 
-def _take_over(backbone: keras.Model, top: keras.Model) -> None:
-    """Put the weights of `top` into the layers of the same names."""
+def _copy_weights(backbone: keras.Model, top: keras.Model) -> None:
+    """Copy the weights of `top` to the layers of the same names."""
     trained = [layer for layer in top.layers if layer.weights]
     layers = {layer.name: layer for layer in backbone.layers}
     if unknown := [layer.name for layer in trained if layer.name not in layers]:
-        raise RuntimeError(f"trained layers that the backbone has not: {', '.join(unknown)}")
+        raise RuntimeError(f"trained layers that the backbone does not have: {', '.join(unknown)}")
     for layer in trained:
         layers[layer.name].set_weights(layer.get_weights())
 
@@ -91,7 +91,7 @@ def _take_over(backbone: keras.Model, top: keras.Model) -> None:
 def write(classifier: Classifier, form: Format, folder: Path) -> None:
     """Write one form of the classifier into `folder`.
 
-    Raises what the converter raises for an operation that it does not know.
+    Raises the converter's exception for an unsupported operation.
     """
     path = folder / PATHS[form]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ def write(classifier: Classifier, form: Format, folder: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what converters, also those in C++, say of their own steps; it comes after all where one fails."""
+    """Hold back the output of converters, including C++ code; print it only if one fails."""
     loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "tf2onnx")]
     levels = [logger.level for logger in loggers]
     sys.stderr.flush()
@@ -125,14 +125,14 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _collecting() -> Iterator[None]:
-    """Have Python look for garbage often: Python counts objects, and a few of a converter's hold whole networks.
+    """Collect garbage often: Python counts objects, not bytes, and a few objects of a converter hold whole networks.
 
-    tf2onnx copies the network for each of its optimisers; left to itself Python keeps dozens of the copies.
+    tf2onnx copies the network for each of its optimisers; by default Python would keep dozens of the copies.
     """
     thresholds = gc.get_threshold()
     gc.collect()
-    # What is there already is not looked at again. A full round comes only where a quarter more is there than after
-    # the last, so that one has to follow.
+    # Frozen objects are not scanned again. A full collection runs only when objects have grown by a quarter since the
+    # last one, so run one now.
     gc.freeze()
     gc.collect()
     gc.set_threshold(*_OFTEN)
@@ -151,9 +151,9 @@ def _keras(classifier: Classifier, path: Path) -> None:
 
 
 def _saved_model(classifier: Classifier, path: Path) -> None:
-    """Write a SavedModel of one signature; its weights are variables, so that they lie in it once."""
+    """Write a SavedModel with one signature; its weights are variables, so that they are stored once."""
     module = tf.Module()
-    # The variables alone: of a whole network TensorFlow saves a function for each layer, which takes twice as long.
+    # Only the variables: for a whole network TensorFlow also saves a function per layer, which takes twice as long.
     module.weights = [variable.value for variable in classifier.model.variables]
     serve = tf.function(
         lambda images: {PROBABILITIES: classifier.model(tf.cast(images, tf.float32), training=False)},
@@ -166,7 +166,7 @@ def _saved_model(classifier: Classifier, path: Path) -> None:
 
 
 def _without_uuid(path: Path) -> None:
-    """Drop the number that TensorFlow draws for each SavedModel from its fingerprint, whose hashes stay."""
+    """Remove the random UUID from a SavedModel's fingerprint; keep its hashes."""
     from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
 
     fingerprint = FingerprintDef.FromString(path.read_bytes())
@@ -175,7 +175,7 @@ def _without_uuid(path: Path) -> None:
 
 
 def _openvino(classifier: Classifier, path: Path) -> None:
-    """Write an OpenVINO model that also gives `embedding` (n, width), which is what its head is given."""
+    """Write an OpenVINO model that also returns `embedding` (n, width), the input of its head."""
     import openvino
 
     image = keras.Input(classifier.model.input.shape[1:], name=IMAGES)
@@ -183,23 +183,23 @@ def _openvino(classifier: Classifier, path: Path) -> None:
     probabilities = classifier.model.get_layer("head")(embedding)
     network = keras_engine.convert(image, {PROBABILITIES: probabilities, EMBEDDING: embedding})
     steps = openvino.preprocess.PrePostProcessor(network)
-    # The engine widens bytes on its own threads.
+    # The engine converts bytes to floats on its own threads.
     steps.input().tensor().set_element_type(openvino.Type.u8)
     built = steps.build()
     built.input().get_tensor().set_names({IMAGES})
-    _name_by_place(built)
-    built.set_rt_info(classifier.listed, ["model_info", "classes"])
+    _name_by_position(built)
+    built.set_rt_info(classifier.classes_json, ["model_info", "classes"])
     engine.save(built, path)
 
 
-def _name_by_place(model: Any) -> None:
-    """Name operations by their place, and tensors not at all but those that users ask for: OpenVINO counts them."""
+def _name_by_position(model: Any) -> None:
+    """Name operations by their position, and only the tensors that users access: default names are counters."""
     kept = {name for port in (*model.inputs, *model.outputs) for name in port.get_names()}
     for position, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(f"{node.get_type_name()}_{position}")
         for output in node.outputs():
             output.get_tensor().set_names(output.get_names() & kept)
-    # The engine knows inputs and outputs by their operations' names as well.
+    # The engine also finds inputs and outputs by the names of their operations.
     model.get_parameters()[0].set_friendly_name(IMAGES)
 
 
@@ -217,25 +217,25 @@ def _onnx(classifier: Classifier, path: Path) -> None:
         tensors_to_rename={given: IMAGES, found: PROBABILITIES},
     )
     _name_in_order(network.graph)
-    onnx.helper.set_model_props(network, {"classes": classifier.listed})
+    onnx.helper.set_model_props(network, {"classes": classifier.classes_json})
     with replacing(path) as temporary:
         temporary.write_bytes(network.SerializeToString(deterministic=True))
 
 
 def _graph(model: keras.Model) -> tuple[Any, str, str]:
-    """Return the network as TensorFlow's graph, with the names of input and output."""
+    """Return the network as a TensorFlow graph, with the names of its input and output."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     function = _frozen(model)
-    # What layers hold as tensors, such as means, are inputs of the function.
+    # Tensors held by layers, such as means, are inputs of the function.
     graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
     return graph, function.inputs[0].name, function.outputs[0].name
 
 
 def _without_calls(graph: Any) -> Any:
-    """Return TensorFlow's graph with all functions ready to be taken apart, which tf2onnx lets TensorFlow do.
+    """Return the graph with all functions marked for inlining, which tf2onnx leaves to TensorFlow.
 
-    Keras lets XLA compile convolutions in groups, as ConvNeXt has them, and those functions stay whole.
+    Keras has XLA compile grouped convolutions, as in ConvNeXt, and TensorFlow does not inline those functions.
     """
     for function in graph.library.function:
         for mark in ("_noinline", "_XlaMustCompile"):
@@ -246,7 +246,7 @@ def _without_calls(graph: Any) -> Any:
 
 
 def _without_erfc(graph: Any) -> Any:
-    """Return TensorFlow's graph with 1 - erf(x) in place of erfc(x), which is in GELU and which ONNX has not."""
+    """Return the graph with 1 - erf(x) instead of erfc(x), which GELU uses and ONNX does not have."""
     for node in [node for node in graph.node if node.op == "Erfc"]:
         one, inner = (
             graph.node.add(name=f"{node.name}/{name}", op=op) for name, op in (("one", "Const"), ("erf", "Erf"))
@@ -260,11 +260,11 @@ def _without_erfc(graph: Any) -> Any:
 
 
 def _with_vectors(graph: Any) -> Any:
-    """Return TensorFlow's graph with numbers that are added to tensors as vectors of one element.
+    """Return the graph with scalars that are added to tensors as vectors of one element.
 
-    tf2onnx 1.17 looks for the longest side of what is added to a convolution's output (`_add_handler` in
-    tf2onnx/optimizer/transpose_optimizer.py), fails where it has none, as in hard-swish, and then leaves a
-    transposition on each side of every convolution.
+    tf2onnx 1.17 takes the maximum over the shape of what is added to a convolution's output (`_add_handler` in
+    tf2onnx/optimizer/transpose_optimizer.py); for a scalar, as in hard-swish, it fails and then leaves a transposition
+    on each side of every convolution.
     """
     users: dict[str, set[str]] = {}
     for node in graph.node:
@@ -279,9 +279,9 @@ def _with_vectors(graph: Any) -> Any:
 
 
 def _name_in_order(graph: Any) -> None:
-    """Name operations and tensors by the order of their use, but for input and output, and put weights in it.
+    """Name operations and tensors, except input and output, by the order of their use, and sort the weights by it.
 
-    tf2onnx counts all that it makes, and keeps weights in sets.
+    tf2onnx names them by counters, and keeps weights in sets.
     """
     names = {port.name: port.name for port in (*graph.input, *graph.output)}
     for port in (*graph.input, *graph.output):
@@ -289,7 +289,7 @@ def _name_in_order(graph: Any) -> None:
     for position, node in enumerate(graph.node):
         node.name = f"{node.op_type}_{position}"
         for ports in (node.input, node.output):
-            # An input left out has no name.
+            # An omitted input has no name.
             ports[:] = [name and names.setdefault(name, f"tensor_{len(names)}") for name in ports]
     places = {name: place for place, name in enumerate(names)}
     graph.initializer.sort(key=lambda tensor: places[tensor.name])
@@ -303,7 +303,7 @@ def _litert(classifier: Classifier, path: Path) -> None:
 
 
 def _litert_int8(classifier: Classifier, path: Path) -> None:
-    """Write weights and activations in int8, scaled by what the calibration images give; in and out stay as they are.
+    """Write weights and activations in int8, with scales from the calibration images; inputs and outputs are unchanged.
 
     Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference".
     """
@@ -321,7 +321,7 @@ def _convert_litert(classifier: Classifier, path: Path, *, int8: bool) -> None:
 
 
 def _attach(path: Path, labels: str) -> None:
-    """Add `labels.txt` to a zip archive; a file that is none gets one behind its end."""
+    """Add `labels.txt` to a zip archive; append an archive to any other file."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(LABELS), labels)
 
@@ -331,7 +331,7 @@ def _signature(model: keras.Model) -> Any:
 
 
 def _frozen(model: keras.Model) -> Any:
-    """Return the network as a function of TensorFlow from bytes to probabilities, its weights constants in it."""
+    """Return the network as a TensorFlow function from bytes to probabilities, with its weights as constants."""
     weights = [
         [variable.numpy() for variable in kind] for kind in (model.trainable_variables, model.non_trainable_variables)
     ]

@@ -1,7 +1,7 @@
-"""Under which licence the weights that Keras publishes were released, by builder of `keras.applications`.
+"""The licences of the weights that Keras publishes, by builder of `keras.applications`.
 
-What Keras says of the older ones stands in `docs/templates/applications.md` of Keras 2.3 ("License" of each network).
-Of the newer ones it says nothing; there stands the licence of the repository that they were taken from.
+Keras states those of older networks in `docs/templates/applications.md` of Keras 2.3 ("License" of each network). For
+newer ones it states none; the licence is that of the repository that the weights came from.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Licence:
-    """The licence's name in SPDX's list (https://spdx.org/licenses/), who released the weights, and who says so."""
+    """A licence: its SPDX name (https://spdx.org/licenses/), the origin of the weights, whether Keras states it."""
 
     name: str
     origin: str
@@ -20,7 +20,7 @@ class Licence:
 
 _TENSORFLOW = "https://github.com/tensorflow/models"
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/research/very_deep/"
-# By patterns of the builder's name.
+# By regular expressions for the builder's name.
 _LICENCES: Mapping[str, Licence] = {
     r"ConvNeXt\w+": Licence("MIT", "https://github.com/facebookresearch/ConvNeXt", stated=False),
     r"DenseNet\d+": Licence("BSD-3-Clause", "https://github.com/liuzhuang13/DenseNet", stated=True),
@@ -38,9 +38,9 @@ _LICENCES: Mapping[str, Licence] = {
 
 
 def licence_of(builder: str, source: str) -> Licence | None:
-    """Return the licence of the weights of `source` in provenance.json; None where no others were taken over.
+    """Return the licence of the weights of `source` in provenance.json; None without published weights.
 
-    Weights of an earlier run began with what its own card says; that is not known here, so there is none either.
+    For weights of an earlier run the licence is in its own model card, which is not available here: also None.
     """
     found = (licence for pattern, licence in _LICENCES.items() if re.fullmatch(pattern, builder))
     return next(found, None) if source == "imagenet" else None

@@ -1,15 +1,15 @@
-"""What a classifier's own images look like to it: the reference that new images are compared with.
+"""Reference statistics of the embeddings of a classifier's own images, with which new images are compared.
 
-How far an image lies from all that was trained on is the Mahalanobis distance of its embedding to the nearest class
-mean, with one covariance for all classes (Lee et al. 2018, "A simple unified framework for detecting
-out-of-distribution samples and adversarial attacks", https://arxiv.org/abs/1807.03888), shrunk towards a multiple of
-the identity by as much as the number of images asks for (Chen et al. 2010, "Shrinkage algorithms for MMSE covariance
-estimation", https://arxiv.org/abs/0907.4698, eq. 23). Wide embeddings are hashed to `COLUMNS` first, with signs, which
-keeps distances on average (Weinberger et al. 2009, "Feature hashing for large scale multitask learning",
+The distance of an image from the training data is the Mahalanobis distance of its embedding to the nearest class mean,
+with one covariance for all classes (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
+samples and adversarial attacks", https://arxiv.org/abs/1807.03888), shrunk towards a multiple of the identity by an
+amount that depends on the number of images (Chen et al. 2010, "Shrinkage algorithms for MMSE covariance estimation",
+https://arxiv.org/abs/0907.4698, eq. 23). Wide embeddings are hashed to `COLUMNS` first, with signs, which keeps
+distances on average (Weinberger et al. 2009, "Feature hashing for large scale multitask learning",
 https://arxiv.org/abs/0902.2206).
 
-Means and covariance are those of training images. Distances and confidences are those of the validation images: of
-images that a network was trained on it is surer, and they lie nearer to their own means, than any new image would.
+Means and covariance are those of training images. Distances and confidences are those of the validation images: on its
+training images a network is more confident, and they lie closer to their own means, than on any new images.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,20 @@ from pydantic import Field
 from stages.core.params import Section
 
 COLUMNS = 64
-# Of distances and of confidences, at most so many are kept, as quantiles.
+# At most this many distances and confidences are kept, as quantiles.
 _QUANTILES = 1000
-# A column that hardly varies must not be blown up where it does: its variance counts as at least this share of the
-# mean variance.
-_LEAST_SHARE_OF_VARIANCE = 1e-4
+# Floor the variance at this fraction of the mean variance, so that near-constant columns are not amplified.
+_MIN_VARIANCE_FRACTION = 1e-4
 
 Vectors = NDArray[np.floating]
 
 
 class Reference(Section):
-    """What `reference.json` holds.
+    """The content of `reference.json`.
 
     `means` has a row of at most `COLUMNS` numbers for each class with training images, `whitening` is the square
-    matrix that brings differences from them to unit covariance. `confidences` (0 to 1) and `distances` are sorted:
-    those of the validation images or, of more than so many, their quantiles in equal steps.
+    matrix that transforms differences from them to unit covariance. `confidences` (0 to 1) and `distances` of the
+    validation images are sorted; of many they are quantiles in equal steps.
     """
 
     training_images: int = Field(ge=1)
@@ -51,24 +50,24 @@ class Reference(Section):
 
 
 def hashed(embeddings: Vectors) -> NDArray[np.float64]:
-    """Return embeddings (n, width) as they are compared, (n, at most `COLUMNS`).
+    """Return embeddings (n, width) hashed to at most `COLUMNS` columns, for comparison.
 
-    Each number of a wide one is added to some column or taken from it: always the same, with any version of NumPy.
+    Each number of a wide one is added to or subtracted from one column, the same with any version of NumPy.
     """
     width = embeddings.shape[1]
     if width <= COLUMNS:
         return embeddings.astype(np.float64)
-    # Of what NumPy draws, only a generator's raw bits never change (NEP 19).
-    drawn = np.random.PCG64(0).random_raw(width)
-    signs = np.where(drawn >> np.uint64(63), 1.0, -1.0)
-    columns = (drawn % np.uint64(COLUMNS)).astype(np.intp)
+    # NumPy guarantees only that the raw bits of a generator never change (NEP 19).
+    bits = np.random.PCG64(0).random_raw(width)
+    signs = np.where(bits >> np.uint64(63), 1.0, -1.0)
+    columns = (bits % np.uint64(COLUMNS)).astype(np.intp)
     found = np.zeros((len(embeddings), COLUMNS))
     np.add.at(found.T, columns, (embeddings * signs).T)
     return found
 
 
 def fit(training: Vectors, labels: Sequence[str], validation: Vectors, confidences: NDArray[np.floating]) -> Reference:
-    """Return the reference of training images with their `labels`, and of validation ones with their `confidences`.
+    """Return the reference from training images with `labels` and validation images with `confidences`.
 
     `training` (n, columns) and `validation` (m, columns) are `hashed` embeddings; confidences (m,) are 0 to 1.
     """
@@ -86,7 +85,7 @@ def fit(training: Vectors, labels: Sequence[str], validation: Vectors, confidenc
 
 
 def _distances(vectors: Vectors, means: Vectors, whitening: Vectors) -> NDArray[np.float64]:
-    # A class at a time: the differences of all classes at once would take that many times the memory.
+    # One class at a time: all classes at once would take that many times the memory.
     found = [np.linalg.norm((vectors - mean) @ whitening, axis=1) for mean in means]
     return np.asarray(np.min(found, axis=0))
 
@@ -94,16 +93,16 @@ def _distances(vectors: Vectors, means: Vectors, whitening: Vectors) -> NDArray[
 def _whitening(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the matrix W for which the rows of `residuals` @ W have about unit covariance, after shrinking."""
     variance = np.mean(residuals**2, axis=0)
-    scale = np.sqrt(np.maximum(variance, _LEAST_SHARE_OF_VARIANCE * variance.mean()))
+    scale = np.sqrt(np.maximum(variance, _MIN_VARIANCE_FRACTION * variance.mean()))
     scale[scale == 0] = 1
     standard = residuals / scale
     count, width = standard.shape
     covariance = standard.T @ standard / count
     trace, square = np.trace(covariance), np.sum(covariance**2)
     excess = (count + 1 - 2 / width) * (square - trace**2 / width)
-    share = min(1.0, float(((1 - 2 / width) * square + trace**2) / excess)) if excess > 0 else 1.0
-    shrunk = (1 - share) * covariance + share * (trace / width or 1.0) * np.eye(width)
-    # With covariance = L L^T it is the inverse of L^T; columns are brought to their own scale again.
+    shrinkage = min(1.0, float(((1 - 2 / width) * square + trace**2) / excess)) if excess > 0 else 1.0
+    shrunk = (1 - shrinkage) * covariance + shrinkage * (trace / width or 1.0) * np.eye(width)
+    # With covariance = L L^T it is the inverse of L^T, divided by the scale of each column.
     return np.asarray(np.linalg.inv(np.linalg.cholesky(shrunk)).T / scale[:, None])
 
 
@@ -112,6 +111,6 @@ def _rows(matrix: Vectors) -> tuple[tuple[float, ...], ...]:
 
 
 def _sorted(values: NDArray[np.floating]) -> tuple[float, ...]:
-    """Return the values, sorted, or of many their quantiles."""
-    shares = np.linspace(0, 1, min(len(values), _QUANTILES))
-    return tuple(map(float, np.quantile(values, shares)))
+    """Return the sorted values, or quantiles of many."""
+    levels = np.linspace(0, 1, min(len(values), _QUANTILES))
+    return tuple(map(float, np.quantile(values, levels)))

@@ -1,4 +1,4 @@
-"""Running an exported form by the engine that its users run it by."""
+"""Running each exported form with the engine that it is made for."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
 def runner(form: Format, path: Path, threads: int) -> Run:
-    """Return what runs the form at `path` on so many CPU threads, in float32 (or, if it is that, int8).
+    """Return a function that runs the form at `path` on `threads` CPU threads, in float32 (or int8).
 
-    Keras and TensorFlow have the threads that the process has given them.
+    Keras and TensorFlow use the number of threads that is set for the process.
     """
     return _RUNNERS[form](path, threads)
 
@@ -40,7 +40,7 @@ def _saved_model(path: Path, _: int) -> Run:
     serve = loaded.signatures["serving_default"]
 
     def run(images: NDArray[np.uint8], _kept: Any = loaded) -> NDArray[np.float32]:
-        # A signature holds its variables weakly: they live as long as what was loaded.
+        # A signature holds its variables weakly, so the loaded model is kept alive here.
         return np.asarray(serve(**{IMAGES: tf.constant(images)})[PROBABILITIES])
 
     return run
@@ -57,7 +57,7 @@ def _onnx(path: Path, threads: int) -> Run:
 
 def _openvino(path: Path, threads: int) -> Run:
     compiled = compile_openvino(path, Choice("openvino", "float32", threads))
-    # Copied: the engine writes the next batch's into the same memory.
+    # Copied: the engine reuses the memory for the next batch.
     return lambda images: np.array(compiled(images, share_inputs=True)[PROBABILITIES])
 
 

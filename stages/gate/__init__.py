@@ -1,1 +1,1 @@
-"""Whether a comparison may take the place of an earlier one: `python -m stages.gate`."""
+"""The gate, which checks that results have not regressed: `python -m stages.gate`."""

@@ -1,10 +1,10 @@
-"""Gate: whether the results in the workspace may take the place of those of a commit, by section `gate`.
+"""Gate: whether the results in the workspace may replace those of a commit, by section `gate` of params.yaml.
 
     python -m stages.gate [--against REV]
 
-No stage of dvc.yaml, since it compares with git's history. Prints one line and exits with 0 when it passes, or
-one line for each rule that is broken and exits with 1. The predictions of the commit come from DVC's cache or its
-remote; where neither has them a fall cannot be told from chance, and the gate fails. Changes nothing.
+It is not a stage of dvc.yaml, since it compares with git's history. It prints one line and exits with 0 when it passes,
+or prints one line for each broken rule and exits with 1. The predictions of the commit come from DVC's cache or remote;
+without them the significance of a drop in accuracy is unknown, and the gate fails. It changes nothing.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from dvc_data.index import DataIndexDirError
 
 from stages.core import files, params
 from stages.core.errors import DataError, GroupedUserError, one_line, run
+from stages.core.predictions import COLUMNS, read_predictions
 from stages.core.settings.gate import GateParams
 from stages.core.settings.report import BEST
 from stages.gate import rules
 from stages.gate.rules import GateError, Results
-from stages.statistics import paired
 
 METRICS = Path("data/metrics.json")
 AUDIT = Path("data/audit.json")
@@ -33,14 +33,14 @@ MODELS = Path("data/models")
 
 
 def read(place: str, local: Callable[[Path], Path]) -> Results:
-    """Return the results at `place`; `local` gives for a path in data/ the file on this disk that holds it."""
+    """Return the results at `place`; `local` maps a path in data/ to a local file with its content."""
     metrics = files.read_json(local(METRICS))
     table = local(MODELS / metrics[BEST] / "predictions.csv")
-    return Results(place, metrics, files.read_csv(table, text=paired.COLUMNS, columns=paired.COLUMNS))
+    return Results(place, metrics, read_predictions(table, COLUMNS))
 
 
 def in_workspace() -> tuple[Results, dict[str, Any]]:
-    """Return the results in the workspace, and data/audit.json. Raise DataError when they are not there."""
+    """Return the results in the workspace, and data/audit.json. Raise DataError when they are missing."""
     try:
         return read("the workspace", lambda path: path), files.read_json(AUDIT)
     except FileNotFoundError as error:
@@ -51,7 +51,7 @@ def in_workspace() -> tuple[Results, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit: what to call it, what git and DVC have of it, and the folder of git's tree that is this project."""
+    """A commit: its display name, its files in git and DVC, and the path of this project in the repository."""
 
     name: str
     source: DVCFileSystem
@@ -59,9 +59,9 @@ class Commit:
 
     @classmethod
     def named(cls, revision: str) -> "Commit":
-        """Return the commit that git knows as `revision`. Raise GateError where there is none."""
+        """Return the commit that git resolves `revision` to. Raise GateError when there is none."""
         try:
-            # Given no name at all, DVC would open the workspace.
+            # For an empty revision DVC would open the workspace.
             source = DVCFileSystem(rev=revision or "''", subrepos=True)
             repository = source.repo
         except DvcException as error:
@@ -72,21 +72,21 @@ class Commit:
         return cls(f"{revision} ({repository.get_rev()[:7]})", source, project)
 
     def results(self) -> Results | None:
-        """Return its results, None where it has none. Raise GateError when their data cannot be had."""
+        """Return its results, or None if it has none. Raise GateError when their data is unavailable."""
         try:
             with tempfile.TemporaryDirectory() as folder:
                 return read(self.name, partial(self._fetch, Path(folder))) if self._holds(METRICS) else None
-        # A remote for which a library is missing makes DVC stop even where its cache has the data.
+        # A remote whose library is missing makes DVC fail even if its cache has the data.
         except (FileNotFoundError, DataIndexDirError, DvcException, ImportError) as error:
             reason = error.__cause__ if isinstance(error, DataIndexDirError) else error
             raise GateError(
-                f"the results at {self.name} cannot be had from DVC's cache or its remote ({reason})",
-                "their predictions, to tell a fall from chance",
+                f"the results at {self.name} are unavailable in DVC's cache and its remote ({reason})",
+                "their predictions, to test a drop for significance",
                 "run 'dvc push' where they were made, or 'dvc fetch' at that commit, or name another by --against",
             ) from error
 
     def _holds(self, path: Path) -> bool:
-        """Say whether it has such a file; DVC's `exists` takes any failure for a no."""
+        """Return whether it has such a file; DVC's `exists` returns False for any failure."""
         try:
             self.source.info(str(self.project / path))
         except FileNotFoundError:

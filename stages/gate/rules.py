@@ -1,9 +1,8 @@
-"""Whether a comparison may take the place of an earlier one: the rules of section `gate` of params.yaml.
+"""The rules of the gate, section `gate` of params.yaml: whether a comparison may replace an earlier one.
 
-The accuracy is that of the best backbone of each, whichever it was: both were chosen in the same way, so that
-chance favours neither. To follow the earlier best alone would take the end of its luck on the test images for
-a fall, and to test every backbone needs a correction that hides what a test set can show; `dvc metrics diff`
-has them all.
+The accuracy is that of the best backbone of each comparison, whichever it is: both are selected in the same way, so
+that neither is favoured by chance. Following only the earlier best backbone would mistake regression to the mean for a
+regression, and testing every backbone needs a correction that costs power; `dvc metrics diff` shows all of them.
 """
 
 from collections.abc import Mapping
@@ -15,21 +14,21 @@ import pandas as pd
 from stages.core.errors import UserError
 from stages.core.settings.gate import GateParams
 from stages.core.settings.report import BEST, RECOMMENDED
-from stages.statistics.paired import Pairs, fewest, mcnemar, pair
+from stages.statistics.paired import Pairs, mcnemar, min_discordant_pairs, pair
 
-# What data/metrics.json calls the weights of a backbone that had nothing to learn from.
-_UNLEARNT = ("random", "none")
+# The weights in data/metrics.json of backbones that are not pretrained.
+_NOT_PRETRAINED = ("random", "none")
 
 
 class GateError(UserError):
-    """A rule that is broken, or cannot be judged."""
+    """A rule that is broken, or cannot be checked."""
 
     kind = "gate"
 
 
 @dataclass(frozen=True)
 class Results:
-    """One comparison: the commit, or workspace, where it lies, its metrics and the best backbone's predictions."""
+    """The results of a comparison: the commit or workspace, its metrics and the best backbone's predictions."""
 
     place: str
     metrics: Mapping[str, Any]
@@ -47,12 +46,12 @@ class Results:
 
     @property
     def test_images(self) -> int:
-        """How many images the accuracies are of."""
+        """The number of images that the accuracies are computed on."""
         return int((self.predictions["split"] == "test").sum())
 
 
 def faults(before: Results | None, now: Results, audit: Mapping[str, Any], params: GateParams) -> list[UserError]:
-    """Return every rule that `now` breaks; without results `before` those that compare with nothing.
+    """Return every rule that `now` breaks; without `before`, only those that need no comparison.
 
     `audit` is data/audit.json of `now`.
     """
@@ -63,10 +62,10 @@ def faults(before: Results | None, now: Results, audit: Mapping[str, Any], param
 
 
 def summary(before: Results, now: Results, params: GateParams) -> str:
-    """Return what was compared, in one sentence, and what that cannot show."""
-    least = fewest(params.significance, "greater")
+    """Return a sentence that says what was compared, and the smallest detectable drop."""
+    least = min_discordant_pairs(params.significance, "greater")
     figures = _figures(before, now, pair(before.predictions, now.predictions))
-    return f"best accuracy {figures}; a fall of fewer than {least} images cannot be told from chance"
+    return f"best accuracy {figures}; a drop of fewer than {least} images could not be significant"
 
 
 def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
@@ -74,33 +73,33 @@ def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
     if images <= params.max_leaks:
         return None
     return GateError(
-        f"leakage: {images} images (groups of copies: {groups}) lie on several sides of the source's own split",
+        f"leakage: {images} images (groups of copies: {groups}) are in several splits of the source",
         f"at most {params.max_leaks}",
         "remove those of data/leaks.csv from the source, or raise gate.max_leaks",
     )
 
 
 def _fall(before: Results, now: Results, params: GateParams) -> GateError | None:
-    """Return the fault of an accuracy that fell further than chance explains, or of too few images to tell."""
-    pairs, least = pair(before.predictions, now.predictions), fewest(params.significance, "greater")
+    """Return the fault of a significant drop in accuracy, or of too few images to test for one."""
+    pairs, least = pair(before.predictions, now.predictions), min_discordant_pairs(params.significance, "greater")
     if len(pairs) < least:
         return GateError(
             f"{len(pairs)} test images are in both, of {before.test_images} at {before.place} "
             f"and {now.test_images} now",
-            f"at least {least} with the same label, to tell a fall from chance",
-            "compare with a commit that shares more, or commit by hand what is to be compared with from now on",
+            f"at least {least} with the same label, to test a drop for significance",
+            "compare with a commit that shares more, or commit a new reference by hand",
         )
     if pairs.difference <= params.max_fall or mcnemar(pairs, "greater") > params.significance:
         return None
     return GateError(
         f"best accuracy fell by {100 * pairs.difference:.1f} points: {_figures(before, now, pairs)}",
-        f"at most {100 * params.max_fall:g} points, unless chance explains them (p above {params.significance:g})",
+        f"at most {100 * params.max_fall:g} points, unless not significant (p above {params.significance:g})",
         "see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall",
     )
 
 
 def _figures(before: Results, now: Results, pairs: Pairs) -> str:
-    """Return both accuracies on the images of both, and how they differ."""
+    """Return both accuracies on the common images, and their difference."""
     first, second = (f"{100 * right.mean():.1f} %" for right in (pairs.first, pairs.second))
     changes = f"{pairs.only_first} newly wrong, {pairs.only_second} newly right, p = {mcnemar(pairs, 'greater'):.2g}"
     return (
@@ -116,22 +115,22 @@ def _lost(before: Results, now: Results, params: GateParams) -> GateError | None
     return GateError(
         f"no results of {', '.join(lost)}",
         f"those of all {len(before.backbones)} backbones at {before.place}",
-        "declare what is missing in params.yaml again, let rank.candidates take it in, or set gate.keep_backbones to "
+        "declare what is missing in params.yaml again, let rank.candidates include it, or set gate.keep_backbones to "
         "false",
     )
 
 
 def _randomised(before: Results, now: Results, params: GateParams) -> GateError | None:
-    """Return the fault of weights that were learnt before, and are random now."""
+    """Return the fault of weights that were pretrained before, and are random now."""
     weights = {
         name: before.metrics[name]["weights"]
         for name in sorted(before.backbones & now.backbones)
-        if before.metrics[name]["weights"] not in _UNLEARNT and now.metrics[name]["weights"] == "random"
+        if before.metrics[name]["weights"] not in _NOT_PRETRAINED and now.metrics[name]["weights"] == "random"
     }
     if not params.keep_weights or not weights:
         return None
     return GateError(
         f"random weights in {', '.join(weights)}",
         f"{', '.join(sorted(set(weights.values())))} as at {before.place}",
-        "let stage weights reach them (weights.if_unreachable: stop), or set gate.keep_weights to false",
+        "make them available to stage weights (weights.if_unreachable: stop), or set gate.keep_weights to false",
     )

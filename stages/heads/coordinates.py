@@ -1,56 +1,27 @@
 """Coordinates in which a logistic regression is fitted quickly, chosen by the shape of the rows.
 
-The columns are uncorrelated there, which neither an L2 penalty nor the predictions notice (Hastie and Tibshirani 2004,
-"Efficient quadratic regularization for expression arrays", theorem 1): of few wide rows in the space that these span,
-of many rows along the eigenvectors of the columns' covariance. Rows that do not fit into memory lie on disk and are
-read in pieces.
+Their columns are uncorrelated, which changes neither the L2 penalty nor the predictions (Hastie and Tibshirani 2004,
+"Efficient quadratic regularization for expression arrays", theorem 1): few wide rows are expressed in the space that
+they span, many rows along the eigenvectors of the columns' covariance. Rows that do not fit into memory are kept on
+disk and read in pieces.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.dataset.features import Moments, Positions, Rows, pieces
 from stages.core.dataset.prepared import ArrayWriter, Filed
 
 # The largest square matrix whose eigenvectors are computed: 134 MB.
 _LARGEST_SQUARE = 4096
-# Coordinates up to this size are held in memory in float64, larger ones lie on disk in float32.
+# Coordinates up to this size are held in memory in float64, larger ones on disk in float32.
 _HELD_BYTES = 256 << 20
-_PIECE_BYTES = 16 << 20
-# Of eigenvalues relative to the largest: what is smaller is rounding.
-_LEAST_EIGENVALUE = 1e-12
-
-# Positions in an array, (n,).
-Positions = NDArray[np.int64]
-# Mean and deviation of each column, both (width,).
-Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
-
-
-class Rows(Protocol):
-    """Feature vectors (n, width) that are read as they are asked for."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, positions: slice | Positions) -> NDArray[np.floating]: ...
-
-
-def pieces(
-    rows: Rows, parts: Sequence[slice] = (slice(None),), columns: int = 0
-) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Yield the rows of some parts some megabytes at a time, each piece with its place.
-
-    A piece is small enough for so many float64 `columns` beside it as well.
-    """
-    size = max(1, _PIECE_BYTES // max(1, rows[:1].nbytes, np.float64().nbytes * columns))
-    for part in parts:
-        first, end, _ = part.indices(len(rows))
-        for start in range(first, end, size):
-            place = slice(start, min(start + size, end))
-            yield place, rows[place]
+# Eigenvalues below this fraction of the largest are rounding errors.
+_MIN_EIGENVALUE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -69,9 +40,9 @@ class Reordered:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Rows (n, r) in uncorrelated coordinates, the sum of squares of each (r,), and the way back.
+    """Rows (n, r) in uncorrelated coordinates, the sum of squares of each (r,), and the inverse transform.
 
-    `back` turns coefficients (r, classes) into those of the normalised features, (width, classes).
+    `back` maps coefficients (r, classes) to those of the normalised features, (width, classes).
     """
 
     rows: Rows
@@ -85,7 +56,7 @@ class Coordinates:
 
 
 def choose(rows: Rows, moments: Moments, scratch: Path) -> Coordinates:
-    """Return the coordinates of rows that are normalised by `moments`; a file that they need goes to `scratch`."""
+    """Return the coordinates of rows normalised by `moments`; large ones are written to `scratch`."""
     mean, deviation = (values.astype(np.float64) for values in moments)
     normalised = _Normalised(rows, mean, deviation)
     count, width = len(rows), len(mean)
@@ -116,15 +87,15 @@ def _spanned(rows: _Normalised) -> Coordinates:
     count = len(rows)
     products = np.zeros((count, count))
     for place, piece in pieces(rows):
-        # The lower triangle: no more is looked at.
+        # Only the lower triangle is used.
         for other, earlier in pieces(rows, (slice(place.stop),)):
             products[place, other] = piece @ earlier.T
     values, vectors = _eigen(products)
     lengths = np.sqrt(values)
 
     def back(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        spread = vectors @ (coefficients / lengths[:, None])
-        return np.asarray(sum(piece.T @ spread[place] for place, piece in pieces(rows)))
+        weights = vectors @ (coefficients / lengths[:, None])
+        return np.asarray(sum(piece.T @ weights[place] for place, piece in pieces(rows)))
 
     return Coordinates(vectors * lengths, values, back)
 
@@ -147,19 +118,19 @@ def _as_they_are(rows: _Normalised, scratch: Path) -> Coordinates:
 
 
 def _eigen(products: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the eigenvalues (r,) that are more than rounding, one at least, and their eigenvectors (n, r).
+    """Return the eigenvalues (r,) above rounding errors, at least one, and their eigenvectors (n, r).
 
-    Of the products only the lower triangle counts.
+    Only the lower triangle of `products` is used.
     """
     values, vectors = np.linalg.eigh(products, UPLO="L")
-    known = values > max(values[-1], 0.0) * _LEAST_EIGENVALUE
+    known = values > max(values[-1], 0.0) * _MIN_EIGENVALUE
     known[-1] = True
-    # Of equal rows nothing is left, and nothing may be divided by it.
+    # Equal rows give an eigenvalue of 0, by which nothing may be divided.
     return np.maximum(values[known], np.finfo(np.float64).tiny), vectors[:, known]
 
 
 def _stored(rows: _Normalised, rotation: NDArray[np.float64] | None, scratch: Path) -> Rows:
-    """Return the rows, rotated, in memory where they fit, else in a file that is read in pieces."""
+    """Return the rotated rows, in memory if they fit, else in a file that is read in pieces."""
     columns = len(rows.mean) if rotation is None else rotation.shape[1]
     turned = ((place, piece if rotation is None else piece @ rotation) for place, piece in pieces(rows))
     if len(rows) * columns * np.float64().nbytes <= _HELD_BYTES:

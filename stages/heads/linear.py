@@ -5,12 +5,12 @@ columns, so that rows have a norm of about 1 whatever the network's width. The h
 
     C * sum of the weighted cross entropies + |W|^2 / 2,
 
-as scikit-learn's LogisticRegression does; the biases are not penalised. C, the strength, is that of several whose log
-loss is lowest on images that the fits have not seen: every image is predicted by a fit on the other folds. The final
-fit then has all images. There is no seed, no epoch, and nothing that diverges.
+as scikit-learn's LogisticRegression does; the biases are not penalised. C, the strength, is chosen by the lowest
+out-of-fold log loss: every image is predicted by a fit on the other folds. The final fit uses all images. There is no
+seed, there are no epochs, and nothing can diverge.
 
-How rows are laid out for a fit is in `coordinates.py`, the fit itself in `logistic.py`. Rows lie in the order of the
-folds, so that a fit reads nothing of the images that it holds out.
+`coordinates.py` transforms the rows, `logistic.py` fits. Rows are ordered by fold, so that a fit skips the images that
+it holds out.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,20 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.dataset.features import Moments, Positions, Rows, class_weights, normalisation
 from stages.core.head import Head, Layer, softmax
 from stages.heads import coordinates
-from stages.heads.coordinates import Coordinates, Moments, Positions, Reordered, Rows, pieces
+from stages.heads.coordinates import Coordinates, Reordered
 from stages.heads.logistic import Problem, entropies
 
-# A feature that hardly varies must not be blown up where it does vary: its variance counts as at least this share of
-# the mean variance.
-_LEAST_SHARE_OF_VARIANCE = 1e-4
-# Of more images every fold is a half: what the other half teaches is enough.
+# With more images there are two folds: half of them are enough to fit on.
 _MANY = 20_000
-# The path of strengths ends after so many in a row that are no better than the best.
+# Larger strengths are not tried after this many in a row that are no better than the best.
 _PATIENCE = 2
-# How far below all others a class lies that no image of the fit has.
-_NEVER_SEEN = 10.0
+# How far below all other biases that of a class without images is.
+_UNSEEN_CLASS = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Solved:
-    """A fitted head, its strength, the log loss of each strength tried on images that the fits had not seen.
+    """A fitted head, its strength, and the out-of-fold log loss of each strength tried.
 
-    `out_of_fold` (n, classes) has the probabilities of each image by such a fit, at that strength; rows of NaN where
-    no fit knew the image's class.
+    `out_of_fold` (n, classes) has the probabilities of each image by the fit that held it out; rows of NaN where that
+    fit had no image of the class.
     """
 
     head: Head
@@ -62,8 +60,8 @@ class Solved:
 def solve(rows: Rows, labels: Positions, groups: Positions, classes: int, settings: Settings, scratch: Path) -> Solved:
     """Choose the strength and fit the head.
 
-    `labels` (n,) are positions in the `classes`; images of one of the `groups` (n,) lie in one fold. Files that are
-    needed on the way go to the folder `scratch`. Raises ConvergenceError.
+    `labels` (n,) are positions among the `classes`; images of one of the `groups` (n,) share a fold. Temporary files go
+    to the folder `scratch`. Raises ConvergenceError.
     """
     numbers = _folds(labels, groups, settings)
     order = np.argsort(numbers, kind="stable")
@@ -86,53 +84,21 @@ def fit(rows: Rows, labels: Positions, classes: int, class_weight: str, strength
     return _head(problem, strength, moments)
 
 
-def normalisation(rows: Rows) -> Moments:
-    """Return the mean and the deviation, both (width,), that bring features to mean 0, and rows to a norm of about 1.
-
-    In one pass; variances are merged piece by piece (Chan, Golub and LeVeque 1983, eq. 2.1).
-    """
-    count, mean, squares = 0, np.zeros(1), np.zeros(1)
-    for _, piece in pieces(rows):
-        values = piece.astype(np.float64)
-        delta = values.mean(axis=0) - mean
-        total = count + len(values)
-        squares = squares + values.var(axis=0) * len(values) + delta**2 * count * len(values) / total
-        mean = mean + delta * len(values) / total
-        count = total
-    variance = squares / max(count, 1)
-    # Features of random networks lie around 1e-10: nothing here compares them with a fixed number.
-    least = _LEAST_SHARE_OF_VARIANCE * float(variance.mean()) or 1.0
-    deviation = np.sqrt(np.maximum(variance, least) * len(variance))
-    return mean.astype(np.float32), deviation.astype(np.float32)
-
-
-def class_weights(labels: Positions, classes: int, kind: str) -> NDArray[np.float64]:
-    """Return the weight of each class, (classes,): 1, or what lets each class count the same in all.
-
-    `balanced` is scikit-learn's images / (classes * images of the class), over the classes that there are:
-    https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html
-    """
-    if kind == "none":
-        return np.ones(classes)
-    counts = np.bincount(labels, minlength=classes)
-    return np.asarray(np.where(counts, len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 0.0))
-
-
 def _weights(labels: Positions, classes: int, kind: str) -> NDArray[np.float64]:
     return class_weights(labels, classes, kind)[labels]
 
 
 def _folds(labels: Positions, groups: Positions, settings: Settings) -> Positions:
-    """Return the fold of each image, (n,): groups stay whole, classes are spread evenly.
+    """Return the fold of each image, (n,): groups stay together, classes are distributed evenly.
 
-    There is one fold alone where nothing can be held out.
-    One group after another, the larger ones first, goes where the smallest share of its classes lies yet.
+    There is a single fold if nothing can be held out. Groups are assigned one by one, the largest first, each to the
+    fold that has the smallest fraction of its classes so far.
     """
     wanted = settings.folds if len(labels) <= _MANY else 2
     count = min(wanted, int(np.bincount(labels).max()), len(np.unique(groups)))
     found = np.zeros(len(labels), np.int64)
     shares, sizes, images = np.zeros((labels.max() + 1, count)), np.zeros(count), np.bincount(labels)
-    for members in _drawn(groups):
+    for members in _shuffled(groups):
         own = labels[members]
         fold = int(np.lexsort((sizes, shares[own].sum(axis=0)))[0])
         found[members] = fold
@@ -141,8 +107,8 @@ def _folds(labels: Positions, groups: Positions, settings: Settings) -> Position
     return found
 
 
-def _drawn(groups: Positions) -> list[Positions]:
-    """Return the positions of each group, the largest first; equally large ones in an order that never changes."""
+def _shuffled(groups: Positions) -> list[Positions]:
+    """Return the positions of each group, the largest first; groups of equal size are shuffled with a fixed seed."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return sorted((members[number] for number in np.random.default_rng(0).permutation(len(members))), key=_smallness)
@@ -154,7 +120,7 @@ def _smallness(members: Positions) -> int:
 
 @dataclass(frozen=True)
 class _Fold:
-    """The fit on the other folds, and the positions of the fold's images whose classes that fit knows."""
+    """The fit on the other folds, and the positions of the fold's images whose classes occur in that fit."""
 
     problem: "Problem"
     positions: Positions
@@ -168,14 +134,14 @@ class _Fold:
 def _held_out(
     laid_out: Coordinates, labels: Positions, classes: int, numbers: Positions, settings: Settings
 ) -> Iterator[_Fold]:
-    """Yield the folds of which something can be predicted; `numbers` (n,) say which images lie in which."""
+    """Yield the folds with images that can be predicted; `numbers` (n,) are the folds of the images."""
     for number in range(int(numbers[-1]) + 1) if numbers[-1] else ():
         fitted = np.flatnonzero(numbers != number)
         weights = np.zeros(len(labels))
         weights[fitted] = _weights(labels[fitted], classes, settings.class_weight)
         problem = Problem(laid_out, labels, classes, weights)
         positions = np.flatnonzero((numbers == number) & np.isin(labels, problem.known))
-        # One class cannot be told from another.
+        # A fit needs at least two classes.
         if len(positions) and len(problem.known) > 1:
             yield _Fold(problem, positions)
 
@@ -183,10 +149,10 @@ def _held_out(
 def _chosen(
     folds: Sequence[_Fold], weights: NDArray[np.float64], strengths: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
-    """Return the strength of the lowest log loss out of fold, and the losses; leave the folds fitted with it.
+    """Return the strength of the lowest out-of-fold log loss, and the losses; leave the folds fitted with it.
 
-    Strengths rise until two in a row are no better than the best. Where nothing can be held out the lowest is taken,
-    whose head is the least sure of itself.
+    Strengths rise until two in a row are no better than the best. If nothing can be held out the lowest is chosen,
+    whose head is the least confident.
     """
     best, losses, kept = strengths[0], dict[float, float](), [fold.problem.coefficients for fold in folds]
     for strength in strengths if folds else ():
@@ -201,7 +167,7 @@ def _chosen(
 
 
 def _loss_of(folds: Sequence[_Fold], weights: NDArray[np.float64], strength: float) -> float:
-    """Fit the folds with a strength; return the weighted mean log loss of what they hold out."""
+    """Fit the folds with a strength; return the weighted mean out-of-fold log loss."""
     for fold in folds:
         fold.problem.minimise(strength)
     positions = np.concatenate([fold.positions for fold in folds])
@@ -209,7 +175,7 @@ def _loss_of(folds: Sequence[_Fold], weights: NDArray[np.float64], strength: flo
 
 
 def _out_of_fold(folds: Sequence[_Fold], order: Positions, classes: int) -> NDArray[np.float64]:
-    """Return the probabilities that the fitted folds give what they hold out, rows in the order before `order`."""
+    """Return the out-of-fold probabilities of the fitted folds, in the row order before `order`."""
     found = np.full((len(order), classes), np.nan)
     for fold in folds:
         for part, logits in fold.problem.logits(fold.positions):
@@ -219,16 +185,16 @@ def _out_of_fold(folds: Sequence[_Fold], order: Positions, classes: int) -> NDAr
 
 
 def _head(problem: Problem, strength: float, moments: Moments) -> Head:
-    """Return the fitted head for all classes; one that the fit has no image of is never the likeliest.
+    """Return the fitted head for all classes; a class without images in the fit is never the most probable.
 
-    The penalty lets the coefficients of a coordinate sum to 0 over the known classes: the largest logit of these is at
-    least their mean bias.
+    The penalty makes the coefficients of a coordinate sum to 0 over the known classes, so that their largest logit is
+    at least their mean bias.
     """
-    # What lies in float32 is minimised in it first, which takes half the time.
+    # Rows in float32 are first minimised in that precision, which takes half the time.
     for precision in dict.fromkeys((problem.coordinates.dtype, np.dtype(np.float64))):
         problem.minimise(strength, precision)
     kernel = np.zeros((len(moments[0]), problem.classes), np.float32)
-    bias = np.full(problem.classes, problem.coefficients[-1].min() - _NEVER_SEEN, np.float32)
+    bias = np.full(problem.classes, problem.coefficients[-1].min() - _UNSEEN_CLASS, np.float32)
     kernel[:, problem.known] = problem.coordinates.back(problem.coefficients[:-1])
     bias[problem.known] = problem.coefficients[-1]
     return Head((Layer(kernel, bias),), moments)

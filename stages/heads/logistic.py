@@ -1,7 +1,7 @@
 """Multinomial logistic regression with an L2 penalty, minimised by L-BFGS (Liu and Nocedal 1989).
 
-The curvature of the loss where all coefficients are 0 is known for each of the uncorrelated coordinates and scales it,
-so that a fit needs 10 to 200 passes over the rows, the more the weaker the penalty is (benchmarks/linear.py).
+The uncorrelated coordinates are scaled by the known curvature of the loss where all coefficients are 0, so that a fit
+needs 10 to 200 passes over the rows, more for weaker penalties (benchmarks/linear.py).
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.core.dataset.features import Positions, pieces
 from stages.core.errors import UserError
-from stages.heads.coordinates import Coordinates, Positions, Reordered, pieces
+from stages.heads.coordinates import Coordinates, Reordered
 
-_MOST_ITERATIONS = 2000
-# Of the slope of the mean loss along the scaled coordinates. In float32 rounding hides what is smaller.
+_MAX_ITERATIONS = 2000
+# The largest gradient of the mean loss along the scaled coordinates. In float32 smaller ones are rounding errors.
 _TOLERANCE = {np.dtype(np.float64): 1e-7, np.dtype(np.float32): 1e-5}
 # For the vectors that L-BFGS keeps.
 _MEMORY_BYTES = 256 << 20
@@ -26,18 +27,18 @@ class ConvergenceError(UserError):
 
 
 class Problem:
-    """The fit of one set of rows: those of positive weight, and the classes that these have.
+    """The fit of one set of rows: those of positive weight, and their classes.
 
     `coefficients` (r + 1, known classes) are those of the coordinates and, last, the biases; L-BFGS works on theta,
-    these divided by a scale. Of one strength after another each fit begins where the last one ended, the first one with
-    the shares of the classes as probabilities.
+    these divided by a scale. Each fit starts from the result of the previous strength, the first one from the relative
+    frequencies of the classes.
     """
 
     def __init__(self, coordinates: Coordinates, labels: Positions, classes: int, weights: NDArray[np.float64]) -> None:
         self.coordinates, self.classes, self.weights = coordinates, classes, weights
         self.parts = _runs(weights > 0)
         self.known: Positions = np.unique(labels[weights > 0])
-        # Of an image whose class is not known any place will do: nobody asks for it.
+        # An image of an unknown class has weight 0, so its target is arbitrary.
         self.targets = np.searchsorted(self.known, labels).clip(max=len(self.known) - 1)
         self.total = float(weights.sum())
         self.shares = np.bincount(self.targets, weights) / self.total
@@ -45,10 +46,10 @@ class Problem:
         self.coefficients[-1] = np.log(self.shares) - np.log(self.shares).mean()
 
     def minimise(self, strength: float, precision: np.dtype[np.floating] | None = None) -> None:
-        """Find the coefficients for a strength, in the precision of the rows or another. Raises ConvergenceError."""
+        """Fit the coefficients for a strength, in the precision of the rows or another one. Raises ConvergenceError."""
         from scipy.optimize import minimize
 
-        if len(self.known) < 2:  # noqa: PLR2004 (nothing to tell apart)
+        if len(self.known) < 2:  # noqa: PLR2004 (nothing to classify)
             return
         penalty = 1 / (strength * self.total)
         scale = self._scale(penalty)[:, None]
@@ -65,11 +66,11 @@ class Problem:
             jac=True,
             method="L-BFGS-B",
             options={
-                "maxiter": _MOST_ITERATIONS, "maxfun": 2 * _MOST_ITERATIONS, "ftol": 0.0, "gtol": tolerance,
+                "maxiter": _MAX_ITERATIONS, "maxfun": 2 * _MAX_ITERATIONS, "ftol": 0.0, "gtol": tolerance,
                 "maxcor": int(np.clip(_MEMORY_BYTES // (16 * self.coefficients.size), 3, 20)),
             },
         )  # fmt: skip
-        # Near the optimum of float32 no step improves any more: what counts is the slope.
+        # Near the optimum in float32 no step improves the loss any more: the gradient is what counts.
         steepest = float(np.abs(found.jac).max())
         if not steepest <= 10 * tolerance:
             raise ConvergenceError(
@@ -82,9 +83,9 @@ class Problem:
     def _scale(self, penalty: float) -> NDArray[np.float64]:
         """Return 1 over the root of the curvature of each coordinate, and of the bias, where the kernel is 0.
 
-        The mean over the classes: with a scale of its own for each, steps would leave the space in which coefficients
-        sum to 0 over the classes, and the penalty alone leads back there. The mean squares of all rows stand for those
-        of each fit: the scale sets the pace, not the optimum.
+        It is the mean over the classes: with one scale per class, steps would leave the space in which coefficients sum
+        to 0 over the classes, and only the penalty leads back there. The mean squares are those of all rows, not of
+        each fit: the scale affects the speed, not the optimum.
         """
         share = float((self.shares * (1 - self.shares)).mean())
         curvature = np.append(self.coordinates.squares / len(self.weights) * share + penalty, share)
@@ -110,20 +111,20 @@ class Problem:
         return value, gradient
 
     def logits(self, positions: Positions) -> Iterator[tuple[Positions, NDArray[np.float64]]]:
-        """Yield some of the positions at a time, with the logits of the known classes for the rows there."""
+        """Yield the positions in pieces, with the logits of the known classes for their rows."""
         kernel, bias = self.coefficients[:-1], self.coefficients[-1]
         for place, piece in pieces(Reordered(self.coordinates.rows, positions), columns=len(bias)):
             yield positions[place], piece @ kernel + bias
 
 
 def _runs(chosen: NDArray[np.bool_]) -> list[slice]:
-    """Return the stretches of positions that are chosen."""
+    """Return the runs of consecutive positions that are chosen."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
     return [slice(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def entropies(logits: NDArray[np.float64], targets: Positions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the cross entropy of each row, (n,), and the probabilities, in the place of the logits."""
+    """Return the cross entropy of each row, (n,), and the probabilities, which overwrite the logits."""
     logits -= logits.max(axis=1, keepdims=True)
     right = logits[np.arange(len(logits)), targets]
     found = np.exp(logits, out=logits)

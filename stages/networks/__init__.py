@@ -1,1 +1,1 @@
-"""Pretrained networks: their builders, weights, engines, and how they are run."""
+"""Pretrained networks: builders, weights, inference engines and forward passes."""

@@ -1,4 +1,4 @@
-"""Activations below the blocks that are trained: computed once, kept on disk while these train."""
+"""Intermediate activations, below the trained blocks: computed once and kept on disk during training."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from stages.core.dataset.prepared import ArrayWriter, Filed, Lazy, Mapped
+from stages.core.dataset.prepared import ArrayWriter, Filed, Lazy, MappedRows
 from stages.networks.extraction import Forward
 
 log = logging.getLogger(__name__)
@@ -15,15 +15,15 @@ _BATCH = 32
 
 
 def size_gb(network: Forward, name: str, images: Lazy) -> float:
-    """Return the room that the activations `name` of the images take on disk, GB."""
+    """Return the size of the activations `name` of the images on disk, GB."""
     return len(images) * network(images[:1])[name].size * np.float16().nbytes / 1e9
 
 
 def kept(network: Forward, name: str, images: Lazy, path: Path) -> Lazy:
-    """Compute the activations `name` of raw images and keep them in the file `path`; return them, float32.
+    """Compute the activations `name` of raw images and write them to the file `path`; return them, float32.
 
-    There they are float16, multiplied by a power of two that brings them to the order of 1: features of random networks
-    lie around 1e-10, and half precision has nothing below 6e-8.
+    The file has float16, multiplied by a power of two that brings them to the order of 1: features of random networks
+    are around 1e-10, and half precision has no values below 6e-8.
     """
     first = network(images[:1])[name]
     scale = _scale(first)
@@ -34,12 +34,12 @@ def kept(network: Forward, name: str, images: Lazy, path: Path) -> Lazy:
         for batch in images.batches(_BATCH):
             writer.append(_halved(network(batch)[name], scale))
             progress.update(len(batch))
-    return Mapped(Filed(path, len(images)), lambda rows: rows.astype(np.float32) / np.float32(scale))
+    return MappedRows(Filed(path, len(images)), lambda rows: rows.astype(np.float32) / np.float32(scale))
 
 
-def anew(network: Forward, name: str, images: Lazy) -> Lazy:
-    """Return the activations `name` of raw images, computed whenever they are asked for."""
-    return Mapped(images, lambda batch: network(batch)[name])
+def recomputed(network: Forward, name: str, images: Lazy) -> Lazy:
+    """Return the activations `name` of raw images, computed on each access."""
+    return MappedRows(images, lambda batch: network(batch)[name])
 
 
 def _scale(activations: NDArray[np.float32]) -> float:
@@ -48,6 +48,6 @@ def _scale(activations: NDArray[np.float32]) -> float:
 
 
 def _halved(found: NDArray[np.float32], scale: float) -> NDArray[np.float16]:
-    """Return `found` times `scale` in float16; what lies some 60,000 times above the usual is cut off there."""
+    """Return `found` times `scale` in float16; values some 60,000 times above the usual are clipped."""
     largest = float(np.finfo(np.float16).max) / scale
     return (found.clip(-largest, largest) * np.float32(scale)).astype(np.float16)

@@ -1,7 +1,7 @@
-"""Networks in Keras: a backbone that takes raw images, its blocks, its feature map, and the small CNN `scratch`.
+"""Networks in Keras: backbones that take raw images, their blocks and feature maps, and the small CNN `scratch`.
 
-Every backbone here takes raw RGB images, 0 to 255, of shape (batch, size, size, 3), and returns one
-vector an image: preprocessing is the network's first layers and travels with it into every saved file.
+Every backbone takes raw RGB images, 0 to 255, of shape (batch, size, size, 3), and returns one vector per
+image: preprocessing is done by the network's first layers and is part of every saved file.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from stages.core.errors import ParameterError
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.networks.engine import IMAGE
 
-# The numbers of keras.src.applications.imagenet_utils.preprocess_input, for images of 0 to 255.
+# The constants of keras.src.applications.imagenet_utils.preprocess_input, for images of 0 to 255.
 _MEAN_AND_DEVIATION = {
     "tf": ([127.5] * 3, [127.5] * 3),
     "caffe": ([103.939, 116.779, 123.68], [1.0] * 3),
@@ -21,15 +21,15 @@ _MEAN_AND_DEVIATION = {
 }
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 _LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
-# Activations (images, height, width, channels), and one vector an image.
+# Dimensions of activations (images, height, width, channels), and of vectors (images, width).
 _RANK, _VECTORS = 4, 2
 
 
 def build(backbone: Network, weights: str | None) -> keras.Model:
-    """Build a backbone without its classes: raw images in, one feature vector an image out.
+    """Build a backbone without its classifier: raw images in, one feature vector per image out.
 
-    `weights` goes to the builder of `keras.applications`: "imagenet", or None for random ones. Raises
-    ParameterError when the builder refuses its `arguments`.
+    `weights` is passed to the builder of `keras.applications`: "imagenet", or None for random ones. Raises
+    ParameterError when the builder rejects its `arguments`.
     """
     image = keras.Input((backbone.input_size, backbone.input_size, 3), name=IMAGE)
     if backbone.builder == SCRATCH:
@@ -50,7 +50,7 @@ _POOLING: dict[str, Callable[..., keras.layers.Layer]] = {
 
 
 def preprocess(image: keras.KerasTensor, inputs: str) -> keras.KerasTensor:
-    """Turn raw RGB into what a family of networks was trained on, by layers that any Keras can load."""
+    """Turn raw RGB into the format that a family of networks was trained on, by built-in layers of Keras."""
     if inputs == "raw":
         return image
     mean, deviation = _MEAN_AND_DEVIATION[inputs]
@@ -64,7 +64,7 @@ def _application(backbone: Network, weights: str | None, tensor: keras.KerasTens
     pooling = {"average": "avg", "max": "max", "flatten": None}[backbone.pooling]
     builder = getattr(keras.applications, backbone.builder)
     try:
-        # By the shape MobileNetV2 chooses among files; the tensor's it does not look at.
+        # MobileNetV2 chooses its weight file by input_shape, and ignores the shape of the tensor.
         network = builder(
             weights=weights,
             include_top=False,
@@ -105,10 +105,10 @@ def _small_cnn(image: keras.KerasTensor, filters: list[int] | None = None) -> ke
 
 
 def outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
-    """Return the tensors of `backbone` that stages ask for, by name.
+    """Return the tensors of `backbone` that stages use, by name.
 
-    They are the "features"; the "map", `feature_map`, where `tail` can say how features come from it; and "block_1",
-    "block_2", ...: what enters the top block, the top two, and so on, but for the images themselves.
+    They are the "features"; the "map", `feature_map`, if `tail` knows how features follow from it; and "block_1",
+    "block_2", ...: the inputs of the top block, the top two, and so on, except the images themselves.
     """
     found = {"features": backbone.output}
     if tail(backbone) is not None:
@@ -117,13 +117,13 @@ def outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
     return found | {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
 
 
-def cut(backbone: keras.Model, blocks: float | str, name: str) -> str:
-    """Return the name in `outputs` of the tensor below the top `blocks` blocks, or "image": all blocks are above that.
+def split_point(backbone: keras.Model, blocks: float | str, name: str) -> str:
+    """Return the name in `outputs` of the tensor below the top `blocks` blocks, or "image" if that is all of them.
 
-    `blocks` is a count of at least 1, a share of the blocks (0 to 1, neither included; one block at the least), or
-    "all". A block is a stretch of layers with weights that one tensor enters and one leaves: a convolution of VGG16, a
-    residual block of a ResNet, a module of InceptionV3. Normalisation alone is no block. Raises ParameterError when
-    there are fewer blocks.
+    `blocks` is a count of at least 1, a fraction of the blocks (between 0 and 1; at least one block), or "all". A block
+    is a sequence of layers with weights that has one input and one output tensor: a convolution of VGG16, a residual
+    block of a ResNet, a module of InceptionV3. Normalisation alone is not a block. Raises ParameterError when there are
+    fewer blocks.
     """
     if blocks == "all":
         return IMAGE
@@ -131,13 +131,13 @@ def cut(backbone: keras.Model, blocks: float | str, name: str) -> str:
     count = max(round(float(blocks) * len(bottoms)), 1) if float(blocks) < 1 else int(blocks)
     if count > len(bottoms):
         raise ParameterError(
-            f"unfreeze.blocks = {blocks} for backbone '{name}'", f"at most its {len(bottoms)} blocks", "or say 'all'"
+            f"unfreeze.blocks = {blocks} for backbone '{name}'", f"at most its {len(bottoms)} blocks", "or set 'all'"
         )
     return IMAGE if bottoms[count - 1] is backbone.input else f"block_{count}"
 
 
 def _block_bottoms(backbone: keras.Model) -> Iterator[keras.KerasTensor]:
-    """Yield the tensor that enters each block, from the top of the network to its input."""
+    """Yield the input tensor of each block, from the top of the network down."""
     weighted = False
     for layer, narrow in reversed(list(_layers_in_order(backbone))):
         if narrow and weighted:
@@ -148,7 +148,7 @@ def _block_bottoms(backbone: keras.Model) -> Iterator[keras.KerasTensor]:
 
 
 def _layers_in_order(backbone: keras.Model) -> Iterator[tuple[Any, bool]]:
-    """Yield each operation in order of execution, and whether all that follows needs its output alone."""
+    """Yield each operation in order of execution, and whether all later ones depend on its output alone."""
     uses: dict[str, set[str]] = {}
     order = [(config["name"], _sources(config["inbound_nodes"])) for config in backbone.get_config()["layers"]]
     for name, sources in order:
@@ -165,7 +165,7 @@ def _layers_in_order(backbone: keras.Model) -> Iterator[tuple[Any, bool]]:
 
 
 def _sources(value: Any) -> set[str]:
-    """Return the names of the operations whose outputs stand anywhere in an operation's `inbound_nodes`."""
+    """Return the names of the operations whose outputs occur anywhere in an operation's `inbound_nodes`."""
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
             return {value["config"]["keras_history"][0]}
@@ -176,21 +176,21 @@ def _sources(value: Any) -> set[str]:
 
 
 def feature_map(backbone: keras.Model) -> keras.KerasTensor | None:
-    """Return the last activations, (images, height, width, channels), that still say where in the image they are.
+    """Return the last activations with spatial positions, (images, height, width, channels), or None.
 
-    All that follows needs them alone. Below pooling, as in the paper on Grad-CAM (VGG16's last convolution), and above
-    a layer with weights; of more than one position, which the last activations of small images are not. None where
-    there are none such.
+    All later layers depend on them alone. They are below pooling, as in the paper on Grad-CAM (VGG16's last
+    convolution), and above a layer with weights. They have more than one position, unlike the last activations of small
+    images.
     """
     last = _last_with_positions(backbone)
     return None if last is None else last.output
 
 
 def _last_with_positions(backbone: keras.Model) -> Any | None:
-    found, learnt = None, False
+    found, weighted = None, False
     for layer, narrow in _layers_in_order(backbone):
-        learnt = learnt or (bool(getattr(layer, "weights", ())) and not isinstance(layer, _NORMALISING))
-        if learnt and narrow and not isinstance(layer, _LOCAL_POOLING) and _has_positions(layer.output):
+        weighted = weighted or (bool(getattr(layer, "weights", ())) and not isinstance(layer, _NORMALISING))
+        if weighted and narrow and not isinstance(layer, _LOCAL_POOLING) and _has_positions(layer.output):
             found = layer
     return found
 
@@ -200,9 +200,9 @@ def _has_positions(tensor: keras.KerasTensor) -> bool:
 
 
 def tail(backbone: keras.Model) -> list[dict[str, Any]] | None:
-    """Describe the operations that make features of the feature map, as stages/explanation/saliency.py follows them.
+    """Describe the operations from the feature map to the features, for stages/explanation/saliency.py.
 
-    None where there is no such map, or where an operation of another kind follows it.
+    None without such a map, or when an unsupported operation follows it.
     """
     last = _last_with_positions(backbone)
     if last is None:
@@ -220,7 +220,7 @@ def _described(layer: Any) -> dict[str, Any] | None:
 
 
 def _max_pooling(layer: keras.layers.MaxPooling2D) -> dict[str, Any] | None:
-    """Describe pooling by windows that touch and do not overlap, from the first corner; other pooling is not known."""
+    """Describe pooling by adjacent windows that do not overlap, without padding; other pooling is unsupported."""
     if (layer.padding, layer.strides) != ("valid", layer.pool_size):
         return None
     return {"kind": "max_pooling", "pool": list(layer.pool_size)}
@@ -243,9 +243,9 @@ _KINDS: dict[type, Callable[[Any], dict[str, Any] | None]] = {
 
 
 def top(backbone: keras.Model, name: str) -> keras.Model:
-    """Return the part of `backbone` above what `cut` names, sharing its layers, trainable but for BatchNormalization.
+    """Return the trainable part of `backbone` above what `split_point` names; it shares the backbone's layers.
 
-    A frozen BatchNormalization layer also keeps its moving statistics and normalises by them
+    BatchNormalization stays frozen: a frozen layer also keeps its moving statistics and normalises by them
     (https://keras.io/guides/transfer_learning/).
     """
     backbone.trainable = True
@@ -257,13 +257,13 @@ def top(backbone: keras.Model, name: str) -> keras.Model:
 
 
 def _above(below: keras.KerasTensor, name: str, backbone: keras.Model) -> keras.Model:
-    # Its own name counts the tensors that the process has made, and goes into the file.
+    # The default name counts the tensors of the process, and is written to the file.
     below.name = name
     return keras.Model(below, backbone.output, name="top")
 
 
 def depths(part: keras.Model) -> dict[str, int]:
-    """Return in which block from the top, 0, 1, ..., each variable of a network lies, by its path."""
+    """Return the block of each variable of a network, by its path: 0 for the top block, 1 below it, ..."""
     found: dict[str, int] = {}
     depth, weighted = 0, False
     for layer, narrow in reversed(list(_layers_in_order(part))):
@@ -276,7 +276,7 @@ def depths(part: keras.Model) -> dict[str, int]:
 
 
 def _leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """Yield the layers inside `layer`, those of nested models too."""
+    """Yield the layers inside `layer`, including those of nested models."""
     for inner in getattr(layer, "layers", ()):
         yield from _leaves(inner)
         yield inner

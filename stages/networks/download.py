@@ -1,9 +1,8 @@
-"""Fetching published weight files: verified before anybody reads them, from a mirror, or not at all.
+"""Downloading published weight files: verified before use, from Keras's URL or a mirror.
 
-A file that Keras publishes is known by name, address and hash (MobileNet and MobileNetV2 have none: of
-their files only the format is checked). It is looked for in Keras's own cache,
-then in the mirror or at Keras's address. An address that does not answer is noticed once, not once for
-each backbone. Imports no Keras.
+A file that Keras publishes is known by name, URL and hash (MobileNet and MobileNetV2 have no hash: only
+the format of their files is checked). It is looked up in Keras's own cache, then in the mirror or at
+Keras's URL. A host that does not answer is tried once, not once for each backbone. Imports no Keras.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from stages.core.settings.weights import WeightsParams
 if TYPE_CHECKING:
     import httpx
 
-# An address that could not be reached is not tried again for so many seconds.
+# A host that did not answer is not tried again for this many seconds.
 _REMEMBER_SECONDS = 600
 _UNREACHABLE = Path(".cache/unreachable.json")
 _CHUNK = 1 << 20
@@ -36,12 +35,12 @@ log = logging.getLogger(__name__)
 
 
 class UnreachableError(WeightsError):
-    """No answer, or no such file: the weights cannot be had now."""
+    """No answer, or no such file: the weights are unavailable."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A weight file that Keras publishes: its name, its address, its md5 or sha256, None where Keras has none."""
+    """A weight file that Keras publishes: its name, its URL, its md5 or sha256 (None if Keras has none)."""
 
     name: str
     url: str
@@ -49,10 +48,10 @@ class Published:
 
 
 def fetch(file: Published, params: WeightsParams) -> Path:
-    """Return a verified local copy of `file`: from Keras's cache, the mirror, or Keras's own address.
+    """Return a verified local copy of `file`: from Keras's cache, the mirror, or Keras's own URL.
 
-    Raises UnreachableError when nothing answers or the file is not there, and WeightsError when what
-    came is not what was published.
+    Raises UnreachableError when the host does not answer or has no such file, and WeightsError when the
+    content is not what was published.
     """
     cached = cache_folder() / file.name
     if cached.is_file():
@@ -87,17 +86,17 @@ def _verify(path: Path, file: Published, source: str) -> None:
         raise WeightsError(
             f"{source} {fault} ({path.stat().st_size} bytes)",
             f"{file.checksum or 'an HDF5 file'}, as Keras publishes it",
-            "the file is damaged or not the original: fetch it anew, or correct weights.mirror",
+            "the file is damaged or not the original: fetch it again, or correct weights.mirror",
         )
     if file.checksum is None:
         log.warning("%s: Keras publishes no hash of it, so it cannot be verified", file.name)
 
 
 def _fault(path: Path, file: Published) -> str | None:
-    """Return what shows that `path` is not the published file, or None."""
+    """Return why `path` is not the published file, or None if it is."""
     if file.checksum is None:
         with path.open("rb") as opened:
-            return None if opened.read(len(_HDF5)) == _HDF5 else "is no HDF5 file"
+            return None if opened.read(len(_HDF5)) == _HDF5 else "is not an HDF5 file"
     kind = algorithm(file.checksum)
     found = checksum(path, kind)
     return None if found == file.checksum else f"has {kind} {found}"
@@ -120,10 +119,10 @@ def _download(url: str, target: Path, connect_timeout: float) -> None:
                     file.write(chunk)
                     bar.update(len(chunk))
     except (httpx.RequestError, httpx.InvalidURL, ImportError, ValueError) as error:
-        # ImportError and ValueError come from proxies that the environment names and httpx cannot use.
+        # ImportError and ValueError come from proxies in the environment that httpx cannot use.
         if response and response.num_bytes_downloaded:
             raise WeightsError(
-                f"{url} broke off after {response.num_bytes_downloaded} bytes",
+                f"{url} was interrupted after {response.num_bytes_downloaded} bytes",
                 "the whole file",
                 "run again; nothing was kept",
             ) from error
@@ -145,12 +144,12 @@ def _no_answer(host: str) -> UnreachableError:
         f"'{host}' cannot be reached",
         "a network, or the files in a folder",
         "name a folder or a URL prefix that holds Keras's weight files as weights.mirror, "
-        "or let weights.if_unreachable say random",
+        "or set weights.if_unreachable to random",
     )
 
 
 def _unreachable() -> dict[str, float]:
-    """Return the addresses that did not answer lately. Stages are processes: they share this by a file."""
+    """Return the hosts that did not answer recently. Stages are processes: they share this in a file."""
     try:
         known: dict[str, float] = json.loads(_UNREACHABLE.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,7 +163,7 @@ def _remember(host: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return Keras's own cache of weights, shared with all other Keras programs, or one in the project.
+    """Return Keras's own cache of weights, shared by all Keras programs, or, if read-only, one in the project.
 
     Source: https://keras.io/api/utils/python_utils/#get_file-function.
     """
@@ -183,5 +182,5 @@ def checksum(path: Path, kind: str) -> str:
 
 
 def algorithm(digest: str) -> str:
-    """Return the kind of checksum that a hexadecimal `digest` is: md5 or sha256, as Keras publishes them."""
+    """Return the algorithm of a hexadecimal `digest`: md5 or sha256, as Keras publishes them."""
     return "sha256" if len(digest) == hashlib.sha256().digest_size * 2 else "md5"

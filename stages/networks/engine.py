@@ -1,7 +1,7 @@
-"""Inference engines: OpenVINO on a CPU, TensorFlow on a GPU; which of them, in which precision.
+"""Inference engines and their precision: OpenVINO on a CPU, TensorFlow on a GPU.
 
-OpenVINO computes on a CPU what TensorFlow computes, several times faster, and takes under a second to
-import. TensorFlow is imported only where it is the engine.
+On a CPU OpenVINO is several times faster than TensorFlow, and takes under a second to import. TensorFlow is
+imported only if it is the engine.
 """
 
 import os
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from stages.core.head import Head
 
 FROZEN, TOP = "frozen.xml", "top.keras"
-# Raw images, 0 to 255, where the name of a tensor is asked for.
+# The name of the input tensor: raw images, 0 to 255.
 IMAGE = "image"
 _ARCHITECTURE, _TOP = "architecture.json", "top.xml"
 
 _OPENVINO_PRECISION = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-# Far from zero and from overflow, where arithmetic may take another time.
+# Far from zero and from overflow, which change the speed of arithmetic.
 _ANY_WEIGHT = 0.01
 _OPENVINO_CAPABILITY = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine and precision that this machine computes with, and the number of CPU threads."""
+    """The engine and precision for this machine, and the number of CPU threads."""
 
     engine: Engine
     precision: Precision
@@ -40,29 +40,29 @@ class Choice:
 
 
 def choose(params: EngineParams, threads: int) -> Choice:
-    """Resolve `auto` for this machine. Raise EngineError when it does not offer what is asked for."""
+    """Resolve `auto` for this machine. Raise EngineError when it does not support the requested precision."""
     automatic: Engine = "tensorflow" if has_gpu() else "openvino"
     engine = automatic if params.engine == "auto" else params.engine
-    # float16 overflows in networks trained without it, so never by itself: bfloat16 keeps float32's range.
+    # Never float16 by default: networks trained without it overflow, while bfloat16 has float32's range.
     offered = _offered(engine)
     if params.precision == "auto":
         return Choice(engine, offered[-1], threads)
     if params.precision not in offered:
         raise EngineError(
             f"features.precision = '{params.precision}'",
-            f"what {engine} computes in on this processor ({', '.join(offered)})",
+            f"a precision that {engine} supports on this processor ({', '.join(offered)})",
             "choose one of these or 'auto'",
         )
     return Choice(engine, params.precision, threads)
 
 
 def has_gpu() -> bool:
-    """Say whether an NVIDIA GPU is visible, without importing TensorFlow."""
+    """Return whether an NVIDIA GPU is visible, without importing TensorFlow."""
     return Path("/dev/nvidia0").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
 
 
 def _offered(engine: Engine) -> list[Precision]:
-    """Return the precisions this machine offers, the one that `auto` takes last."""
+    """Return the precisions this machine supports; the last is that of `auto`."""
     if engine == "tensorflow":
         return ["float32", "float16", "bfloat16"] if has_gpu() else ["bfloat16", "float32"]
     import openvino
@@ -75,10 +75,11 @@ def _offered(engine: Engine) -> list[Precision]:
 
 
 def faster_in_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Say whether the processor computes networks faster in bfloat16 than in float32.
+    """Return whether the processor runs networks faster in bfloat16 than in float32.
 
-    Those with AMX do, which multiplies whole tiles, and AMD's with AVX-512's dot products: by 1.5 (MobileNetV3Small)
-    to 2.0 times (ResNet50V2) on Zen 5. Intel's with these products alone are slower: by 1.2 to 1.8 times (VGG16).
+    It does with AMX, which multiplies whole tiles, and on AMD with AVX-512's dot products: 1.5 (MobileNetV3Small) to
+    2.0 times (ResNet50V2) on Zen 5. Intel processors with these products but no AMX are slower: 1.2 to 1.8 times
+    (VGG16).
     """
     try:
         words = set(cpuinfo.read_text(encoding="utf-8").split())
@@ -88,36 +89,36 @@ def faster_in_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def compile_openvino(model: Any, choice: Choice) -> Any:
-    """Compile an OpenVINO model (or the path of one) for one stream on `choice.threads` CPU threads."""
+    """Compile an OpenVINO model (or its path) for one stream on `choice.threads` CPU threads."""
     import openvino
 
     settings = {
         "INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[choice.precision],
         "INFERENCE_NUM_THREADS": choice.threads,
         "NUM_STREAMS": 1,
-        # On a machine with more cores than threads, pinning would put concurrent stages on the same ones.
+        # With more cores than threads, pinning would put concurrent stages on the same cores.
         "ENABLE_CPU_PINNING": False,
     }
     return openvino.Core().compile_model(str(model) if isinstance(model, Path) else model, "CPU", settings)
 
 
-def outline(model: Any) -> Any:
-    """Return an OpenVINO model of the same operations whose weights are all one number.
+def without_weights(model: Any) -> Any:
+    """Return an OpenVINO model of the same operations with a constant instead of each weight.
 
-    What a network costs follows from its shape: two trainings of one shape have the same outline, byte for byte,
-    in a file of some kilobytes. When it is compiled each number is spread to a tensor of the weights' shape.
+    The cost of a network depends only on its architecture, and this is its byte-identical description for any training,
+    in some kilobytes. When it is compiled, each constant is broadcast to the shape of the weights.
     """
-    drawn = model.clone()
-    for node in drawn.get_ordered_ops():
+    weightless = model.clone()
+    for node in weightless.get_ordered_ops():
         if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
             continue
         node.output(0).replace(_any_weights(list(node.get_shape()), node.get_element_type()).output(0))
-    _rename(drawn)
-    return drawn
+    _rename(weightless)
+    return weightless
 
 
 def _any_weights(shape: list[int], kind: Any = None) -> Any:
-    """Return an operation that gives a tensor of `shape`, of float32 or the OpenVINO type `kind`, all one number."""
+    """Return an operation whose output is a constant tensor of `shape`, of float32 or the OpenVINO type `kind`."""
     import openvino
     from openvino import opset13 as operations
 
@@ -126,7 +127,7 @@ def _any_weights(shape: list[int], kind: Any = None) -> Any:
 
 
 def _rename(model: Any) -> None:
-    """Name operations by their place: OpenVINO and Keras count how many they have made in the process."""
+    """Name operations by their position: the default names count all operations of the process."""
     kept = {name for result in model.outputs for name in result.get_names()}
     for position, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(f"{node.get_type_name()}_{position}")
@@ -135,18 +136,18 @@ def _rename(model: Any) -> None:
 
 
 def save(model: Any, path: Path) -> None:
-    """Write `path` (.xml) and the weights beside it (.bin), in float32, with the same bytes for the same network."""
+    """Write `path` (.xml) and the weights beside it (.bin) in float32; equal networks give equal bytes."""
     import openvino
 
     openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 def write_architecture(folder: Path, head: "Head", parameters: int, start: str, top: Any | None) -> None:
-    """Write what the costs of a classifier follow from, and nothing that another training of its shape would change.
+    """Write the architecture of a classifier, which determines its costs, without its weights.
 
-    That is `architecture.json`: `parameters`, of all the classifier, its size in float32, the shape of the head, and
-    `input`, which is "features" or, where blocks are trained, the name of the tensor below them (`start`). Of these
-    `top`, an OpenVINO model from that tensor to "features", is drawn as `top.xml` and `.bin`.
+    `architecture.json` has the number of `parameters` of the whole classifier, its size in float32, the shape of the
+    head, and `input`: "features", or the name of the tensor below the trained blocks (`start`). `top`, an OpenVINO
+    model from that tensor to "features", is written without weights as `top.xml` and `.bin`.
     """
     shape = {
         "width": head.width,
@@ -157,18 +158,18 @@ def write_architecture(folder: Path, head: "Head", parameters: int, start: str, 
     size = round(parameters * np.dtype(np.float32).itemsize / 1e6, 2)
     write_json(folder / _ARCHITECTURE, {"parameters": parameters, "size_mb": size, "input": start, "head": shape})
     if top is not None:
-        save(outline(top), folder / _TOP)
+        save(without_weights(top), folder / _TOP)
 
 
 def read_architecture(folder: Path) -> dict[str, Any]:
-    """Return `architecture.json` of what `write_architecture` wrote."""
+    """Return the `architecture.json` that `write_architecture` wrote."""
     return read_json(folder / _ARCHITECTURE)
 
 
 def join(frozen: Path, folder: Path) -> Any:
-    """Return a whole classifier, raw images to "probabilities", as an OpenVINO model.
+    """Return a whole classifier, from raw images to "probabilities", as an OpenVINO model with arbitrary weights.
 
-    What is not trained is the network `frozen`, all else that whose architecture is in `folder`, without its weights.
+    The frozen layers are those of the network `frozen`; `folder` has the architecture of the trained ones.
     """
     import openvino
     from openvino import opset13 as operations
@@ -181,7 +182,7 @@ def join(frozen: Path, folder: Path) -> Any:
 
 
 def _up_to_the_features(frozen: Path, trained: Path, start: str) -> tuple[Any, Any]:
-    """Return the tensor of the features, and the parameters of the model that it belongs to."""
+    """Return the tensor of the features, and the parameters of its model."""
     import openvino
 
     core = openvino.Core()
@@ -200,7 +201,7 @@ def _tensor(model: Any, name: str) -> Any:
 
 
 def _with_head(features: Any, head: Mapping[str, Any]) -> Any:
-    """Return the operation that gives the probabilities."""
+    """Return the operation that outputs the probabilities."""
     from openvino import opset13 as operations
 
     tensor, width, last = features, head["width"], len(head["units"])
@@ -217,7 +218,7 @@ def _with_head(features: Any, head: Mapping[str, Any]) -> Any:
 
 
 def _activated(tensor: Any, name: str) -> Any:
-    """Apply what Keras calls `name`; a slope, where there is one, has any weight."""
+    """Apply Keras's activation `name`; slopes are arbitrary."""
     from openvino import opset13 as operations
 
     if name == "leaky_relu":
@@ -234,7 +235,7 @@ def _activated(tensor: Any, name: str) -> Any:
 def flops(model: Any, size: int) -> int:
     """Return the floating-point operations for one image of `size` pixels, a multiply-add counting two.
 
-    Counts convolutions and matrix products, which are all but a few per cent of these networks.
+    Counts convolutions and matrix products, which make up all but a few per cent of these networks.
     """
     single = model.clone()
     single.reshape([1, size, size, 3])

@@ -1,4 +1,4 @@
-"""Networks in Keras as heatmaps need them: run by OpenVINO, with the feature map beside the features."""
+"""Keras networks run by OpenVINO that return the feature map beside the features, for heatmaps."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from stages.networks.engine import Choice
 
 
 def of(part: keras.Model, choice: Choice) -> tuple[extraction.Forward, list[dict[str, Any]] | None]:
-    """Return what computes "features" and "map" of a batch of what `part` takes, and how features come from the map.
+    """Return a function from a batch of inputs of `part` to its "features" and "map", and `architectures.tail`.
 
-    `part` is a backbone or the top of one; the latter is `architectures.tail`. Where that is None there is no map.
+    `part` is a backbone or the top of one. If the tail is None there is no map.
     """
     known = architectures.outputs(part)
     outputs = {name: tensor for name, tensor in known.items() if name in {"features", "map"}}

@@ -18,8 +18,8 @@ Forward = Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]
 def forward(folder: Path, choice: Choice, outputs: tuple[str, ...]) -> Forward:
     """Return a function from a batch of raw images (n, size, size, 3), uint8, to outputs of the frozen network.
 
-    `outputs` are names of those that `folder`, `data/weights/B`, has: "features" (n, width), "map" and "block_1",
-    "block_2", ... (n, ...). They come in float32, and nothing is computed that they do not need.
+    `outputs` are names of outputs of the network in `folder`, `data/weights/B`: "features" (n, width), "map" and
+    "block_1", "block_2", ... (n, ...), float32. Only what they depend on is computed.
     """
     if choice.engine == "openvino":
         return _openvino(folder / FROZEN, choice, outputs)
@@ -33,13 +33,13 @@ def _openvino(path: Path, choice: Choice, outputs: tuple[str, ...]) -> Forward:
     import openvino
 
     steps = openvino.preprocess.PrePostProcessor(openvino.Core().read_model(str(path)))
-    # The engine widens bytes on its own threads, and a quarter of the memory is handed over.
+    # The engine converts bytes to floats on its own threads, and a quarter of the memory is copied.
     steps.input().tensor().set_element_type(openvino.Type.u8)
     return run(steps.build(), choice, outputs)
 
 
 def run(network: Any, choice: Choice, outputs: tuple[str, ...]) -> Forward:
-    """Return a function from a batch of what an OpenVINO model takes to those of its outputs that are named."""
+    """Return a function from a batch of inputs of an OpenVINO model to its named `outputs`."""
     import openvino
 
     results = [network.output(name).get_node() for name in outputs]
@@ -53,9 +53,9 @@ def run(network: Any, choice: Choice, outputs: tuple[str, ...]) -> Forward:
 
 
 def write_features(path: Path, network: Forward, batches: Iterable[NDArray[np.uint8]], shape: tuple[int, int]) -> None:
-    """Write the features of raw images, which come in batches, to a `.npy` file of `shape`, (images, width), float32.
+    """Write the features of batches of raw images to a `.npy` file of `shape`, (images, width), float32.
 
-    Raises EngineError when the network overflows in the precision that it is computed in.
+    Raises EngineError when the network overflows in its precision.
     """
     count, width = shape
     with (
@@ -70,6 +70,6 @@ def write_features(path: Path, network: Forward, batches: Iterable[NDArray[np.ui
 def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(features).all():
         raise EngineError(
-            "features that are not finite numbers", "numbers", "set features.precision to float32 or bfloat16"
+            "features that are not finite", "finite numbers", "set features.precision to float32 or bfloat16"
         )
     return features

@@ -1,6 +1,6 @@
 """Keras's Adam and AdamW by TensorFlow's fused kernel: a step passes over each variable once.
 
-Keras writes a step as a dozen operations, each of which reads and writes an array as large as the variable: for the
+Keras implements a step as a dozen operations, each of which reads and writes an array as large as the variable: for the
 head of a wide network that takes longer than its gradient. The update is the same up to rounding:
 https://www.tensorflow.org/api_docs/python/tf/raw_ops/ResourceApplyAdam.
 """
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 class _Fused:
-    """An update by the fused kernel, for a class of Keras that has Adam's variables. It knows no AMSGrad."""
+    """A mixin that updates Keras's Adam classes by the fused kernel. AMSGrad is not supported."""
 
     def update_step(self: Any, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         """Update `variable` and its moments (Kingma and Ba 2015, algorithm 1, with the order of section 2)."""
@@ -40,4 +40,4 @@ class Adam(_Fused, keras.optimizers.Adam):  # type: ignore[misc]
 
 
 class AdamW(_Fused, keras.optimizers.AdamW):  # type: ignore[misc]
-    """Keras's AdamW: weights decay apart from the gradient (Loshchilov and Hutter 2019)."""
+    """Keras's AdamW: weight decay decoupled from the gradient (Loshchilov and Hutter 2019)."""

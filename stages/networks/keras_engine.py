@@ -1,4 +1,4 @@
-"""TensorFlow as Keras drives it: set-up for repeatable runs, forward passes, files, conversion to OpenVINO."""
+"""TensorFlow under Keras: deterministic set-up, forward passes, model files, conversion to OpenVINO."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ from stages.networks.engine import has_gpu
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what is written to stderr, by C++ too, where there is no GPU to say anything about."""
+    """Discard stderr, including that of C++ code, unless there is a GPU to report on."""
     if has_gpu():
         yield
         return
@@ -34,7 +34,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _hidden(*names: str) -> Iterator[None]:
-    """Let imports of packages fail that are not loaded yet, for libraries that import them only if they are there."""
+    """Make imports of packages that are not loaded yet fail, for libraries that import them optionally."""
     absent = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:
@@ -44,9 +44,9 @@ def _hidden(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-# At its start TensorFlow's C++ code writes eight lines about GPUs that are not there, past every log level.
+# TensorFlow's C++ code starts with eight lines about missing GPUs, whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Keras imports scikit-learn and Matplotlib for wrappers and plots that no stage uses: a third of its start.
+# Keras imports scikit-learn and Matplotlib for wrappers and plots that no stage uses: a third of its import time.
 with _quiet(), _hidden("sklearn", "matplotlib"):
     import keras
     import tensorflow as tf
@@ -58,8 +58,8 @@ with _quiet(), _hidden("sklearn", "matplotlib"):
 BACKBONE = "backbone.keras"
 
 
-def repeatable(seed: int, threads: int) -> None:
-    """Make all that follows in this process depend on `seed` and `threads` alone, bit for bit.
+def make_deterministic(seed: int, threads: int) -> None:
+    """Make everything computed later in this process depend only on `seed` and `threads`, bit for bit.
 
     Source: https://www.tensorflow.org/api_docs/python/tf/config/experimental/enable_op_determinism.
     """
@@ -72,7 +72,7 @@ def repeatable(seed: int, threads: int) -> None:
 def save(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file completely or not at all; equal models give equal bytes."""
     with replacing(path) as temporary:
-        # Keras looks at the suffix.
+        # Keras checks the suffix.
         with_suffix = temporary.with_suffix(".keras")
         model.save(with_suffix)
         strip_dates(with_suffix)
@@ -80,15 +80,15 @@ def save(model: keras.Model, path: Path) -> None:
 
 
 def load(path: Path) -> keras.Model:
-    """Read a `.keras` file for inference or further training."""
+    """Load a `.keras` file for inference or further training."""
     return keras.models.load_model(path, compile=False)
 
 
-def release(model: keras.Model) -> None:
+def free_memory(model: keras.Model) -> None:
     """Free the memory of a trained network that is not used again.
 
-    TensorFlow keeps the graph of a training step for as long as the process lives, and by its handles the
-    variables: an empty value in each is what lets go of them.
+    TensorFlow keeps the graph of a training step until the process ends, and with it handles to the variables:
+    only assigning an empty value to each frees their memory.
     """
     for variable in [*model.variables, *model.optimizer.variables]:
         tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=tf.zeros((), variable.dtype))
@@ -99,9 +99,9 @@ def forward(
 ) -> Callable[[NDArray[Any]], dict[str, NDArray[np.float32]]]:
     """Return a function from raw images (n, size, size, 3) to outputs of the frozen network, by TensorFlow.
 
-    `outputs` are names of `architectures.outputs`. The reduced precisions are Keras's mixed ones: variables stay
-    float32. Raises EngineError when a GPU is there that TensorFlow cannot use: computing on the CPU without a word
-    would take hours.
+    `outputs` are names in `architectures.outputs`. Reduced precisions are Keras's mixed ones: variables stay float32.
+    Raises EngineError when TensorFlow cannot use the GPU of this machine: falling back to the CPU silently would take
+    hours.
     """
     if has_gpu() and not tf.config.list_physical_devices("GPU"):
         raise EngineError(
@@ -128,14 +128,14 @@ def forward(
 def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) -> Any:
     """Convert the network between `inputs` and `outputs` to an OpenVINO model with the outputs' names.
 
-    The outputs are different tensors, none of them `inputs`. The batch size stays open. Raises what OpenVINO raises for
-    an operation that it does not know.
+    The outputs are distinct tensors, none of them `inputs`. The batch size stays dynamic. Raises OpenVINO's exception
+    for an unsupported operation.
     """
     import openvino
 
     network = keras.Model(inputs, list(outputs.values()))
     signature = tf.TensorSpec((None, *inputs.shape[1:]), tf.float32, name="inputs")
-    # Weights as constants: of captured variables OpenVINO looks for each among all, several times over.
+    # Weights as constants: OpenVINO searches all captured variables for each one, several times over.
     weights = [
         [variable.numpy() for variable in kind]
         for kind in (network.trainable_variables, network.non_trainable_variables)
@@ -145,8 +145,8 @@ def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) ->
     )
     function = traced.get_concrete_function()
     converted = openvino.convert_model(function)
-    # The converter also makes results of tensors inside activations with gradients of their own, such as
-    # silu: kept, each would be copied out for every image.
+    # The converter also turns tensors inside activations with custom gradients, such as silu, into results:
+    # if kept, each would be copied out for every image.
     results = [converted.output(tensor.name).get_node() for tensor in function.outputs]
     for result, name in zip(results, outputs, strict=True):
         result.output(0).get_tensor().set_names({name})

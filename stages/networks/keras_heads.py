@@ -1,4 +1,4 @@
-"""Heads: what is put on a backbone, and the optimiser, schedule and loss that train it."""
+"""Heads of backbones in Keras, and the optimiser, schedule and loss that train them."""
 
 import math
 import random
@@ -19,8 +19,8 @@ from stages.networks import fused
 Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-class Rates:
-    """Dropout and L2 penalty of a head in variables: a network that was traced with them serves for any."""
+class HeadRates:
+    """Dropout and L2 penalty of a head as variables, so that a traced network can be reused with other values."""
 
     def __init__(self) -> None:
         self.dropout, self.l2 = (keras.Variable(0.0, trainable=False, name=name) for name in ("dropout", "l2"))
@@ -32,14 +32,14 @@ class Rates:
 
 
 class _Dropout(keras.layers.Layer):  # type: ignore[misc]
-    """Keras's dropout at a rate that is a variable."""
+    """Keras's dropout with a variable as its rate."""
 
-    def __init__(self, rates: Rates, seed: int, name: str) -> None:
+    def __init__(self, rates: HeadRates, seed: int, name: str) -> None:
         super().__init__(name=name)
         self.rates, self.seed_generator = rates, keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:  # noqa: FBT001, FBT002 (Keras's)
-        """Drop a share of `inputs`, and raise the rest, in training alone (Srivastava et al. 2014, inverted)."""
+        """Drop a fraction of `inputs`, and scale up the rest, in training only (Srivastava et al. 2014, inverted)."""
         if not training:
             return inputs
         rate = self.rates.dropout.value
@@ -48,23 +48,23 @@ class _Dropout(keras.layers.Layer):  # type: ignore[misc]
 
 
 class _L2(keras.regularizers.Regularizer):  # type: ignore[misc]
-    """Keras's L2 penalty at a strength that is a variable."""
+    """Keras's L2 penalty with a variable as its strength."""
 
-    def __init__(self, rates: Rates) -> None:
+    def __init__(self, rates: HeadRates) -> None:
         self.rates = rates
 
     def __call__(self, kernel: Any) -> Any:
-        # One pass over the kernel, and one for its gradient; keras.ops takes two each.
+        # One pass over the kernel, and one for its gradient; keras.ops needs two each.
         return self.rates.l2.value * 2 * tf.nn.l2_loss(kernel)
 
 
-def build(head: Head, width: int, classes: int, rates: Rates | None = None, *, seed: int = 0) -> keras.Model:
+def build(head: Head, width: int, classes: int, rates: HeadRates | None = None, *, seed: int = 0) -> keras.Model:
     """Return an untrained head: normalised features (n, width) in, probabilities (n, classes) out.
 
-    With `rates` dropout and penalty are what these say. Kernels are drawn (Glorot and Bengio 2010, eq. 16), and units
-    dropped, by `seed` alone.
+    With `rates`, these determine dropout and penalty. Initial kernels (Glorot and Bengio 2010, eq. 16) and dropped
+    units depend only on `seed`.
     """
-    # Keras would draw a seed for each layer from Python's generator, which every thread of the process may use.
+    # By default Keras draws the layers' seeds from Python's global generator, which any thread may use.
     seeds = random.Random(seed)  # noqa: S311 (no secret)
     inputs = keras.Input((width,), name="features")
     tensor = inputs
@@ -79,7 +79,7 @@ def build(head: Head, width: int, classes: int, rates: Rates | None = None, *, s
         tensor = dense(tensor)
         if rates or head.dropout:
             tensor = _dropout(head, rates, seeds, f"dropout_{number}")(tensor)
-    # float32 whatever the policy: a softmax in reduced precision does not sum to one.
+    # Always float32: a softmax in reduced precision does not sum to one.
     last = keras.layers.Dense(
         classes, activation="softmax", kernel_initializer=_kernel(seeds), dtype="float32", name="probabilities"
     )
@@ -87,7 +87,7 @@ def build(head: Head, width: int, classes: int, rates: Rates | None = None, *, s
 
 
 def joined(arrays: ArrayHead) -> keras.Model:
-    """Return a head of arrays as a Keras model: features (n, width) in, probabilities (n, classes) out."""
+    """Return a head given as arrays as a Keras model: features (n, width) in, probabilities (n, classes) out."""
     inputs = keras.Input((arrays.width,), name="features")
     tensor = inputs if arrays.moments is None else _normalise(arrays.moments, inputs)
     for number, layer in enumerate(arrays.layers, 1):
@@ -104,7 +104,7 @@ def joined(arrays: ArrayHead) -> keras.Model:
 
 
 def arrays_of(model: keras.Model, moments: Moments | None = None) -> ArrayHead:
-    """Return a Keras head as arrays; `moments` are what features are normalised by before they come to it, if any."""
+    """Return a Keras head as arrays; `moments` are those that normalise its input features, if any."""
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     names = [layer.activation.__name__ for layer in dense[:-1]] + ["linear"]
     layers = []
@@ -115,7 +115,7 @@ def arrays_of(model: keras.Model, moments: Moments | None = None) -> ArrayHead:
 
 
 def _moments(model: keras.Model) -> Moments | None:
-    """Return what `_normalise` put into a head, if it did."""
+    """Return the moments of the layers that `_normalise` added to a head, if any."""
     found = {type(layer): layer for layer in model.layers}
     if keras.layers.Normalization not in found:
         return None
@@ -128,12 +128,12 @@ def _kernel(seeds: random.Random) -> keras.initializers.Initializer:
     return keras.initializers.GlorotUniform(seeds.getrandbits(31))
 
 
-def _dropout(head: Head, rates: Rates | None, seeds: random.Random, name: str) -> keras.layers.Layer:
+def _dropout(head: Head, rates: HeadRates | None, seeds: random.Random, name: str) -> keras.layers.Layer:
     seed = seeds.getrandbits(31)
     return _Dropout(rates, seed, name) if rates else keras.layers.Dropout(head.dropout, seed=seed, name=name)
 
 
-def _penalty(head: Head, rates: Rates | None) -> keras.regularizers.Regularizer | None:
+def _penalty(head: Head, rates: HeadRates | None) -> keras.regularizers.Regularizer | None:
     if rates:
         return _L2(rates)
     return keras.regularizers.L2(head.l2) if head.l2 else None
@@ -142,8 +142,8 @@ def _penalty(head: Head, rates: Rates | None) -> keras.regularizers.Regularizer 
 def _normalise(moments: Moments, tensor: keras.KerasTensor) -> keras.KerasTensor:
     """Subtract the mean and divide by the deviation, by layers.
 
-    Normalization counts every deviation below 1e-7 as 1e-7, and random networks give features of 1e-10: a power of
-    two, which costs no digits, brings them to the order of 1 first.
+    Normalization raises deviations below 1e-7 to 1e-7, and features of random networks are around 1e-10: multiplying by
+    a power of two, which is exact, brings them to the order of 1 first.
     """
     mean, deviation = (np.asarray(values, dtype=np.float64) for values in moments)
     scale = 2.0 ** -round(float(np.log2(deviation.mean())))
@@ -163,16 +163,16 @@ def compile_for(
     at_once: int = 1,
     factors: Mapping[str, float] | None = None,
 ) -> None:
-    """Compile `model` for a phase of `steps` steps in all, `at_once` together, that begins at `learning_rate`.
+    """Compile `model` for a phase of `steps` steps in total, `at_once` per execution, that starts at `learning_rate`.
 
-    A variable whose path has one of `factors` learns at this times the rate.
+    `factors` multiply the learning rate of variables, by their paths.
     """
     model.compile(
         optimizer=optimizer(recipe.optimizer, schedule(recipe.schedule, learning_rate, steps), factors),
         loss=keras.losses.CategoricalCrossentropy(),
         metrics=[
             keras.metrics.CategoricalAccuracy(name="accuracy"),
-            # Without penalties: of heads with other ones the losses cannot be compared.
+            # Without penalties: losses with different penalties cannot be compared.
             keras.metrics.CategoricalCrossentropy(name="log_loss"),
         ],
         steps_per_execution=at_once,
@@ -180,7 +180,7 @@ def compile_for(
 
 
 def restart(optimizer: keras.optimizers.Optimizer, schedule: Schedule, learning_rate: float) -> None:
-    """Bring a used optimiser to the state of a new one: all that it remembers is 0, its rate `learning_rate`."""
+    """Reset a used optimiser to the state of a new one: all variables 0, the rate `learning_rate`."""
     for variable in optimizer.variables:
         variable.assign(keras.ops.zeros_like(variable))
     if schedule.name == "constant":
@@ -206,9 +206,9 @@ def optimizer(
 
 
 def _by_variable(kind: type, factors: Mapping[str, float]) -> type:
-    """Return an optimiser of this kind whose learning rate differs from variable to variable.
+    """Return an optimiser class of this kind whose learning rate differs by variable.
 
-    Keras's MultiOptimizer keeps an optimiser for each group, and has no learning rate that callbacks could lower.
+    Keras's MultiOptimizer has one optimiser for each group, and no learning rate that callbacks could lower.
     """
 
     class ByVariable(kind):  # type: ignore[misc]

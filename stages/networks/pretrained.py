@@ -1,7 +1,7 @@
-"""Where a backbone's weights come from: Keras's published files, an earlier run, or chance.
+"""The weights of a backbone: Keras's published files, those of an earlier run, or random ones.
 
-Keras knows the name, the address and the hash of each published file and how to read it; only the
-transport is ours (`download.py`).
+Keras knows the name, URL and hash of each published file and how to read it; only the download is done here
+(`download.py`).
 """
 
 import importlib
@@ -36,17 +36,16 @@ class Origin:
 
 
 def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
-    """Build `backbone` with its weights and say where they came from.
+    """Build `backbone` with its weights; return it with their origin.
 
-    Raises WeightsError when a file is damaged or does not fit, and, with `if_unreachable: stop`, when
-    it cannot be had.
+    Raises WeightsError when a file is damaged or does not fit, or, with `if_unreachable: stop`, is unavailable.
     """
     if backbone.weights not in {"imagenet", "random"}:
         return _from_model(backbone)
     if backbone.builder == SCRATCH:
-        return build(backbone, None), Origin("none", "trained from nothing")
+        return build(backbone, None), Origin("none", "trained from scratch")
     if backbone.weights == "random":
-        return random(backbone), Origin("random", "params.yaml says random")
+        return random(backbone), Origin("random", "as set in params.yaml")
     try:
         return _from_keras(backbone, params)
     except UnreachableError as error:
@@ -57,10 +56,10 @@ def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origi
 
 
 def random(backbone: Network) -> keras.Model:
-    """Build `backbone` with random weights of Keras's own initialisers, but for LayerScale, which is set to 1.
+    """Build `backbone` with random weights of Keras's own initialisers, except LayerScale, which is set to 1.
 
-    ConvNeXt's LayerScale begins at 1e-6 (Liu et al. 2022, https://arxiv.org/abs/2201.03545), to be learnt:
-    frozen there, it would switch every block off and leave a linear network.
+    ConvNeXt's LayerScale starts at 1e-6 (Liu et al. 2022, https://arxiv.org/abs/2201.03545) and is then trained:
+    frozen at that value, it would turn off every block and leave a linear network.
     """
     network = build(backbone, None)
     for layer in network.layers:
@@ -70,11 +69,11 @@ def random(backbone: Network) -> keras.Model:
 
 
 def _from_model(backbone: Network) -> tuple[keras.Model, Origin]:
-    """Take the weights of the backbone inside a `model.keras` that stage export of an earlier run wrote."""
+    """Load the weights of the backbone inside a `model.keras` that stage export of an earlier run wrote."""
     path = Path(backbone.weights.replace("{backbone}", backbone.name))
     if not path.is_file():
         raise WeightsError(
-            f"weights.source '{path}' is no file",
+            f"weights.source '{path}' is not a file",
             "imagenet, random, or a model.keras",
             "correct weights.source or the line of the backbone",
         )
@@ -82,7 +81,7 @@ def _from_model(backbone: Network) -> tuple[keras.Model, Origin]:
         inner = load(path).get_layer("backbone")
         network = _same_graph(build(backbone, None), inner)
     except Exception as error:
-        # Keras raises many kinds here: for a damaged archive, another architecture, another builder.
+        # Keras raises various errors here: for a damaged archive, another architecture, another builder.
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"'{path}' does not fit backbone '{backbone.name}' ({detail})",
@@ -93,16 +92,16 @@ def _from_model(backbone: Network) -> tuple[keras.Model, Origin]:
 
 
 def _same_graph(network: keras.Model, inner: keras.Model) -> keras.Model:
-    """Return `network` with the weights of `inner`, or `inner` itself where its graph is another.
+    """Return `network` with the weights of `inner`, or `inner` itself where its graph differs.
 
-    EfficientNet v1 builds one more Rescaling for published weights: it holds no weights, so that those fit
-    either graph and mean something else in each. Raises ValueError when `inner` cannot stand in.
+    EfficientNet v1 builds one more Rescaling for published weights: that layer has no weights, so they load into
+    either graph but work in one only. Raises ValueError when `inner` cannot replace `network`.
     """
     network.set_weights(inner.get_weights())
     if _kinds(network) == _kinds(inner):
         return network
     if (network.input.shape, _kinds(network)[-1]) != (inner.input.shape, _kinds(inner)[-1]):
-        raise ValueError("its graph is another; the same input_size and pooling are needed")
+        raise ValueError("its graph differs; the same input_size and pooling are needed")
     inner.trainable = True
     return inner
 
@@ -112,18 +111,18 @@ def _kinds(network: keras.Model) -> list[str]:
 
 
 def _descent(path: Path) -> Origin:
-    """Say where the weights in a `model.keras` come from: random ones stay random through training a head."""
+    """Return the origin of the weights in a `model.keras`: random ones stay random when only a head is trained."""
     digest = f"sha256:{checksum(path, 'sha256')}"
     if not path.with_name(MANIFEST).is_file():
-        return Origin(str(path), "an earlier run; what that began with is not known", path.name, digest)
+        return Origin(str(path), "an earlier run; the weights that it started from are unknown", path.name, digest)
     before = read_manifest(path.parent).weights["source"]
     if before == "random":
-        return Origin("random", f"{path} began with random weights", path.name, digest)
-    return Origin(str(path), f"an earlier run that began with: {before}", path.name, digest)
+        return Origin("random", f"{path} started from random weights", path.name, digest)
+    return Origin(str(path), f"an earlier run that started from: {before}", path.name, digest)
 
 
 def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
-    """Build with `weights="imagenet"`, fetching the file that Keras asks for by our own transport."""
+    """Build with `weights="imagenet"`, with our own download of the file that Keras requests."""
     fetched: list[tuple[Path, Published]] = []
 
     def get_file(fname: str, origin: str, file_hash: str | None = None, **_: Any) -> str:
@@ -141,11 +140,10 @@ def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, 
 
 @contextmanager
 def _transport(get_file: Callable[..., str]) -> Iterator[None]:
-    """Let `keras.applications` fetch its files by `get_file(fname, origin, file_hash=...)`.
+    """Make `keras.applications` fetch its files with `get_file(fname, origin, file_hash=...)`.
 
-    Names and hashes stand inside the builders, as arguments of their calls of `get_file`: this is the
-    one place where all of them pass. `weights="imagenet"` itself must stay, for EfficientNet builds
-    another graph for it than for a path.
+    Names and hashes are known only inside the builders, as arguments of their calls of `get_file`. The argument
+    `weights="imagenet"` has to be kept: EfficientNet builds another graph for a path.
     """
     module: Any = importlib.import_module("keras.src.utils.file_utils")
     original = module.get_file

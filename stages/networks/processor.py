@@ -1,11 +1,11 @@
-"""The machine that a stage runs on, for what is measured there."""
+"""The processor of this machine, recorded beside measurements."""
 
 import platform
 from pathlib import Path
 
 
 def processor() -> str:
-    """Return the processor's name as Linux gives it, or the architecture's."""
+    """Return the processor's name from Linux, or else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

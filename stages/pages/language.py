@@ -1,7 +1,7 @@
 """Languages: sentences with names and numbers in them, and how numbers and lists are written.
 
 As with gettext, the English text is the key of its translation: in code that of a call of `say` or `say_plural`, in a
-template that of `gettext` or `{% trans %}` (Jinja's i18n extension). It stands there word for word, so that
+template that of `gettext` or `{% trans %}` (Jinja's i18n extension). It is written there word for word, so that
 tests/pages/test_languages.py finds it and fails where a catalogue, such as es.po, has no translation.
 
 Other people's text (names of classes, backbones and files) enters a sentence as `Name` or `Names`. It is never
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Stands where nothing is known.
+# Written where a value is unknown.
 UNKNOWN = "\N{EN DASH}"
 # Ratios from here on are written without a decimal.
 _WHOLE_FROM = 10
-# Below this a p-value is not told in figures.
+# A smaller p-value is written as less than this.
 _LEAST_P = 0.001
 
 
@@ -89,11 +89,11 @@ class Language:
         return self.plurals.get(one, (one, several))[count != 1]
 
     def say(self, message: str, **values: Value) -> Text:
-        """Return `message`, which must stand there word for word, in this language."""
+        """Return `message`, which must be written there word for word, in this language."""
         return Text(self, self.gettext(message), values)
 
     def say_plural(self, one: str, several: str, count: int, **values: Value) -> Text:
-        """Return what is to be said of `count` things; `%(count)s` is their number."""
+        """Return `one` or `several` in this language, depending on `count`, which is `%(count)s` in it."""
         return Text(self, self.ngettext(one, several, count), {"count": self.number(count), **values})
 
     def listed(self, names: tuple[str, ...], written: Callable[[str], str] = str) -> str:
@@ -102,7 +102,7 @@ class Language:
         return f"{', '.join(others)} {self.conjunction(names[-1])} {last}" if others else last
 
     def number(self, value: float | None, digits: int = 0) -> str:
-        """Return a number with so many decimals; nothing known is a dash."""
+        """Return a number with `digits` decimals; None is a dash."""
         if value is None:
             return UNKNOWN
         # Rounded first: what rounds to nothing has no sign.
@@ -112,15 +112,15 @@ class Language:
         return text.translate(str.maketrans(",.-", f"{self.thousands}{self.decimal}\N{MINUS SIGN}"))
 
     def percent(self, share: float | None, digits: int = 1) -> str:
-        """Return a share as a percentage."""
+        """Return a fraction as a percentage."""
         return UNKNOWN if share is None else f"{self.number(100 * share, digits)} %"
 
     def share(self, value: float) -> str:
-        """Return a share as a percentage with the decimals it needs, for a confidence: 0.95 is 95 %."""
+        """Return a fraction as a percentage with the decimals it needs, for a confidence: 0.95 is 95 %."""
         return f"{100 * value:g} %".replace(".", self.decimal)
 
     def points(self, difference: float) -> str:
-        """Return a difference of two shares as a number of percentage points with one decimal."""
+        """Return a difference of two fractions as a number of percentage points with one decimal."""
         return self.number(100 * difference, 1)
 
     def figures(self, value: float | None) -> str:

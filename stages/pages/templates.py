@@ -52,7 +52,7 @@ def render(template: Path, language: Language = ENGLISH, **values: Any) -> str:
 
 
 def html(text: Text) -> Markup:
-    """Return a sentence for a page; names stand out, and apart from the direction of the text around them."""
+    """Return a sentence for a page; names are bold, and isolated from the direction of the text around them."""
     return Markup(text.written(lambda own: str(escape(own)), lambda name: f"<b><bdi>{escape(name)}</bdi></b>"))  # noqa: S704 (escaped)
 
 

@@ -1,4 +1,4 @@
-"""Small copies of images inside a page, so that it stays one file."""
+"""Thumbnails inside a page, which so stays one file."""
 
 import base64
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _QUALITY = 70
 
 
 def data_uris(files: Iterable[Path], what: str) -> dict[Path, str]:
-    """Return each image as the address of an image that holds its own bytes; `what` names the work."""
+    """Return each image as the data URL of a thumbnail; `what` names the work in the progress bar."""
     distinct = sorted(set(files))
     with strict_pillow():
         return dict(zip(distinct, in_threads(_data_uri, distinct, what), strict=True))

@@ -1,7 +1,7 @@
 """How the pages' figures are drawn: by Vega-Lite, once here and, where scripts run, again in the browser.
 
 A figure is written in Altair. Vega draws it here, so that a page shows it where no script may run and on paper; with
-`script` in the page the browser draws it anew, as wide as there is room, and it answers to the pointer. Text and axes
+`script` in the page the browser draws it again, as wide as there is room, and with tooltips. Text and axes
 take the colour of the page (`currentColor`), marks those that its style sheet names: one drawing for light and dark.
 The same numbers give the same bytes: here text is measured in a font that the library brings along.
 """
@@ -10,14 +10,13 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import altair as alt
+import vl_convert
 from markupsafe import Markup
 
 from stages.pages.language import ENGLISH, Language
-
-if TYPE_CHECKING:
-    import altair as alt
 
 # Custom properties of page.html.j2.
 RIGHT, WRONG, OTHER, TRAINING, PAGE = (f"var(--{name})" for name in ("right", "wrong", "other", "training", "page"))
@@ -43,28 +42,22 @@ class Figure:
 
 
 def figure(
-    name: str, label: object, drawn: "alt.LayerChart | alt.Chart", width: int, language: Language = ENGLISH
+    name: str, label: object, drawn: alt.LayerChart | alt.Chart, width: int, language: Language = ENGLISH
 ) -> Figure:
     """Return a figure that is `width` pixels wide where no script runs."""
-    import vl_convert
-
     specification = drawn.properties(description=str(label), width="container", autosize=_AS_WIDE).to_dict()
     del specification["config"]
     svg = vl_convert.vegalite_to_svg(specification | {"width": width, "config": config(language)})
     return Figure(name, str(label), specification, _inline(name, svg))
 
 
-def chart(rows: list[dict[str, Any]]) -> "alt.Chart":
+def chart(rows: list[dict[str, Any]]) -> alt.Chart:
     """Return a chart that holds `rows` as they are."""
-    import altair as alt
-
     return alt.Chart(alt.InlineData(values=rows))
 
 
-def layered(*charts: "alt.Chart") -> "alt.LayerChart":
+def layered(*charts: alt.Chart) -> alt.LayerChart:
     """Return one chart of several over one another."""
-    import altair as alt
-
     return alt.LayerChart(layer=list(charts))
 
 
@@ -77,8 +70,6 @@ def logarithmic_ticks(low: float, high: float) -> list[float]:
 @cache
 def script() -> str:
     """Return the program that draws figures in a browser: Vega, Vega-Lite and their embedding."""
-    import vl_convert
-
     # Its stub forgets that there is a default.
     bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
     return bundle

@@ -1,1 +1,1 @@
-"""Predictions of new images by an exported classifier: `python -m stages.predict`."""
+"""Predicting new images with an exported classifier: `python -m stages.predict`."""

@@ -1,12 +1,12 @@
-"""Predict: what an exported classifier says of any images.
+"""Predict: run an exported classifier on any images.
 
     python -m stages.predict SOURCE... [--model data/exports/winner] [--format table|csv|json] [--output FILE]
                              [--rejects FILE] [--threads N] [--explain FOLDER] [--drift]
 
-No stage of dvc.yaml, since its images are no part of the comparison. A SOURCE is an image, a folder, an archive or
-an address of them. Images are held to the limits of section `data`, and one that cannot be used is left out with its
-reason; without any other the program exits with 1. Rows come in the order of their paths, a batch at a time: memory
-does not grow with the number of images. TensorFlow is loaded for --explain alone.
+It is not a stage of dvc.yaml, since its images are not part of the comparison. A SOURCE is an image, a folder, an
+archive or a URL of one of these. The limits of section `data` apply, and unusable images are left out with a reason;
+if there are no others the program exits with 1. Rows are ordered by path and written a batch at a time: memory does
+not grow with the number of images. TensorFlow is loaded only for --explain.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from stages.core.dataset.resizing import squared
+from stages.core.dataset.resizing import resize_to_square
 from stages.core.decoding import UnusableError, decode, strict_pillow
 from stages.core.errors import DataError, UserError, one_line, run
 from stages.core.files import replacing, replacing_folder
@@ -41,21 +41,21 @@ from stages.exports.reference import Reference
 from stages.networks.engine import Choice
 from stages.predict.drift import Sample, judge
 from stages.predict.formats import FORMATS, Batch, lines
+from stages.sources.disk_table import Files
 from stages.sources.listing import File, Reject
 from stages.sources.reading import budget, limits, read_file
-from stages.sources.spool import Files
 from stages.sources.unlabelled import gather
 
 log = logging.getLogger(__name__)
 MODEL = Path("data/exports/winner")
-# Bytes of a list of names that are read at a time.
+# Bytes of a list of names read at a time.
 _CHUNK = 1 << 20
-# Images whose activations are in memory at a time when they are explained.
+# Images explained at a time, with all their activations in memory.
 _EXPLAINED = 4
 
-# Where rejects go, one by one.
-Refuse = Callable[[Reject], None]
-# From images (n, size, size, 3) and the place of a class of each to heatmaps (n, height, width).
+# Receives rejects, one by one.
+OnReject = Callable[[Reject], None]
+# From images (n, size, size, 3) and the position of one class each to heatmaps (n, height, width).
 Explain = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 
 
@@ -67,7 +67,7 @@ class OptionError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An image as the network takes it, (size, size, 3), and its path."""
+    """An image resized for the network, (size, size, 3), and its path."""
 
     path: str
     pixels: NDArray[np.uint8]
@@ -94,9 +94,9 @@ class _Options(argparse.Namespace):
 
 
 def _parse() -> _Options:
-    parser = _Parser(prog="python -m stages.predict", description="Say what an exported classifier sees in images.")
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="image, folder, archive or address")
-    parser.add_argument("--files0-from", type=Path, metavar="FILE", help="images by name, each name ended by a NUL")
+    parser = _Parser(prog="python -m stages.predict", description="Predict images with an exported classifier.")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="image, folder, archive or URL")
+    parser.add_argument("--files0-from", type=Path, metavar="FILE", help="list of image paths, each ended by a NUL")
     parser.add_argument("--model", type=Path, default=MODEL, metavar="FOLDER", help=f"an export ({MODEL})")
     parser.add_argument("--format", choices=list(FORMATS), default="table", help="table is for people")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where predictions go (standard output)")
@@ -104,8 +104,8 @@ def _parse() -> _Options:
     parser.add_argument(
         "--threads", type=_count, metavar="N", help="CPU threads of the engine (threads of params.yaml)"
     )
-    parser.add_argument("--explain", type=Path, metavar="FOLDER", help="new folder for overlays: what it looks at")
-    parser.add_argument("--drift", action="store_true", help="say whether these images are like those of its training")
+    parser.add_argument("--explain", type=Path, metavar="FOLDER", help="new folder for heatmaps laid over the images")
+    parser.add_argument("--drift", action="store_true", help="compare the images with those of its training")
     options = parser.parse_args(namespace=_Options())
     if not options.sources and not options.files0_from:
         parser.error("no SOURCE")
@@ -127,7 +127,7 @@ def _count(text: str) -> int:
 
 
 def list_files(options: _Options, data: DataParams, scratch: Path) -> Files:
-    """Return the files of all sources and of the list, and what is left out; DataError for one that cannot be read."""
+    """Return the files and rejects of all sources and of the list. Raise DataError for an unreadable one."""
     files, rejects = gather(options.sources, budget(data), scratch)
     if options.files0_from:
         try:
@@ -153,7 +153,7 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def prepare(file: File, manifest: Manifest, data: DataParams) -> Prepared | Reject:
-    """Return an image as the classifier's images were prepared, or why it is left out."""
+    """Return an image prepared like those of the classifier, or why it is left out."""
     path = one_line(file.path)
     try:
         content = read_file(file.location, data)
@@ -161,15 +161,17 @@ def prepare(file: File, manifest: Manifest, data: DataParams) -> Prepared | Reje
             image = decode(content, limits(data)).image
     except UnusableError as error:
         return Reject(path, one_line(str(error)))
-    return Prepared(path, squared(image, manifest.input_size, manifest.fit))
+    return Prepared(path, resize_to_square(image, manifest.input_size, manifest.fit))
 
 
-def batches(prepared: Iterable[Prepared | Reject], refuse: Refuse) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
+def batches(
+    prepared: Iterable[Prepared | Reject], on_reject: OnReject
+) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
     """Yield paths and images, `BATCH` at a time."""
     waiting: list[Prepared] = []
     for item in prepared:
         if isinstance(item, Reject):
-            refuse(item)
+            on_reject(item)
             continue
         waiting.append(item)
         if len(waiting) == BATCH:
@@ -180,22 +182,22 @@ def batches(prepared: Iterable[Prepared | Reject], refuse: Refuse) -> Iterator[t
 
 
 def predict(
-    files: Files, manifest: Manifest, network: Path, data: DataParams, refuse: Refuse, engine_threads: int
+    files: Files, manifest: Manifest, network: Path, data: DataParams, on_reject: OnReject, engine_threads: int
 ) -> Generator[Batch, None, None]:
-    """Yield what the OpenVINO form `network` says of all images; `refuse` gets what is left out.
+    """Yield the predictions of the OpenVINO form `network` for all images; `on_reject` receives the rejects.
 
-    Images are decoded by all processors while the engine computes with so many threads.
+    Images are decoded on all processors while the engine computes on `engine_threads` threads.
     """
     found, left_out = files
     for reject in sorted(left_out, key=lambda reject: (reject.path, reject.reason)):
-        refuse(reject)
+        on_reject(reject)
     get_ready = partial(prepare, manifest=manifest, data=data)
-    # The processes are started before the engine has threads, of which a copy would have none.
+    # The processes are forked before the engine has threads, which a fork would not copy.
     with in_processes(get_ready, found, len(found), "predict") as prepared:
-        # Images come back with their paths: what explains them needs both.
-        tagged = (((paths, images), images) for paths, images in batches(prepared, refuse))
-        for (paths, images), said in outputs(network, engine_threads, tagged):
-            yield Batch(paths, images, said.probabilities, said.embedding)
+        # Paths and images are returned with the outputs: explaining needs both.
+        tagged = (((paths, images), images) for paths, images in batches(prepared, on_reject))
+        for (paths, images), found_outputs in outputs(network, engine_threads, tagged):
+            yield Batch(paths, images, found_outputs.probabilities, found_outputs.embedding)
 
 
 # Output ---------------------------------------------------------------------------------------------------
@@ -203,14 +205,14 @@ def predict(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
-    """Give the file to write, which is complete in the end, or as it was. Raise OptionError when it cannot be had."""
+    """Provide a file that is replaced completely or not at all. Raise OptionError when it cannot be written."""
     with ExitStack() as stack:
         try:
             temporary = stack.enter_context(replacing(path))
             file = stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
         except OSError as error:
             raise OptionError(
-                f"'{path}' cannot be written ({error.strerror})", "a file in a folder of yours", "name another"
+                f"'{path}' cannot be written ({error.strerror})", "a file in a writable folder", "name another"
             ) from error
         yield file
 
@@ -218,18 +220,18 @@ def _opened(path: Path) -> Iterator[IO[str]]:
 def _emit(file: IO[str], texts: Iterable[str]) -> None:
     try:
         for text in texts:
-            # On a terminal the bar steps aside.
+            # On a terminal the progress bar is hidden meanwhile.
             with tqdm.external_write_mode(file=file):
                 file.write(text)
         file.flush()
     except BrokenPipeError:
-        # Its reader has enough, as `head` has; Python would flush, and fail, once more at its end.
+        # The reader has stopped reading, as `head` does; at exit Python would flush, and fail, again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
         sys.exit(128 + signal.SIGPIPE)
 
 
-class Refused:
-    """What was left out: written to a file or else to standard error, counted, and the first one kept."""
+class RejectWriter:
+    """Writes rejects to a file, or to standard error; counts them and keeps the first one."""
 
     def __init__(self, file: IO[str] | None) -> None:
         self.count, self.first = 0, ""
@@ -247,29 +249,29 @@ class Refused:
             tqdm.write(f"left out: {reject.path}: {reject.reason}", file=sys.stderr)
 
 
-# What is asked for beside predictions ----------------------------------------------------------------------
+# Optional extras ------------------------------------------------------------------------------------------
 
 
 def read_reference(folder: Path) -> Reference:
-    """Return the reference of an export. Raise ExportError when there is none, or it cannot be used."""
+    """Return the drift reference of an export. Raise ExportError when it is missing or invalid."""
     path = open_reference(folder)
     try:
         return Reference.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise ExportError(
-            f"'{path}' is no reference", "that of this version", "export again with 'dvc repro export'"
+            f"'{path}' is not a valid reference", "that of this version", "export again with 'dvc repro export'"
         ) from error
 
 
-def measured(found: Iterable[Batch], reference: Reference, sample: Sample) -> Iterator[Batch]:
-    """Yield all that is `found`, and add it to the sample."""
+def with_drift(found: Iterable[Batch], reference: Reference, sample: Sample) -> Iterator[Batch]:
+    """Yield the batches unchanged, and add them to the sample."""
     for batch in found:
         sample.add(batch.confidences.tolist(), reference.measure(batch.embedding).tolist())
         yield batch
 
 
 def heatmaps_of(model: Path, engine_threads: int) -> Explain:
-    """Return what says where the network of the Keras form `model` sees a class.
+    """Return a function that computes heatmaps with the network of the Keras form `model`.
 
     Raises OptionError when it has no feature map.
     """
@@ -286,10 +288,10 @@ def heatmaps_of(model: Path, engine_threads: int) -> Explain:
     return lambda images, labels: heatmaps(forward(images)["map"], tail, head, labels)
 
 
-def explained(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], folder: Path) -> Iterator[Batch]:
-    """Yield all that is `found`, and write for each image where its class is seen, as `maps_of` says.
+def with_overlays(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], folder: Path) -> Iterator[Batch]:
+    """Yield the batches unchanged, and write an overlay of each image with the heatmap of its predicted class.
 
-    The overlays have numbers for names; `index.csv` says which image each belongs to.
+    The overlays are numbered; `index.csv` maps their names to the images.
     """
     from stages.explanation.overlays import overlay, write_image
 
@@ -310,36 +312,36 @@ def explained(found: Iterable[Batch], maps_of: Explain, classes: Sequence[str], 
 
 
 def main() -> None:
-    """Predict what the command line names."""
+    """Predict the images named on the command line."""
     options = _parse()
     manifest, network = open_export(options.model)
     keras = open_export(options.model, "keras")[1] if options.explain else None
     reference = read_reference(options.model) if options.drift else None
     data, count, sample = load(DataParams, "data"), options.threads or threads(), Sample()
     with ExitStack() as stack:
-        refused = Refused(stack.enter_context(_opened(options.rejects)) if options.rejects else None)
+        rejects = RejectWriter(stack.enter_context(_opened(options.rejects)) if options.rejects else None)
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="predict-")))
         files = list_files(options, data, scratch)
         found: Iterator[Batch] = stack.enter_context(
-            closing(predict(files, manifest, network, data, refused.add, count))
+            closing(predict(files, manifest, network, data, rejects.add, count))
         )
-        # Nothing is written, or replaced, before there is a first prediction.
+        # Nothing is written or replaced before the first prediction exists.
         first = next(found, None)
         if first:
             found = chain([first], found)
             if reference:
-                found = measured(found, reference, sample)
+                found = with_drift(found, reference, sample)
             if keras and options.explain:
                 folder = stack.enter_context(replacing_folder(options.explain.resolve()))
-                found = explained(found, heatmaps_of(keras, count), manifest.classes, folder)
+                found = with_overlays(found, heatmaps_of(keras, count), manifest.classes, folder)
             file = stack.enter_context(_opened(options.output)) if options.output else sys.stdout
             _emit(file, FORMATS[options.format](manifest.classes, found))
         seen = len(files[0]) + len(files[1])
     if not first:
         raise DataError(
-            f"none of {seen} files could be predicted{refused.first}", "an image that can be read", "name others"
+            f"none of {seen} files could be predicted{rejects.first}", "an image that can be read", "name others"
         )
-    log.info("%d predicted, %d left out", seen - refused.count, refused.count)
+    log.info("%d predicted, %d left out", seen - rejects.count, rejects.count)
     if reference:
         print(f"drift: {judge(reference, sample).sentence}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""Predictions of any images as people and programs read them: a table, CSV or JSON, written a batch at a time."""
+"""Output formats of predictions: a text table, CSV or JSON, written a batch at a time."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from stages.core.predictions import PREFIX
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images (n, size, size, 3), their paths, and what the network says: probabilities (n, classes), embedding."""
+    """Images (n, size, size, 3), their paths, and the outputs: probabilities (n, classes), embedding (n, width)."""
 
     paths: Sequence[str]
     images: NDArray[np.uint8]
@@ -25,7 +25,7 @@ class Batch:
 
     @property
     def classes(self) -> NDArray[np.int64]:
-        """The position of the likeliest class of each image, (n,)."""
+        """The position of the most probable class of each image, (n,)."""
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
@@ -35,13 +35,13 @@ class Batch:
 
 
 def _table(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
-    """Yield a table for people, a batch at a time; paths, of any length, stand last."""
+    """Yield a text table, a batch at a time; paths, of any length, come last."""
     names = [one_line(name) for name in classes]
     width = max(len("label"), *map(len, names))
     yield f"{'label':<{width}}  confidence  path\n"
     for batch in found:
         rows = zip(batch.classes, batch.confidences, batch.paths, strict=True)
-        yield "".join(f"{names[label]:<{width}}  {100 * sure:8.1f} %  {path}\n" for label, sure, path in rows)
+        yield "".join(f"{names[label]:<{width}}  {100 * value:8.1f} %  {path}\n" for label, value, path in rows)
 
 
 def _csv(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
@@ -49,17 +49,17 @@ def _csv(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
     for batch in found:
         rows = zip(batch.paths, batch.classes, batch.probabilities, strict=True)
         yield lines(
-            [path, classes[label], *(FLOAT_FORMAT % value for value in (said[label], *said))]
-            for path, label, said in rows
+            [path, classes[label], *(FLOAT_FORMAT % value for value in (probabilities[label], *probabilities))]
+            for path, label, probabilities in rows
         )
 
 
 def _json(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
-    """Yield a list of objects, one in each line."""
+    """Yield a JSON list of objects, one per line."""
     lead = "[\n"
     for batch in found:
-        for path, label, said in zip(batch.paths, batch.classes, batch.probabilities, strict=True):
-            numbers = [float(FLOAT_FORMAT % value) for value in said]
+        for path, label, probabilities in zip(batch.paths, batch.classes, batch.probabilities, strict=True):
+            numbers = [float(FLOAT_FORMAT % value) for value in probabilities]
             shown = {
                 "path": path,
                 "label": classes[label],

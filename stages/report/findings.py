@@ -1,7 +1,7 @@
-"""What is wrong with the images, as sentences, from the numbers of data/audit.json: the gravest first.
+"""What is wrong with the images, as sentences, from the numbers of data/audit.json: the most serious first.
 
-One list for the log, for the audit's page and, as far as the comparison reads differently for it, for
-the report, which may be in another language.
+One list for the log, for the audit's page and, where it changes how the comparison is to be read, for the report,
+which may be in another language.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from typing import Any
 
 from stages.pages.language import ENGLISH, Language, Text
 
-# Suspected labels are worth a warning from this share of the images on; below, most of them are false alarms.
+# Doubtful labels are worth a warning from this fraction of the images on; below, most of them are false alarms.
 _MANY_SUSPECTS = 0.05
-# The largest class has so many times the images of the smallest: accuracy then hardly notices the smallest.
+# From this ratio of the largest class to the smallest on, accuracy hardly depends on the smallest.
 _IMBALANCED = 10
 
 Audit = Mapping[str, Any]
@@ -20,10 +20,10 @@ Audit = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: what, which classes (other people's text, kept apart), and what to do about it.
+    """One problem: what is wrong, which classes (other people's text, kept apart), and what to do about it.
 
-    `section` is the part of the audit's page that shows it; `misleads` says that numbers of the
-    comparison mean something else because of it.
+    `section` is the section of the audit's page that shows it; `misleads` says that it changes the meaning of the
+    comparison's numbers.
     """
 
     section: str
@@ -39,15 +39,15 @@ class Finding:
 
 
 def findings(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
-    """Return what is wrong according to `audit`, the gravest first."""
-    looks: tuple[Callable[[Audit, Language], Finding | None], ...] = (
+    """Return what is wrong according to `audit`, the most serious first."""
+    checks: tuple[Callable[[Audit, Language], Finding | None], ...] = (
         _conflicts, _lost_classes, _small_classes, _leaks, _doubtful_pairs, _suspects, _rejects, _imbalance, _copies,
     )  # fmt: skip
-    return [found for look in looks if (found := look(audit, language))]
+    return [found for check in checks if (found := check(audit, language))]
 
 
 def misleading(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
-    """Return what changes how the comparison is to be read."""
+    """Return what changes the meaning of the comparison's numbers."""
     return [finding for finding in findings(audit, language) if finding.misleads]
 
 
@@ -57,11 +57,11 @@ def _leaks(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "leaks",
         language.say_plural(
-            "%(count)s image with a copy on another side of the split that the source brought",
-            "%(count)s images with a copy on another side of the split that the source brought",
+            "%(count)s image with a copy on another side of the source's own split",
+            "%(count)s images with a copy on another side of the source's own split",
             audit["leaks"]["images"],
         ),
-        language.say("numbers on that split flatter; here no copy lies on two sides"),
+        language.say("numbers on that split are too optimistic; here all copies are in one split"),
         misleads=True,
     )
 
@@ -72,8 +72,8 @@ def _conflicts(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "conflicts",
         language.say_plural(
-            "%(count)s image stands under two labels; all %(files)s files are left out",
-            "%(count)s images stand under two labels; all %(files)s files are left out",
+            "%(count)s image has two labels; all %(files)s files are left out",
+            "%(count)s images have two labels each; all %(files)s files are left out",
             audit["conflicts"]["groups"],
             files=language.number(audit["conflicts"]["images"]),
         ),
@@ -103,8 +103,8 @@ def _small_classes(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "classes",
         language.say_plural(
-            "%(count)s class has too few training images to be learnt",
-            "%(count)s classes have too few training images to be learnt",
+            "%(count)s class has too few training images to be learned reliably",
+            "%(count)s classes have too few training images to be learned reliably",
             len(small),
         ),
         language.say("add images, or leave the class out"),
@@ -120,11 +120,11 @@ def _doubtful_pairs(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "near",
         language.say_plural(
-            "%(count)s group of near copies under two labels",
-            "%(count)s groups of near copies under two labels",
+            "%(count)s group of near copies with two labels",
+            "%(count)s groups of near copies with two labels",
             groups,
         ),
-        language.say("look at each, and leave the wrong image out"),
+        language.say("check each, and leave the wrong image out"),
     )
 
 
@@ -136,20 +136,20 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "suspects",
         language.say_plural(
-            "%(count)s label (%(share)s) that networks doubt",
-            "%(count)s labels (%(share)s) that networks doubt",
+            "%(count)s doubtful label (%(share)s)",
+            "%(count)s doubtful labels (%(share)s)",
             suspects["images"],
             share=language.percent(suspects["share"]),
         ),
-        language.say("with random weights they doubt without reason as well: a weak hint")
+        language.say("a weak hint: networks with random weights doubt many correct labels")
         if weak
-        else language.say("look at the first ones"),
+        else language.say("check the first ones"),
         misleads=not weak,
     )
 
 
 def _rejects(audit: Audit, language: Language) -> Finding | None:
-    # Those under two labels are a finding of their own, and what the user excludes is none.
+    # Images with two labels are a finding of their own, and what the user excludes is none.
     rejected = audit["rejected"] - audit["conflicts"]["images"] - audit["reasons"].get("excluded", 0)
     if not rejected:
         return None
@@ -183,5 +183,5 @@ def _copies(audit: Audit, language: Language) -> Finding | None:
             exact=language.say_plural("%(count)s group of exact copies", "%(count)s groups of exact copies", exact),
             near=language.say_plural("%(count)s group of near copies", "%(count)s groups of near copies", near),
         ),
-        language.say("each lies on one side of the split; they say less than so many different images would"),
+        language.say("each is in one split; copies carry less information than as many different images"),
     )

@@ -1,6 +1,6 @@
 """Which head each backbone kept, and whether the network below it was trained as well.
 
-Heads are called as in heads.csv: "linear", solved exactly on frozen features; "dense", the declared one on the same;
+Heads have the names of heads.csv: "linear", solved exactly on frozen features; "dense", the declared one on the same;
 "unfrozen", the linear one with the top of the network trained from there; "whole", a network trained from nothing.
 """
 
@@ -16,16 +16,16 @@ LINEAR, DENSE, UNFROZEN, WHOLE = "linear", "dense", "unfrozen", "whole"
 
 @dataclass(frozen=True)
 class Row:
-    """One head of one backbone: what it is called, and what evaluate found of it."""
+    """One head of one backbone: its name for people, and what evaluate measured."""
 
     run: Run
-    called: str
+    display_name: str
     found: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Heads:
-    """A row for each head that was tried, by backbone, the best first; and what they say."""
+    """A row for each head that was tried, by backbone, the best first; and the text."""
 
     rows: list[Row]
     sentences: list[Text]
@@ -33,13 +33,13 @@ class Heads:
 
 def heads(ranking: Sequence[Run], language: Language) -> Heads:
     """Return which heads were tried and kept; `ranking` has the best first."""
-    rows = [Row(run, called(name, language), found) for run in ranking for name, found in run.heads.items()]
-    looks = (_lost, _insisted, _fitted, _ended)
-    return Heads(rows, [*(text for look in looks for text in look(ranking, language)), *_failed(ranking, language)])
+    rows = [Row(run, display_name(name, language), found) for run in ranking for name, found in run.heads.items()]
+    builders = (_lost, _insisted, _fitted, _ended, _failed)
+    return Heads(rows, [text for builder in builders for text in builder(ranking, language)])
 
 
-def called(head: str, language: Language) -> str:
-    """Return the name of a head."""
+def display_name(head: str, language: Language) -> str:
+    """Return the name of a head for people."""
     return {
         LINEAR: language.gettext("linear"),
         DENSE: language.gettext("dense"),
@@ -49,15 +49,15 @@ def called(head: str, language: Language) -> str:
 
 
 def unmoved(runs: Sequence[Run], language: Language) -> list[Text]:
-    """Return what is to be known of those of `runs` that stayed frozen, beside networks that were trained further."""
+    """Return why those of `runs` that stayed frozen did; a note beside networks that were fine-tuned."""
     frozen = [run for run in runs if run.frozen]
     untried = tuple(run.backbone for run in frozen if not run.provenance["unfrozen"])
     if not untried:
         return _failed(frozen, language)
     return [
         language.say(
-            "Of %(names)s nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain "
-            "something.",
+            "No blocks of %(names)s were unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may "
+            "help.",
             names=Names(untried),
         ),
         *_failed(frozen, language),
@@ -65,7 +65,7 @@ def unmoved(runs: Sequence[Run], language: Language) -> list[Text]:
 
 
 def _failed(runs: Sequence[Run], language: Language) -> list[Text]:
-    """Return where the network was unfrozen in vain."""
+    """Return where the network was unfrozen and did not get better."""
     names = tuple(run.backbone for run in runs if run.frozen and run.provenance["unfrozen"])
     if not names:
         return []
@@ -77,7 +77,7 @@ def _failed(runs: Sequence[Run], language: Language) -> list[Text]:
 
 
 def _beaten(run: Run, head: str) -> bool:
-    """Say whether validation prefers the linear head to another one that was tried."""
+    """Return whether validation prefers the linear head to `head`, of those that were tried."""
     key = "validation_log_loss"
     return {LINEAR, head} <= set(run.heads) and run.heads[LINEAR][key] < run.heads[head][key]
 
@@ -92,10 +92,10 @@ def _lost(ranking: Sequence[Run], language: Language) -> list[Text]:
     gains = [run.heads[LINEAR]["accuracy"] - run.heads[DENSE]["accuracy"] for run in lost]
     return [
         language.say_plural(
-            "The declared head of %(names)s lost to the linear one on validation: accuracy of the linear one less its "
+            "The declared head of %(names)s lost to the linear one on validation: accuracy of the linear one minus its "
             "own is %(least)s points on the test images.",
-            "The declared heads of %(names)s lost to the linear ones on validation: accuracy of the linear ones less "
-            "their own is %(least)s to %(most)s points on the test images.",
+            "The declared heads of %(names)s lost to the linear ones on validation: accuracy of the linear ones "
+            "minus their own is %(least)s to %(most)s points on the test images.",
             len(lost),
             names=Names(tuple(run.backbone for run in lost)),
             least=language.points(min(gains)),
@@ -107,8 +107,8 @@ def _lost(ranking: Sequence[Run], language: Language) -> list[Text]:
 def _lost_alone(run: Run, language: Language) -> Text:
     found = run.heads[DENSE]
     return language.say(
-        "The declared head of %(name)s lost to the linear one on validation: accuracy of the linear one less its own "
-        "is %(points)s points on the test images (%(confidence)s interval %(low)s to %(high)s).",
+        "The declared head of %(name)s lost to the linear one on validation: accuracy of the linear one minus its "
+        "own is %(points)s points on the test images (%(confidence)s interval %(low)s to %(high)s).",
         name=Name(run.backbone),
         points=language.points(found["difference"]),
         confidence=language.share(run.metrics["confidence"]),
@@ -124,15 +124,15 @@ def _insisted(ranking: Sequence[Run], language: Language) -> list[Text]:
         return []
     return [
         language.say(
-            "Of %(names)s what is declared was kept, as finetune.head.choose says, though validation preferred the "
-            "linear head.",
+            "%(names)s kept what is declared, as finetune.head.choose says, though validation preferred the linear "
+            "head.",
             names=Names(names),
         )
     ]
 
 
 def _fitted(ranking: Sequence[Run], language: Language) -> list[Text]:
-    """Return which images the kept heads were fitted on, and what chose."""
+    """Return which images the kept heads were fitted on, and which chose their strength or epoch."""
     groups: dict[tuple[bool, bool], list[str]] = {}
     for run in ranking:
         both = "validation" in run.provenance["head"]["fitted_on"]
@@ -141,7 +141,7 @@ def _fitted(ranking: Sequence[Run], language: Language) -> list[Text]:
 
 
 def _fitted_on(key: tuple[bool, bool], names: Names, language: Language) -> Text:
-    """Return what heads were fitted on that are linear or not, and saw validation images or did not."""
+    """Return which images heads were fitted on; `key` is whether they are linear, and saw validation images."""
     return {
         (True, True): language.say(
             "Linear heads fitted on the training and validation images together, at a strength chosen by images that "
@@ -165,11 +165,11 @@ def _fitted_on(key: tuple[bool, bool], names: Names, language: Language) -> Text
 
 
 def _ended(ranking: Sequence[Run], language: Language) -> list[Text]:
-    """Return where phase 2 ran out of time."""
+    """Return where phase 2 reached its time limit."""
     return [
         language.say(
-            "Phase 2 of %(name)s (%(blocks)s of %(all)s blocks) ended when its minutes were up "
-            "(finetune.unfreeze.minutes), after %(epochs)s epochs: more time may bring more.",
+            "Phase 2 of %(name)s (%(blocks)s of %(all)s blocks) ended at its time limit "
+            "(finetune.unfreeze.minutes) after %(epochs)s epochs: more time may help.",
             name=Name(run.backbone),
             blocks=run.provenance["unfrozen"]["blocks"],
             all=run.provenance["unfrozen"]["of"],

@@ -1,4 +1,4 @@
-"""Who beats whom: the table of all pairs (`pairwise.all_pairs`), read from either side, as a matrix and in words."""
+"""Pairwise comparisons: the table of all pairs (`pairwise.all_pairs`) read from either side, a matrix and text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ Outcome = Literal["better", "worse", "open"]
 
 
 @dataclass(frozen=True)
-class Duel:
+class Comparison:
     """Two backbones on the same test images, seen from the first one's side.
 
     `difference` is the accuracy of the first minus that of the second, `low` and `high` are the ends of its interval,
@@ -29,8 +29,8 @@ class Duel:
     p_holm: float
     outcome: Outcome
 
-    def turned(self) -> "Duel":
-        """Return the same from the other one's side."""
+    def reversed(self) -> "Comparison":
+        """Return the same seen from the second one's side."""
         outcomes: dict[Outcome, Outcome] = {"better": "worse", "worse": "better", "open": "open"}
         return replace(
             self,
@@ -43,17 +43,17 @@ class Duel:
         )
 
 
-class Duels:
-    """The duels of all pairs at one confidence, such as 0.95: a pair differs where p_holm is at most 1 minus that."""
+class PairwiseComparisons:
+    """The comparisons of all pairs at one confidence, such as 0.95: a pair differs where p_holm is at most 1 - 0.95."""
 
     def __init__(self, pairs: pd.DataFrame, confidence: float) -> None:
         self.confidence = confidence
-        self._found: dict[tuple[str, str], Duel] = {}
+        self._found: dict[tuple[str, str], Comparison] = {}
         for row in pairs.to_dict("records"):
             values: dict[str, Any] = {str(key): value for key, value in row.items()}
-            duel = Duel(**values, outcome=self._outcome(values["difference"], values["p_holm"]))
-            self._found[duel.first, duel.second] = duel
-            self._found[duel.second, duel.first] = duel.turned()
+            comparison = Comparison(**values, outcome=self._outcome(values["difference"], values["p_holm"]))
+            self._found[comparison.first, comparison.second] = comparison
+            self._found[comparison.second, comparison.first] = comparison.reversed()
 
     def _outcome(self, difference: float, p_holm: float) -> Outcome:
         if p_holm > 1 - self.confidence:
@@ -64,56 +64,62 @@ class Duels:
         """Return the number of pairs."""
         return len(self._found) // 2
 
-    def between(self, first: str, second: str) -> Duel:
-        """Return the duel of two backbones from the first one's side."""
+    def between(self, first: str, second: str) -> Comparison:
+        """Return the comparison of two backbones, seen from the first one's side."""
         return self._found[first, second]
 
     def better(self, first: str, second: str) -> bool:
-        """Say whether the first is significantly better than the second."""
+        """Return whether the first is significantly better than the second."""
         return first != second and self.between(first, second).outcome == "better"
 
-    def ahead(self, first: str, second: str) -> bool:
-        """Say whether the first would be significantly better than the second, were this the only pair."""
-        duel = self.between(first, second)
-        return duel.difference > 0 and duel.p <= 1 - self.confidence
+    def better_uncorrected(self, first: str, second: str) -> bool:
+        """Return whether the first would be significantly better than the second if this were the only pair."""
+        comparison = self.between(first, second)
+        return comparison.difference > 0 and comparison.p <= 1 - self.confidence
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of the matrix: how the row's backbone does against the column's.
+    """One cell of the matrix: the row's backbone against the column's.
 
-    `points` is the difference in percentage points with its sign, such as "+5.2"; `words` says all of it, for a
-    tooltip and for those who do not see colours.
+    `points` is the difference in percentage points with its sign, such as "+5.2"; `sentence` has all its numbers, for a
+    tooltip and for readers who do not see colours.
     """
 
-    duel: Duel
+    comparison: Comparison
     points: str
-    words: Text
+    sentence: Text
 
 
 @dataclass(frozen=True)
 class Row:
-    """One backbone against all: a cell for each column, None for itself; how many it beats and is beaten by."""
+    """One backbone against all others: a cell for each column, None for itself.
+
+    `better` counts the backbones that it is significantly better than, `worse` those that are better than it.
+    """
 
     backbone: str
     cells: list[Cell | None]
-    beats: int
-    beaten: int
+    better: int
+    worse: int
 
 
-def matrix(ranking: Sequence[str], duels: Duels, language: Language) -> list[Row]:
+def matrix(ranking: Sequence[str], comparisons: PairwiseComparisons, language: Language) -> list[Row]:
     """Return a row for each backbone of `ranking`, with columns in the same order."""
-    return [_row(backbone, ranking, duels, language) for backbone in ranking]
+    return [_row(backbone, ranking, comparisons, language) for backbone in ranking]
 
 
-def _row(backbone: str, ranking: Sequence[str], duels: Duels, language: Language) -> Row:
-    cells = [None if other == backbone else _cell(duels.between(backbone, other), duels, language) for other in ranking]
-    outcomes = [cell.duel.outcome for cell in cells if cell]
+def _row(backbone: str, ranking: Sequence[str], comparisons: PairwiseComparisons, language: Language) -> Row:
+    cells = [
+        None if other == backbone else _cell(comparisons.between(backbone, other), comparisons, language)
+        for other in ranking
+    ]
+    outcomes = [cell.comparison.outcome for cell in cells if cell]
     return Row(backbone, cells, outcomes.count("better"), outcomes.count("worse"))
 
 
-def _cell(duel: Duel, duels: Duels, language: Language) -> Cell:
-    return Cell(duel, signed(duel.difference, language), words(duel, duels, language))
+def _cell(comparison: Comparison, comparisons: PairwiseComparisons, language: Language) -> Cell:
+    return Cell(comparison, signed(comparison.difference, language), sentence(comparison, comparisons, language))
 
 
 def signed(difference: float, language: Language) -> str:
@@ -122,28 +128,32 @@ def signed(difference: float, language: Language) -> str:
     return f"+{points}" if difference > 0 else points
 
 
-def words(duel: Duel, duels: Duels, language: Language) -> Text:
-    """Return one duel as a sentence without its full stop, with its figures."""
-    better = duel.turned() if duel.outcome == "worse" else duel
+def sentence(comparison: Comparison, comparisons: PairwiseComparisons, language: Language) -> Text:
+    """Return one comparison as a sentence without its full stop, with its numbers."""
+    better = comparison.reversed() if comparison.outcome == "worse" else comparison
     values: dict[str, Value] = {
-        "first": Name(duel.first),
-        "second": Name(duel.second),
-        "points": signed(duel.difference, language) if duel.outcome == "open" else language.points(better.difference),
-        "figures": interval(better, duels, language),
+        "first": Name(comparison.first),
+        "second": Name(comparison.second),
+        "points": signed(comparison.difference, language)
+        if comparison.outcome == "open"
+        else language.points(better.difference),
+        "figures": interval(better, comparisons, language),
     }
-    if duel.outcome == "better":
-        return language.say("%(first)s beats %(second)s by %(points)s points (%(figures)s)", **values)
-    if duel.outcome == "worse":
-        return language.say("%(first)s is beaten by %(second)s by %(points)s points (%(figures)s)", **values)
-    return language.say("%(first)s and %(second)s cannot be told apart: %(points)s points (%(figures)s)", **values)
+    if comparison.outcome == "better":
+        return language.say("%(first)s is better than %(second)s by %(points)s points (%(figures)s)", **values)
+    if comparison.outcome == "worse":
+        return language.say("%(first)s is worse than %(second)s by %(points)s points (%(figures)s)", **values)
+    return language.say(
+        "%(first)s and %(second)s do not differ significantly: %(points)s points (%(figures)s)", **values
+    )
 
 
-def interval(duel: Duel, duels: Duels, language: Language) -> Text:
-    """Return the interval of a duel's difference and its corrected p-value, as they stand in brackets."""
+def interval(comparison: Comparison, comparisons: PairwiseComparisons, language: Language) -> Text:
+    """Return the interval of a difference and its corrected p-value, to be put in brackets."""
     return language.say(
         "%(confidence)s interval %(low)s to %(high)s, Holm-corrected %(p)s",
-        confidence=language.share(duels.confidence),
-        low=language.points(duel.low),
-        high=language.points(duel.high),
-        p=language.p_value(duel.p_holm),
+        confidence=language.share(comparisons.confidence),
+        low=language.points(comparison.low),
+        high=language.points(comparison.high),
+        p=language.p_value(comparison.p_holm),
     )

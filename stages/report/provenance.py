@@ -1,6 +1,6 @@
-"""Where the numbers come from: images, split, seed, commit, libraries, and what differs from the shipped parameters.
+"""Where the numbers come from: images, split, seed, commit, libraries, and parameters that differ from the defaults.
 
-The weights, and the versions of what trained, stand in each backbone's own provenance (`Run.provenance`).
+The weights, and the versions of the libraries that trained, are in each backbone's own provenance (`Run.provenance`).
 """
 
 import hashlib
@@ -22,23 +22,23 @@ from stages.pages.language import Language, Name, Names, Text
 from stages.report.pairwise_comparison import signed
 from stages.report.runs import Run
 
-# A copy of params.yaml as it is shipped: git's history is not there in every clone.
+# A copy of params.yaml with its default values: an archive or a shallow clone has no git history to compare with.
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
-# What makes the results, beside the images, which have a digest of their own.
+# Files that the results depend on, beside the images, which have a digest of their own.
 MADE_BY = ("stages", "params.yaml", "dvc.yaml", "uv.lock")
-# What calculates the report.
+# Libraries that calculate the report.
 LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
 # Sections of params.yaml that no result depends on.
 BESIDE = ("export", "gate")
 # Characters of a value that are shown.
 _LONGEST = 200
-# Changed parameters that are told in sentences.
+# Changed parameters that have a sentence of their own.
 _MOST = 12
 
 
 @dataclass(frozen=True)
 class Commit:
-    """The last commit that changed what makes the results, and the files of that which differed when they were made."""
+    """The last commit that changed `MADE_BY`, and the files of that which had uncommitted changes."""
 
     digest: str
     changed: tuple[str, ...]
@@ -46,7 +46,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class Change:
-    """A parameter that differs from the shipped one, each as YAML has it; None where there is no such key."""
+    """A parameter that differs from its default, each as YAML has it; None where there is no such key."""
 
     key: str
     value: str | None
@@ -57,8 +57,8 @@ class Change:
 class Provenance:
     """Where the numbers come from.
 
-    `images` is a SHA-256 of the accepted images with their labels, `split` one of which file is in which part, see
-    `digest`. `counts` says how many images each part has. `commit` is None outside of git. `versions` are those of
+    `images` is a SHA-256 of the accepted images with their labels, `split` one of which file is in which split, see
+    `digest`. `counts` says how many images each split has. `commit` is None outside of git. `versions` are those of
     Python and the libraries that calculated the report.
     """
 
@@ -81,12 +81,12 @@ def provenance(
     """Return where the numbers of the project in the working directory come from.
 
     `manifest` and `splits` are chunks of the tables with at least label and sha256, file and split; `params` and
-    `defaults` are params.yaml as it is and as it is shipped.
+    `defaults` are params.yaml as it is and with its default values.
     """
     return Provenance(
         digest(manifest, "label", "sha256"),
         digest(splits, "file", "split"),
-        {part: count for part, count in audit["splits"].items() if count},
+        {split: count for split, count in audit["splits"].items() if count},
         params["seed"],
         commit(),
         {"Python": platform.python_version()} | {library: version(library) for library in LIBRARIES},
@@ -107,11 +107,10 @@ def digest(chunks: Iterable[pd.DataFrame], *columns: str) -> str:
 
 
 def commit() -> Commit | None:
-    """Return the last commit that changed what makes the results; None where git does not know any.
+    """Return the last commit that changed what the results depend on; None where git does not know any.
 
     The commit that will hold the report is made after it. This one stays the same as long as nothing changes that a
-    result may depend on, so that a comparison that is repeated later has the same bytes; what was not committed when
-    the report was made is named beside it.
+    result may depend on, so that a later comparison has the same bytes; uncommitted changes are named beside it.
     """
     found = _git("log", "-1", "--format=%H")
     if not found:
@@ -138,12 +137,12 @@ def _git(*arguments: str) -> str:
 
 
 def changes(params: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[Change]:
-    """Yield the parameters that differ from the shipped ones, in their order there, then those that are new."""
-    now, shipped = (
+    """Yield the parameters that differ from the defaults, in their order there, then those that are new."""
+    now, default = (
         {key: value for key, value in values.items() if key not in BESIDE} | {"backbones": _lines(values["backbones"])}
         for values in (params, defaults)
     )
-    yield from _changes(now, shipped, "")
+    yield from _changes(now, default, "")
 
 
 def _lines(backbones: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,30 +150,31 @@ def _lines(backbones: Mapping[str, Any]) -> dict[str, Any]:
     return {name: line or {} for name, line in backbones.items()}
 
 
-def _changes(now: Mapping[str, Any], shipped: Mapping[str, Any], place: str) -> Iterator[Change]:
-    for key in (*shipped, *(key for key in now if key not in shipped)):
-        both = key in now and key in shipped
-        if both and isinstance(now[key], Mapping) and isinstance(shipped[key], Mapping):
-            yield from _changes(now[key], shipped[key], f"{place}{key}.")
-        elif not both or now[key] != shipped[key]:
-            value, default = (_shown(values[key]) if key in values else None for values in (now, shipped))
-            yield Change(f"{place}{key}", value, default)
+def _changes(now: Mapping[str, Any], default: Mapping[str, Any], place: str) -> Iterator[Change]:
+    for key in (*default, *(key for key in now if key not in default)):
+        both = key in now and key in default
+        if both and isinstance(now[key], Mapping) and isinstance(default[key], Mapping):
+            yield from _changes(now[key], default[key], f"{place}{key}.")
+        elif not both or now[key] != default[key]:
+            yield Change(
+                f"{place}{key}", *(_shown(values[key]) if key in values else None for values in (now, default))
+            )
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it may stand in params.yaml, shortened, an address without what may be secret in it."""
+    """Return a value as params.yaml may have it, shortened; a URL without what may be secret in it."""
     text = _public(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _public(text: str) -> str:
-    """Return `text`, of an address neither user and password nor its query, which may be a signature."""
+    """Return `text`; a URL without user, password and query, which may be a signature."""
     if "://" not in text:
         return text
     return re.sub(r"[?#].*", "?…", re.sub(r"(?<=://)[^/@]*@", "…@", text), flags=re.DOTALL)
 
 
-def words(found: Provenance, runs: Sequence[Run], language: Language) -> list[Text]:
+def sentences(found: Provenance, runs: Sequence[Run], language: Language) -> list[Text]:
     """Return where the numbers come from, in sentences; `runs` in the order in which they are to be named."""
     return [
         _images(found, language),
@@ -189,10 +189,10 @@ def words(found: Provenance, runs: Sequence[Run], language: Language) -> list[Te
 
 
 def _images(found: Provenance, language: Language) -> Text:
-    counts = {part: language.number(found.counts.get(part, 0)) for part in SPLITS}
+    counts = {split: language.number(found.counts.get(split, 0)) for split in SPLITS}
     return language.say_plural(
-        "%(count)s image: %(train)s to train, %(validation)s to choose, %(test)s to test; SHA-256 %(digest)s.",
-        "%(count)s images: %(train)s to train, %(validation)s to choose, %(test)s to test; SHA-256 %(digest)s.",
+        "%(count)s image: %(train)s training, %(validation)s validation, %(test)s test; SHA-256 %(digest)s.",
+        "%(count)s images: %(train)s training, %(validation)s validation, %(test)s test; SHA-256 %(digest)s.",
         sum(found.counts.values()),
         digest=Name(found.images),
         **counts,
@@ -201,12 +201,12 @@ def _images(found: Provenance, language: Language) -> Text:
 
 def _commit(found: Commit | None, language: Language) -> Text:
     if found is None:
-        return language.say("Commit: not known, there is no git repository.")
+        return language.say("Commit: unknown, there is no git repository.")
     digest = Name(found.digest)
     if not found.changed:
         return language.say("Commit: %(digest)s.", digest=digest)
     return language.say(
-        "Commit: %(digest)s, but for what was not committed: %(files)s.", digest=digest, files=Names(found.changed)
+        "Commit: %(digest)s, with uncommitted changes in %(files)s.", digest=digest, files=Names(found.changed)
     )
 
 
@@ -224,7 +224,7 @@ def _weights(runs: Sequence[Run], language: Language) -> list[Text]:
 
 
 def _trained(runs: Sequence[Run], language: Language) -> list[Text]:
-    """Return what trained the backbones, one sentence where it was the same for all."""
+    """Return which versions trained the backbones, one sentence where they are the same for all."""
     found: dict[str, list[str]] = {}
     for run in runs:
         found.setdefault(_listed(run.provenance["versions"]), []).append(run.backbone)
@@ -237,7 +237,7 @@ def _trained(runs: Sequence[Run], language: Language) -> list[Text]:
 
 
 def _precision(runs: Sequence[Run], language: Language) -> list[Text]:
-    """Return how far answers made of features in a reduced precision are from those in float32; none where all is."""
+    """Return how many predictions differ from those in float32, of backbones with features in a reduced precision."""
     reduced = [run for run in runs if run.precision["images"]]
     if not reduced:
         return []
@@ -245,14 +245,15 @@ def _precision(runs: Sequence[Run], language: Language) -> list[Text]:
     if differing := [_differing(run, language) for run in reduced if run.precision["differing"]]:
         return [
             language.say(
-                "Features were computed in %(precisions)s; in float32 another answer is given to %(images)s.",
+                "Features were computed in %(precisions)s; in float32 predictions differ for %(images)s.",
                 precisions=precisions,
                 images=reduce(lambda one, two: language.say("%(first)s; %(second)s", first=one, second=two), differing),
             )
         ]
     return [
         language.say(
-            "Features were computed in %(precisions)s; in float32 none of %(images)s test images gets another answer.",
+            "Features were computed in %(precisions)s; in float32 the predictions for all %(images)s test images are "
+            "the same.",
             precisions=precisions,
             images=language.number(reduced[0].precision["images"]),
         )
@@ -260,7 +261,7 @@ def _precision(runs: Sequence[Run], language: Language) -> list[Text]:
 
 
 def _differing(run: Run, language: Language) -> Text:
-    """Return how many answers of a backbone are others in float32, and by how much its accuracy is, as a part."""
+    """Return how many predictions of a backbone differ in float32, and by how much its accuracy does."""
     found = run.precision
     return language.say(
         "%(differing)s of %(images)s test images of %(name)s (accuracy %(points)s points)",
@@ -277,25 +278,25 @@ def _listed(versions: Mapping[str, str]) -> str:
 
 def _changed(found: list[Change], language: Language) -> list[Text]:
     if not found:
-        return [language.say("All parameters are as shipped.")]
+        return [language.say("All parameters have their default values.")]
     there, gone = ([change for change in found if (change.value is None) is missing] for missing in (False, True))
     sentences = [_change(change, language) for change in there[:_MOST]]
     if more := len(there) - len(sentences):
         sentences.append(
             language.say_plural(
-                "%(count)s more parameter differs from the shipped one.",
-                "%(count)s more parameters differ from the shipped ones.",
+                "%(count)s more parameter differs from its default.",
+                "%(count)s more parameters differ from their defaults.",
                 more,
             )
         )
     if gone:
         names = Names(tuple(change.key for change in gone))
-        sentences.append(language.say("Left out of the shipped parameters: %(names)s.", names=names))
+        sentences.append(language.say("Default parameters that are left out: %(names)s.", names=names))
     return sentences
 
 
 def _change(change: Change, language: Language) -> Text:
     values = {"key": Name(change.key), "value": Name(change.value or "")}
     if change.default is None:
-        return language.say("Parameter %(key)s: %(value)s, not shipped.", **values)
-    return language.say("Parameter %(key)s: %(value)s, as shipped %(default)s.", default=Name(change.default), **values)
+        return language.say("Parameter %(key)s: %(value)s, no default.", **values)
+    return language.say("Parameter %(key)s: %(value)s, default %(default)s.", default=Name(change.default), **values)

@@ -1,4 +1,4 @@
-"""What the ranking before training foretold: data/ranking.csv beside what the backbones scored in the end."""
+"""How well the ranking before training predicted the result: data/ranking.csv beside the final test accuracy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import pandas as pd
 from stages.core.intervals import Interval
 from stages.pages.language import Language, Names, Text
 from stages.report.heads import LINEAR
-from stages.report.runs import Run, ranked
+from stages.report.runs import Run
 
 # Columns of data/ranking.csv that hold numbers, or nothing.
 NUMBERS = ("rank", "accuracy", "low", "high", "logme")
-# With fewer no order can be told from another.
+# With fewer there is no order to speak of.
 _FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """One backbone before and after; None for what there is none of.
+    """One backbone before and after training; None for what is missing.
 
     `rank`, `accuracy` with its `interval`, `logme` and `rank_by_logme` are those before training, without test
     images; `final` is the test accuracy and `final_rank` the rank by it.
@@ -37,8 +37,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """A row for each backbone, the best before training first, and what they say."""
+class RankingAgreement:
+    """A row for each backbone, the best before training first, and the text."""
 
     rows: list[Row]
     sentences: list[Text]
@@ -53,12 +53,14 @@ class Foretold:
         }
 
 
-def foretold(table: pd.DataFrame, runs: Sequence[Run], language: Language) -> Foretold:
-    """Return how data/ranking.csv, which has a row for each of `runs`, compares with these."""
-    final = {run.backbone: (run.metrics["accuracy"], place) for place, run in enumerate(ranked(list(runs)), start=1)}
+def ranking_agreement(table: pd.DataFrame, ranking: Sequence[Run], language: Language) -> RankingAgreement:
+    """Return how data/ranking.csv compares with the final `ranking`, the best first; both have the same backbones."""
+    final = {run.backbone: (run.metrics["accuracy"], place) for place, run in enumerate(ranking, start=1)}
     by_logme = table["logme"].rank(ascending=False, method="min")
     rows = [_row(row, place, final) for row, place in zip(table.itertuples(), by_logme, strict=True)]
-    return Foretold(rows, [*_agreement(rows, language), *_unranked(rows, language), *_the_same(runs, language)])
+    return RankingAgreement(
+        rows, [*_agreement(rows, language), *_unranked(rows, language), *_same_heads(ranking, language)]
+    )
 
 
 def _row(row: Any, rank_by_logme: float, final: Mapping[str, tuple[float, int]]) -> Row:
@@ -80,7 +82,7 @@ def _row(row: Any, rank_by_logme: float, final: Mapping[str, tuple[float, int]])
 def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] | None:
     """Return Kendall's tau-b of two sets of scores and its two-sided p-value; None where one set is all equal.
 
-    Of all pairs of backbones, those in the same order minus those in the reverse, as a share, corrected for ties:
+    Of all pairs of backbones, those in the same order minus those in the reverse, as a fraction, corrected for ties:
     1 for the same order, 0 for unrelated ones. Kendall 1945, "The treatment of ties in ranking problems",
     Biometrika 33.
     """
@@ -93,13 +95,13 @@ def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] 
 
 
 def _agreement(rows: list[Row], language: Language) -> list[Text]:
-    """Return how far each score before training agrees with the test accuracy, over the backbones that have both."""
+    """Return how well each score before training agrees with test accuracy, over the backbones that have both."""
     both = [row for row in rows if row.rank is not None]
     if len(both) < _FEWEST:
         return [
             language.say(
-                "Whether the ranking before training foretold the order cannot be said: fewer than %(fewest)s "
-                "backbones were ranked.",
+                "How well the ranking before training predicted the result is unknown: fewer than %(fewest)s backbones "
+                "were ranked.",
                 fewest=_FEWEST,
             )
         ]
@@ -108,7 +110,7 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
     by_logme = tau([row.logme for row in both if row.logme is not None], final)
     if by_probe is None or by_logme is None:
         return [
-            language.say("Whether the ranking before training foretold the order cannot be said: scores do not differ.")
+            language.say("How well the ranking before training predicted the result is unknown: all scores are equal.")
         ]
     return [
         language.say(
@@ -121,8 +123,8 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
             p_logme=language.p_value(by_logme[1]),
         ),
         language.say(
-            "1 is the same order, 0 an unrelated one, -1 the reverse. So few backbones leave it uncertain: p says how "
-            "often unrelated orders agree, or disagree, as far.",
+            "1 is the same order, 0 an unrelated one, -1 the reverse. With so few backbones it is uncertain: p is "
+            "how often unrelated orders agree, or disagree, as much.",
         ),
     ]
 
@@ -139,15 +141,15 @@ def _unranked(rows: list[Row], language: Language) -> list[Text]:
     ]
 
 
-def _the_same(runs: Sequence[Run], language: Language) -> list[Text]:
-    """Return of which backbones what was ranked by is what was kept."""
-    names = tuple(run.backbone for run in ranked(list(runs)) if run.kept == LINEAR)
+def _same_heads(ranking: Sequence[Run], language: Language) -> list[Text]:
+    """Return which backbones kept the kind of head that they were ranked by."""
+    names = tuple(run.backbone for run in ranking if run.kept == LINEAR)
     if not names:
         return []
     return [
         language.say(
-            "What the ranking goes by is a linear head, and of %(names)s that is what was kept: there only the images "
-            "differ before and after.",
+            "The ranking before training is by linear heads, which %(names)s kept: there only the images differ before "
+            "and after.",
             names=Names(names),
         )
     ]

@@ -1,5 +1,6 @@
 """What is known about each backbone, ranked, and the tables that DVC and the report draw from."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +9,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError, ParameterError
-from stages.core.intervals import Interval, overlap
+from stages.core.intervals import Interval
 from stages.core.settings.report import BEST, RECOMMENDED
 
 # Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
-# Metrics over folds that stand there too, with folds_ in front, where there are folds.
+# Metrics over folds that are there too, prefixed with folds_, where there are folds.
 FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
 # Kept heads below which the network was trained as well: its top from the linear head, or all of it from nothing.
@@ -59,7 +60,7 @@ class Run:
 
     @property
     def frozen(self) -> bool:
-        """Whether the network below the head that was kept is as its weights came."""
+        """Whether the network below the head that was kept still has the weights it came with."""
         return self.kept not in _FURTHER
 
     @property
@@ -103,19 +104,24 @@ class Run:
         return list(self.metrics["repeats"]["accuracy"][1:])
 
     @property
+    def training_seconds(self) -> float:
+        """How long the dense head and the blocks were trained; 0 where only a linear head was solved."""
+        return float(self.timings["head_seconds"] + self.timings["finetune_seconds"])
+
+    @property
     def random(self) -> bool:
-        """Whether the backbone carries random weights in place of published ones."""
+        """Whether the backbone has random weights instead of published ones."""
         return bool(self.provenance["weights"]["source"] == "random")
 
     @property
-    def untaught(self) -> bool:
-        """Whether the backbone had nothing to learn from but these images."""
+    def from_scratch(self) -> bool:
+        """Whether the backbone was trained on these images alone, without published weights."""
         return bool(self.provenance["weights"]["source"] == "none")
 
     @property
     def pretrained(self) -> bool:
-        """Whether the backbone has learnt from other images before."""
-        return not self.random and not self.untaught
+        """Whether the backbone was trained on other images before."""
+        return not self.random and not self.from_scratch
 
 
 def check(runs: list[Run]) -> None:
@@ -134,12 +140,12 @@ def check(runs: list[Run]) -> None:
             raise DataError(f"'{run.backbone}' has other folds than '{first}'", "the same for all", "run 'dvc repro'")
 
 
-def ranked(runs: list[Run]) -> list[Run]:
+def ranked(runs: Iterable[Run]) -> list[Run]:
     """Return the best first: by test accuracy, then the lower log loss, then the name."""
     return sorted(runs, key=lambda run: (-run.metrics["accuracy"], run.metrics["log_loss"], run.backbone))
 
 
-def ranked_over_folds(runs: list[Run]) -> list[Run]:
+def ranked_over_folds(runs: Sequence[Run]) -> list[Run]:
     """Return the best over folds first: by mean accuracy, then the lower mean log loss, then the name.
 
     Empty where there are no folds.
@@ -149,23 +155,16 @@ def ranked_over_folds(runs: list[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
 
 
-def rivals(ranking: list[Run]) -> list[Run]:
-    """Return the others whose interval overlaps the first one's: this test set does not set them apart."""
-    return [run for run in ranking[1:] if overlap(run.interval, ranking[0].interval)]
+def summary(ranking: list[Run], recommended: str | None) -> dict[str, Any]:
+    """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`.
 
-
-def rivals_over_folds(ranking: list[Run]) -> list[Run]:
-    """Return the others whose interval over folds overlaps the first one's, of a ranking over folds."""
-    return [run for run in ranking[1:] if overlap(run.fold_interval, ranking[0].fold_interval)]
-
-
-def summary(runs: list[Run], recommended: str | None) -> dict[str, Any]:
-    """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`."""
+    `ranking` has the best first.
+    """
     for key in (BEST, RECOMMENDED):
-        if any(run.backbone == key for run in runs):
+        if any(run.backbone == key for run in ranking):
             raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
-    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} | _folds(run) for run in runs}
-    return values | {BEST: ranked(runs)[0].backbone, RECOMMENDED: recommended}
+    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} | _folds(run) for run in ranking}
+    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended}
 
 
 def _folds(run: Run) -> dict[str, float]:

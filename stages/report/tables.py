@@ -1,4 +1,4 @@
-"""What the page's tables show, as far as it is not a number of a backbone's own."""
+"""What the page's tables show beside the numbers of each backbone."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +15,7 @@ _MACHINE = ("processor", "threads", "engine", "precision")
 
 
 def metrics(language: Language) -> list[tuple[str, str]]:
-    """Return the metrics that have a bootstrap interval, and what they are called."""
+    """Return the metrics that have a bootstrap interval, with their names for people."""
     return [
         ("accuracy", language.gettext("accuracy")),
         ("balanced_accuracy", language.gettext("balanced accuracy")),
@@ -26,7 +26,7 @@ def metrics(language: Language) -> list[tuple[str, str]]:
 
 
 def machines(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """Return on what costs were measured, and of which backbones."""
+    """Return the machines on which costs were measured, and of which backbones."""
     found: dict[tuple[Any, ...], list[str]] = {}
     for run in runs:
         found.setdefault(tuple(run.benchmark[key] for key in _MACHINE), []).append(run.backbone)
@@ -34,12 +34,12 @@ def machines(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def training_shares(runs: Iterable[Run]) -> list[float]:
-    """Return the shares of the training images that were trained on, the smallest first."""
+    """Return the fractions of the training images that were trained on, the smallest first."""
     return sorted({share["share"] for run in runs for share in run.metrics["shares"]})
 
 
 def grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:
-    """Return the confusion row by row: the actual class, then predicted class, images and share of the row."""
+    """Return the confusion row by row: the actual class, then predicted class, images and fraction of the row."""
     found = counts(run)
     cells = zip(found.tolist(), shares(found).tolist(), strict=True)
     return [
@@ -49,7 +49,7 @@ def grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:
 
 
 def most_confused(run: Run) -> list[tuple[str, str, int, float]]:
-    """Return the most frequent confusions: actual class, predicted class, images, share of the actual class."""
+    """Return the most frequent confusions: actual class, predicted class, images, fraction of the actual class."""
     found = counts(run)
     portion = shares(found)
     wrong = found * (1 - np.eye(len(found), dtype=np.int64))

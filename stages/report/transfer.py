@@ -1,95 +1,96 @@
-"""What transfer learning bought: pretrained backbones against one that was trained on these images alone."""
+"""The gain by transfer learning: pretrained backbones against one that was trained on these images alone."""
 
 from dataclasses import dataclass
 
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.heads import unmoved
-from stages.report.pairwise_comparison import Duel, Duels, interval
+from stages.report.pairwise_comparison import Comparison, PairwiseComparisons, interval
 from stages.report.runs import Run
 
 
 @dataclass(frozen=True)
 class Row:
-    """One backbone against the untaught one: None for that one itself.
+    """One backbone against the one trained from scratch: `comparison` is None for that one itself.
 
-    `seconds` is the time that training took, on this machine, 0 where only a linear head was solved. `accuracies` are
-    those after training on each share of the training images, in the order of `Transfer.shares`, None where there is
-    none.
+    `accuracies` are those after training on each share of the training images, in the order of `Transfer.shares`, None
+    where there is none.
     """
 
     run: Run
-    duel: Duel | None
-    seconds: float
+    comparison: Comparison | None
     accuracies: list[float | None]
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """The untaught backbone that all are compared with, a row for each backbone, and what these say.
+    """The backbone trained from scratch that all are compared with, a row for each backbone, and the text.
 
-    `shares` has each share of the images to learn from, ascending; the last is 1.0, and there is none where
+    `shares` has each share of the training images, ascending; the last is 1.0, and there is none where
     `finetune.training_shares` is empty.
     """
 
-    untaught: Run
+    from_scratch: Run
     shares: list[float]
     rows: list[Row]
     sentences: list[Text]
 
 
-def transfer(ranking: list[Run], duels: Duels, language: Language) -> Transfer | None:
-    """Return what transfer learning bought; None where no backbone, or each, is trained on these images alone.
+def transfer(ranking: list[Run], comparisons: PairwiseComparisons, language: Language) -> Transfer | None:
+    """Return the gain by transfer learning; None where no backbone, or each, is trained from scratch.
 
     `ranking` has the best first.
     """
-    untaught = next((run for run in ranking if run.untaught), None)
-    if untaught is None or all(run.untaught for run in ranking):
+    from_scratch = next((run for run in ranking if run.from_scratch), None)
+    if from_scratch is None or all(run.from_scratch for run in ranking):
         return None
-    shares = sorted(_images(untaught))
-    rows = [_row(run, untaught, duels, shares) for run in ranking]
-    return Transfer(untaught, shares, rows, _sentences(untaught, rows, shares, duels, language))
+    shares = sorted(_images(from_scratch))
+    rows = [_row(run, from_scratch, comparisons, shares) for run in ranking]
+    return Transfer(from_scratch, shares, rows, _sentences(from_scratch, rows, shares, comparisons, language))
 
 
 def _images(run: Run) -> dict[float, int]:
-    """Return of how many images each share is that the backbone was trained on."""
+    """Return the number of images of each share that the backbone was trained on."""
     return {share["share"]: share["training_images"] for share in run.metrics["shares"]}
 
 
-def _row(run: Run, untaught: Run, duels: Duels, shares: list[float]) -> Row:
-    duel = None if run is untaught else duels.between(run.backbone, untaught.backbone)
+def _row(run: Run, from_scratch: Run, comparisons: PairwiseComparisons, shares: list[float]) -> Row:
+    comparison = None if run is from_scratch else comparisons.between(run.backbone, from_scratch.backbone)
     found = {share["share"]: share["accuracy"] for share in run.metrics["shares"]}
-    seconds = run.timings["head_seconds"] + run.timings["finetune_seconds"]
-    return Row(run, duel, seconds, [found.get(share) for share in shares])
+    return Row(run, comparison, [found.get(share) for share in shares])
 
 
-def _sentences(untaught: Run, rows: list[Row], shares: list[float], duels: Duels, language: Language) -> list[Text]:
+def _sentences(
+    from_scratch: Run, rows: list[Row], shares: list[float], comparisons: PairwiseComparisons, language: Language
+) -> list[Text]:
     pretrained = [row for row in rows if row.run.pretrained]
     if not pretrained:
         names = Names(tuple(row.run.backbone for row in rows if row.run.random))
         return [language.say("Nothing was transferred: %(names)s began with random weights.", names=names)]
-    own, runs = next(row for row in rows if row.run is untaught), [row.run for row in pretrained]
-    frozen = [] if _better(runs, untaught, duels) else unmoved(runs, language)
+    own, runs = next(row for row in rows if row.run is from_scratch), [row.run for row in pretrained]
+    frozen = [] if _better(runs, from_scratch, comparisons) else unmoved(runs, language)
     return [
-        helped(runs, untaught, duels, language),
+        transfer_gain_text(runs, from_scratch, comparisons, language),
         *frozen,
         _time(pretrained, own, language),
         *_shares(pretrained[0], own, shares, language),
     ]
 
 
-def _better(pretrained: list[Run], untaught: Run, duels: Duels) -> list[Duel]:
-    """Return the duels of those that are significantly better than the untaught one."""
-    found = [duels.between(run.backbone, untaught.backbone) for run in pretrained]
-    return [duel for duel in found if duel.outcome == "better"]
+def _better(pretrained: list[Run], from_scratch: Run, comparisons: PairwiseComparisons) -> list[Comparison]:
+    """Return the comparisons of those that are significantly better than the one trained from scratch."""
+    found = [comparisons.between(run.backbone, from_scratch.backbone) for run in pretrained]
+    return [comparison for comparison in found if comparison.outcome == "better"]
 
 
-def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Language) -> Text:
-    """Return whether pretrained backbones, the best first, are better than the untaught one, and by how much.
+def transfer_gain_text(
+    pretrained: list[Run], from_scratch: Run, comparisons: PairwiseComparisons, language: Language
+) -> Text:
+    """Return whether pretrained backbones, the best first, are better than that from scratch, and by how much.
 
-    Where they are not, `heads.unmoved` says of which of them nothing was unfrozen.
+    Where they are not, `heads.unmoved` names those of which nothing was unfrozen.
     """
-    name = Name(untaught.backbone)
-    if better := _better(pretrained, untaught, duels):
+    name = Name(from_scratch.backbone)
+    if better := _better(pretrained, from_scratch, comparisons):
         return language.say_plural(
             "Transfer learning helped: %(count)s of %(all)s pretrained backbones is significantly better than "
             "%(name)s, which was trained on these images alone; %(best)s by %(points)s points (%(figures)s).",
@@ -100,9 +101,9 @@ def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Languag
             name=name,
             best=Name(better[0].first),
             points=language.points(better[0].difference),
-            figures=interval(better[0], duels, language),
+            figures=interval(better[0], comparisons, language),
         )
-    if all(duels.better(untaught.backbone, run.backbone) for run in pretrained):
+    if all(comparisons.better(from_scratch.backbone, run.backbone) for run in pretrained):
         return language.say(
             "Transfer learning did not help on these images: %(name)s, trained on them alone, is significantly "
             "better than every pretrained backbone.",
@@ -116,13 +117,13 @@ def helped(pretrained: list[Run], untaught: Run, duels: Duels, language: Languag
 
 
 def _time(pretrained: list[Row], own: Row, language: Language) -> Text:
-    """Return how long training took, of those of which more than a linear head was."""
-    trained = [row for row in pretrained if row.seconds]
-    seconds = [row.seconds for row in trained]
-    values: dict[str, Value] = {"own": language.figures(own.seconds), "name": Name(own.run.backbone)}
+    """Return how long training took, without those of which only a linear head was solved."""
+    trained = [row for row in pretrained if row.run.training_seconds]
+    seconds = [row.run.training_seconds for row in trained]
+    values: dict[str, Value] = {"own": language.figures(own.run.training_seconds), "name": Name(own.run.backbone)}
     if not trained:
         return language.say(
-            "Of the pretrained backbones linear heads alone were fitted, on features that are computed once; training "
+            "Of the pretrained backbones only linear heads were fitted, on features that are computed once; training "
             "took %(own)s s for %(name)s.",
             **values,
         )
@@ -149,8 +150,8 @@ def _shares(best: Row, own: Row, shares: list[float], language: Language) -> lis
         return []
     few, images, names = shares[0], _images(best.run), {"best": Name(best.run.backbone), "name": Name(own.run.backbone)}
     with_few = language.say(
-        "With %(share)s of the images to learn from the linear head of %(best)s (%(count)s images) is right on "
-        "%(accuracy)s of the test images, %(name)s (%(own_count)s) on %(own)s.",
+        "With %(share)s of the training images the linear head of %(best)s (%(count)s images) is right on "
+        "%(accuracy)s of the test images, %(name)s (%(own_count)s images) on %(own)s.",
         share=language.share(few),
         count=language.number(images.get(few)),
         own_count=language.number(_images(own.run)[few]),
@@ -169,8 +170,8 @@ def _shares(best: Row, own: Row, shares: list[float], language: Language) -> lis
     return [
         with_few,
         language.say(
-            "The linear head of %(best)s needs %(share)s of them (%(count)s) to be right as often as %(name)s is with "
-            "all.",
+            "The linear head of %(best)s needs %(share)s of them (%(count)s images) to be right as often as %(name)s "
+            "is with all.",
             share=language.share(enough),
             count=language.number(images[enough]),
             **names,

@@ -1,4 +1,4 @@
-"""What a search for hyperparameters chose for each backbone, and what that brought."""
+"""What a search for hyperparameters chose for each backbone, and what it gained."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The searched backbones, the best first; the hyperparameters searched, as they are called; the measure."""
+    """The searched backbones, the best first; names of the hyperparameters that were searched, and of the measure."""
 
     rows: list[Row]
     names: list[str]
@@ -46,8 +46,8 @@ def tuning(ranking: Sequence[Run], language: Language) -> Tuning | None:
     keys = hyperparameters(runs)
     return Tuning(
         [_row(run, keys, language) for run in runs],
-        [called(key, language) for key in keys],
-        called(runs[0].search["measure"], language),
+        [display_name(key, language) for key in keys],
+        display_name(runs[0].search["measure"], language),
     )
 
 
@@ -56,8 +56,8 @@ def hyperparameters(runs: Sequence[Run]) -> list[str]:
     return [key for key in _KEYS if any(key in run.search.get("default", {}) for run in runs)]
 
 
-def called(key: str, language: Language) -> str:
-    """Return the name of a hyperparameter, or of a measure."""
+def display_name(key: str, language: Language) -> str:
+    """Return the name of a hyperparameter, or of a measure, for people."""
     names = {
         "learning_rate": language.gettext("learning rate"),
         "optimizer": language.gettext("optimiser"),

@@ -1,67 +1,69 @@
-"""What is to be known beside the verdict: what the choice costs, how sure it is, what to do where there is none."""
+"""Notes on the verdict: what the choice costs, how certain it is, and what to do where there is none."""
 
 from stages.core.intervals import Interval, difference_over_folds
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
 from stages.report.pairwise_comparison import interval
-from stages.report.runs import Run, ranked, ranked_over_folds
-from stages.report.transfer import helped
-from stages.report.verdict import Evidence, Verdict, cost, leaked, missing, random
-from stages.report.verdict_text import less, score
+from stages.report.runs import Run
+from stages.report.transfer import transfer_gain_text
+from stages.report.verdict import Evidence, cost, leaked, missing, random
+from stages.report.verdict_text import cost_ratio_text, score
 
 
-def notes(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text]:
-    """Return what is to be known beside the verdict, in sentences.
+def notes(evidence: Evidence, language: Language) -> list[Text]:
+    """Return what to know beside the verdict, in sentences.
 
-    How often the backbone is right, and what choosing it costs; what to do where nothing is to be chosen; whether
-    other trainings and the folds agree; what transfer learning was good for, where it was not; whether frozen networks
-    stand against such that were trained further; whether the images are too easy. The backbone is the chosen one or,
-    where there is none, the one that is right most often.
+    The accuracy of the backbone, and what choosing it costs; what to do where nothing is to be chosen; whether repeated
+    trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen networks are
+    compared with fine-tuned ones; whether the images are too easy. The backbone is the chosen one or, where there is
+    none, the most accurate one.
     """
-    looks = (_score, _price, _remedies, _repeats, _folds, _untaught, _unlike, _too_easy)
-    return [note for look in looks for note in look(verdict, evidence, language)]
+    builders = (_score, _price, _remedies, _repeats, _folds, _from_scratch, _unlike, _too_easy)
+    return [note for builder in builders for note in builder(evidence, language)]
 
 
 def warnings(evidence: Evidence, language: Language) -> list[Finding]:
-    """Return what the audit found that changes how the numbers are to be read, but for what the verdict says."""
+    """Return what the audit found that changes the meaning of the numbers, without what the verdict says already."""
     return [found for found in misleading(evidence.audit, language) if found.section != "leaks" or not leaked(evidence)]
 
 
-def _score(verdict: Verdict, _: Evidence, language: Language) -> list[Text]:
+def _score(evidence: Evidence, language: Language) -> list[Text]:
+    verdict = evidence.verdict
     if verdict.kind == "alone":
         return []
     values: dict[str, Value] = {"name": Name(verdict.subject.backbone), "score": score(verdict.subject, language)}
     if verdict.chosen:
         return [language.say("%(name)s is right on %(score)s.", **values)]
-    return [language.say("Right most often is %(name)s: on %(score)s.", **values)]
+    return [language.say("The most accurate is %(name)s: right on %(score)s.", **values)]
 
 
-def _price(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text]:
+def _price(evidence: Evidence, language: Language) -> list[Text]:
     """Return how much better the best is than the chosen one, or how much cheaper the cheapest than a clear winner."""
+    verdict = evidence.verdict
     best, cheapest = verdict.best, min(evidence.runs, key=lambda run: cost(run, evidence.prefer))
     if verdict.kind not in ("cheaper", "winner") or (verdict.kind == "winner" and cheapest is best):
         return []
     other = cheapest if verdict.kind == "winner" else verdict.subject
-    duel = evidence.duels.between(best.backbone, other.backbone)
+    comparison = evidence.comparisons.between(best.backbone, other.backbone)
     values: dict[str, Value] = {
         "best": Name(best.backbone),
         "other": Name(other.backbone),
-        "points": language.points(duel.difference),
-        "figures": interval(duel, evidence.duels, language),
+        "points": language.points(comparison.difference),
+        "figures": interval(comparison, evidence.comparisons, language),
     }
     if verdict.kind == "cheaper":
         return [language.say("%(best)s scores %(points)s points more (%(figures)s).", **values)]
     return [
         language.say(
             "The cheapest, %(other)s, %(cheaper)s it and scores %(points)s points less (%(figures)s).",
-            cheaper=less(cheapest, best, evidence.prefer, language),
+            cheaper=cost_ratio_text(cheapest, best, evidence.prefer, language),
             **values,
         )
     ]
 
 
-def _remedies(_: Verdict, evidence: Evidence, language: Language) -> list[Text]:
+def _remedies(evidence: Evidence, language: Language) -> list[Text]:
     found = []
     for reason, runs in random(evidence).items():
         names = Names(tuple(run.backbone for run in runs))
@@ -73,8 +75,8 @@ def _remedies(_: Verdict, evidence: Evidence, language: Language) -> list[Text]:
     if found:
         found.append(
             language.say(
-                "Published weights come with weights.source: imagenet, without internet from weights.mirror; with "
-                "weights.if_unreachable: stop nothing takes their place."
+                "Published weights come with weights.source: imagenet, without internet from weights.mirror; "
+                "weights.if_unreachable: stop refuses to replace them by random ones."
             )
         )
     if missing(evidence):
@@ -83,33 +85,34 @@ def _remedies(_: Verdict, evidence: Evidence, language: Language) -> list[Text]:
         found.append(
             language.say(
                 "Remove the files that data/leaks.csv names from the source and run again. The copies that were found "
-                "lie on one side here, but such a split is likely to hold others that were not: cropped, turned or "
-                "mirrored ones."
+                "are kept in one split here, but the source is likely to hold others that were not found: cropped, "
+                "rotated or mirrored ones."
             )
         )
     return found
 
 
-def _repeats(verdict: Verdict, _: Evidence, language: Language) -> list[Text]:
+def _repeats(evidence: Evidence, language: Language) -> list[Text]:
+    verdict = evidence.verdict
     repeats = verdict.subject.metrics["repeats"]
     if repeats["count"] <= 1 or verdict.kind == "unusable":
         return []
     return [
         language.say(
-            "Over %(count)s trainings with different seeds %(name)s is right on %(mean)s on average, with a spread of "
-            "%(spread)s points.",
+            "Over %(count)s trainings with different seeds %(name)s is right on %(mean)s on average, with a standard "
+            "deviation of %(deviation)s points.",
             count=repeats["count"],
             name=Name(verdict.subject.backbone),
             mean=language.percent(repeats["mean"]),
-            spread=language.points(repeats["sd"]),
+            deviation=language.points(repeats["sd"]),
         )
     ]
 
 
-def _folds(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text]:
-    """Return whether the folds have the same backbone in front, or one that they do not tell from it."""
-    ranking, run = ranked_over_folds(list(evidence.runs)), verdict.subject
-    if not ranking or verdict.kind == "unusable":
+def _folds(evidence: Evidence, language: Language) -> list[Text]:
+    """Return whether the same backbone is first over the folds, or one that is statistically tied with it."""
+    ranking, run = evidence.ranking_over_folds, evidence.verdict.subject
+    if not ranking or evidence.verdict.kind == "unusable":
         return []
     values: dict[str, Value] = {"folds": run.folds["count"], "name": Name(run.backbone)}
     mean = language.percent(run.folds["accuracy_mean"])
@@ -123,7 +126,7 @@ def _folds(verdict: Verdict, evidence: Evidence, language: Language) -> list[Tex
                 **values,
             )
         ]
-    return [_other_first(ranking[0], run, evidence.duels.confidence, language)]
+    return [_other_first(ranking[0], run, evidence.comparisons.confidence, language)]
 
 
 def _other_first(first: Run, run: Run, confidence: float, language: Language) -> Text:
@@ -160,42 +163,39 @@ def _between_folds(first: Run, run: Run, confidence: float) -> Interval:
     return difference_over_folds(differences, 1 / (len(differences) - 2), confidence)
 
 
-def _untaught(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text]:
-    """Return what was gained by transfer learning where no pretrained backbone beats one without it."""
-    ranking = ranked(list(evidence.runs))
-    untaught, pretrained = [run for run in ranking if run.untaught], [run for run in ranking if run.pretrained]
-    if verdict.chosen is None or not untaught or not pretrained:
+def _from_scratch(evidence: Evidence, language: Language) -> list[Text]:
+    """Return the gain by transfer learning where no pretrained backbone is better than one trained from scratch."""
+    ranking = evidence.ranking
+    from_scratch, pretrained = [run for run in ranking if run.from_scratch], [run for run in ranking if run.pretrained]
+    if evidence.verdict.chosen is None or not from_scratch or not pretrained:
         return []
-    if any(evidence.duels.better(run.backbone, untaught[0].backbone) for run in pretrained):
+    if any(evidence.comparisons.better(run.backbone, from_scratch[0].backbone) for run in pretrained):
         return []
-    return [helped(pretrained, untaught[0], evidence.duels, language)]
+    return [transfer_gain_text(pretrained, from_scratch[0], evidence.comparisons, language)]
 
 
-def _unlike(verdict: Verdict, evidence: Evidence, language: Language) -> list[Text]:
-    """Return which networks stayed frozen where one that did not is best, or cannot be told from it.
-
-    The same is said beside what `_untaught` says.
-    """
-    ranking = ranked(list(evidence.runs))
+def _unlike(evidence: Evidence, language: Language) -> list[Text]:
+    """Return which networks stayed frozen where one that did not is among the best, or `_from_scratch` has a note."""
+    ranking, verdict = evidence.ranking, evidence.verdict
     frozen = [run for run in ranking if run.frozen]
-    spoken_of = {run.backbone for run in verdict.candidates}
-    if _untaught(verdict, evidence, language):
-        spoken_of |= {run.backbone for run in ranking if run.untaught}
-    trained = [run for run in ranking if not run.frozen and run.backbone in spoken_of]
+    concerned = {run.backbone for run in verdict.candidates}
+    if _from_scratch(evidence, language):
+        concerned |= {run.backbone for run in ranking if run.from_scratch}
+    trained = [run for run in ranking if not run.frozen and run.backbone in concerned]
     if not frozen or not trained or verdict.kind == "unusable":
         return []
     return [
         language.say(
-            "Not all were trained alike: of %(names)s the network was trained on these images, of others the head "
-            "alone.",
+            "Not all were trained alike: the network of %(names)s was trained on these images, of others only the "
+            "head.",
             names=Names(tuple(run.backbone for run in trained)),
         ),
         *unmoved(frozen, language),
     ]
 
 
-def _too_easy(_: Verdict, evidence: Evidence, language: Language) -> list[Text]:
-    perfect = [run.backbone for run in ranked(list(evidence.runs)) if run.metrics["accuracy"] == 1]
+def _too_easy(evidence: Evidence, language: Language) -> list[Text]:
+    perfect = [run.backbone for run in evidence.ranking if run.metrics["accuracy"] == 1]
     if len(perfect) <= 1:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The verdict in words: one sentence with its reason."""
+"""The text of the verdict: one sentence with its reason."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,19 +6,19 @@ from functools import reduce
 
 from stages.core.settings.report import Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
-from stages.report.runs import Run, ranked
-from stages.report.verdict import TOO_COARSE, Evidence, Kind, Verdict, cost, leaked, missing, random
+from stages.report.runs import Run
+from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, leaked, missing, random
 
-# From this ratio on a cost is said to be so many times smaller, below it so many percent.
+# From this ratio on a cost is "N times smaller", below it "N % smaller".
 _TWICE = 2
 
 
-def sentence(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
+def sentence(evidence: Evidence, language: Language) -> Text:
     """Return the verdict as one sentence."""
-    return _SENTENCES[verdict.kind](verdict, evidence, language)
+    return _SENTENCES[evidence.verdict.kind](evidence, language)
 
 
-def _unusable(_: Verdict, evidence: Evidence, language: Language) -> Text:
+def _unusable(evidence: Evidence, language: Language) -> Text:
     reasons = reduce(
         lambda first, second: language.say("%(first)s; %(second)s", first=first, second=second),
         objections(evidence, language),
@@ -43,23 +43,25 @@ def objections(evidence: Evidence, language: Language) -> list[Text]:
     if images := leaked(evidence):
         found.append(
             language.say_plural(
-                "%(count)s image has a copy on another side of the split that the source brought",
-                "%(count)s images have a copy on another side of the split that the source brought",
+                "%(count)s image has a copy on another side of the source's own split",
+                "%(count)s images have a copy on another side of the source's own split",
                 images,
             )
         )
     return found
 
 
-def _alone(verdict: Verdict, _: Evidence, language: Language) -> Text:
+def _alone(evidence: Evidence, language: Language) -> Text:
+    best = evidence.verdict.best
     return language.say(
         "%(best)s is the only backbone measured, so there is nothing to choose from: it is right on %(score)s.",
-        best=Name(verdict.best.backbone),
-        score=score(verdict.best, language),
+        best=Name(best.backbone),
+        score=score(best, language),
     )
 
 
-def _too_few(verdict: Verdict, _: Evidence, language: Language) -> Text:
+def _too_few(evidence: Evidence, language: Language) -> Text:
+    verdict = evidence.verdict
     images = verdict.best.metrics["test_images"]
     values: dict[str, Value] = {
         "images": language.number(images),
@@ -68,69 +70,70 @@ def _too_few(verdict: Verdict, _: Evidence, language: Language) -> Text:
     }
     if verdict.smallest > 1:
         return language.say(
-            "Nothing can be chosen by this test set of %(images)s images, which is too small to show any "
+            "Nothing can be chosen with this test set of %(images)s images, which is too small to show any "
             "difference; %(needed)s would show differences of %(coarse)s points.",
             **values,
         )
     return language.say(
-        "Nothing can be chosen by this test set of %(images)s images, which could only show differences of "
+        "Nothing can be chosen with this test set of %(images)s images, which could only show differences of "
         "%(points)s points or more; %(needed)s would show differences of %(coarse)s points.",
         points=language.points(verdict.smallest),
         **values,
     )
 
 
-def _winner(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
-    following = ranked(list(evidence.runs))[1]
+def _winner(evidence: Evidence, language: Language) -> Text:
+    best, following = evidence.ranking[:2]
     return language.say_plural(
         "Use %(best)s: it is significantly better than %(next)s, by %(points)s points on %(images)s test images.",
         "Use %(best)s: it is significantly better than each of the %(count)s other backbones, %(points)s points ahead "
         "of %(next)s, the next best, on %(images)s test images.",
         len(evidence.runs) - 1,
-        best=Name(verdict.best.backbone),
+        best=Name(best.backbone),
         next=Name(following.backbone),
-        points=language.points(verdict.best.metrics["accuracy"] - following.metrics["accuracy"]),
-        images=language.number(verdict.best.metrics["test_images"]),
+        points=language.points(best.metrics["accuracy"] - following.metrics["accuracy"]),
+        images=language.number(best.metrics["test_images"]),
     )
 
 
-def _ahead(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
+def _ahead(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(best)s: nothing measured is right more often, and every other backbone is worse by more than chance "
-        "explains, though not all of them after the Holm correction for %(pairs)s pairs.",
-        best=Name(verdict.best.backbone),
-        pairs=len(evidence.duels),
+        "Use %(best)s: no other backbone has a higher accuracy, and each is worse by more than chance explains, "
+        "though not all of them after the Holm correction for %(pairs)s pairs.",
+        best=Name(evidence.verdict.best.backbone),
+        pairs=len(evidence.comparisons),
     )
 
 
-def _best_and_cheapest(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
+def _best_and_cheapest(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(best)s: nothing measured is right more often, and it %(cheapest)s of the %(count)s backbones that this "
-        "test set of %(images)s images cannot tell apart (it could show differences of %(points)s points or more).",
-        cheapest=_cheapest(evidence.prefer, language),
-        count=len(verdict.candidates),
-        **_resolution(verdict, language),
-    )
-
-
-def _as_good(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
-    return language.say(
-        "Use %(chosen)s: nothing measured is right more often, and it %(cheaper)s %(best)s, which is right just as "
-        "often on this test set of %(images)s images (it could show differences of %(points)s points or more).",
-        **_cheaper(verdict, evidence, language),
-    )
-
-
-def _cheaper_one(verdict: Verdict, evidence: Evidence, language: Language) -> Text:
-    return language.say(
-        "Use %(chosen)s: nothing measured is significantly better, and it %(cheaper)s the best-scoring %(best)s, from "
-        "which this test set of %(images)s images cannot tell it apart (it could show differences of %(points)s "
+        "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones that "
+        "are statistically tied on this test set of %(images)s images (which could show differences of %(points)s "
         "points or more).",
-        **_cheaper(verdict, evidence, language),
+        cheapest=_cheapest(evidence.prefer, language),
+        count=len(evidence.verdict.candidates),
+        **_resolution(evidence, language),
     )
 
 
-_SENTENCES: Mapping[Kind, Callable[[Verdict, Evidence, Language], Text]] = {
+def _as_good(evidence: Evidence, language: Language) -> Text:
+    return language.say(
+        "Use %(chosen)s: no other backbone has a higher accuracy, and it %(cheaper)s %(best)s, which has the same "
+        "accuracy on this test set of %(images)s images (which could show differences of %(points)s points or more).",
+        **_cheaper(evidence, language),
+    )
+
+
+def _cheaper_one(evidence: Evidence, language: Language) -> Text:
+    return language.say(
+        "Use %(chosen)s: no other backbone is significantly better, and it %(cheaper)s the best-scoring %(best)s, with "
+        "which it is statistically tied on this test set of %(images)s images (which could show differences of "
+        "%(points)s points or more).",
+        **_cheaper(evidence, language),
+    )
+
+
+_SENTENCES: Mapping[Kind, Callable[[Evidence, Language], Text]] = {
     "unusable": _unusable,
     "alone": _alone,
     "too few": _too_few,
@@ -142,7 +145,8 @@ _SENTENCES: Mapping[Kind, Callable[[Verdict, Evidence, Language], Text]] = {
 }
 
 
-def _resolution(verdict: Verdict, language: Language) -> dict[str, Value]:
+def _resolution(evidence: Evidence, language: Language) -> dict[str, Value]:
+    verdict = evidence.verdict
     return {
         "best": Name(verdict.best.backbone),
         "images": language.number(verdict.best.metrics["test_images"]),
@@ -150,14 +154,15 @@ def _resolution(verdict: Verdict, language: Language) -> dict[str, Value]:
     }
 
 
-def _cheaper(verdict: Verdict, evidence: Evidence, language: Language) -> dict[str, Value]:
+def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
     """Return the parts of a sentence about a choice that costs less than the best-scoring one."""
+    verdict = evidence.verdict
     assert verdict.chosen
-    cheaper = less(verdict.chosen, verdict.best, evidence.prefer, language)
-    return {"chosen": Name(verdict.chosen.backbone), "cheaper": cheaper, **_resolution(verdict, language)}
+    cheaper = cost_ratio_text(verdict.chosen, verdict.best, evidence.prefer, language)
+    return {"chosen": Name(verdict.chosen.backbone), "cheaper": cheaper, **_resolution(evidence, language)}
 
 
-def less(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:
+def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:
     """Return by how much the first costs less, as the middle of a sentence: "is 9 times smaller than"."""
     low, high = cost(cheap, prefer), cost(dear, prefer)
     if math.isinf(high) or not low:
@@ -186,9 +191,9 @@ def _cheapest(prefer: Prefer, language: Language) -> Text:
 
 
 def score(run: Run, language: Language) -> Text:
-    """Return how often a backbone is right, with the interval of that, as a part of a sentence."""
+    """Return the accuracy of a backbone with its interval, as a part of a sentence."""
     return language.say(
-        "%(accuracy)s of %(images)s test images (%(confidence)s interval %(low)s to %(high)s)",
+        "%(accuracy)s of %(images)s test images (%(confidence)s confidence interval %(low)s to %(high)s)",
         accuracy=language.percent(run.metrics["accuracy"]),
         images=language.number(run.metrics["test_images"]),
         confidence=language.share(run.metrics["confidence"]),

@@ -1,1 +1,1 @@
-"""What users point at: folders, archives, tables and URLs of images."""
+"""Sources of images: folders, archives, tables and URLs."""

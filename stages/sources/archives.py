@@ -1,7 +1,7 @@
-"""Archives: zip and tar, recognised by content, unpacked under numbers into a scratch folder, or not at all.
+"""Zip and tar archives: recognised by content, unpacked under numbers into a scratch folder, or not at all.
 
-Nothing of an archive is believed: its members' names, kinds and sizes are judged before a byte is
-unpacked, and both readers stop a member at the size that was judged.
+No archive is trusted: the names, kinds and sizes of its members are checked before a byte is unpacked, and
+both readers stop a member at the size that was checked.
 """
 
 import stat
@@ -16,29 +16,29 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from stages.core.errors import DataError, UserError
-from stages.sources.members import Budget, Sieve
-from stages.sources.spool import Files
+from stages.sources.disk_table import Files
+from stages.sources.members import Budget, MemberFilter
 
 _CHUNK = 1 << 20
-# More members than any folder of images has: each costs memory, and empty ones compress to nothing.
-_MOST_MEMBERS = 2_000_000
-# The first bytes of a zip archive, whole or cut off (APPNOTE 6.3.10, 4.3.7 and 4.3.16).
+# More members than any folder of images has: each costs memory, and empty ones compress to almost nothing.
+_MAX_MEMBERS = 2_000_000
+# The first bytes of a zip archive, whole or truncated (APPNOTE 6.3.10, 4.3.7 and 4.3.16).
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# How tarfile opens what begins with these bytes.
+# tarfile's mode for a file that starts with these bytes.
 _COMPRESSED = {b"\x1f\x8b": "r:gz", b"BZh": "r:bz2", b"\xfd7zXZ\x00": "r:xz"}
 # Bits of a zip member's flags that say it is encrypted (APPNOTE 6.3.10, 4.4.4: bits 0, 6 and 13).
 _ENCRYPTED = 0x2041
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-# Headers of a tar archive that describe the next one. tarfile reads their content into memory, whatever its size.
+# Headers of a tar archive that describe the next one. tarfile reads their content into memory, of any size.
 _DESCRIBING = (tarfile.XHDTYPE, tarfile.XGLTYPE, b"X", tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _LONGEST_DESCRIPTION = 1 << 20
-# Tar archives are filled up with zeros: to a multiple of 10240 bytes, or a little more.
+# Tar archives are padded with zeros: to a multiple of 10240 bytes, or a little more.
 _LONGEST_PADDING = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """A member as the archive has it: what its kind makes impossible, if anything, and how to read it."""
+    """A member of an archive: why its kind cannot be unpacked, if so, and how to read it."""
 
     name: str
     size: int
@@ -48,20 +48,20 @@ class _Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Say whether a file is an archive, whole or damaged."""
+    """Return whether a file is an archive, whole or damaged."""
     if _is_zip(path) or _head(path).startswith(tuple(_COMPRESSED)):
         return True
     try:
         tarfile.open(path, "r:", tarinfo=_Header).close()
-    except Exception:  # noqa: BLE001 (what is no archive makes tarfile raise nearly anything)
+    except Exception:  # noqa: BLE001 (tarfile raises nearly anything for other files)
         return False
     return True
 
 
 def unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
-    """Unpack `archive` into `folder` under numbers; return its files under their own names, and what is left out.
+    """Unpack `archive` into `folder` under numbers; return its files by their own names, and the rejects.
 
-    Raises DataError when the archive is damaged or takes more than the budget.
+    Raises DataError when the archive is damaged or exceeds the budget.
     """
     try:
         return _unpacked(archive, source, folder, budget)
@@ -71,31 +71,31 @@ def unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
         if isinstance(error, OSError) and error.errno:
             raise DataError(
                 f"data.source = '{source}' cannot be unpacked ({error.strerror})",
-                "an archive that can be read, and room for its content",
-                "make room in .cache, or correct the rights of the file",
+                "a readable archive, and room for its content",
+                "make room in .cache, or correct the permissions of the file",
             ) from error
         raise DataError(
             f"data.source = '{source}' is a damaged archive ({error or type(error).__name__})",
             "a whole zip or tar archive",
-            "fetch it or pack it anew",
+            "fetch it or pack it again",
         ) from error
 
 
 def _unpacked(archive: Path, source: str, folder: Path, budget: Budget) -> Files:
-    sieve = Sieve(budget)
+    member_filter = MemberFilter(budget)
     number = 0
     members = _zip_members if _is_zip(archive) else _tar_members
     with tqdm(desc="unpack", unit="B", unit_scale=True, disable=None) as bar:
         for member in members(archive, source, budget):
             if member.is_folder:
-                sieve.folder(member.name)
-            elif sieve.takes(member.name, member.size, location := folder / str(number), member.fault):
+                member_filter.folder(member.name)
+            elif member_filter.takes(member.name, member.size, location := folder / str(number), member.fault):
                 number += 1
                 with member.open() as stream, location.open("xb") as file:
                     while chunk := stream.read(_CHUNK):
                         file.write(chunk)
                         bar.update(len(chunk))
-    return sieve.files, sieve.rejects()
+    return member_filter.files, member_filter.rejects()
 
 
 def _is_zip(path: Path) -> bool:
@@ -113,13 +113,13 @@ def _zip_members(archive: Path, source: str, budget: Budget) -> Iterator[_Member
         _require_few(len(members), source)
         _require_small(sum(info.file_size for info in members if info.file_size <= budget.file), source, budget)
         for info in members:
-            # The name as the archive has it: zipfile cuts `filename` off at a NUL.
+            # The name as stored in the archive: zipfile truncates `filename` at a NUL.
             name, read = info.orig_filename, partial(opened.open, info)
             yield _Member(name, info.file_size, info.is_dir(), _zip_fault(info), read)
 
 
 def _zip_fault(info: zipfile.ZipInfo) -> str:
-    # Zip programs for Unix keep a file's mode in the upper half.
+    # Zip programs for Unix store a file's mode in the upper half.
     fault = _kind_fault(info.external_attr >> 16)
     if not fault and info.flag_bits & _ENCRYPTED:
         fault = "encrypted: needs a password"
@@ -144,7 +144,7 @@ def _tar_members(archive: Path, source: str, budget: Budget) -> Iterator[_Member
             # tarfile would keep them all.
             opened.members.clear()  # type: ignore[attr-defined] # Typeshed does not know it.
             number += 1
-            # What is left out has to be decompressed as well to reach the next member.
+            # Skipped members have to be decompressed as well to reach the next one.
             passed += info.size
             _require_few(number, source)
             _require_small(passed, source, budget)
@@ -166,7 +166,7 @@ def _content(opened: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is whole and does no harm. tarfile itself takes a broken one for the end of the archive."""
+    """A complete and harmless header. tarfile itself mistakes a broken one for the end of the archive."""
 
     @classmethod
     def fromtarfile(cls, opened: tarfile.TarFile) -> "_Header":
@@ -176,7 +176,7 @@ class _Header(tarfile.TarInfo):
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
-        # With a negative size tarfile would read this header for ever.
+        # With a negative size tarfile would read this header forever.
         if header.size < 0 or opened.offset <= header.offset:
             raise tarfile.ReadError("negative size")
         return header
@@ -190,30 +190,30 @@ class _Header(tarfile.TarInfo):
 
 
 def _require_end(opened: tarfile.TarFile) -> None:
-    """Read a tar archive to its end, so that the check sum of its compression is compared."""
+    """Read a tar archive to its end, so that the checksum of its compression is verified."""
     assert opened.fileobj is not None
     padding = opened.fileobj.read(_LONGEST_PADDING + 1)
     if len(padding) > _LONGEST_PADDING or any(padding):
-        raise tarfile.ReadError("something lies behind its end")
+        raise tarfile.ReadError("there is data after its end")
 
 
 def _require_few(number: int, source: str) -> None:
-    if number > _MOST_MEMBERS:
+    if number > _MAX_MEMBERS:
         raise DataError(
-            f"data.source = '{source}' has more than {_MOST_MEMBERS} members",
+            f"data.source = '{source}' has more than {_MAX_MEMBERS} members",
             "fewer",
             "divide it, or unpack it yourself",
         )
 
 
 def _require_small(size: int, source: str, budget: Budget) -> None:
-    """Raise DataError when the members of an archive take more than the budget."""
+    """Raise DataError when the members of an archive exceed the budget."""
     if size > budget.total:
         raise over_budget(f"data.source = '{source}' unpacks to {size / 1e9:.3g} GB or more", budget)
 
 
 def over_budget(received: str, budget: Budget) -> DataError:
-    """Return the error for a source that takes too much room."""
+    """Return the error for a source that exceeds the budget."""
     return DataError(
         received,
         f"at most data.max_unpacked_gigabytes = {budget.total / 1e9:g}",

@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from stages.core.errors import one_line
-from stages.sources.listing import SPLITS, File, Found, Reject, label_fault, one_form
-from stages.sources.spool import Files, Listing, Spool
+from stages.sources.disk_table import DiskTable, Files, Listing
+from stages.sources.listing import SPLITS, File, Found, Reject, label_fault, normalize_label
 
 
 def read_folder(root: Path) -> Listing:
@@ -23,9 +23,9 @@ def read_folder(root: Path) -> Listing:
 def files_below(root: Path) -> Files:
     """Return all files below `root`.
 
-    Hidden names are left out, and links to folders, which may lead in circles.
+    Hidden names are left out, and links to folders, which may form loops.
     """
-    files = Spool(File)
+    files = DiskTable(File)
     rejects: list[Reject] = []
     folders = [""]
     while folders:
@@ -39,10 +39,10 @@ def files_below(root: Path) -> Files:
     return files, rejects
 
 
-def labelled(files: Spool[File], top: str = "") -> Listing:
-    """Give each file the label of the folder that holds it, and the split that lies first below `top`."""
+def labelled(files: DiskTable[File], top: str = "") -> Listing:
+    """Return each file with the label of the folder that holds it; its split is the first folder below `top`."""
     splits = _splits(files, top)
-    found = Spool(Found)
+    found = DiskTable(Found)
     rejects: list[Reject] = []
     for file in files:
         item = _labelled(file, file.path.removeprefix(top).split("/")[:-1], splits)
@@ -54,7 +54,7 @@ def labelled(files: Spool[File], top: str = "") -> Listing:
 
 
 def _entries(root: Path, inside: str) -> Iterator[str | File | Reject]:
-    """Yield what is directly in the folder `inside`: folders to read as names, files, what is left out."""
+    """Yield the entries of the folder `inside`: folders as their paths, files, rejects."""
     is_empty = True
     try:
         with os.scandir(root / inside) as entries:
@@ -85,22 +85,22 @@ def _entry(entry: os.DirEntry[str], path: str) -> str | File | Reject:
 
 
 def _labelled(file: File, folders: list[str], splits: dict[str, str]) -> Found | Reject:
-    """Return a file in `folders` with its label and split, or why it can have no label."""
+    """Return a file in `folders` with its label and split, or the reason why it has no label."""
     shown = one_line(file.path)
     if not folders:
         return Reject(shown, "no class: lies in no class folder")
     split = splits.get(folders[0], "")
     if split and len(folders) == 1:
         return Reject(shown, "no class: lies in the folder of a split, but in no class folder")
-    label = one_form(folders[-1])
+    label = normalize_label(folders[-1])
     fault = label_fault(label)
     return Reject(shown, fault) if fault else Found(file.location, shown, label, split)
 
 
 def _splits(files: Iterable[File], top: str) -> dict[str, str]:
-    """Return the split of each folder below `top`, none unless two splits or more share all images.
+    """Return the split of each folder below `top`; none unless two or more splits hold all images.
 
-    A class may be called `test` just as well: beside other classes, or alone, such a name says nothing.
+    A class may also be called `test`: beside other classes, or alone, such a name means nothing.
     """
     folders = {folder for file in files if (folder := _first_folder(file, top))}
     splits = {folder: SPLITS[folder.lower()] for folder in folders if folder.lower() in SPLITS}
@@ -111,13 +111,13 @@ def _splits(files: Iterable[File], top: str) -> dict[str, str]:
 
 
 def _first_folder(file: File, top: str) -> str:
-    """Return the folder below `top` that a file lies in, nothing for a file at the top itself."""
+    """Return the folder below `top` that a file lies in, or an empty string for a file in `top` itself."""
     folder, slash, _ = file.path.removeprefix(top).partition("/")
     return folder if slash else ""
 
 
 def _is_image(location: Path) -> bool:
-    """Say whether a file begins as an image does; ingest decodes it to its end later."""
+    """Return whether a file starts like an image; ingest decodes it completely later."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(location):
             return True

@@ -1,10 +1,10 @@
-"""What a source lists: files with their labels, and what is left out with the reason."""
+"""What a source lists: files with their labels, and rejects with their reasons."""
 
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-# The splits that a source may bring along, by the names that people give them.
+# The splits that a source may contain, by the names that people give them.
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -14,11 +14,11 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-# The longest name of a file or folder that common file systems take, bytes.
+# The longest name of a file or folder on common file systems, bytes.
 NAME_BYTES = 255
 
 # Control characters, lone surrogates (a name that is not UTF-8), and separators of lines and paragraphs
-# (general categories of Unicode): they would break tables, pages and plots.
+# (general categories of Unicode): they break tables, pages and plots.
 _UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 
 
@@ -34,8 +34,8 @@ class File:
 class Found:
     """A file that may be an image: where it is, its name relative to the source, its label.
 
-    `split` is the part that the source itself puts it into (one of `train`, `validation`, `test`) and
-    `group` what the source says it belongs with (a person, a session); both are empty where it says nothing.
+    `split` is where the source itself puts it (one of `train`, `validation`, `test`) and `group` what the
+    source says it belongs to (a person, a session); both are empty if the source does not say.
     """
 
     location: Path
@@ -47,20 +47,20 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """What is left out, by its path relative to the source, and why: 'kind: detail'; its label where it has one."""
+    """An entry left out: its path relative to the source, the reason as 'kind: detail', and its label, if any."""
 
     path: str
     reason: str
     label: str = ""
 
 
-def one_form(label: str) -> str:
-    """Return a label in one form, whether it was typed on a Mac (decomposed) or elsewhere (composed)."""
+def normalize_label(label: str) -> str:
+    """Return a label in Unicode's composed form (NFC): file systems of macOS store it decomposed."""
     return unicodedata.normalize("NFC", label)
 
 
 def label_fault(label: str) -> str:
-    """Return why `label` can be no class, which is a folder under data/raw; nothing where it can."""
+    """Return why `label` cannot be a class, which is a folder below data/raw, or an empty string."""
     if not label.strip():
         return "no class: the label is empty"
     if any(unicodedata.category(character) in _UNPRINTABLE for character in label):

@@ -1,6 +1,6 @@
-"""The manifest while it grows: accepted images, named and grouped when all are known.
+"""The manifest while it grows: accepted images, named and grouped once all are known.
 
-The rows are on disk, and so is every sorting of them; of the images memory holds what is compared, 32 bytes each.
+The rows are on disk and are sorted there; memory holds only the hashes that are compared, 32 bytes per image.
 """
 
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from stages.core.dataset.duplicates import GROUP_DIGITS, components, digests, near, same
 from stages.core.decoding import SUFFIXES
+from stages.sources.disk_table import database
 from stages.sources.listing import Reject
 from stages.sources.quality import SCORES
-from stages.sources.spool import database
 
-# Paths that a reason names before it only counts.
+# Paths that a reason names; of more it gives the number.
 _NAMED = 3
 
 # Rows of a table that are in memory at a time.
@@ -25,7 +25,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An image that can be used: a row of the manifest before it has a file, a group and scores."""
+    """A usable image: a row of the manifest before it has a file and a group."""
 
     path: str
     label: str
@@ -43,11 +43,11 @@ class Accepted:
 
 
 _COLUMNS = [field.name for field in fields(Accepted) if field.name != "scores"]
-# Of the manifest, in this order.
+# Columns of the manifest, in this order.
 _MANIFEST = ", ".join(f'"{name}"' for name in ("file", *_COLUMNS, "group", *SCORES))
 
-# Images of equal pixels under two labels contradict each other. The others lie in the folders of their labels.
-# Copies of one file, in one folder, get -2, -3 in the order of their numbers.
+# Images with equal pixels under two labels contradict each other. The others go into the folders of their labels.
+# Copies of one file in one folder get the suffixes -2, -3, ... in the order of their numbers.
 _NAME = """
 CREATE TABLE names AS
 WITH
@@ -68,12 +68,12 @@ SELECT place, contradicts, "group", stem || iif(copy > 1, '-' || copy, '') || '.
 
 
 class Manifest:
-    """Accepted images, added in the order of their paths; then all are named, once."""
+    """Accepted images, added in the order of their paths, then named all at once."""
 
     def __init__(self) -> None:
         self._database = database()
         names = ", ".join(f'"{name}"' for name in (*_COLUMNS, *SCORES))
-        # Places are counted from 1 without a gap.
+        # Places count from 1 without gaps.
         self._database.execute(f"CREATE TABLE images (place INTEGER PRIMARY KEY, number, {names})")
         self._database.execute("CREATE TABLE components (place INTEGER PRIMARY KEY, component)")
         self._database.execute("CREATE TABLE suffixes (format PRIMARY KEY, suffix)")
@@ -82,12 +82,12 @@ class Manifest:
         self._insert = f"INSERT INTO images VALUES (NULL, ?{places})"  # noqa: S608 (question marks)
 
     def add(self, image: Accepted, number: int) -> None:
-        """Add an image; its `number` says where its file waits."""
+        """Add an image; `number` names its file in the folder of waiting files."""
         values = (getattr(image, name) for name in _COLUMNS)
         self._database.execute(self._insert, (number, *values, *image.scores))
 
     def name(self, near_duplicates: int | None) -> None:
-        """Give each image its group, as `duplicates.groups` does, and the file that it is to be."""
+        """Assign each image its group, as `duplicates.groups` does, and the name of its file."""
         count = self._number("SELECT count(*) FROM images")
         pixels = self._digests("SELECT pixels_sha256 FROM images ORDER BY place", count)
         links = [same(pixels), self._same_source()]
@@ -99,7 +99,7 @@ class Manifest:
         self._database.execute(_NAME, (GROUP_DIGITS,))
 
     def places(self, *, contradicting: bool) -> Iterator[tuple[int, str]]:
-        """Yield number and file of each image that contradicts another, or of each that does not."""
+        """Yield number and file of each image that contradicts another, or of all other images."""
         query = "SELECT number, file FROM names JOIN images USING (place) WHERE contradicts = ? ORDER BY file"
         return self._database.execute(query, (contradicting,))
 
@@ -110,7 +110,7 @@ class Manifest:
         return pd.read_sql(query, self._database)
 
     def parts(self) -> Iterator[pd.DataFrame]:
-        """Yield the manifest, sorted by file, in parts."""
+        """Yield the manifest, sorted by file, in chunks."""
         query = f"""SELECT {_MANIFEST} FROM names JOIN images USING (place)
             WHERE NOT contradicts ORDER BY file"""  # noqa: S608 (names of columns)
         return pd.read_sql(query, self._database, chunksize=_CHUNK)
@@ -133,7 +133,7 @@ class Manifest:
         return digests((value for (value,) in self._database.execute(query)), count)
 
     def _same_source(self) -> NDArray[np.int64]:
-        """Return links, (2, n), of images that the source puts together, each to the next of them."""
+        """Return links, (2, n), between images that the source groups together, each to the next one."""
         query = """SELECT place - 1, before - 1 FROM (
                 SELECT place, lag(place) OVER (PARTITION BY source_group ORDER BY place) AS before
                 FROM images WHERE source_group <> ''
@@ -147,7 +147,7 @@ class Manifest:
 
 
 def conflicts(table: pd.DataFrame) -> list[Reject]:
-    """Return a reject for each of `table`'s images, which stand under another label too, that names the others."""
+    """Return a reject for each image of `table`, all of which have several labels; its reason names the other paths."""
     rejects: list[Reject] = []
     for _, copies in table.groupby("pixels_sha256"):
         for path, label in zip(copies["path"], copies["label"], strict=True):

@@ -1,6 +1,6 @@
-"""Members of archives and of remote folders: which may be taken, judged by name, kind and size alone.
+"""Members of archives and of remote folders: which are accepted, by name, kind and size alone.
 
-A member's name never becomes the name of a file on this machine: what is taken is kept under a number.
+A member's name never becomes the name of a file on this machine: accepted members are stored under numbers.
 """
 
 import re
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.errors import one_line
+from stages.sources.disk_table import DiskTable
 from stages.sources.listing import NAME_BYTES, File, Reject
-from stages.sources.spool import Spool
 
-# A folder, an archive or a remote folder that holds one of these at its top is read as that table.
+# A folder, archive or remote folder with one of these at its top level is read as that table.
 TABLES = ("labels.csv", "labels.parquet")
-# The longest path that Linux takes, bytes.
+# The longest path on Linux, bytes.
 _PATH_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be taken from an archive or an address, in bytes: of one file, and of all together."""
+    """The most that an archive or a URL may hold, in bytes: one file, and all together."""
 
     file: float
     total: float
 
 
-class Sieve:
-    """Judges the members one by one, and keeps those that are taken, and what is left out with the reason."""
+class MemberFilter:
+    """Checks members one by one; collects the accepted ones, and the rejects with their reasons."""
 
     def __init__(self, budget: Budget) -> None:
-        self.files = Spool(File)
+        self.files = DiskTable(File)
         self._budget = budget
         self._folders: set[str] = set()
         self._filled: set[str] = set()
@@ -37,13 +37,13 @@ class Sieve:
         self._rejects: list[Reject] = []
 
     def folder(self, name: str) -> None:
-        """Note a folder; it is left out if nothing turns out to lie in it."""
+        """Note a folder; it becomes a reject if it turns out to be empty."""
         path = _plain(name)
         if path and not _name_fault(name) and not _hidden(path):
             self._folders.add(path)
 
     def takes(self, name: str, size: int, location: Path, fault: str = "") -> bool:
-        """Say whether the member `name` of `size` bytes is taken, to lie at `location` from now on.
+        """Return whether the member `name` of `size` bytes is accepted, to be stored at `location`.
 
         `fault` is what is wrong with its kind, if anything.
         """
@@ -61,7 +61,7 @@ class Sieve:
         return False
 
     def rejects(self) -> list[Reject]:
-        """Return what was left out, empty folders among it."""
+        """Return the rejects, empty folders included."""
         hidden = [Reject(one_line(path), "hidden: the name begins with a dot or is __MACOSX") for path in self._hidden]
         empty = [Reject(one_line(f"{path}/"), "empty folder: nothing in it") for path in self._folders - self._filled]
         return self._rejects + hidden + empty
@@ -76,7 +76,7 @@ class Sieve:
 
 
 def _plain(name: str) -> str:
-    """Return `name` without what says nothing: tar writes './tree/1.jpg'."""
+    """Return `name` without empty and '.' parts: tar writes './tree/1.jpg'."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
@@ -87,7 +87,7 @@ def _above(path: str) -> list[str]:
 
 
 def _hidden(path: str) -> str:
-    """Return the part of `path` that ends in its first hidden name, a folder with a slash; nothing without one."""
+    """Return `path` up to its first hidden name, a folder with a slash, or an empty string without one."""
     parts = path.split("/")
     for depth, part in enumerate(parts, start=1):
         if part.startswith(".") or part == "__MACOSX":
@@ -96,7 +96,7 @@ def _hidden(path: str) -> str:
 
 
 def _name_fault(name: str) -> str:
-    """Return why a member of this name is not taken, although its name would never be used: somebody meant harm."""
+    """Return why a name is rejected: it would never be used as a path here, but it is malicious."""
     if "\0" in name or "\\" in name:
         return "unsafe name: holds a backslash or a NUL"
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):

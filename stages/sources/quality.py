@@ -1,8 +1,8 @@
-"""How fit for use an image looks: scores from 0 to 1, low where something is wrong.
+"""Quality scores of an image, from 0 to 1, low where something is wrong.
 
 The definitions are cleanvision's (https://github.com/cleanlab/cleanvision, 0.3.7, `image_property.py`), and
-`tests/sources/test_quality.py` compares the scores with its own. Importing it here would bring Matplotlib,
-which writes a cache into the user's home and takes longer to start than a thousand images to score.
+`tests/sources/test_quality.py` compares the scores. Importing it here would bring Matplotlib,
+which writes a cache into the user's home and takes longer to import than a thousand images to score.
 """
 
 import math
@@ -18,8 +18,8 @@ SCORES = ("dark", "light", "blurry", "low_information", "odd_aspect_ratio")
 _SIDE, _EDGE_SIDE = 128, 64
 # Weights of red, green and blue in the perceived brightness (http://alienryderflex.com/hsp.html).
 _BRIGHTNESS = np.array([0.241, 0.691, 0.068])
-# A histogram of grey levels less even than this is that of a graphic, whose few edges are no blur.
-_LEAST_SPREAD = 0.18
+# Above this unevenness of the grey levels an image is a graphic, whose few edges are not blur.
+_MIN_UNEVENNESS = 0.18
 
 
 def score(image: Image.Image) -> tuple[float, ...]:
@@ -40,11 +40,11 @@ def _brightness(pixels: NDArray[Any]) -> tuple[float, float]:
 
 
 def _sharpness(image: Image.Image) -> float:
-    """Return the spread of the edges, raised where the grey levels are those of a graphic."""
+    """Return a score of the variance of the edges, raised for the few grey levels of a graphic."""
     ratio = max(image.size) / _EDGE_SIDE
     if ratio > 1:
         image = image.resize((max(int(image.width // ratio), 1), max(int(image.height // ratio), 1)))
     grey = image.convert("L")
     edges = math.sqrt(ImageStat.Stat(grey.filter(ImageFilter.FIND_EDGES)).var[0])
-    spread = 1 - math.exp(-float(np.std(grey.histogram())) / 100)
-    return min(1 - math.exp(-edges / 100) + (spread if spread > _LEAST_SPREAD else 0.0), 1.0)
+    unevenness = 1 - math.exp(-float(np.std(grey.histogram())) / 100)
+    return min(1 - math.exp(-edges / 100) + (unevenness if unevenness > _MIN_UNEVENNESS else 0.0), 1.0)

@@ -1,6 +1,6 @@
-"""Where images come from: whatever `data.source` may name, one function for each kind, each with the same result.
+"""Reading `data.source`: one function for each kind of source, each with the same result.
 
-A source lists files and gives each a label. What it leaves out it lists too, with the reason.
+A source lists files with their labels, and rejects with their reasons.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from stages.core.errors import DataError
 from stages.core.files import scratch_folder
 from stages.core.settings.data import DataParams
 from stages.sources.archives import is_archive, unpacked
+from stages.sources.disk_table import DiskTable, Listing
 from stages.sources.folders import files_below, labelled, read_folder
 from stages.sources.listing import File, Found, Reject
 from stages.sources.members import TABLES, Budget
 from stages.sources.remote import fetched
-from stages.sources.spool import Listing, Spool
 from stages.sources.tables import Locate, is_table, locate_below, read_table
 
 # Where a source is fetched and unpacked.
@@ -31,20 +31,20 @@ log = logging.getLogger(__name__)
 
 
 def budget(params: DataParams) -> Budget:
-    """Return what may be taken from an archive or an address."""
+    """Return the most that an archive or a URL may hold."""
     return Budget(params.max_megabytes * 1e6, params.max_unpacked_gigabytes * 1e9)
 
 
 def limits(params: DataParams) -> Limits:
-    """Return the limits that an image's header is held against."""
+    """Return the limits that an image's header is checked against."""
     return Limits(params.min_pixels, params.max_megapixels * 1e6)
 
 
 @contextmanager
 def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listing]:
-    """Give what lies in the source that the user named; what was fetched or unpacked for it goes at the end.
+    """Provide the content of the source; files fetched or unpacked for it are removed at the end.
 
-    Raises DataError when it cannot be read, or is not what `checksum` ('sha256:...' or 'md5:...') says.
+    Raises DataError when it cannot be read, or does not match `checksum` ('sha256:...' or 'md5:...').
     """
     with scratch_folder(SCRATCH.name) as scratch:
         found, rejects = read_source(source, checksum, budget, scratch)
@@ -53,9 +53,9 @@ def opened(source: str, checksum: str | None, budget: Budget) -> Iterator[Listin
 
 
 def local_path(source: str, expected: str = "a folder, an archive or a table of images") -> Path | None:
-    """Return the path that `source` names on this machine, None for an address elsewhere.
+    """Return the path that `source` names on this machine, or None for a URL.
 
-    Raises DataError, which says what was `expected`, unless it is a file or folder that can be read.
+    Raises DataError, which says what was `expected`, unless it is a readable file or folder.
     """
     name = source.removeprefix("file://")
     if "://" in name:
@@ -72,7 +72,7 @@ def local_path(source: str, expected: str = "a folder, an archive or a table of 
         raise DataError(
             f"data.source = '{source}' " + ("does not exist" if is_missing else f"cannot be read ({reason})"),
             expected,
-            "correct the path" if is_missing else "correct the path, or its rights",
+            "correct the path" if is_missing else "correct the path, or its permissions",
         ) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise DataError(
@@ -84,7 +84,7 @@ def local_path(source: str, expected: str = "a folder, an archive or a table of 
 
 
 def read_file(location: Path, params: DataParams) -> bytes:
-    """Return what a file holds. Raise UnusableError when that is nothing, too much, or cannot be read."""
+    """Return the content of a file. Raise UnusableError when it is empty, too large or unreadable."""
     try:
         size = location.stat().st_size
         if size > params.max_megabytes * 1e6:
@@ -98,14 +98,14 @@ def read_file(location: Path, params: DataParams) -> bytes:
 
 
 def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path) -> Listing:
-    """Return what lies in the source; what has to be fetched or unpacked for it lies in `scratch` then."""
+    """Return the content of the source; files fetched or unpacked for it are in `scratch`."""
     place = local_path(source) or fetched(source, scratch, budget)
     if isinstance(place, Path) and place.is_file():
         _verify(place, checksum, source)
         return _read_file(place, source, budget, scratch)
     if checksum:
         raise DataError(
-            f"data.checksum is given, and data.source = '{source}' is no single file", "data.checksum: null", "empty it"
+            f"data.checksum is set, but data.source = '{source}' is not one file", "data.checksum: null", "empty it"
         )
     return _read_local_folder(place, source) if isinstance(place, Path) else _read_files(*place, source)
 
@@ -118,18 +118,18 @@ def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listin
         return _read_files(*unpacked(file, source, members, budget), source)
     if file.is_relative_to(scratch):
         raise DataError(
-            f"data.source = '{source}' is no archive ({file.stat().st_size} bytes came)",
+            f"data.source = '{source}' is not an archive ({file.stat().st_size} bytes were received)",
             "a zip or tar archive of class folders, or of a table labels.csv and its images",
             "pack them together: a table alone, or a page that lists files, has no images",
         )
     if not is_table(file):
         raise DataError(
-            f"data.source = '{source}' is a file of no known kind",
+            f"data.source = '{source}' is a file of unknown kind",
             "a folder, a zip or tar archive, or a table named *.csv or *.parquet",
             "name the folder that holds the images",
         )
     log.warning(
-        "DVC watches the table '%s' alone: name the folder with the table in it as %s to have its images watched too",
+        "DVC tracks only the table '%s': name the folder with the table in it as %s to have its images tracked too",
         source,
         " or ".join(TABLES),
     )
@@ -145,7 +145,7 @@ def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
-        # A folder that may not be entered is reported when it is read.
+        # A folder without permission to enter is reported when it is read.
         return False
 
 
@@ -154,8 +154,8 @@ def _read_beside(table: Path, source: str) -> Listing:
     return _read_table(table, source, locate_below(table.parent), files_below(table.parent)[0])
 
 
-def _read_files(files: Spool[File], left_out: list[Reject], source: str) -> Listing:
-    """Read what was unpacked or fetched: by the table at its top, or by its folders."""
+def _read_files(files: DiskTable[File], left_out: list[Reject], source: str) -> Listing:
+    """Read what was unpacked or fetched: by the table at its top level, or by its folders."""
     top = _top(files)
     tables = {name: file.location for name in TABLES if (file := files.find(top + name))}
     if table := _table_among(list(tables), source):
@@ -165,15 +165,15 @@ def _read_files(files: Spool[File], left_out: list[Reject], source: str) -> List
     return found, left_out + rejects
 
 
-def _located(files: Spool[File], top: str, path: str) -> Path | str:
-    """Return where the image of a row lies, its path counted from the folder `top` of the table."""
+def _located(files: DiskTable[File], top: str, path: str) -> Path | str:
+    """Return where the image of a row is; its path is relative to the folder `top` of the table."""
     file = files.find(os.path.normpath(top + path))
     return file.location if file else "missing file: not in the archive, or left out of it"
 
 
-def _read_table(table: Path, source: str, locate: Locate, beside: Spool[File]) -> Listing:
-    """Read `table`; say how many of the files `beside` it (itself among them) it does not list."""
-    listed = Spool(File)
+def _read_table(table: Path, source: str, locate: Locate, beside: DiskTable[File]) -> Listing:
+    """Read `table`; log how many of the files `beside` it, itself included, it does not list."""
+    listed = DiskTable(File)
 
     def note(location: Path) -> None:
         listed.add(File(location, os.path.normpath(location)))
@@ -187,27 +187,27 @@ def _read_table(table: Path, source: str, locate: Locate, beside: Spool[File]) -
     note(table)
     listing = read_table(table, source, noted)
     if others := sum(not listed.find(os.path.normpath(file.location)) for file in beside):
-        log.info("%d files beside the table of '%s' are not listed in it, and are no part of the data", others, source)
+        log.info("%d files beside the table of '%s' are not listed in it, and are not part of the data", others, source)
     return listing
 
 
 def _table_among(names: list[str], source: str) -> str:
-    """Return the table at the top of a source, nothing where there is none."""
+    """Return the table at the top level of a source, or an empty string without one."""
     if len(names) > 1:
         raise DataError(f"data.source = '{source}' holds {' and '.join(names)}", "one of them", "remove the other")
     return names[0] if names else ""
 
 
-def _top(files: Spool[File]) -> str:
-    """Return the folder, with a slash, that all files lie in, if classes, splits or a table lie below it."""
+def _top(files: DiskTable[File]) -> str:
+    """Return the folder, with a slash, that holds all files, if it has classes, splits or a table in it."""
     top = ""
     while only := _only_folder(files, top):
         top += f"{only}/"
     return top
 
 
-def _only_folder(files: Spool[File], top: str) -> str:
-    """Return the folder below `top` that all files lie in, nothing unless there are folders or a table in it."""
+def _only_folder(files: DiskTable[File], top: str) -> str:
+    """Return the folder below `top` that holds all files, or an empty string unless it has folders or a table in it."""
     only, holds_more = "", False
     for file in files:
         folder, *inside = file.path.removeprefix(top).split("/")
@@ -219,7 +219,7 @@ def _only_folder(files: Spool[File], top: str) -> str:
 
 
 def _verify(file: Path, checksum: str | None, source: str) -> None:
-    """Raise DataError unless a file has the check sum that the user expects, if any."""
+    """Raise DataError unless a file has the checksum that the user expects, if any."""
     if not checksum:
         return
     kind, _, expected = checksum.lower().partition(":")
@@ -229,12 +229,12 @@ def _verify(file: Path, checksum: str | None, source: str) -> None:
         raise DataError(
             f"data.source = '{source}' has {kind} {found}",
             f"{kind} {expected}, as data.checksum says",
-            "the file is damaged or another one: fetch it anew, or correct data.checksum",
+            "the file is damaged or not the expected one: fetch it again, or correct data.checksum",
         )
 
 
-def _require_distinct(found: Spool[Found]) -> None:
-    """Raise DataError for two classes that one folder would hold where file systems take Tree for tree."""
+def _require_distinct(found: DiskTable[Found]) -> None:
+    """Raise DataError for two classes that would share a folder on case-insensitive file systems."""
     labels: dict[str, str] = {}
     for label in found.distinct("label"):
         other = labels.setdefault(label.lower().strip(), label)

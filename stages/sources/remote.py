@@ -1,6 +1,6 @@
-"""Addresses: whatever fsspec opens (https, s3, gs, ...), fetched under numbers into a scratch folder.
+"""URLs: anything that fsspec opens (https, s3, gs, ...), fetched under numbers into a scratch folder.
 
-An address is fetched whenever ingest runs: DVC watches it, and runs ingest when it has changed.
+A URL is fetched whenever ingest runs: DVC tracks it, and runs ingest when it has changed.
 """
 
 from pathlib import Path
@@ -10,41 +10,41 @@ from tqdm import tqdm
 
 from stages.core.errors import DataError, UserError
 from stages.sources.archives import over_budget
-from stages.sources.members import Budget, Sieve
-from stages.sources.spool import Files
+from stages.sources.disk_table import Files
+from stages.sources.members import Budget, MemberFilter
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 # The extra of pyproject.toml that reads each protocol.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
-# Give up on a server that does not take the connection, or sends nothing, for so many seconds.
+# Give up on a server that does not accept the connection, or sends nothing, for this many seconds.
 _CONNECT_SECONDS = 30
 _SILENT_SECONDS = 120
-# Files of a folder that are asked for together.
+# Files of a folder that are requested together.
 _BATCH = 64
 
 
 def fetched(url: str, folder: Path, budget: Budget) -> Path | Files:
-    """Fetch `url` into `folder`: one file, or all files of a folder under their own paths.
+    """Fetch `url` into `folder`: one file, or all files of a folder by their own paths.
 
-    Raises DataError when it cannot be had completely.
+    Raises DataError when it cannot be fetched completely.
     """
     try:
         system, path = _opened(url)
-        # To a web server every address is a file: asking whether it is a folder would fetch it.
+        # To a web server every URL is a file: asking whether it is a folder would fetch it.
         if not _is_web(url) and system.isdir(path):
             return _folder(system, path, url, folder, budget)
         return _file(system, path, url, folder / "fetched", budget)
     except UserError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"data.source = '{url}' is not there", "a file or folder", "correct the address") from error
+        raise DataError(f"data.source = '{url}' does not exist", "a file or folder", "correct the URL") from error
     except Exception as error:  # Every protocol has errors of its own.
         raise DataError(
             f"data.source = '{url}' cannot be fetched ({type(error).__name__}: {error})",
-            "a complete answer",
-            "check address, network and access rights, and run again; nothing was kept",
+            "a complete response",
+            "check the URL, the network and access rights, and run again; nothing was kept",
         ) from error
 
 
@@ -56,7 +56,7 @@ def _opened(url: str) -> tuple["AbstractFileSystem", str]:
     if "::" in url:
         raise DataError(
             f"data.source = '{url}' is a chain of file systems",
-            "one address",
+            "one URL",
             "name the archive itself: it is unpacked",
         )
     try:
@@ -71,8 +71,8 @@ def _opened(url: str) -> tuple["AbstractFileSystem", str]:
     except ValueError as error:
         raise DataError(
             f"data.source = '{url}' cannot be opened ({error})",
-            "an address such as https://host/images.zip or s3://bucket/folder, or a local path",
-            "correct the address",
+            "a URL such as https://host/images.zip or s3://bucket/folder, or a local path",
+            "correct the URL",
         ) from error
     return opened
 
@@ -82,17 +82,17 @@ def _is_web(url: str) -> bool:
 
 
 def _web_options() -> dict[str, Any]:
-    """Return how to ask a web server: aiohttp gives up on any download after five minutes unless told otherwise."""
+    """Return the options for a web server: by default aiohttp gives up on any download after five minutes."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
-    # As the file lies there, not compressed once more on the way: its check sum may be known.
+    # The stored file, not compressed for the transfer: its checksum may be known.
     headers = {"Accept-Encoding": "identity"}
     return {"client_kwargs": {"timeout": timeout, "trust_env": True, "auto_decompress": False, "headers": headers}}
 
 
 def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budget: Budget) -> Path:
-    """Stream one file into `target`, and stop when it takes more than the budget."""
+    """Stream one file into `target`, and stop when it exceeds the budget."""
     from fsspec.callbacks import Callback
 
     with tqdm(desc="fetch", unit="B", unit_scale=True, disable=None) as bar:
@@ -108,13 +108,13 @@ def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budge
 
 
 def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, budget: Budget) -> Files:
-    """Fetch all files below `path`. Their names are judged as those of an archive's members are."""
-    sieve = Sieve(budget)
+    """Fetch all files below `path`. Their names are checked like those of an archive's members."""
+    member_filter = MemberFilter(budget)
     wanted: list[str] = []
     total = 0
     for name, about in sorted(system.find(path, detail=True).items()):
         size = about["size"] or 0
-        if sieve.takes(name.removeprefix(path.rstrip("/") + "/"), size, folder / str(len(wanted))):
+        if member_filter.takes(name.removeprefix(path.rstrip("/") + "/"), size, folder / str(len(wanted))):
             wanted.append(name)
             total += size
     if total > budget.total:
@@ -124,4 +124,4 @@ def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, bud
             names = wanted[start : start + _BATCH]
             system.get(names, [str(folder / str(number)) for number in range(start, start + len(names))])
             bar.update(len(names))
-    return sieve.files, sieve.rejects()
+    return member_filter.files, member_filter.rejects()

@@ -1,4 +1,4 @@
-"""Tables of images: CSV or Parquet with the columns path, label and, if wanted, split and group."""
+"""Tables of images: CSV or Parquet with the columns path, label and, optionally, split and group."""
 
 import csv
 import logging
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from stages.core.errors import DataError, one_line
 from stages.core.params import nearest
-from stages.sources.listing import SPLITS, Found, Reject, label_fault, one_form
-from stages.sources.spool import Listing, Spool
+from stages.sources.disk_table import DiskTable, Listing
+from stages.sources.listing import SPLITS, Found, Reject, label_fault, normalize_label
 
 NEEDED = ("path", "label")
 OPTIONAL = ("split", "group")
@@ -20,18 +20,18 @@ OPTIONAL = ("split", "group")
 # The first bytes of a Parquet file (Apache Parquet, File Format).
 _PARQUET = b"PAR1"
 # More rows than any folder of images has files.
-_MOST_ROWS = 2_000_000
+_MAX_ROWS = 2_000_000
 
 log = logging.getLogger(__name__)
 
-# Where the file of a row is, or the reason why there is none.
+# Returns where the file of a row is, or why there is none.
 Locate = Callable[[str], Path | str]
 Texts = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row that may become an image, by its number. `path` is equal for rows that name the same file."""
+    """A row of the table, by its number. `path` is equal for rows that name the same file."""
 
     number: int
     path: str
@@ -43,16 +43,16 @@ class _Row:
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a file is a table: Parquet by content or name, CSV by name."""
+    """Return whether a file is a table: Parquet by content or name, CSV by name."""
     return _is_parquet(path) or path.suffix.lower() in {".csv", ".parquet"}
 
 
 def read_table(table: Path, source: str, locate: Locate) -> Listing:
     """Return the rows of `table` whose images `locate` finds, and a reject for each of the others.
 
-    Raises DataError when it is no table, lacks a column or names an unknown split.
+    Raises DataError when it is not a table, lacks a column or names an unknown split.
     """
-    rows = Spool(_Row)
+    rows = DiskTable(_Row)
     rejects: list[Reject] = []
     number = 0
     for number, texts in enumerate(_texts(table, source), start=1):
@@ -68,7 +68,7 @@ def read_table(table: Path, source: str, locate: Locate) -> Listing:
 
 
 def locate_below(folder: Path) -> Locate:
-    """Return what finds a row's file by its path relative to `folder`, or by an absolute one."""
+    """Return a function that finds a row's file by its path, absolute or relative to `folder`."""
 
     def locate(path: str) -> Path | str:
         location = folder / path
@@ -87,10 +87,10 @@ def locate_below(folder: Path) -> Locate:
 
 
 def _row(texts: Texts | str, number: int, source: str, locate: Locate) -> _Row | Reject:
-    """Return a row of the table, or why it can be no image."""
+    """Return a row of the table, or why it is left out."""
     if isinstance(texts, str):
         return Reject(f"row {number}", texts)
-    path, label = texts["path"], one_form(texts["label"])
+    path, label = texts["path"], normalize_label(texts["label"])
     split = _split(texts.get("split", ""), number, source)
     shown = one_line(path) or f"row {number}"
     if not path or "\0" in path:
@@ -109,15 +109,15 @@ def _split(text: str, number: int, source: str) -> str:
     if name and name not in SPLITS:
         raise DataError(
             f"row {number} of the table of data.source = '{source}' has the split '{text}'",
-            f"one of {', '.join(SPLITS)}, or nothing",
+            f"one of {', '.join(SPLITS)}, or an empty cell",
             nearest(name, list(SPLITS)) or "correct it, or empty it",
         )
     return SPLITS[name] if name else ""
 
 
-def _once(rows: Spool[_Row]) -> Listing:
-    """Return each file once; one that stands under two labels is left out under both."""
-    found = Spool(Found)
+def _once(rows: DiskTable[_Row]) -> Listing:
+    """Return each file once; one with two labels is left out under both."""
+    found = DiskTable(Found)
     rejects: list[Reject] = []
     for _, same in groupby(rows, key=lambda row: row.path):
         first, *others = same
@@ -136,16 +136,16 @@ def _once(rows: Spool[_Row]) -> Listing:
 
 
 def _texts(table: Path, source: str) -> Iterator[Texts | str]:
-    """Yield the known columns of each row as text, or what is wrong with the row."""
+    """Yield the known columns of each row as text, or the fault of the row."""
     try:
         yield from (_parquet_rows if _is_parquet(table) else _csv_rows)(table, source)
     except DataError:
         raise
-    except Exception as error:  # pyarrow and csv raise nearly anything for what is no table.
+    except Exception as error:  # pyarrow and csv raise nearly anything for other files.
         raise DataError(
             f"the table of data.source = '{source}' cannot be read ({error or type(error).__name__})",
             "CSV in UTF-8, or Parquet",
-            "save it anew",
+            "save it again",
         ) from error
 
 
@@ -181,14 +181,14 @@ def _parquet_rows(table: Path, source: str) -> Iterator[Texts | str]:
 
 
 def _columns(header: Sequence[str], source: str) -> list[str]:
-    """Return the columns that are read. Raise DataError when one is missing or stands twice."""
+    """Return the columns that are read. Raise DataError when one is missing or occurs twice."""
     missing = [name for name in NEEDED if name not in header]
     if missing:
         joined = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
         raise DataError(
             f"the table of data.source = '{source}' has no column {' and no column '.join(missing)}, "
             f"only {', '.join(header) or 'an empty first line'}",
-            f"the columns {', '.join(NEEDED)} and, if wanted, {', '.join(OPTIONAL)}",
+            f"the columns {', '.join(NEEDED)} and, optionally, {', '.join(OPTIONAL)}",
             "divide the columns by commas" if joined else nearest(missing[0], list(header)) or "add it, or rename one",
         )
     known = [name for name in (*NEEDED, *OPTIONAL) if name in header]
@@ -203,7 +203,7 @@ def _columns(header: Sequence[str], source: str) -> list[str]:
 
 
 def _require_few(number: int, source: str) -> None:
-    if number > _MOST_ROWS:
+    if number > _MAX_ROWS:
         raise DataError(
-            f"the table of data.source = '{source}' has more than {_MOST_ROWS} rows", "fewer", "divide the table"
+            f"the table of data.source = '{source}' has more than {_MAX_ROWS} rows", "fewer", "divide the table"
         )

@@ -1,7 +1,6 @@
-"""Images without classes: those of folders, archives and addresses, and single ones, in one list.
+"""Images without classes, from folders, archives, URLs and single files, in one list.
 
-Each has a path that begins with the source as it was given, so that sources do not mix. The kinds and limits are
-those of `sources.py`.
+Each path starts with the source as given, so that sources do not mix. The kinds and limits are those of `reading.py`.
 """
 
 from collections.abc import Iterable
@@ -10,30 +9,29 @@ from tempfile import mkdtemp
 
 from stages.core.errors import DataError, one_line
 from stages.sources.archives import is_archive, unpacked
+from stages.sources.disk_table import DiskTable, Files
 from stages.sources.folders import files_below
 from stages.sources.listing import File, Reject
 from stages.sources.members import Budget
 from stages.sources.reading import local_path
 from stages.sources.remote import fetched
-from stages.sources.spool import Files, Spool
 
-# What errors of sources call the one that they speak of.
+# How errors of sources name the source.
 _KEY = "data.source = "
 _EXPECTED = "an image, a folder or an archive of images"
 
 
 def gather(sources: Iterable[str], budget: Budget, scratch: Path) -> Files:
-    """Return the files of all `sources`, and what is left out of them; what is fetched or unpacked lies in `scratch`.
+    """Return the files and rejects of all `sources`; files fetched or unpacked for them are in `scratch`.
 
-    The order is that of the paths, whatever the order of the sources. Raises DataError for a source that cannot be
-    read.
+    Files are ordered by path, not by source. Raises DataError for a source that cannot be read.
     """
-    files, rejects = Spool(File), list[Reject]()
+    files, rejects = DiskTable(File), list[Reject]()
     for source in sources:
         try:
             found, left_out = _read(source, budget, scratch)
         except DataError as error:
-            # Nobody has set data.source.
+            # The source was named on the command line, not as data.source.
             raise DataError(error.received.replace(_KEY, "", 1), error.expected, error.remedy) from error
         for file in found:
             files.add(File(file.location, _inside(source, file.path)))
@@ -50,7 +48,7 @@ def _read(source: str, budget: Budget, scratch: Path) -> Files:
         return files_below(place)
     if is_archive(place):
         return unpacked(place, source, Path(mkdtemp(dir=scratch)), budget)
-    single = Spool(File)
+    single = DiskTable(File)
     single.add(File(place, ""))
     return single, []
 

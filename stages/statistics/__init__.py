@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: metrics, intervals, tests, calibration, ranking."""
+"""Statistics of predictions: metrics, intervals, tests, calibration, ranking."""

@@ -1,7 +1,7 @@
-"""Resampled test images: how far a number would move, had chance brought other images of the same classes.
+"""The stratified bootstrap: how far a number would vary with other test images of the same classes.
 
-Stratified: each class keeps as many images as it has, so that a resample is a test set of the same make-up and no
-class can vanish from it. Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7;
+Each class keeps its number of images, so that a resample has the composition of the test set and no class can vanish
+from it. Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7;
 Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.2, for several samples.
 """
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from stages.core.intervals import Interval
 
-# Images drawn at a time: bounds memory, whatever the size of the test set.
+# Images drawn at a time: bounds memory for any size of the test set.
 _DRAWN = 2_000_000
 
 
 def resamples(strata: NDArray[np.int64], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the positions of resampled images, (some, n), until there are `count` rows.
+    """Yield the positions of resampled images, (rows, n), until there are `count` rows in total.
 
-    `strata` has the class of each of n images. Each row holds, class by class, as many of its images as there
+    `strata` has the class of each of n images. Each row has, for each class, as many of its images as there
     are, drawn with replacement.
     """
     draw, order = np.random.default_rng(seed), np.argsort(strata, kind="stable")
@@ -31,7 +31,7 @@ def resamples(strata: NDArray[np.int64], count: int, seed: int) -> Iterator[NDAr
 
 
 def percentile(values: NDArray[np.float64], confidence: float) -> Interval:
-    """Return the interval that leaves out an equal share of the resamples' `values` at either end.
+    """Return the interval that excludes an equal fraction of the resamples' `values` at either end.
 
     Efron and Tibshirani 1993, "An introduction to the bootstrap", section 13.3.
     """
@@ -40,9 +40,9 @@ def percentile(values: NDArray[np.float64], confidence: float) -> Interval:
 
 
 def reflected(ends: Interval, estimate: float) -> Interval:
-    """Return the `ends` of resamples reflected about the `estimate`: (2e - high, 2e - low), 0 at the least.
+    """Return the `ends` of resamples reflected about the `estimate`: (2e - high, 2e - low), at least 0.
 
-    That is the basic bootstrap interval, for an estimate that lies beyond the truth as resamples lie beyond it:
-    Davison and Hinkley 1997, section 5.2.1. The estimate itself is always inside.
+    This is the basic bootstrap interval, for an estimate that is biased from the truth as resamples are biased from
+    it: Davison and Hinkley 1997, section 5.2.1. The estimate itself is always inside.
     """
     return Interval(min(max(0.0, 2 * estimate - ends.high), estimate), max(2 * estimate - ends.low, estimate))

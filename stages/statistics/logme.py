@@ -10,20 +10,20 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-# The ratio of the two precisions stays within these: features of float32 say nothing of what lies beyond.
-_LEAST_RATIO, _LARGEST_RATIO = 1e-12, 1e12
+# Bounds of the ratio of the two precisions: float32 features carry no information beyond them.
+_MIN_RATIO, _MAX_RATIO = 1e-12, 1e12
 # The search ends when a step changes the evidence of an image by less than this, in nats.
 _TOLERANCE = 1e-10
-_MOST_STEPS = 1000
+_MAX_STEPS = 1000
 
 
 def logme(batches: Iterable[NDArray[np.float32]], labels: NDArray[np.int64]) -> float:
-    """Return the largest log evidence of an image, the mean over classes, in nats. Higher is better.
+    """Return the maximum log evidence per image, averaged over classes, in nats. Higher is better.
 
-    `batches` are the features (n, D), one batch in memory at a time; `labels` are n positions in the classes. For a
+    `batches` are the features (n, D), one batch in memory at a time; `labels` are n positions among the classes. For a
     class let y be 1 for its images and 0 for the others, with y ~ N(F w, I/beta) and w ~ N(0, I/alpha): the evidence
-    is log p(y | F, alpha, beta) at its largest (You et al. 2021, algorithm 1). Features times any number
-    give the same.
+    is the maximum of log p(y | F, alpha, beta) (You et al. 2021, algorithm 1). The result does not
+    depend on the scale of the features.
     """
     classes, targets = np.unique(labels, return_inverse=True)
     singular, inside, outside = _decomposed(batches, targets, len(classes))
@@ -38,9 +38,10 @@ def _decomposed(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return what the evidence needs of the features F and the targets Y (n, C), for F = U S V^T of rank r.
 
-    The squared singular values (r,), the largest being 1; the squares of U^T Y, (r, C); and of each class the squared
-    norm of what no combination of features reaches, (C,). Rows are folded into the triangular factor of [F Y] as they
-    come, which has the same products and at most D + C rows: a table of all images is never in memory.
+    These are the squared singular values (r,), scaled to a maximum of 1; the squares of U^T Y, (r, C); and for each
+    class the squared norm of the residual outside the span of the features, (C,). Rows are folded batch by batch into
+    the triangular factor of [F Y], which has the same products and at most D + C rows: the features of all images are
+    never in memory together.
     """
     factor = np.empty((0, 0))
     rows: list[NDArray[np.float64]] = []
@@ -49,14 +50,14 @@ def _decomposed(
         wanted = targets[start : start + len(batch), None] == np.arange(classes)
         rows.append(np.hstack([batch.astype(np.float64), wanted]))
         start += len(batch)
-        # Half as many new rows as the factor has: to fold in fewer costs nearly as much.
+        # Half as many new rows as the factor has: folding in fewer costs nearly as much.
         if 2 * sum(map(len, rows)) > rows[0].shape[1]:
             factor = _folded(factor, rows)
     factor = _folded(factor, rows)
     features, wanted = factor[:, :-classes], factor[:, -classes:]
     # Half the memory of a singular value decomposition; U stays orthonormal, and nothing divides by S.
     squares, left = np.linalg.eigh(features @ features.T)
-    # What is smaller is rounding (as in numpy.linalg.matrix_rank).
+    # Smaller ones are rounding errors (as in numpy.linalg.matrix_rank).
     known = squares > squares.max() * max(features.shape) * np.finfo(np.float64).eps
     squares, left = squares[known], left[:, known]
     inside = left.T @ wanted
@@ -65,7 +66,7 @@ def _decomposed(
 
 
 def _folded(factor: NDArray[np.float64], rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the triangular factor of what `factor` stands for and `rows` together; these are let go."""
+    """Return the triangular factor of the rows of `factor` and `rows` together; `rows` is emptied."""
     stacked = np.vstack([factor, *rows] if factor.size else rows) if rows else factor
     rows.clear()
     return np.asarray(np.linalg.qr(stacked, mode="r"))
@@ -79,8 +80,8 @@ def _evidence(squares: NDArray[np.float64], inside: NDArray[np.float64], outside
     beta is n / e with e = residual + t weights, which leaves -(n/2) (ln(2π e/n) + 1) - ½ Σ ln(1 + σ²/t).
     """
     ratio, found = 1.0, -np.inf
-    for _ in range(_MOST_STEPS):
-        # The share of each direction that the prior takes away.
+    for _ in range(_MAX_STEPS):
+        # The fraction of each direction that the prior shrinks away.
         shrunk = ratio / (ratio + squares)
         error = outside + float(inside @ shrunk)
         before, found = (
@@ -93,6 +94,6 @@ def _evidence(squares: NDArray[np.float64], inside: NDArray[np.float64], outside
         weights = float(inside @ (squares / (ratio + squares) ** 2))
         # n - gamma, without the rounding of a difference of two large numbers.
         free = count - len(squares) + float(shrunk.sum())
-        ratio = float((1 - shrunk).sum()) * residual / (weights * free) if weights else _LARGEST_RATIO
-        ratio = min(max(ratio, _LEAST_RATIO), _LARGEST_RATIO)
+        ratio = float((1 - shrunk).sum()) * residual / (weights * free) if weights else _MAX_RATIO
+        ratio = min(max(ratio, _MIN_RATIO), _MAX_RATIO)
     return float(found)

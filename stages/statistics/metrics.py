@@ -1,4 +1,4 @@
-"""Metrics of a classifier: each takes classes as positions and probabilities with rows that sum to 1.
+"""Metrics of a classifier, from classes as positions and probabilities with rows that sum to 1.
 
 n is the number of images and C of classes. `actual` and `predicted` have shape (n,), with values
 from 0 to C - 1; `probabilities` has shape (n, C).
@@ -13,14 +13,14 @@ Probabilities = NDArray[np.float64]
 
 
 def accuracy(actual: Classes, predicted: Classes) -> float:
-    """Return the share of images whose class is predicted. Higher is better."""
+    """Return the fraction of images whose class is predicted. Higher is better."""
     return float(np.mean(actual == predicted))
 
 
 def macro_f1(actual: Classes, predicted: Classes) -> float:
     """Return the mean over classes of F1 = 2 TP / (2 TP + FP + FN). Higher is better.
 
-    Each class counts the same, however many images it has. A class counts when it has images or
+    Each class has the same weight, however many images it has. A class is included if it has images or
     is predicted; Sokolova and Lapalme 2009, macro-averaging.
     """
     from sklearn.metrics import f1_score
@@ -31,8 +31,8 @@ def macro_f1(actual: Classes, predicted: Classes) -> float:
 def balanced_accuracy(actual: Classes, predicted: Classes) -> float:
     """Return the mean over the classes with images of recall = TP / (TP + FN). Higher is better.
 
-    Brodersen et al. 2010; that is what `balanced_accuracy_score` returns, which warns when a class
-    without images is predicted.
+    Brodersen et al. 2010; the value of `balanced_accuracy_score`, which warns when a class without
+    images is predicted.
     """
     from sklearn.metrics import recall_score
 
@@ -40,17 +40,17 @@ def balanced_accuracy(actual: Classes, predicted: Classes) -> float:
 
 
 def top_k(actual: Classes, probabilities: Probabilities, k: int) -> float:
-    """Return the share of images whose class is among the `k` most probable. Higher is better.
+    """Return the fraction of images whose class is among the `k` most probable. Higher is better.
 
     Of equally probable classes the earlier comes first, as in the prediction itself, so that top 1 is
-    the accuracy. `top_k_accuracy_score` takes no two-column table and warns when k reaches C.
+    the accuracy. `top_k_accuracy_score` accepts no two-column table and warns when k reaches C.
     """
     first = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float(np.mean((first == actual[:, None]).any(axis=1)))
 
 
 def log_loss(actual: Classes, probabilities: Probabilities) -> float:
-    """Return the mean of -ln p(actual class), in nats. Lower is better; ln C is that of equal chances.
+    """Return the mean of -ln p(actual class), in nats. Lower is better; ln C is that of a uniform guess.
 
     A probability of 0 for the actual class counts as 2.2e-16, so one such image adds 36 / n.
     Good 1952, "Rational decisions".
@@ -63,7 +63,7 @@ def log_loss(actual: Classes, probabilities: Probabilities) -> float:
 def per_class(actual: Classes, predicted: Classes, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Return precision TP / (TP + FP), recall TP / (TP + FN), F1 and support (images) of each class.
 
-    What divides by zero is NaN: the precision of a class never predicted, the recall of one without images.
+    Division by zero gives NaN: the precision of a class never predicted, the recall of one without images.
     """
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -81,9 +81,9 @@ def bin_of(confidence: NDArray[np.float64], bins: int) -> Classes:
 
 
 def calibration(actual: Classes, predicted: Classes, probabilities: Probabilities, bins: int) -> pd.DataFrame:
-    """Return, for each of `bins` equally wide bins of confidence, what was claimed and what was right.
+    """Return the mean confidence and the accuracy in each of `bins` equally wide bins of confidence.
 
-    The confidence of a prediction is its largest probability; `bin_of` has the bins. Columns: low, high, images,
+    The confidence of a prediction is its largest probability; `bin_of` defines the bins. Columns: low, high, images,
     confidence and accuracy (means; NaN in an empty bin).
     """
     confidence, edges = probabilities.max(axis=1), np.arange(bins + 1) / bins

@@ -1,7 +1,7 @@
-"""Two sets of predictions for the same images: where they differ, and whether chance explains that.
+"""Two sets of predictions for the same images: where they differ, and whether that is significant.
 
-Images that both get right, or both wrong, do not say which set is better: only the others are tested, never
-the difference of two accuracies.
+Images that both get right, or both wrong, carry no information about which is better: the tests use only the
+discordant ones, never the difference of two accuracies.
 """
 
 import math
@@ -12,15 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-# What is tested: that the two differ, or that the first is the better.
+# The alternative hypothesis: the two differ, or the first is better.
 Alternative = Literal["two-sided", "greater"]
-# Columns of a table of predictions that pairing reads.
-COLUMNS = ("split", "file", "label", "predicted")
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Whether the first and the second set are right about each of n images: two arrays of shape (n,)."""
+    """Whether the first and the second set are right on each of n images: two arrays of shape (n,)."""
 
     first: NDArray[np.bool_]
     second: NDArray[np.bool_]
@@ -47,8 +45,8 @@ class Pairs:
 def pair(first: pd.DataFrame, second: pd.DataFrame, split: str = "test") -> Pairs:
     """Pair the images of `split` that both tables have with the same label, in the first one's order.
 
-    The tables have `COLUMNS`. `file` is made of label and content: an image that was given another label is
-    another image, and left out.
+    The tables have `core.predictions.COLUMNS`. `file` is made of label and content: a relabelled image counts as
+    another image, and is left out.
     """
     one, other = (table.loc[table["split"] == split, ["file", "label", "predicted"]] for table in (first, second))
     both = one.merge(other, on=["file", "label"], validate="one_to_one", suffixes=("_first", "_second"))
@@ -57,11 +55,11 @@ def pair(first: pd.DataFrame, second: pd.DataFrame, split: str = "test") -> Pair
 
 
 def mcnemar(pairs: Pairs, alternative: Alternative = "two-sided") -> float:
-    """Return the p-value of McNemar's exact test: how often two equally good sets are as far apart by chance.
+    """Return the p-value of McNemar's exact test: the probability of such a difference between two equally good sets.
 
-    Of the b + c images that one set alone gets right, b are the first's. Where neither is better, b is
+    Of the b + c images that only one set gets right, b are the first's. Where neither is better, b is
     binomial with b + c trials of 1/2: "greater" is P(B ≥ b), "two-sided" P(|B - (b + c)/2| ≥ |b - (b + c)/2|);
-    1 where b + c = 0. McNemar 1947, "Note on the sampling error of the difference between correlated proportions
+    1 if b + c = 0. McNemar 1947, "Note on the sampling error of the difference between correlated proportions
     or percentages", Psychometrika 12, has the test; Dietterich 1998, "Approximate statistical tests for comparing
     supervised classification learning algorithms", Neural Computation 10, recommends it for models that were
     trained once.
@@ -72,11 +70,11 @@ def mcnemar(pairs: Pairs, alternative: Alternative = "two-sided") -> float:
     return float(binomtest(pairs.only_first, differing, alternative=alternative).pvalue) if differing else 1.0
 
 
-def fewest(significance: float, alternative: Alternative = "two-sided") -> int:
-    """Return the least m for which `mcnemar` can be as small as `significance`: m images, all the first's.
+def min_discordant_pairs(significance: float, alternative: Alternative = "two-sided") -> int:
+    """Return the smallest number m of discordant pairs, all in favour of the first, that `mcnemar` finds significant.
 
-    That is the least m with s / 2^m ≤ significance, where s is 2 for "two-sided", else 1. Of n images, no
-    difference below m / n can be told from chance.
+    That is the smallest m with s / 2^m ≤ significance, where s is 2 for "two-sided", else 1. With n images, no
+    difference below m / n can be significant.
     """
     sides = 2 if alternative == "two-sided" else 1
     return max(1, math.ceil(math.log2(sides / significance)))

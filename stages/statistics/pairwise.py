@@ -1,4 +1,4 @@
-"""All backbones against each other, on the same test images: who is better, by how much, and how sure that is."""
+"""Pairwise comparisons of all backbones on the same test images: differences, their intervals and p-values."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -8,21 +8,21 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError
-from stages.core.intervals import Interval, never_seen
+from stages.core.intervals import Interval, rule_of_three
 from stages.statistics.bootstrap import percentile, resamples
-from stages.statistics.paired import Pairs, fewest, mcnemar
+from stages.statistics.paired import Pairs, mcnemar, min_discordant_pairs
 
 # Columns of the table of all pairs.
 COLUMNS = ("first", "second", "difference", "low", "high", "p", "p_holm")
 
 
 def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int, seed: int) -> pd.DataFrame:
-    """Return a row for each pair of backbones, in the order of `tables`, their predictions; none for a single one.
+    """Return a row for each pair of backbones, in the order of `tables`, their predictions; none for one backbone.
 
     Columns: first, second; difference, the accuracy of the first minus that of the second on the test images,
-    with the ends low and high of its interval (`differences`, from so many resamples as `count` says); p of
-    McNemar's exact test, two-sided; p_holm, the same corrected for the number of pairs. Raises DataError where the
-    backbones were tested on different images.
+    with its interval low to high (`differences`, from `count` resamples); p of McNemar's exact test, two-sided;
+    p_holm, the same corrected for the number of pairs. Raises DataError when the backbones were tested on different
+    images.
     """
     right = correct(tables)
     names = list(combinations(tables, 2))
@@ -37,10 +37,10 @@ def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int,
 
 
 def correct(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return whether each backbone is right about each test image: a column for each, rows by file and label.
+    """Return whether each backbone is right on each test image: a column per backbone, rows by file and label.
 
     `tables` has the predictions, with columns split, file, label and predicted. Raises DataError unless all are
-    about the same images.
+    for the same images.
     """
     columns = {}
     for name, table in tables.items():
@@ -58,32 +58,32 @@ def correct(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def differences(right: pd.DataFrame, confidence: float, count: int, seed: int) -> dict[tuple[str, str], Interval]:
     """Return for each pair of columns of `correct` the interval of the difference of their accuracies.
 
-    By the paired bootstrap: a resample holds the same images for both, so that what makes an image hard for
-    either cancels out. Percentiles of stratified resamples, see `bootstrap`. Where all resamples agree, as for two
-    that are right about the same images, that does not say that no other image tells them apart: then the
-    interval reaches `never_seen` to either side.
+    By the paired bootstrap: a resample has the same images for both, so that the difficulty of an image cancels
+    out. The ends are percentiles of stratified resamples, see `bootstrap`. Where all resamples agree, as for two
+    that are right on the same images, other images might still distinguish them: then the interval extends by
+    `rule_of_three` to either side.
     """
     images = len(right)
     strata = right.index.get_level_values("label").factorize()[0].astype(np.int64)
-    # Counted, and only then divided: equal differences are equal to the last bit.
-    parts = [[right[name].to_numpy()[drawn].sum(axis=1) for name in right] for drawn in resamples(strata, count, seed)]
+    # Counted first, then divided, so that equal differences are equal to the last bit.
+    parts = [[right[name].to_numpy()[rows].sum(axis=1) for name in right] for rows in resamples(strata, count, seed)]
     counts = dict(zip(map(str, right), np.concatenate(parts, axis=1), strict=True))
     return {
-        (first, second): _ends((counts[first] - counts[second]) / images, never_seen(images, confidence), confidence)
+        (first, second): _ends((counts[first] - counts[second]) / images, rule_of_three(images, confidence), confidence)
         for first, second in combinations(counts, 2)
     }
 
 
-def _ends(drawn: NDArray[np.float64], unseen: float, confidence: float) -> Interval:
-    if drawn.min() < drawn.max():
-        return percentile(drawn, confidence)
-    return Interval(max(-1.0, float(drawn[0]) - unseen), min(1.0, float(drawn[0]) + unseen))
+def _ends(resampled: NDArray[np.float64], margin: float, confidence: float) -> Interval:
+    if resampled.min() < resampled.max():
+        return percentile(resampled, confidence)
+    return Interval(max(-1.0, float(resampled[0]) - margin), min(1.0, float(resampled[0]) + margin))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return the p-values corrected for their number: each, times how many are not smaller, at least the one before.
+    """Return the p-values corrected by Holm's step-down method: in ascending order, p times the number of those left.
 
-    A pair with a corrected value of at most s differs, and with probability 1 - s no pair of all is wrongly said to.
+    Calling pairs with a corrected value of at most s different is free of any false claim with probability 1 - s.
     Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
     """
     from statsmodels.stats.multitest import multipletests
@@ -91,10 +91,10 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in multipletests(p, method="holm")[1]] if p else []
 
 
-def least_difference(images: int, pairs: int, significance: float) -> float:
-    """Return the smallest difference of two accuracies that so many test `images` can tell from chance, 0 to 1.
+def min_detectable_difference(images: int, pairs: int, significance: float) -> float:
+    """Return the smallest difference of two accuracies, 0 to 1, that can be significant with this many test `images`.
 
-    Of `pairs` that are compared one must have p ≤ significance / pairs to pass `holm`, which takes `fewest` images
-    that one alone gets right. Where it is larger than 1, the test set can show nothing.
+    With `pairs` comparisons the smallest p must be at most significance / pairs to pass `holm`, which takes
+    `min_discordant_pairs` images that only one of the two gets right. Above 1, no difference can be significant.
     """
-    return fewest(significance / pairs) / images
+    return min_discordant_pairs(significance / pairs) / images

@@ -1,4 +1,4 @@
-"""The ranking of backbones before any is trained: by linear heads, on images that train and choose, never test."""
+"""The ranking of backbones before any is trained: by linear heads, on training and validation images only."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from stages.core.errors import DataError
-from stages.core.intervals import proportion
+from stages.core.intervals import wilson_interval
 from stages.statistics.paired import mcnemar, pair
 from stages.statistics.pairwise import holm
 
-# Columns of data/ranking.csv, of which these hold text.
+# Columns of data/ranking.csv, and those that hold text.
 COLUMNS = (
     "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "images", "weights"
 )  # fmt: skip
@@ -31,7 +31,7 @@ def _score(value: float) -> str:
     return f"{value:.3f}"
 
 
-# How a column is written for a terminal, and what it is called there.
+# How a column is formatted for a terminal, and its title there.
 _FORMS: Mapping[str, Callable[[Any], str]] = {
     "rank": _whole, "backbone": str, "accuracy": _share, "log_loss": _score, "logme": _score,
     "apart": {"true": "yes", "false": "not shown", "": "-"}.__getitem__, "images": str, "weights": str,
@@ -41,7 +41,7 @@ _TITLES = {"log_loss": "log loss", "logme": "LogME", "apart": "worse than the fi
 
 @dataclass(frozen=True)
 class Probe:
-    """What stage probe wrote about a backbone: the numbers, and file, label and predicted of each image."""
+    """The results of stage probe for a backbone: the numbers, and file, label and predicted of each image."""
 
     numbers: Mapping[str, Any]
     predictions: pd.DataFrame
@@ -50,11 +50,11 @@ class Probe:
 def ranking(probes: Mapping[str, Probe], confidence: float) -> pd.DataFrame:
     """Return a row for each backbone, the best first: by accuracy, then the lower log loss, then the name.
 
-    Accuracy, with Wilson's interval, and log loss are those of images predicted by fits that never saw them. `p_holm`
-    is of McNemar's exact test of the same images against the first, Holm-corrected for the number of backbones that
-    are tested; `apart` says whether it is at most 1 - `confidence`. Fits of different folds share most of what they
-    learn from, which the test takes for independent. A backbone without frozen features stands at the end, without a
-    rank. Raises DataError when probes are of different images.
+    Accuracy, with Wilson's interval, and log loss are those of out-of-fold predictions. `p_holm` is from McNemar's
+    exact test against the first on the same images, Holm-corrected for the number of backbones tested; `apart` says
+    whether it is at most 1 - `confidence`. The test treats fits of different folds as independent, although they share
+    most of their training images. A backbone without frozen features comes last, without a rank. Raises DataError when
+    probes are of different images.
     """
     able = sorted(
         (name for name, probe in probes.items() if len(probe.predictions)), key=lambda name: _order(name, probes[name])
@@ -80,7 +80,7 @@ def _order(name: str, probe: Probe) -> tuple[float, float, str]:
 
 def _row(name: str, probe: Probe, p: float | None, confidence: float) -> list[Any]:
     right, images = int((probe.predictions["predicted"] == probe.predictions["label"]).sum()), len(probe.predictions)
-    interval = proportion(right, images, confidence)
+    interval = wilson_interval(right, images, confidence)
     apart = "" if p is None else "true" if p <= 1 - confidence else "false"
     scores = [probe.numbers["log_loss"], probe.numbers["logme"]]
     return [name, right / images, *interval, *scores, p, apart, images, probe.numbers["weights"]]
@@ -102,17 +102,17 @@ def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
 
 
 def best(table: pd.DataFrame, most: int) -> list[str]:
-    """Return the `most` best backbones of a ranking, and those that have no rank: nothing speaks against these."""
+    """Return the `most` best backbones of a ranking, and those without a rank, about which nothing is known."""
     return [str(name) for name in table.loc[table["rank"].fillna(0) <= most, "backbone"]]
 
 
 def contenders(table: pd.DataFrame) -> list[str]:
-    """Return the backbones of a ranking that the test does not tell from the first, and those that have no rank."""
+    """Return the backbones that are statistically tied with the first of a ranking, and those without a rank."""
     return [str(name) for name in table.loc[table["apart"] != "true", "backbone"]]
 
 
 def lines(table: pd.DataFrame) -> list[str]:
-    """Return a ranking as lines of text of equal columns, for a terminal."""
+    """Return a ranking as lines of an aligned text table, for a terminal."""
     shown = pd.DataFrame({name: table[name].map(form, na_action="ignore") for name, form in _FORMS.items()})
     ends = (table["low"].map(_share, na_action="ignore") + " to ") + table["high"].map(_share, na_action="ignore")
     shown.insert(3, "interval", ends)

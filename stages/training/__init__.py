@@ -1,1 +1,1 @@
-"""Dense heads and blocks of networks, trained by Keras; the search for better ones."""
+"""Training dense heads and blocks of networks with Keras, and searching for better heads."""

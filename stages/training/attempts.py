@@ -1,7 +1,7 @@
-"""What is tried for a backbone: the linear head, a dense one, the top of the network trained; and which is kept.
+"""The attempts for a backbone (linear head, dense head, trained top of the network), and which one is kept.
 
-Beside its main training each is made anew with other seeds, over folds and on fewer images: the tables of these are
-alike for all.
+Besides its main training each is retrained with other seeds, over folds and on fewer images; the tables of these have
+the same columns for all.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,23 +15,23 @@ import pandas as pd
 from stages.core import head
 from stages.core.dataset.prepared import count_folds
 from stages.core.files import read_csv, read_json, write_csv, write_json
-from stages.training.inputs import Inputs
+from stages.core.predictions import read_predictions
+from stages.training.inputs import TrainingData
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPLITS = ("validation", "test")
 HISTORY = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-_TEXT = ("split", "file", "label", "predicted")
-# What is taken for a probability of 0.
-_LEAST = float(np.finfo(np.float64).tiny)
+# Stands for a probability of 0, which has no logarithm.
+_MIN_PROBABILITY = float(np.finfo(np.float64).tiny)
 
 Kind = Literal["linear", "dense", "unfrozen", "whole"]
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A head with predictions of images that neither it nor what was trained below it had seen.
+class Attempt:
+    """A head with its predictions of images that neither it nor the layers trained below it had seen.
 
     `predictions` has columns split, file, label, predicted, p:CLASS... . `facts` go to provenance.json.
     """
@@ -44,44 +44,46 @@ class Tried:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def linear(probe: Path) -> Tried:
+def linear(probe: Path) -> Attempt:
     """Return the linear head that stage probe fitted."""
     facts = read_json(probe / "probe.json")
-    table = read_csv(probe / "predictions.csv", text=_TEXT)
+    table = read_predictions(probe / "predictions.csv")
     known = {key: facts[key] for key in ("strength", "losses")}
-    return Tried("linear", head.load(probe / "head.npz"), table, facts=known)
+    return Attempt("linear", head.load(probe / "head.npz"), table, facts=known)
 
 
-def save(folder: Path, tried: Tried) -> None:
-    """Write what was tried into `folder`: head.npz, predictions.csv, history.csv, attempt.json."""
-    head.save(tried.head, folder / "head.npz")
-    write_csv(folder / "predictions.csv", tried.predictions)
-    write_csv(folder / "history.csv", pd.DataFrame(tried.history, columns=list(HISTORY)))
-    told = {"kind": tried.kind, "best_epoch": tried.best_epoch, "facts": dict(tried.facts)}
-    write_json(folder / "attempt.json", told)
+def save(folder: Path, attempt: Attempt) -> None:
+    """Write an attempt to `folder`: head.npz, predictions.csv, history.csv, attempt.json."""
+    head.save(attempt.head, folder / "head.npz")
+    write_csv(folder / "predictions.csv", attempt.predictions)
+    write_csv(folder / "history.csv", pd.DataFrame(attempt.history, columns=list(HISTORY)))
+    record = {"kind": attempt.kind, "best_epoch": attempt.best_epoch, "facts": dict(attempt.facts)}
+    write_json(folder / "attempt.json", record)
 
 
-def load(folder: Path) -> Tried | None:
-    """Return what `save` wrote into `folder`, or None where nothing was tried."""
-    told = read_json(folder / "attempt.json")
-    if told["kind"] is None:
+def load(folder: Path) -> Attempt | None:
+    """Return the attempt that `save` wrote to `folder`, or None if nothing was trained."""
+    record = read_json(folder / "attempt.json")
+    if record["kind"] is None:
         return None
-    table = read_csv(folder / "predictions.csv", text=_TEXT)
+    table = read_predictions(folder / "predictions.csv")
     rows = read_csv(folder / "history.csv", text=("phase",)).to_dict("records")
     history = [{str(key): value for key, value in row.items()} for row in rows]
-    return Tried(told["kind"], head.load(folder / "head.npz"), table, history, told["best_epoch"], told["facts"])
+    return Attempt(
+        record["kind"], head.load(folder / "head.npz"), table, history, record["best_epoch"], record["facts"]
+    )
 
 
-def kept(found: list[Tried], choose: str) -> Tried:
-    """Return what validation prefers, or what is declared. Of equals the first."""
+def kept(found: list[Attempt], choose: str) -> Attempt:
+    """Return the attempt with the lowest validation loss (the first of equals), or the declared one."""
     losses = validation_losses(found)
     return found[-1] if choose == "declared" else min(found, key=lambda each: losses[each.kind])
 
 
-def validation_losses(found: list[Tried]) -> dict[str, float]:
-    """Return the mean log loss of each by its kind, on the validation images that all of them could predict.
+def validation_losses(found: list[Attempt]) -> dict[str, float]:
+    """Return the mean log loss of each attempt, by kind, on the validation images that all of them could predict.
 
-    Infinite where there are none.
+    Infinite if there are none.
     """
     common = set.intersection(*({*_validation(each.predictions)["file"]} for each in found))
     return {each.kind: _log_loss(each.predictions[each.predictions["file"].isin(common)]) for each in found}
@@ -96,60 +98,60 @@ def _log_loss(table: pd.DataFrame) -> float:
     columns = [column for column in table.columns if column.startswith("p:")]
     places = pd.Index(columns).get_indexer(pd.Index("p:" + rows["label"].astype(str)))
     right = rows[columns].to_numpy(dtype=np.float64)[np.arange(len(rows)), places]
-    return float(-np.log(np.maximum(right, _LEAST)).mean()) if len(rows) else float("inf")
+    return float(-np.log(np.maximum(right, _MIN_PROBABILITY)).mean()) if len(rows) else float("inf")
 
 
-def predictions(inputs: Inputs, probabilities: "Mapping[str, NDArray[np.float32]]") -> pd.DataFrame:
-    """Return one row per image: what it is in this run, file, label, predicted, and the probability of each class."""
+def predictions(inputs: TrainingData, probabilities: "Mapping[str, NDArray[np.float32]]") -> pd.DataFrame:
+    """Return one row per image: its split in this run, file, label, predicted, and the probability of each class."""
     return pd.concat([_table(inputs, split, found) for split, found in probabilities.items()], ignore_index=True)
 
 
-def _table(inputs: Inputs, split: str, found: "NDArray[np.float32]") -> pd.DataFrame:
+def _table(inputs: TrainingData, split: str, found: "NDArray[np.float32]") -> pd.DataFrame:
     table = inputs.selected(split)[["file", "label"]].reset_index(drop=True)
     table.insert(0, "split", split)
     table["predicted"] = [inputs.classes[number] for number in found.argmax(axis=1)]
     return pd.concat([table, pd.DataFrame(found, columns=[f"p:{label}" for label in inputs.classes])], axis=1)
 
 
-# Trained anew ------------------------------------------------------------------------------------------
+# Retraining --------------------------------------------------------------------------------------------
 
-# Trains with other inputs, under a name for the log, and returns the predictions alone.
-Anew = Callable[[Inputs, str], pd.DataFrame]
+# Trains on other inputs, under a name for the log, and returns only the predictions.
+Retrain = Callable[[TrainingData, str], pd.DataFrame]
 
 
-def repeats(inputs: Inputs, count: int, anew: Anew) -> pd.DataFrame:
+def repeats(inputs: TrainingData, count: int, retrain: Retrain) -> pd.DataFrame:
     """Return repeat, split, file, label, predicted, p:CLASS of validation and test, by trainings with other seeds.
 
-    There are `count` of them with the main one. Repeat 1, 2, ... has the main one's seed and so much more.
+    `count` includes the main training. The seed of repeat 1, 2, ... is that of the main training plus 1, 2, ...
     """
     tables = []
     for repeat in range(1, count):
-        found = anew(replace(inputs, seed=inputs.seed + repeat), f"repeat {repeat}")
+        found = retrain(replace(inputs, seed=inputs.seed + repeat), f"repeat {repeat}")
         tables.append(_marked(found, repeat=repeat))
     return joined(tables, inputs, "repeat", "split")
 
 
-def shares(inputs: Inputs, anew: Anew) -> pd.DataFrame:
-    """Return share, training_images, file, label, predicted, p:CLASS of the test images, by less training images."""
+def shares(inputs: TrainingData, retrain: Retrain) -> pd.DataFrame:
+    """Return share, training_images, file, label, predicted, p:CLASS of the test images, by fewer training images."""
     tables = []
     for share in inputs.backbone.training_shares:
         part = replace(inputs, share=share)
         images = part.selected("train")["file"].nunique()
-        tables.append(_marked(_test(anew(part, f"share {share:g}")), share=share, training_images=images))
+        tables.append(_marked(_test(retrain(part, f"share {share:g}")), share=share, training_images=images))
     return joined(tables, inputs, "share", "training_images")
 
 
-def folds(inputs: Inputs, anew: Anew) -> pd.DataFrame:
-    """Return fold, file, label, predicted, p:CLASS for every image once; no row where there are no folds."""
+def folds(inputs: TrainingData, retrain: Retrain) -> pd.DataFrame:
+    """Return fold, file, label, predicted, p:CLASS of every image, once; no rows without folds."""
     tables = [
-        _marked(_test(anew(replace(inputs, fold=fold), f"fold {fold}")), fold=fold)
+        _marked(_test(retrain(replace(inputs, fold=fold), f"fold {fold}")), fold=fold)
         for fold in range(count_folds(inputs.index))
     ]
     return joined(tables, inputs, "fold")
 
 
-def joined(tables: list[pd.DataFrame], inputs: Inputs, *keys: str) -> pd.DataFrame:
-    """Return the tables, which begin with `keys`, below each other; without any their columns."""
+def joined(tables: list[pd.DataFrame], inputs: TrainingData, *keys: str) -> pd.DataFrame:
+    """Return the tables, whose first columns are `keys`, concatenated; an empty table if there are none."""
     columns = [*keys, "file", "label", "predicted", *(f"p:{label}" for label in inputs.classes)]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
@@ -159,5 +161,5 @@ def _test(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _marked(table: pd.DataFrame, **keys: float) -> pd.DataFrame:
-    """Return the table with columns in front that hold one value each."""
+    """Return the table with constant columns `keys` in front."""
     return table.assign(**keys)[[*keys, *table]]

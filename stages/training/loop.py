@@ -1,4 +1,4 @@
-"""Training: views in a repeatable order, one phase of epochs, and which epoch's weights are kept."""
+"""Training: batches in a reproducible order, a phase of epochs, and which epoch's weights are kept."""
 
 import logging
 import math
@@ -19,23 +19,24 @@ from stages.core.errors import ParameterError
 from stages.core.settings.finetune import Recipe
 
 log = logging.getLogger(__name__)
-# Of rows, as float32: what is read together, and what is held in memory. Of more, each epoch reads the rows anew.
+# Sizes of rows in float32: read at once, and held in memory. Larger data is read again in each epoch.
 _READ_BYTES = 8 << 20
 _HELD_BYTES = 128 << 20
-# Batches, between which training can be interrupted.
-_MOST_AT_ONCE = 64
-# Told an epoch, from 0, and what Keras measured in it (val_log_loss, val_accuracy and others); says whether to stop.
-Watch = Callable[[int, Mapping[str, float]], bool]
+# Batches per call to TensorFlow, between which training can be interrupted.
+_MAX_AT_ONCE = 64
+# Called after each epoch with its number, from 0, and Keras's metrics (val_log_loss, val_accuracy and others); returns
+# True to stop.
+EpochCallback = Callable[[int, Mapping[str, float]], bool]
 _MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
-class Views:
-    """Rows of array files with their targets and weights, as a dataset of batches.
+class BatchedDataset:
+    """Rows with their targets and weights, as a dataset of batches.
 
-    Rows that fit are held in memory, others are read as they are needed, to the same batches.
+    Small data is held in memory, other data is read as needed; the batches are the same.
     A batch is inputs (n, ...) float32, targets (n, classes) one-hot float32, smoothed by `smoothing` (Szegedy et
-    al. 2016, section 7), and sample weights (n,) float32. With `seed` the order is drawn anew for every epoch, from
-    the seed and the number of the epoch alone.
+    al. 2016, section 7), and sample weights (n,) float32. With `seed` each epoch has its own order, which depends only
+    on the seed and the number of the epoch.
     """
 
     def __init__(
@@ -64,8 +65,8 @@ class Views:
 
     @cached_property
     def read_at_once(self) -> int:
-        """How many batches are read, and handed over to TensorFlow, at once."""
-        return min(max(1, _READ_BYTES // (self._row.nbytes * self.batch_size)), _MOST_AT_ONCE)
+        """The number of batches that are read, and passed to TensorFlow, at once."""
+        return min(max(1, _READ_BYTES // (self._row.nbytes * self.batch_size)), _MAX_AT_ONCE)
 
     @cached_property
     def _row(self) -> NDArray[np.float32]:
@@ -73,27 +74,27 @@ class Views:
         return row
 
     def begin(self, epoch: int) -> None:
-        """Let the next passes over the batches be those of `epoch`, from 0."""
+        """Set the order of the next passes to that of `epoch`, from 0."""
         self.epoch = epoch
         if self._order is not None:
             self._order.assign(self.order())
 
     def order(self) -> NDArray[np.int64]:
-        """Return the rows' numbers in the order of the epoch."""
+        """Return the positions of the rows in the order of the epoch."""
         count = len(self.targets)
         if self.seed is None:
             return np.arange(count)
         return np.random.default_rng([self.seed, self.epoch]).permutation(count)
 
     def dataset(self) -> tf.data.Dataset:
-        """Return the batches for Keras; each pass over them is that of the epoch that was begun last."""
+        """Return the batches for Keras; each pass uses the order of the last call of `begin`."""
         return self._held() if len(self.targets) * self._row.nbytes <= _HELD_BYTES else self._read()
 
     def _held(self) -> tf.data.Dataset:
-        """Return batches of rows that are in memory from now on: a pass need not wait for Python and the disk."""
+        """Return batches of rows held in memory, so that a pass does not wait for Python or the disk."""
         count = len(self.targets)
         inputs = np.concatenate([part for part, _, _ in self._parts(np.arange(count))])
-        # Where tf.data runs, which cannot reach into the memory of a GPU.
+        # tf.data runs on the CPU and cannot access the memory of a GPU.
         with tf.device("CPU"):
             held = tuple(tf.constant(array) for array in (inputs, self._one_hot[self.targets], self.weights))
             if self.seed is None:
@@ -103,17 +104,17 @@ class Views:
         return positions.map(lambda at: tuple(tf.gather(array, tf.gather(order, at)) for array in held))
 
     def _read(self) -> tf.data.Dataset:
-        """Return batches of rows that are read as they are needed."""
+        """Return batches of rows that are read as needed."""
         signature = [(None, *self._row.shape), (None, self._one_hot.shape[1]), (None,)]
         read = tf.data.Dataset.from_generator(
             lambda: self._parts(self.order()),
             output_signature=tuple(tf.TensorSpec(each, tf.float32) for each in signature),
         )
-        # Keras's own PyDataset asks Python for every batch, which takes longer than a step of a head.
+        # Keras's own PyDataset calls Python for every batch, which takes longer than a training step of a head.
         return read.rebatch(self.batch_size).apply(tf.data.experimental.assert_cardinality(len(self)))
 
     def _parts(self, order: NDArray[np.int64]) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
-        """Yield inputs, targets and weights in this order, `read_at_once` batches together."""
+        """Yield inputs, targets and weights in this order, `read_at_once` batches at a time."""
         size = self.read_at_once * self.batch_size
         for start in range(0, len(order), size):
             rows = order[start : start + size]
@@ -122,7 +123,7 @@ class Views:
 
 
 def expect_tracing() -> None:
-    """Leave out TensorFlow's advice to trace a function once: each shape of network has functions of its own."""
+    """Suppress TensorFlow's warning about retracing: each shape of network has its own functions."""
     logging.getLogger("tensorflow").addFilter(_unexpected)
 
 
@@ -132,7 +133,7 @@ def _unexpected(record: logging.LogRecord) -> bool:
 
 @dataclass
 class Run:
-    """What training did: a row per epoch as in history.csv, each phase's time, the epoch that was kept (0: none)."""
+    """The record of a training: a row per epoch as in history.csv, seconds per phase, the kept epoch (0: none)."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -142,7 +143,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase: its name, at most so many epochs, and the learning rate it begins with."""
+    """One phase: its name, its maximum number of epochs, and its initial learning rate."""
 
     name: str
     epochs: int
@@ -151,22 +152,22 @@ class Phase:
 
 def fit(
     model: keras.Model,
-    data: tuple[Views, Views],
+    data: tuple[BatchedDataset, BatchedDataset],
     phase: Phase,
     recipe: Recipe,
     run: Run,
     checkpoints: Path,
-    watch: Watch | None = None,
+    callback: EpochCallback | None = None,
 ) -> None:
     """Train a compiled `model` for one phase on (training, validation) and leave the kept weights in it.
 
-    With `checkpoint.keep: best` the weights of the epoch that validation prefers are kept, those from
-    before the phase included where an earlier phase in `run` reached more. Adds to `run`.
+    With `checkpoint.keep: best` these are the weights of the best epoch on validation, or those from before the
+    phase if `run` already has a better value. Adds to `run`.
     """
     training, validation = data
     path = checkpoints / f"{phase.name}.weights.h5"
     before = model.get_weights()
-    log_epochs, begin = _Epochs(phase, run, training, watch), time.perf_counter()
+    log_epochs, begin = _Epochs(phase, run, training, callback), time.perf_counter()
     model.fit(
         training.dataset(),
         validation_data=validation.dataset(),
@@ -178,18 +179,18 @@ def fit(
     run.seconds[phase.name] = time.perf_counter() - begin
     _note_best(recipe, run)
     if recipe.checkpoint.keep == "best":
-        # Without a file no epoch was better than what an earlier phase had reached.
+        # Without a file no epoch was better than the value before the phase.
         model.load_weights(path) if path.exists() else model.set_weights(before)
 
 
-def refit(model: keras.Model, training: Views, epochs: int, rates: Sequence[float]) -> None:
-    """Train a compiled `model` for so many epochs, without validation, with the learning rates of another fit.
+def refit(model: keras.Model, training: BatchedDataset, epochs: int, rates: Sequence[float]) -> None:
+    """Train a compiled `model` for `epochs` epochs, without validation, with the learning rates of another fit.
 
-    `rates` are those of its epochs, evenly spread over these; none where the rate follows a schedule of its own.
+    `rates` are those of its epochs, stretched evenly over these; empty if the rate follows a schedule.
     """
 
     class Order(keras.callbacks.Callback):  # type: ignore[misc]
-        """Says which epoch's order to read, and how fast to learn."""
+        """Sets the order and the learning rate of each epoch."""
 
         def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
             training.begin(epoch)
@@ -200,7 +201,7 @@ def refit(model: keras.Model, training: Views, epochs: int, rates: Sequence[floa
 
 
 class Budget:
-    """Ends training between two epochs where another one might end later than so many minutes after the first began."""
+    """Stops training after an epoch if another one would exceed `minutes` since the first began."""
 
     def __init__(self, minutes: float) -> None:
         self.seconds, self.begun, self.last, self.spent = 60 * minutes, time.perf_counter(), 0.0, False
@@ -214,9 +215,9 @@ class Budget:
 
 
 def _note_best(recipe: Recipe, run: Run) -> None:
-    """Note in `run` which epoch's weights are kept.
+    """Record in `run` which epoch's weights are kept.
 
-    Raises ParameterError when training diverged, and there was nothing good before that could be kept.
+    Raises ParameterError when training diverged and there are no earlier weights to keep.
     """
     if recipe.checkpoint.keep == "last":
         run.best_epoch = len(run.rows)
@@ -225,7 +226,7 @@ def _note_best(recipe: Recipe, run: Run) -> None:
     values = [row[monitor] for row in run.rows]
     if not np.isfinite(values).any():
         if run.best_value is not None:
-            log.warning("training diverged: %s is not a number in any epoch; what was there before is kept", monitor)
+            log.warning("training diverged: %s is not a number in any epoch; the weights from before are kept", monitor)
             return
         raise ParameterError(
             f"training diverged: {monitor} is not a number in any epoch",
@@ -239,7 +240,7 @@ def _note_best(recipe: Recipe, run: Run) -> None:
 
 
 def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that `recipe` asks for; `threshold` is the value that a checkpoint must beat."""
+    """Return the callbacks for `recipe`; `threshold` is the value that a checkpoint must beat."""
     chosen: list[keras.callbacks.Callback] = []
     if recipe.checkpoint.keep == "best":
         monitor = recipe.checkpoint.monitor
@@ -276,16 +277,16 @@ def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras
 
 
 def mode(monitor: str) -> str:
-    """Say whether less or more of a measure is better, in Keras's words."""
+    """Return Keras's mode for a metric: min if lower is better, else max."""
     return "min" if monitor.endswith("loss") else "max"
 
 
 class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
-    """Says which epoch's order to read, notes each epoch, with the learning rate it was trained at, and logs it."""
+    """Sets the order of each epoch, records it with its learning rate, and logs it."""
 
-    def __init__(self, phase: Phase, run: Run, training: Views, watch: Watch | None) -> None:
+    def __init__(self, phase: Phase, run: Run, training: BatchedDataset, callback: EpochCallback | None) -> None:
         super().__init__()
-        self.phase, self.run, self.training, self.watch = phase, run, training, watch
+        self.phase, self.run, self.training, self.callback = phase, run, training, callback
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002 (Keras's)
         self.training.begin(epoch)
@@ -301,5 +302,5 @@ class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
             self.phase.name, epoch + 1, self.phase.epochs,
             found["loss"], found["accuracy"], found["val_loss"], found["val_accuracy"],
         )  # fmt: skip
-        if self.watch and self.watch(epoch, logs or {}):
+        if self.callback and self.callback(epoch, logs or {}):
             self.model.stop_training = True

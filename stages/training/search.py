@@ -1,12 +1,12 @@
 """A search for the hyperparameters of a dense head, on frozen features, by Optuna (Akiba et al. 2019).
 
-The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization") proposes,
-the validation part decides; the test part is not read. The first trial is the backbone's own line, so that nothing
-worse than it is chosen. A trial whose measure after some epochs is worse than the median of the earlier ones at that
-epoch is pruned (Golovin et al. 2017, "Google Vizier", section 3.2).
+The tree-structured Parzen estimator (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization") proposes, the
+validation split decides; the test split is not read. The first trial has the backbone's own hyperparameters, so that no
+worse ones are chosen. A trial that is worse than the median of the earlier ones at the same epoch is pruned (Golovin et
+al. 2017, "Google Vizier", section 3.2).
 
-What a trial does follows from the seed and the finished trials before it, which are kept in a journal: a search that
-was killed goes on after the last of them, to the same result.
+A trial depends only on the seed and the finished trials before it, which are kept in a journal: a killed search resumes
+after the last of them, with the same result.
 """
 
 import json
@@ -31,24 +31,24 @@ from stages.core.files import FLOAT_FORMAT
 from stages.core.head import Head
 from stages.core.settings.tune import Space, TuneParams, searched
 from stages.training.head_trainer import HeadTrainer, predict
-from stages.training.inputs import Inputs
+from stages.training.inputs import TrainingData
 from stages.training.loop import Run
 
 log = logging.getLogger(__name__)
 # Epochs before a trial can be pruned.
 _UNPRUNED_EPOCHS = 5
-# What is taken for a probability of 0.
-_LEAST = float(np.finfo(np.float64).eps)
+# Stands for a probability of 0, which has no logarithm.
+_MIN_PROBABILITY = float(np.finfo(np.float64).eps)
 _DIRECTIONS = {"log_loss": StudyDirection.MINIMIZE, "accuracy": StudyDirection.MAXIMIZE}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """The result of a search.
 
-    `trials` has a row for each: trial, state, epochs, log_loss and accuracy of the validation part (empty where the
-    trial was pruned or diverged), and each hyperparameter. `default` and `chosen` are values by hyperparameter,
-    `importance` is how much of the measure's variance each explains (functional ANOVA, Hutter et al. 2014).
+    `trials` has a row for each: trial, state, epochs, log_loss and accuracy on the validation split (empty if the trial
+    was pruned or diverged), and each hyperparameter. `default` and `chosen` are values by hyperparameter, `importance`
+    is the fraction of the measure's variance that each explains (functional ANOVA, Hutter et al. 2014).
     """
 
     trials: pd.DataFrame
@@ -62,13 +62,13 @@ class Found:
 class Search:
     """Trains the heads that Optuna proposes."""
 
-    def __init__(self, inputs: Inputs, params: TuneParams, trainer: HeadTrainer, checkpoints: Path) -> None:
+    def __init__(self, inputs: TrainingData, params: TuneParams, trainer: HeadTrainer, checkpoints: Path) -> None:
         self.inputs, self.params, self.trainer, self.checkpoints = inputs, params, trainer, checkpoints
         self.default = searched(params.space, inputs.backbone, inputs.views)
         self.distributions = distributions(params.space, self.default)
 
     def run(self, journal: Path) -> Found:
-        """Make all trials but those that the file `journal` has; return what was found.
+        """Run all trials that the file `journal` does not have yet; return the result.
 
         Raises ParameterError when the training with the backbone's own hyperparameters diverges.
         """
@@ -76,7 +76,7 @@ class Search:
         kept = optuna.create_study(storage=storage, study_name="search", direction=self._direction, load_if_exists=True)
         finished = kept.get_trials()[: self.params.trials]
         if finished:
-            log.info("%s: %d trials were finished before", self.inputs.backbone.name, len(finished))
+            log.info("%s: %d trials are already finished", self.inputs.backbone.name, len(finished))
         with tqdm(
             total=self.params.trials, initial=len(finished), desc=f"tune {self.inputs.backbone.name}", unit="trial",
             disable=None,
@@ -92,7 +92,7 @@ class Search:
         return _DIRECTIONS[self.params.measure]
 
     def _trial(self, finished: list[FrozenTrial]) -> FrozenTrial:
-        """Make one more trial. A study of its own, so that nothing is left of one that is killed."""
+        """Run one more trial, in its own study, so that a killed trial leaves no trace."""
         number = len(finished)
         study = optuna.create_study(
             direction=self._direction,
@@ -123,13 +123,13 @@ class Search:
         (own := self.checkpoints / f"trial_{trial.number}").mkdir()
         pruned, run = [], Run()
 
-        def watch(epoch: int, measured: Mapping[str, float]) -> bool:
-            trial.report(float(measured[f"val_{self.params.measure}"]), epoch)
+        def report(epoch: int, metrics: Mapping[str, float]) -> bool:
+            trial.report(float(metrics[f"val_{self.params.measure}"]), epoch)
             if trial.should_prune():
                 pruned.append(epoch)
             return bool(pruned)
 
-        head = self.trainer.train(inputs, run, own, watch)
+        head = self.trainer.train(inputs, run, own, report)
         shutil.rmtree(own)
         trial.set_user_attr("epochs", len(run.rows))
         if pruned:
@@ -140,19 +140,19 @@ class Search:
             trial.set_user_attr(name, value)
         study.tell(trial, measured[self.params.measure])
 
-    def _measured(self, inputs: Inputs, head: Head) -> dict[str, float]:
-        """Return log loss and accuracy of the validation part by a trained head."""
+    def _measured(self, inputs: TrainingData, head: Head) -> dict[str, float]:
+        """Return log loss and accuracy of a trained head on the validation split."""
         found, actual = predict(head, inputs, "validation"), inputs.targets("validation")
         right = found[np.arange(len(found)), actual].astype(np.float64)
         return {
-            "log_loss": float(-np.log(np.maximum(right, _LEAST)).mean()),
+            "log_loss": float(-np.log(np.maximum(right, _MIN_PROBABILITY)).mean()),
             "accuracy": float((found.argmax(axis=1) == actual).mean()),
         }
 
     def _found(self, finished: list[FrozenTrial]) -> Found:
         complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
         sign = 1 if self._direction == StudyDirection.MINIMIZE else -1
-        # Of equals the first: the default, unless something is better.
+        # The first of equals: the default, unless another one is better.
         best = min(complete, key=lambda trial: sign * (trial.value or 0.0))
         return Found(
             trials=pd.DataFrame([_row(number, trial, self.default) for number, trial in enumerate(finished)]),
@@ -164,20 +164,20 @@ class Search:
         )
 
     def _importance(self, complete: list[FrozenTrial]) -> dict[str, float]:
-        """Return the share of each hyperparameter; none where too few trials are complete, or all are equal."""
+        """Return the importance of each hyperparameter; none if too few trials are complete, or all are equal."""
         if len({trial.value for trial in complete}) < 2:  # noqa: PLR2004 (two differ)
             return {}
         study = optuna.create_study(direction=self._direction)
         study.add_trials(complete)
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.inputs.seed)
         return {
-            name: float(share)
-            for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+            name: float(value)
+            for name, value in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
         }
 
 
 def distributions(space: Space, default: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """Return where Optuna looks for each hyperparameter of `default`, whose own values lie in it."""
+    """Return the search distribution of each hyperparameter of `default`, which includes the default value."""
     found: dict[str, BaseDistribution] = {}
     for name, own in default.items():
         given = getattr(space, name)
@@ -192,12 +192,12 @@ def distributions(space: Space, default: Mapping[str, Any]) -> dict[str, BaseDis
 
 
 def _encoded(value: Any) -> Any:
-    """Return a value as Optuna keeps it: it knows no lists."""
+    """Return a value as Optuna stores it: lists become JSON."""
     return json.dumps(list(value)) if isinstance(value, list | tuple) else value
 
 
 def _decoded(name: str, value: Any) -> Any:
-    """Return a value as training takes it: to the digits that files keep, so that finetune trains what was tried."""
+    """Return a value for training, rounded as in files, so that finetune trains with exactly the same one."""
     if name == "units":
         return json.loads(value)
     return float(FLOAT_FORMAT % value) if isinstance(value, float) else value

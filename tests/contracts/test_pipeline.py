@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import hashlib
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ from stages import views  # noqa: F401 (its sections)
 from stages.check import SECTIONS, TOP
 from stages.core.params import Section, read
 from stages.core.settings.backbones import Network, resolve
-from stages.report.provenance import BESIDE, DEFAULTS
+from stages.report.provenance import DEFAULTS
 from tests.contracts.closure import ROOT, closure
 
 GRAPH = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
@@ -71,7 +72,7 @@ def source(file: str) -> ast.Module:
 
 
 def related(one: str, other: str) -> bool:
-    """Say whether one path is the other, or lies in it."""
+    """Return whether one path is the other, or lies in it."""
     return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
 
@@ -118,7 +119,8 @@ def test_paths_stay_inside_the_repository(stage: str) -> None:
     assert "wdir" not in STAGES[stage]
     for path in paths(STAGES[stage]["deps"] + STAGES[stage]["outs"]):
         assert re.fullmatch(
-            r"(data|stages)/[a-z0-9_/.]*(\$\{(key|item|rank\.candidates)\}[a-z_/.]*)?|\$\{data\.source\}", path
+            r"params\.yaml|(data|stages)/[a-z0-9_/.]*(\$\{(key|item|rank\.candidates)\}[a-z_/.]*)?|\$\{data\.source\}",
+            path,
         )
 
 
@@ -143,7 +145,7 @@ def test_git_holds_no_large_file() -> None:
 
 @each_stage
 def test_no_stage_is_kept_out_of_the_run_cache(stage: str) -> None:
-    assert set(STAGES[stage]) == {"desc", "cmd", "params", "deps", "outs"}
+    assert set(STAGES[stage]) - {"params"} == {"desc", "cmd", "deps", "outs"}
 
 
 @each_stage
@@ -151,7 +153,9 @@ def test_what_a_stage_reads_is_written_by_an_earlier_one(stage: str) -> None:
     earlier = [out for name in list(STAGES)[: list(STAGES).index(stage)] for out in ARTEFACTS[name]]
     for path, candidates in product(paths(STAGES[stage]["deps"]), ("all", "best/3", "contenders")):
         found = path.replace("${rank.candidates}", candidates)
-        assert found.startswith(("stages/", "${data.source}")) or any(related(found, out) for out in earlier)
+        assert found.startswith(("stages/", "params.yaml", "${data.source}")) or any(
+            related(found, out) for out in earlier
+        )
 
 
 @each_stage
@@ -242,7 +246,7 @@ def test_no_module_is_left_unused() -> None:
 
 
 def constants(stage: str) -> set[str]:
-    """Return the paths under data/ that the stage's module names, and the fates it asks, but for docstrings."""
+    """Return the paths under data/ that the stage's module names, and the selection it asks for, but for docstrings."""
     files = {f"stages/{stage}.py"} | closure(module(stage)) & {"stages/core/selection.py"}
     nodes = chain.from_iterable(ast.walk(source(file)) for file in files)
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
@@ -292,8 +296,6 @@ def needed(stage: str) -> set[str]:
             found |= {f"{second.value}.{key}" for key in cls.model_fields}
         if name in {"seed", "threads"} and not arguments:
             found.add(name)
-        if name == "declared_backbones":
-            found.add("backbones")
     return found
 
 
@@ -303,7 +305,7 @@ def covers(listed: str, key: str) -> bool:
 
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("check", "compare")])
 def test_a_stage_lists_the_parameters_that_it_reads_and_no_other(stage: str) -> None:
-    listed, keys = set(STAGES[stage]["params"]), needed(stage)
+    listed, keys = set(STAGES[stage].get("params", [])), needed(stage)
     assert keys
     assert all(any(covers(key, wanted) for key in listed) for wanted in keys)
     assert all(any(covers(key, wanted) for wanted in keys) for key in listed)
@@ -312,7 +314,7 @@ def test_a_stage_lists_the_parameters_that_it_reads_and_no_other(stage: str) -> 
 def test_the_gate_and_its_parameters_rerun_nothing_but_the_check() -> None:
     for stage in set(STAGES) - {"check"}:
         assert "stages/gate" not in paths(STAGES[stage]["deps"])
-        assert not any(covers(key, "gate") for key in STAGES[stage]["params"])
+        assert not any(covers(key, "gate") for key in STAGES[stage].get("params", []))
 
 
 def test_predicting_reruns_nothing() -> None:
@@ -320,12 +322,10 @@ def test_predicting_reruns_nothing() -> None:
         assert "stages/predict" not in paths(entry["deps"])
 
 
-def test_check_reads_all_of_params() -> None:
-    assert STAGES["check"]["params"] == [{"params.yaml": None}]
-
-
-def test_compare_reads_all_that_results_depend_on_to_say_what_was_changed() -> None:
-    assert set(STAGES["compare"]["params"]) == set(TOP) - set(BESIDE)
+@pytest.mark.parametrize("stage", ["check", "compare"])
+def test_what_reads_all_of_params_depends_on_the_file(stage: str) -> None:
+    assert "params" not in STAGES[stage]
+    assert "params.yaml" in STAGES[stage]["deps"]
 
 
 def test_what_is_trained_recomputes_no_features() -> None:
@@ -460,7 +460,10 @@ def test_every_dependency_has_an_upper_bound() -> None:
 
 def test_the_committed_lock_is_that_of_the_shipped_parameters() -> None:
     lock = read(ROOT / "dvc.lock")
-    assert lock["stages"]["check"]["params"]["params.yaml"] == PARAMS
+    digest = hashlib.md5((ROOT / "params.yaml").read_bytes()).hexdigest()
+    for stage in ("check", "compare"):
+        locked = {entry["path"]: entry["md5"] for entry in lock["stages"][stage]["deps"]}
+        assert locked["params.yaml"] == digest
     assert set(json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))) == {
         *PARAMS["backbones"],
         *("best", "recommended"),

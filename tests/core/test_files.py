@@ -11,7 +11,6 @@ import pytest
 
 from stages.core.files import (
     CHUNK_ROWS,
-    packed,
     read_csv,
     read_csv_chunks,
     read_json,
@@ -19,6 +18,7 @@ from stages.core.files import (
     replacing_folder,
     scratch_folder,
     strip_dates,
+    to_bytes_array,
     write_csv,
     write_csv_chunks,
     write_json,
@@ -166,8 +166,8 @@ def test_a_table_in_pieces_is_written_and_read_as_in_one(tmp_path: Path) -> None
 
 def test_packed_names_are_what_they_were() -> None:
     names = ["a", "", "Straße/体操.jpg"]
-    assert [name.decode() for name in packed(names)] == names
-    assert packed([]).dtype.kind == "S"
+    assert [name.decode() for name in to_bytes_array(names)] == names
+    assert to_bytes_array([]).dtype.kind == "S"
 
 
 def archive(path: Path, order: list[str], year: int) -> Path:

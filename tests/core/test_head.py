@@ -73,10 +73,11 @@ def test_probabilities_of_logits_that_overflow_are_still_probabilities() -> None
     np.testing.assert_array_equal(softmax(np.array([[1e5, 0, 1e5], [-1e5, 0, -1e5]])), [[0.5, 0, 0.5], [0, 1, 0]])
 
 
-def test_a_tempered_head_gives_the_same_classes_and_divided_logits(features: np.ndarray) -> None:
+def test_a_head_with_a_temperature_gives_the_same_classes_and_divided_logits(features: np.ndarray) -> None:
     head = draw_head()
-    np.testing.assert_allclose(head.tempered(2.5).logits(features), head.logits(features) / 2.5, rtol=1e-4, atol=1e-5)
-    assert head.tempered(4).probabilities(features).max() < head.probabilities(features).max()
+    divided = head.with_temperature(2.5).logits(features)
+    np.testing.assert_allclose(divided, head.logits(features) / 2.5, rtol=1e-4, atol=1e-5)
+    assert head.with_temperature(4).probabilities(features).max() < head.probabilities(features).max()
 
 
 @pytest.mark.parametrize("head", heads())

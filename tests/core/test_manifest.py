@@ -57,8 +57,8 @@ def test_every_file_of_a_form_has_a_checksum(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "was cut or altered"),
-        (lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]), "was cut or altered"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "was truncated or altered"),
+        (lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]), "was truncated or altered"),
         (lambda path: path.unlink(), "cannot be read (No such file or directory)"),
     ],
 )
@@ -73,7 +73,7 @@ def test_a_file_that_was_cut_altered_or_removed_is_refused_in_one_line(folder: P
 
 def test_an_altered_reference_is_refused(folder: Path) -> None:
     (folder / "reference.json").write_text("{} ")
-    with pytest.raises(ExportError, match="was cut or altered"):
+    with pytest.raises(ExportError, match="was truncated or altered"):
         open_reference(folder)
 
 

@@ -127,7 +127,7 @@ def sleep(number: int, folder: Path) -> None:
 
 
 def pids(folder: Path, count: int) -> list[int]:
-    """Return the processes that say in `folder` that they are at work, once there are so many."""
+    """Return the processes that have registered in `folder`, once there are `count`."""
     while len(names := list(folder.iterdir())) < count:
         time.sleep(0.01)
     return [int(path.name) for path in names]
@@ -164,7 +164,7 @@ def end(number: int, how: signal.Signals | None) -> int:
 )
 def test_a_process_that_ends_early_is_one_line(how: signal.Signals | None, said: str) -> None:
     with (
-        pytest.raises(UserError, match=rf"^a process of work was {said}; expected it at work until the end; if memory"),
+        pytest.raises(UserError, match=rf"^a process of work was {said}; expected a process that runs to the end; if"),
         in_processes(partial(end, how=how), range(MANY), MANY, "work", workers=2) as results,
     ):
         list(results)
@@ -199,7 +199,7 @@ def test_a_fault_found_apart_is_the_fault_that_it_was() -> None:
 
 
 def test_a_process_apart_that_is_killed_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"^a process of the search was killed by SIGKILL; expected it at work"):
+    with pytest.raises(UserError, match=r"^a process of the search was killed by SIGKILL; expected a process"):
         apart(partial(end, how=signal.SIGKILL), BATCH, "the search")
     assert multiprocessing.active_children() == []
 

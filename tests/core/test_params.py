@@ -114,7 +114,7 @@ def test_a_byte_order_mark_does_not_matter(file: Path) -> None:
     [
         (b"a: 1\nb: 2\na: 3\n", "key 'a' stands twice (line 3); expected each key once in its section; remove one"),
         (b"a: {b: 1, c: 2, b: 3}\n", "key 'b' stands twice (line 1)"),
-        (b"a: b\n  c: d\n", "is not YAML: mapping values are not allowed here (line 2); expected valid YAML; mend"),
+        (b"a: b\n  c: d\n", "is not YAML: mapping values are not allowed here (line 2); expected valid YAML; fix"),
         (b"a: 1\n\tb: 2\n", "cannot start any token (line 2)"),
         (b"a: [1, 2\n", "is not YAML: expected ',' or ']'"),
         (b"a: *b\n", "is not YAML: found undefined alias 'b' (line 1)"),

@@ -49,7 +49,7 @@ def test_a_table_that_cannot_be_scored_is_refused(changes: dict[str, object], me
         of_split(table(**changes), "test", ("cat", "dog"))
 
 
-def test_all_but_the_test_part_was_not_seen_by_what_predicted_it() -> None:
+def test_predictions_outside_the_test_split_are_out_of_sample() -> None:
     found = unseen(table(split=["validation", "test", "train"]), ("cat", "dog"))
     assert found.actual.tolist() == [0, 0]
     assert found.predicted.tolist() == [0, 1]

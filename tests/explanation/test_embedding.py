@@ -78,5 +78,5 @@ def test_as_many_as_there_are_is_all() -> None:
 
 
 def test_of_very_wide_features_fewer_images_are_taken(monkeypatch) -> None:
-    monkeypatch.setattr(embedding, "_MOST_BYTES", 4 * 1000 * 5)
+    monkeypatch.setattr(embedding, "_MAX_BYTES", 4 * 1000 * 5)
     assert len(sample(np.zeros(9, np.int64), 1000, 9, 1)) == 5

@@ -15,13 +15,13 @@ def chosen(table: pd.DataFrame, count: int, *, right: bool) -> list[str]:
     return found.loc[found["right"] == right, "file"].tolist()
 
 
-def test_the_surest_are_chosen_of_the_right_and_of_the_wrong_ones() -> None:
+def test_the_most_confident_right_and_wrong_ones_are_chosen() -> None:
     table = part(("a", "a", 0.7), ("a", "b", 0.6), ("a", "a", 0.9), ("a", "b", 0.8), ("a", "a", 0.8))
     assert chosen(table, 2, right=True) == ["02.jpg", "04.jpg"]
     assert chosen(table, 1, right=False) == ["03.jpg"]
 
 
-def test_each_class_has_its_surest_before_any_has_its_second() -> None:
+def test_each_class_has_its_most_confident_before_any_has_its_second() -> None:
     table = part(("a", "a", 0.99), ("a", "a", 0.98), ("b", "b", 0.6), ("a", "a", 0.97), ("c", "c", 0.5))
     assert chosen(table, 3, right=True) == ["00.jpg", "02.jpg", "04.jpg"]
     assert chosen(table, 4, right=True) == ["00.jpg", "02.jpg", "04.jpg", "01.jpg"]

@@ -78,7 +78,7 @@ def detector(backbone: keras.Model, present: np.ndarray, absent: np.ndarray) -> 
 
 @pytest.fixture(scope="module")
 def finder() -> tuple[keras.Model, Head]:
-    """Return a small CNN and a head that have learnt to tell red squares from blue ones, anywhere on noise."""
+    """Return a small CNN and a head trained to distinguish red squares from blue ones, anywhere on noise."""
     keras.utils.set_random_seed(0)
     image = keras.Input((32, 32, 3))
     tensor = architectures._small_cnn(image, [8, 16])

@@ -12,25 +12,26 @@ from tests.support import artefacts
 CLASSES = ("cold", "warm")
 LINEAR = (
     "Its head is linear: multinomial logistic regression on the features of the frozen backbone, solved exactly for "
-    "220 training and validation images. Its L2 penalty (C = 30) was chosen by images that the fit had not seen."
+    "220 training and validation images. Its L2 penalty (C = 30) was chosen by cross-validation."
 )
 DENSE = (
-    "Its head has dense layers of 64 units (gelu), 8 units (gelu) below that of the classes, trained on the features "
-    "of the frozen backbone for 220 training images (660 with their augmented views). Of 19 epochs validation "
-    "preferred number 13."
+    "Its head has dense layers of 64 units (gelu), 8 units (gelu) before the output layer, trained on the features "
+    "of the frozen backbone for 220 training images (660 with their augmented views). Of 19 epochs, number 13 "
+    "was the best on validation."
 )
 REFITTED = DENSE.replace("training images", "training and validation images").replace(
-    "number 13.", "number 13; the head was then trained anew for as many steps, on validation images as well."
+    "on validation.",
+    "on validation; the head was then retrained for the same number of steps, on validation images as well.",
 )
 UNFROZEN = (
-    "Its head is linear. With it the top of the backbone was trained, 9 of its 18 blocks, beginning with logistic "
-    "regression on the frozen features (C = 30), on 220 training images (660 with their augmented views). Of 19 epochs "
-    "validation preferred number 13."
+    "Its head is linear. With it the top of the backbone was trained, 9 of its 18 blocks, starting from logistic "
+    "regression on the frozen features (C = 30), on 220 training images (660 with their augmented views). Of 19 "
+    "epochs, number 13 was the best on validation."
 )
 WHOLE = (
     "All of the backbone was trained from random weights, together with a head that has a dense layer of 8 units "
-    "(gelu) below that of the classes, on 220 training images (660 with their augmented views). Of 19 epochs "
-    "validation preferred number 13."
+    "(gelu) before the output layer, on 220 training images (660 with their augmented views). Of 19 epochs, "
+    "number 13 was the best on validation."
 )
 
 
@@ -74,16 +75,16 @@ def written(facts: dict[str, Any], layers: list[tuple[int, str]]) -> str:
             [],
             UNFROZEN.replace(
                 "the top of the backbone was trained, 9 of its 18 blocks", "all of the backbone was trained"
-            ).replace("number 13", "none to that beginning"),
+            ).replace("number 13 was the best on validation", "none was better on validation than the start"),
         ),
         (provenance("whole"), [(8, "gelu")], WHOLE),
         (
             provenance("whole"),
             [],
-            WHOLE.replace("head that has a dense layer of 8 units (gelu) below that of the classes", "linear head"),
+            WHOLE.replace("head that has a dense layer of 8 units (gelu) before the output layer", "linear head"),
         ),
     ],
     ids=["linear", "dense", "refitted", "unfrozen", "all unfrozen, no epoch better", "whole", "whole, linear"],
 )
 def test_the_card_says_which_head_was_kept_and_what_trained_it(facts, layers, said: str) -> None:
-    assert f"\n\n{said}\n\nSeed 20; keras 3.15.1, numpy 2.4.6.\n\n## How good it is" in written(facts, layers)
+    assert f"\n\n{said}\n\nSeed 20; keras 3.15.1, numpy 2.4.6.\n\n## Evaluation" in written(facts, layers)

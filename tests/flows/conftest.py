@@ -1,5 +1,6 @@
 """A Prefect server for all tests of flows, and small DVC projects with stages that take no time."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     return folder
+
+
+@pytest.fixture
+def enter_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Return a function that copies a folder that holds a project, and works in that copy from now on."""
+
+    def enter(template: Path) -> Path:
+        shutil.copytree(template, tmp_path / "copy")
+        monkeypatch.chdir(tmp_path / "copy/project")
+        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        return tmp_path / "copy/project"
+
+    return enter
 
 
 @pytest.fixture

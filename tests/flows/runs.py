@@ -40,9 +40,10 @@ def tasks(state: State[Any], count: int) -> dict[str, State[Any]]:
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs(flow_run_filter=chosen)
         states = {run.name: run.state for run in runs if run.state and run.state.is_final()}
-        if len(states) >= count or time.monotonic() > deadline:
+        if len(states) >= count:
             return states
-        time.sleep(0.2)
+        assert time.monotonic() < deadline, f"fewer than {count} tasks have ended: {list(states)}"
+        time.sleep(0.1)
 
 
 def task_states(state: State[Any], count: int) -> dict[str, str]:
@@ -57,9 +58,10 @@ def log_lines(state: State[Any], awaited: str) -> dict[str, int]:
     while True:
         with get_client(sync_client=True) as client:
             lines = {log.message: log.level for log in client.read_logs(chosen, limit=200)}
-        if awaited in lines or time.monotonic() > deadline:
+        if awaited in lines:
             return lines
-        time.sleep(0.2)
+        assert time.monotonic() < deadline, f"no line {awaited!r} among {list(lines)}"
+        time.sleep(0.1)
 
 
 def artifacts(state: State[Any]) -> dict[str, Artifact]:

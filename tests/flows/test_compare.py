@@ -1,4 +1,6 @@
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,8 @@ import pytest
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.commands import outdated, read_graph
 from flows.compare import compare, level, main
+from flows.dvc import outdated, read_graph
 from tests.flows.runs import artifacts, last_state, log_lines, task_states, tasks
 
 ALL = ["first", "train@a", "train@b", "compare", "input.txt.dvc"]
@@ -52,16 +54,7 @@ def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
     assert ran(project) == ["compare", "first", "train@a", "train@b"]
 
 
-def test_a_line_for_each_event_says_what_runs_what_is_done_and_what_is_left(project: Path) -> None:
-    state = run("train@a")
-    lines = log_lines(state, "")
-    begun = [line for line in lines if line.startswith("train@a starts; ")]
-    assert begun == ["train@a starts; 2 of 3 done, 0 left; running: train@a"]
-    ended = [line.partition(" after ") for line in lines if line.startswith("train@a: completed after ")]
-    assert [end for _, _, end in ended] == [f"{ended[0][2].partition(';')[0]}; 3 of 3 done, 0 left"]
-
-
-def test_a_failed_stage_fails_the_flow_after_the_others_have_finished(
+def test_a_failed_stage_fails_the_flow_after_the_others_have_finished_and_the_next_run_goes_on_from_there(
     project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str], signals: None
 ) -> None:
     (project / "fail-a").touch()
@@ -80,17 +73,17 @@ def test_a_failed_stage_fails_the_flow_after_the_others_have_finished(
     }
     assert states["compare"].message == "missing: train@a"
     lines = log_lines(state, "data: a is broken")
-    assert "data: a is broken" in lines
     assert not [line for line in lines if "Traceback" in line or "NoneType" in line]
     assert set(artifacts(state)) == {"durations"}
 
-
-def test_the_next_run_goes_on_where_a_failure_has_left_off(project: Path, ran: Callable[[Path], list[str]]) -> None:
-    (project / "fail-a").touch()
-    assert run().is_failed()
     (project / "fail-a").unlink()
-    assert run().is_completed()
+    again = run()
+    assert again.is_completed(), again.message
     assert ran(project) == ["compare", "first", "train@a", "train@a", "train@b"]
+    lines = log_lines(again, "compare starts; 4 of 5 done, 0 left; running: compare")
+    assert "train@a starts; 3 of 5 done, 1 left; running: train@a" in lines
+    ended = [line.partition(" after ")[2] for line in lines if line.startswith("train@a: completed after ")]
+    assert [end.partition("; ")[2] for end in ended] == ["4 of 5 done, 1 left"]
 
 
 def test_the_first_failure_ends_everything_where_that_is_asked_for(
@@ -111,7 +104,7 @@ def test_the_first_failure_ends_everything_where_that_is_asked_for(
 
 
 def test_what_dvc_watches_is_recorded_as_dvc_repro_records_it(project: Path) -> None:
-    assert run().is_completed()
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
     (project / "input.txt").write_text("other data")
     state = run()
     assert state.message == "5 stages are up to date, 1 were unchanged"
@@ -155,13 +148,13 @@ def test_the_flow_fails_when_dvc_still_finds_work(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages: {restless: {cmd: echo x > x, outs: [x], always_changed: true}}")
     state = run()
     assert state.is_failed()
-    assert state.message == "every stage has run, but DVC still finds changes in restless"
+    assert state.message == "every stage has run, but DVC still reports changes in restless"
 
 
-def test_forty_stages_at_once_fail_on_no_lock(project: Path, ran: Callable[[Path], list[str]]) -> None:
+def test_twenty_stages_with_sixteen_at_once_fail_on_no_lock(project: Path, ran: Callable[[Path], list[str]]) -> None:
     stage = "{cmd: 'echo ${item} >> ran.log; touch o${item}', outs: ['o${item}']}"
-    (project / "dvc.yaml").write_text(f"stages: {{many: {{foreach: {list(range(40))}, do: {stage}}}}}")
+    (project / "dvc.yaml").write_text(f"stages: {{many: {{foreach: {list(range(20))}, do: {stage}}}}}")
     state = run(jobs=16)
-    assert state.message == "40 stages are up to date, 0 were unchanged"
-    assert ran(project) == sorted(map(str, range(40)))
-    assert set(task_states(state, 40).values()) == {"Completed"}
+    assert state.message == "20 stages are up to date, 0 were unchanged"
+    assert ran(project) == sorted(map(str, range(20)))
+    assert set(task_states(state, 20).values()) == {"Completed"}

@@ -23,8 +23,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows import workspace
-from flows.commands import outdated, read_graph
 from flows.compare import compare, main
+from flows.dvc import outdated, read_graph
 from flows.stage import run_stage
 from tests.flows.conftest import CONFIG
 from tests.flows.runs import artifacts
@@ -109,7 +109,7 @@ def shared(tmp_path: Path) -> Path:
     (seed / ".dvc").mkdir(parents=True)
     (seed / "stages").mkdir()
     (seed / "stages/__init__.py").touch()
-    (seed / "stages/gate/__main__.py").write_text("print('gate: passed: nothing has fallen')")
+    (seed / "stages/gate.py").write_text("print('gate: passed: nothing has fallen')")
     (seed / "dvc.yaml").write_text(STAGES)
     (seed / "params.yaml").write_text(f"shared: {tmp_path}\nrate: 1\n")
     (seed / "stage.py").write_text(STAGE)
@@ -221,7 +221,7 @@ def test_a_scheduled_run_and_one_on_demand_are_done_by_a_worker(prefect: Prefect
     tried = ended(start_run("on-demand/on-demand", overrides=["rate=2"], name="faster"), worker.log)
     assert tried.state
     assert tried.state.message == (
-        "4 stages are up to date, 1 were unchanged; kept as experiment faster: `dvc exp apply faster`"
+        "4 stages are up to date, 1 were unchanged; saved as experiment faster: `dvc exp apply faster`"
     )
     assert git(shared / "clone", "status", "--porcelain") == ""
     assert ran(shared) == {
@@ -279,7 +279,7 @@ def test_each_stage_runs_once_on_a_free_worker_and_all_comes_back(shared: Path, 
     state = run_in(coordinator)
     # Which of the two fails first is chance.
     assert re.match("failed: train@(a, train@b|b, train@a); not run because of that: compare", state.message or "")
-    assert "run `git push` where it is" in (stage_run("train@a").state or state).message
+    assert "run `git push` where it was made" in (stage_run("train@a").state or state).message
     git(coordinator, "push", "--quiet")
     (shared / "ran.log").unlink()
     (shared / "fail-train-a").touch()

@@ -1,5 +1,4 @@
 import contextlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,7 +48,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nightly")
     project = folder / "project"
     (project / "stages").mkdir(parents=True)
-    (project / "stages/gate/__main__.py").write_text(GATE)
+    (project / "stages/gate.py").write_text(GATE)
     (project / "dvc.yaml").write_text(STAGES)
     (project / ".gitignore").write_text("/ran.log\n__pycache__\n")
     (project / ".dvc").mkdir()
@@ -67,11 +66,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(template, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy/project")
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-    return tmp_path / "copy/project"
+def project(template: Path, enter_copy: Callable[[Path], Path]) -> Path:
+    return enter_copy(template)
 
 
 def test_new_data_are_fetched_and_the_results_committed_and_pushed_and_nothing_else(
@@ -110,8 +106,8 @@ def test_a_closed_gate_fails_the_run_with_one_sentence_and_commits_nothing(proje
     assert not (project.parent / "store").exists()
 
     # A gate that breaks has found nothing.
-    (project / "stages/gate/__main__.py").write_text("raise KeyError('accuracy')")
-    assert run().message == "gate: it broke: KeyError: 'accuracy'"
+    (project / "stages/gate.py").write_text("raise KeyError('accuracy')")
+    assert run().message == "gate: it crashed: KeyError: 'accuracy'"
 
 
 def test_a_failed_stage_fails_the_run_before_the_gate(project: Path) -> None:
@@ -122,8 +118,8 @@ def test_a_failed_stage_fails_the_run_before_the_gate(project: Path) -> None:
 
 REFUSALS = {
     "git checkout --quiet --detach": "git has no branch checked out here (HEAD is detached), so a commit would be lost",
-    "git config --unset user.email; git config user.useConfigOnly true": "git does not know who commits",
-    "echo x >> dvc.yaml": "dvc.yaml differs from the last commit, and a commit of the results would not say what",
+    "git config --unset user.email; git config user.useConfigOnly true": "git does not know the author",
+    "echo x >> dvc.yaml": "dvc.yaml differs from the last commit, and a commit of the results would not match",
     "echo x > new.py; git add new.py": "new.py differs from the last commit",
     "git rm --quiet --cached dvc.yaml": "dvc.yaml differs from the last commit",
 }

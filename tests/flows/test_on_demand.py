@@ -67,11 +67,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(template, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy/project")
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
-    return tmp_path / "copy/project"
+def project(template: Path, enter_copy: Callable[[Path], Path]) -> Path:
+    return enter_copy(template)
 
 
 def test_other_parameters_are_tried_beside_the_workspace_and_kept_as_an_experiment(
@@ -80,7 +77,7 @@ def test_other_parameters_are_tried_beside_the_workspace_and_kept_as_an_experime
     (project / "params.yaml").write_text(PARAMS + "unfinished: true\n")
     state = run(overrides=["head.dropout=0.3"], name="lower")
     assert state.message == (
-        "2 stages are up to date, 1 were unchanged; kept as experiment lower: `dvc exp apply lower`"
+        "2 stages are up to date, 1 were unchanged; saved as experiment lower: `dvc exp apply lower`"
     )
     # The data outside were found, and what was done before was not done again.
     assert ran(project.parent) == ["read", "train", "train"]
@@ -100,7 +97,9 @@ def test_a_run_goes_on_where_a_killed_one_has_left_its_folder(project: Path) -> 
     (folder / ".git").unlink()
     (folder / "read.txt").unlink()
     state = run("read", name="again")
-    assert state.message == "1 stages are up to date, 1 were unchanged; kept as experiment again: `dvc exp apply again`"
+    assert state.message == (
+        "1 stages are up to date, 1 were unchanged; saved as experiment again: `dvc exp apply again`"
+    )
     assert (folder / "read.txt").read_text() == "data"
 
 
@@ -139,7 +138,7 @@ def test_wrong_overrides_and_names_fail_the_run_before_anything_is_done(
 ) -> None:
     assert (run(overrides=["head.droput=0.3"]).message or "").startswith("overrides head.droput=0.3 do not fit")
     for name in ("two words", "a/b"):
-        assert (run(name=name).message or "").startswith(f"name '{name}' is none that git accepts; expected letters")
+        assert (run(name=name).message or "").startswith(f"name '{name}' is not accepted by git; expected letters")
     assert ran(project.parent) == ["read", "train"]
 
 
@@ -153,5 +152,5 @@ def test_a_name_that_is_taken_and_a_folder_that_is_not_ours_are_refused(project:
     git("worktree", "prune")
     folder.mkdir()
     (folder / "thesis.tex").touch()
-    assert run("read").message == f"{folder} is needed for a work tree but is something else; move it away"
+    assert run("read").message == f"{folder} is needed for a worktree but is something else; move it away"
     assert (folder / "thesis.tex").exists()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flows import remotes
-from flows.commands import read_graph
+from flows.dvc import read_graph
 from flows.graph import FlowError
 from flows.process import ProcessGroups
 from tests.flows.conftest import CONFIG
@@ -37,11 +37,11 @@ def test_what_a_run_cache_does_not_keep_and_what_needs_it_is_known(project: Path
     assert remotes.not_restorable(read_graph()) == names
 
 
-def test_a_remote_that_cannot_do_it_is_refused_without_its_address(project: Path) -> None:
+def test_a_remote_that_cannot_do_it_is_refused_without_its_url(project: Path) -> None:
     with pytest.raises(FlowError, match=r"^DVC has no default remote; run `dvc remote add --default NAME URL`$"):
         remotes.require_run_cache()
     remote(project, "https://me:secret@example.com/store")
-    with pytest.raises(FlowError, match=r"^DVC's remote 'store' is one over HTTP, which keeps no run cache;") as caught:
+    with pytest.raises(FlowError, match=r"^DVC's remote 'store' uses HTTP, which cannot store a run cache;") as caught:
         remotes.require_run_cache()
     assert "secret" not in str(caught.value)
     remote(project, "s3://bucket/store")

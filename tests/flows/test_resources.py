@@ -6,7 +6,7 @@ import pytest
 
 from flows import resources
 from flows.process import StoppedError
-from flows.resources import fits, gpu, uses_gpu
+from flows.resources import gpu, has_capacity, uses_gpu
 from flows.runners import LocalRunner
 
 # Each stage notes when it begins and ends.
@@ -42,13 +42,13 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_benchmark_runs_alone_and_everything_else_beside_each_other(
     stage: str, running: list[str], *, room: bool
 ) -> None:
-    assert fits(stage, running) is room
+    assert has_capacity(stage, running) is room
 
 
 def test_one_stage_at_a_time_uses_the_gpu(card: None) -> None:
-    assert not fits("features@a", ["finetune@b"])
-    assert fits("features@a", ["probe@a", "probe@b"])
-    assert fits("probe@a", ["features@b"])
+    assert not has_capacity("features@a", ["finetune@b"])
+    assert has_capacity("features@a", ["probe@a", "probe@b"])
+    assert has_capacity("probe@a", ["features@b"])
 
 
 def test_there_is_a_gpu_only_where_a_stage_can_see_one(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_flows_that_know_nothing_of_each_other_share_the_gpu(project: Path) -> N
 @pytest.mark.usefixtures("prefect_server", "card")
 def test_whoever_comes_too_late_for_a_free_gpu_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     # As if it had been free at the moment when it was looked at.
-    monkeypatch.setattr(resources, "_free", lambda _name: True)
+    monkeypatch.setattr(resources, "_looks_free", lambda _name: True)
     heard, got = list[str](), threading.Event()
 
     def take() -> None:
@@ -105,7 +105,7 @@ def test_a_stop_reaches_a_stage_that_waits_for_the_gpu(project: Path) -> None:
         waiting.start()
         while not heard:
             time.sleep(0.1)
-        assert heard[0].startswith("Waiting for the GPU, which another flow holds. Should there be none: prefect ")
+        assert heard[0].startswith("Waiting for the GPU, which another flow holds. If there is no such flow: prefect ")
         runner.stop()
         waiting.join()
     assert len(ends) == 1

@@ -72,7 +72,7 @@ def test_a_worker_brings_its_clone_to_the_commit_and_keeps_what_the_user_has_the
     assert (failed.message or "").endswith("data: a is broken")
 
     message = run("train@b", "0" * 40).message or ""
-    assert message.startswith(f"commit {'0' * 40} is not to be had; run `git push` where it is; `git fetch` failed: ")
+    assert message.startswith(f"commit {'0' * 40} is unavailable; run `git push` where it was made; `git ")
     (clone / "train.py").write_text("the user's")
     assert run("train@b", first).message == (
         "train.py differs from the last commit, and a worker runs what is committed; commit or stash that first"

@@ -51,7 +51,7 @@ def test_a_second_run_waits_until_the_first_has_ended_even_by_sigkill(project: P
 
         with workspace.exclusive(log):
             pass
-    assert said == ["Waiting for another run that works here (.dvc/tmp/flow.lock is locked)."]
+    assert said == ["Waiting for another run in this folder (.dvc/tmp/flow.lock is locked)."]
 
 
 def test_results_are_told_from_what_people_have_changed(committed: Path) -> None:

@@ -163,10 +163,10 @@ def test_predictions_that_are_nowhere_fail_with_what_to_do(project: Path) -> Non
     done = gate(project)
     assert (done.code, done.output) == (1, "")
     assert done.errors.startswith("gate: the results at HEAD (")
-    assert ") cannot be had from DVC's cache or its remote (" in done.errors
+    assert ") are unavailable in DVC's cache and its remote (" in done.errors
     assert done.errors.endswith(
-        "); expected their predictions, to tell a fall from chance; run 'dvc push' where they were made, or 'dvc "
-        "fetch' at that commit, or name another by --against\n"
+        "); expected their predictions, to test a drop for significance; run 'dvc push' where they were made, or "
+        "'dvc fetch' at that commit, or name another by --against\n"
     )
     assert done.errors.count("\n") == 1
 

@@ -42,8 +42,8 @@ def test_a_fall_that_chance_does_not_explain_is_named_with_its_figures() -> None
     before, now = results(range(5)), results(range(5, 25), "resnet50", vgg16="imagenet")
     assert one(before, now) == (
         "best accuracy fell by 15.0 points: 95.0 % (vgg16) at HEAD (1a2b3c4), 80.0 % (resnet50) now, on the 100 test "
-        "images of both (20 newly wrong, 5 newly right, p = 0.002); expected at most 1 points, unless chance "
-        "explains them (p above 0.05); see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise "
+        "images of both (20 newly wrong, 5 newly right, p = 0.002); expected at most 1 points, unless not "
+        "significant (p above 0.05); see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise "
         "gate.max_fall"
     )
 
@@ -82,8 +82,7 @@ def test_too_few_images_of_both_are_a_fault_whatever_they_show() -> None:
     before, now = results(range(0)), results(range(0), images=range(96, 200))
     assert one(before, now) == (
         "4 test images are in both, of 100 at HEAD (1a2b3c4) and 104 now; expected at least 5 with the same label, "
-        "to tell a fall from chance; compare with a commit that shares more, or commit by hand what is "
-        "to be compared with from now on"
+        "to test a drop for significance; compare with a commit that shares more, or commit a new reference by hand"
     )
     assert found(before, now, significance=0.1) == []
 
@@ -97,7 +96,7 @@ def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     text = summary(results(range(4)), results(range(4, 13), "resnet50"), GateParams(**PARAMS))
     assert text == (
         "best accuracy 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of both "
-        "(9 newly wrong, 4 newly right, p = 0.13); a fall of fewer than 5 images cannot be told from chance"
+        "(9 newly wrong, 4 newly right, p = 0.13); a drop of fewer than 5 images could not be significant"
     )
 
 
@@ -108,7 +107,7 @@ def test_backbones_that_disappear_are_named() -> None:
     before, now = results(range(0), resnet50="random", scratch="none"), results(range(0))
     assert one(before, now) == (
         "no results of resnet50, scratch; expected those of all 3 backbones at HEAD (1a2b3c4); declare what is "
-        "missing in params.yaml again, let rank.candidates take it in, or set gate.keep_backbones to false"
+        "missing in params.yaml again, let rank.candidates include it, or set gate.keep_backbones to false"
     )
     assert found(before, now, keep_backbones=False) == []
 
@@ -121,8 +120,8 @@ def test_weights_that_became_random_are_named_with_what_they_were() -> None:
     before = results(range(0), resnet50="imagenet", scratch="none", own="old/own/model.keras", guess="random")
     now = results(range(0), resnet50="random", scratch="none", own="random", guess="random")
     assert one(before, now) == (
-        "random weights in own, resnet50; expected imagenet, old/own/model.keras as at HEAD (1a2b3c4); let stage "
-        "weights reach them (weights.if_unreachable: stop), or set gate.keep_weights to false"
+        "random weights in own, resnet50; expected imagenet, old/own/model.keras as at HEAD (1a2b3c4); make them "
+        "available to stage weights (weights.if_unreachable: stop), or set gate.keep_weights to false"
     )
     assert found(before, now, keep_weights=False) == []
 
@@ -136,7 +135,7 @@ def test_weights_that_became_others_pass(now: str) -> None:
 def test_leakage_is_a_fault_with_or_without_an_earlier_comparison(before: Results | None) -> None:
     leaking = {"leaks": {"groups": 2, "images": 5}}
     assert one(before, results(range(0)), leaking) == (
-        "leakage: 5 images (groups of copies: 2) lie on several sides of the source's own split; expected at most 0; "
+        "leakage: 5 images (groups of copies: 2) are in several splits of the source; expected at most 0; "
         "remove those of data/leaks.csv from the source, or raise gate.max_leaks"
     )
     assert found(before, results(range(0)), leaking, max_leaks=5) == []

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from stages.core.dataset import features
+from stages.core.dataset.features import class_weights
 from stages.core.head import Head
 from stages.heads import coordinates, linear, logistic
-from stages.heads.linear import Settings, Solved, class_weights, fit, solve
+from stages.heads.linear import Settings, Solved, fit, solve
 from stages.heads.logistic import ConvergenceError
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +82,8 @@ WAYS = {
 def shape(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
     """Return how many rows and columns are solved in one of the ways, which is made the one that is taken."""
     constants, count, width = WAYS[request.param]
-    for name, value in {"_PIECE_BYTES": 16_000, **constants}.items():
+    monkeypatch.setattr(features, "_PIECE_BYTES", 16_000)
+    for name, value in constants.items():
         monkeypatch.setattr(coordinates, name, value)
     return count, width
 
@@ -130,7 +133,7 @@ def test_of_equal_rows_the_shares_of_the_classes_are_all_that_is_known(shape: tu
     assert (found.strength, [*found.losses]) == (0.1, [0.1, 1, 10])
 
 
-def test_few_images_and_clear_classes_are_learnt(solved: Solve) -> None:
+def test_few_images_and_clear_classes_are_learned(solved: Solve) -> None:
     drawn = draw(50, 300, 3, 4.0)
     found = solved(drawn, 3)
     assert (found.out_of_fold.argmax(axis=1) == drawn[1]).mean() == 1
@@ -183,7 +186,7 @@ def test_the_head_is_that_of_the_strength_with_the_lowest_loss(solved: Solve, fi
     np.testing.assert_allclose(found.out_of_fold, alone, atol=1e-4)
 
 
-def test_nothing_is_learnt_from_a_copy_of_the_same_group(solved: Solve) -> None:
+def test_nothing_is_learned_from_a_copy_of_the_same_group(solved: Solve) -> None:
     # Twenty groups of six copies; which class a group has is chance, so a copy alone gives it away.
     features = np.random.default_rng(0).standard_normal((20, 60)).astype(np.float32).repeat(6, axis=0)
     labels, groups = np.repeat(np.tile([0, 1], 10), 6), np.repeat(np.arange(20), 6)
@@ -283,7 +286,7 @@ def test_classes_without_an_image_are_never_predicted_and_have_a_probability(sol
     assert (found.out_of_fold[:, [0, 1, 2, 5]] == 0).all()
 
 
-def test_a_thousand_classes_are_learnt(solved: Solve) -> None:
+def test_a_thousand_classes_are_learned(solved: Solve) -> None:
     random, labels = np.random.default_rng(0), np.arange(2000) % 1000
     features = 4 * random.standard_normal((1000, 16))[labels] + random.standard_normal((2000, 16))
     found = solved((features.astype(np.float32), labels), 1000, strengths=[1], folds=2)
@@ -297,7 +300,7 @@ def test_balanced_classes_count_the_same_and_one_without_images_nothing() -> Non
 
 
 def test_a_fit_that_does_not_converge_is_one_line(fitted: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "_MOST_ITERATIONS", 2)
+    monkeypatch.setattr(logistic, "_MAX_ITERATIONS", 2)
     expected = r"a linear head of C = 100 whose loss still falls by \S+ after 2 steps; expected .*; lower .*linear.c"
     with pytest.raises(ConvergenceError, match=expected) as caught:
         fitted(draw(), 4, 100)
@@ -312,8 +315,9 @@ import numpy as np
 import pandas as pd
 import scipy.optimize
 
+from stages.core.dataset import features
 from stages.core.dataset.prepared import Rows
-from stages.models import coordinates, linear, logistic
+from stages.heads import coordinates, linear, logistic
 
 
 def peak():
@@ -321,7 +325,7 @@ def peak():
 
 
 coordinates._HELD_BYTES = 0
-coordinates._PIECE_BYTES = 2 << 20
+features._PIECE_BYTES = 2 << 20
 table = pd.DataFrame({"split": "train", "row": np.arange(30_000)})
 labels = np.arange(30_000) % 5
 rows = Rows(table, {"train": Path("train.npy")})

@@ -1,4 +1,4 @@
-"""Activations below the trained blocks: kept on disk in half precision, or computed anew whenever they are read."""
+"""Activations below the trained blocks: kept on disk in half precision, or recomputed whenever they are read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_what_is_kept_is_computed_once_and_all_else_whenever_it_is_read(tmp_path
     seen.clear()
     assert rows[:].shape == rows[:].shape
     assert seen == []
-    fresh = activations.anew(network(exact(), seen), NAME, Images())
+    fresh = activations.recomputed(network(exact(), seen), NAME, Images())
     for _ in range(2):
         np.testing.assert_array_equal(fresh[2:5], exact()[2:5])
     assert (len(fresh), seen) == (COUNT, [2, 3, 4] * 2)

@@ -4,7 +4,7 @@ import pytest
 
 from stages.core.errors import ParameterError
 from stages.core.settings.backbones import FAMILIES
-from stages.networks.architectures import build, cut, feature_map, outputs, tail, top
+from stages.networks.architectures import build, feature_map, outputs, split_point, tail, top
 
 
 def names_above(network: keras.Model, name: str) -> set[str]:
@@ -35,7 +35,7 @@ def test_a_block_of_a_resnet_is_a_residual_block(resnet: keras.Model) -> None:
 def test_a_cut_is_named_by_the_blocks_above_it_a_share_of_them_rounded(resnet, blocks, name: str) -> None:
     # 16 residual blocks and the stem.
     assert [*outputs(resnet)] == ["features", *(f"block_{number}" for number in range(1, 18))]
-    assert cut(resnet, blocks, "resnet50") == name
+    assert split_point(resnet, blocks, "resnet50") == name
 
 
 def test_the_images_themselves_are_no_block_s_output() -> None:
@@ -43,12 +43,12 @@ def test_the_images_themselves_are_no_block_s_output() -> None:
     tensor = keras.layers.Conv2D(4, 3)(keras.layers.Conv2D(4, 3)(image))
     network = keras.Model(image, keras.layers.GlobalMaxPooling2D()(tensor))
     assert [*outputs(network)] == ["features", "map", "block_1"]
-    assert [cut(network, blocks, "two") for blocks in (1, 2)] == ["block_1", "image"]
+    assert [split_point(network, blocks, "two") for blocks in (1, 2)] == ["block_1", "image"]
 
 
 def test_more_blocks_than_there_are_is_an_error_that_says_how_many(resnet: keras.Model) -> None:
     with pytest.raises(ParameterError, match="'resnet50'; expected at most its 17 blocks; or say 'all'"):
-        cut(resnet, 18, "resnet50")
+        split_point(resnet, 18, "resnet50")
 
 
 def test_the_top_shares_layers_and_keeps_batch_normalization_frozen(resnet: keras.Model) -> None:

@@ -51,7 +51,7 @@ def test_a_served_file_is_verified_and_kept_in_keras_s_cache(origin: Web, kind: 
     assert origin.requests == ["GET /net.h5"]
 
 
-def test_a_mirror_by_url_is_asked_instead_of_keras_s_address(origin: Web) -> None:
+def test_a_mirror_by_url_is_asked_instead_of_keras_s_url(origin: Web) -> None:
     file = Published("net.h5", "http://keras.invalid/net.h5", hashlib.md5(CONTENT).hexdigest())
     assert fetch(file, params(mirror=origin.url + "/")).read_bytes() == CONTENT
 
@@ -87,7 +87,7 @@ def test_a_wrong_file_in_a_mirror_folder_is_refused_and_left_alone(tmp_path) -> 
 
 def test_a_truncated_download_says_how_much_came_and_keeps_nothing(origin: Web) -> None:
     origin.cut_after["net.h5"] = 5000
-    with pytest.raises(WeightsError, match=r"net.h5 broke off after \d+ bytes; expected the whole file"):
+    with pytest.raises(WeightsError, match=r"net.h5 was interrupted after \d+ bytes; expected the whole file"):
         fetch(published(origin), params())
     assert list(cache_folder().iterdir()) == []
 
@@ -120,7 +120,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(origin: Web, caplog) -> No
     assert "net.h5 in Keras's cache is damaged" in caplog.text
 
 
-def test_an_address_that_does_not_answer_is_asked_once_for_all_backbones(monkeypatch) -> None:
+def test_a_host_that_does_not_answer_is_asked_once_for_all_backbones(monkeypatch) -> None:
     host = f"127.0.0.1:{closed_port()}"
     asked = []
     stream = httpx.stream
@@ -131,7 +131,7 @@ def test_an_address_that_does_not_answer_is_asked_once_for_all_backbones(monkeyp
     assert asked == [f"http://{host}/one.h5"]
 
 
-def test_a_silent_address_is_given_up_after_the_connect_timeout() -> None:
+def test_a_silent_host_is_given_up_after_the_connect_timeout() -> None:
     # A socket that listens with a full backlog and never accepts leaves further connections without an answer.
     with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
         silent.bind(("127.0.0.1", 0))
@@ -145,7 +145,7 @@ def test_a_silent_address_is_given_up_after_the_connect_timeout() -> None:
             fetch(Published("net.h5", f"http://127.0.0.1:{port}/net.h5", "0" * 32), short)
 
 
-def test_an_unreachable_address_is_tried_again_after_a_while(origin: Web) -> None:
+def test_an_unreachable_host_is_tried_again_after_a_while(origin: Web) -> None:
     host = origin.url.split("/")[2]
     download._UNREACHABLE.parent.mkdir()
     download._UNREACHABLE.write_text(json.dumps({host: time.time() - 10}))
@@ -155,7 +155,7 @@ def test_an_unreachable_address_is_tried_again_after_a_while(origin: Web) -> Non
     assert fetch(published(origin), params(if_unreachable="random")).read_bytes() == CONTENT
 
 
-def test_with_stop_an_address_is_always_asked(origin: Web) -> None:
+def test_with_stop_a_host_is_always_asked(origin: Web) -> None:
     download._UNREACHABLE.parent.mkdir()
     download._UNREACHABLE.write_text(json.dumps({origin.url.split("/")[2]: time.time()}))
     assert fetch(published(origin), params()).read_bytes() == CONTENT
@@ -178,6 +178,6 @@ def test_a_file_without_a_published_hash_is_used_with_a_warning(origin: Web, cap
 
 def test_a_file_without_a_published_hash_that_is_no_hdf5_is_refused(origin: Web) -> None:
     origin.files["net.h5"] = b"<html>Please log in</html>"
-    with pytest.raises(WeightsError, match=r"net.h5 is no HDF5 file \(26 bytes\); expected an HDF5 file"):
+    with pytest.raises(WeightsError, match=r"net.h5 is not an HDF5 file \(26 bytes\); expected an HDF5 file"):
         fetch(Published("net.h5", f"{origin.url}/net.h5", None), params())
     assert list(cache_folder().iterdir()) == []

@@ -50,7 +50,7 @@ def small(filters: tuple[int, ...] = (8, 16)) -> Network:
 
 
 def drawn_head(width: int, units: tuple[int, ...], activation: str = "relu", *, normalised: bool = True) -> Head:
-    """Return a head whose weights are those of any outline."""
+    """Return a head with constant weights."""
     widths = (width, *units)
     layers = [
         Layer(np.full(shape, 0.01, np.float32), np.full(shape[1], 0.01, np.float32), activation)
@@ -182,8 +182,8 @@ def test_the_architecture_of_a_classifier_on_the_frozen_network_is_the_whole_net
 ) -> None:
     folder, network = weights_folder
     upper = None if start == "features" else part_above(network, start)
-    write_architecture(tmp_path / "outline", drawn_head(16, (5, 3)), 1234, start, upper)
-    whole = join(folder / FROZEN, tmp_path / "outline")
+    write_architecture(tmp_path / "architecture", drawn_head(16, (5, 3)), 1234, start, upper)
+    whole = join(folder / FROZEN, tmp_path / "architecture")
     single = 32 * 32 * 8 * 27 + 16 * 16 * 16 * 72 + 16 * 5 + 5 * 3
     assert flops(whole, 32) == 2 * single
     found = compile_openvino(whole, Choice("openvino", "float32", 1))(random_images(2, 32).astype("float32"))
@@ -273,7 +273,7 @@ def test_features_that_overflow_are_one_line(tmp_path) -> None:
     def overflowing(batch: np.ndarray) -> dict[str, np.ndarray]:
         return {"features": np.full((len(batch), 2), np.inf, np.float32)}
 
-    with pytest.raises(EngineError, match=r"features that are not finite numbers.*set features.precision"):
+    with pytest.raises(EngineError, match=r"features that are not finite.*set features.precision"):
         write_features(tmp_path / "some.npy", overflowing, [np.zeros((2, 4, 4, 3), np.uint8)], (2, 2))
 
 
@@ -283,5 +283,5 @@ def test_a_released_network_holds_no_memory_even_where_something_holds_its_varia
     network.fit(np.zeros((2, 4)), np.zeros((2, 3)), verbose=0)
     variables = [*network.variables, *network.optimizer.variables]
     assert sum(int(np.size(variable.value.numpy())) for variable in variables) > 3 * 15
-    keras_engine.release(network)
+    keras_engine.free_memory(network)
     assert {np.shape(variable.value.numpy()) for variable in variables} == {()}

@@ -169,7 +169,7 @@ def test_steps_fall_at_the_boundaries() -> None:
 @pytest.mark.parametrize(("dropout", "l2"), [(0.0, 0.0), (0.4, 0.01)])
 def test_rates_in_variables_do_what_those_of_layers_do(declare, dropout: float, l2: float) -> None:
     settings = declare("vgg16", head={"units": [512], "dropout": dropout, "l2": l2}).head
-    rates = keras_heads.Rates()
+    rates = keras_heads.HeadRates()
     rates.set(settings)
     varied, fixed = keras_heads.build(settings, 4, 3, rates), keras_heads.build(settings, 4, 3)
     fixed.set_weights(varied.get_weights())

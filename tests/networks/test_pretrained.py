@@ -152,7 +152,7 @@ def test_without_an_origin_the_declared_policy_decides(declare, origin, caplog) 
     _, source = pretrained.obtain(backbone, params(origin.url, "random"))
     assert source.source == "random"
     assert "answered 404" in source.reason
-    assert "mobilenet_v3_small: RANDOM WEIGHTS, as pretrained.if_unreachable says" in caplog.text
+    assert "mobilenet_v3_small: RANDOM WEIGHTS, as weights.if_unreachable says" in caplog.text
 
 
 def test_a_damaged_file_stops_whatever_the_policy(declare, origin) -> None:
@@ -164,7 +164,7 @@ def test_a_damaged_file_stops_whatever_the_policy(declare, origin) -> None:
 
 def test_random_weights_and_the_small_cnn_need_no_origin(declare) -> None:
     _, source = pretrained.obtain(declare("mobilenet_v3_small", weights="random").network, params())
-    assert (source.source, source.reason) == ("random", "params.yaml says random")
+    assert (source.source, source.reason) == ("random", "as set in params.yaml")
     assert pretrained.obtain(declare("scratch").network, params())[1].source == "none"
 
 
@@ -211,7 +211,7 @@ def test_the_backbone_of_an_export_is_the_start_of_the_next_run(declare, random_
     batch = random_images(2, 32).astype("float32")
     np.testing.assert_array_equal(called(network, batch), called(earlier, batch))
     assert source.source == f"old/{name}/model.keras"
-    assert source.reason == "an earlier run that began with: imagenet"
+    assert source.reason == "an earlier run that started from: imagenet"
     assert source.checksum == checksums(tmp_path / "old" / name, "model.keras")["model.keras"]
 
 
@@ -221,7 +221,7 @@ def test_without_a_manifest_beside_it_what_it_began_with_is_not_known(declare, t
     (tmp_path / "manifest.json").unlink()
     _, source = pretrained.obtain(backbone, params())
     assert (source.source, source.file) == ("model.keras", "model.keras")
-    assert source.reason == "an earlier run; what that began with is not known"
+    assert source.reason == "an earlier run; the weights that it started from are unknown"
 
 
 def test_a_damaged_manifest_is_one_line(declare, tmp_path) -> None:
@@ -238,7 +238,7 @@ def test_random_weights_stay_random_through_an_earlier_run(declare, tmp_path, be
     exported(backbone, tmp_path, source=before)
     _, source = pretrained.obtain(backbone, params())
     assert source.source == expected
-    assert "began with" in source.reason
+    assert "started from" in source.reason
 
 
 def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
@@ -270,5 +270,5 @@ def test_a_file_that_is_no_model_is_refused(declare, tmp_path, content: bytes) -
 
 
 def test_a_missing_model_is_an_error_that_names_it(declare) -> None:
-    with pytest.raises(WeightsError, match=r"'gone.keras' is no file; expected imagenet, random, or a model.keras"):
+    with pytest.raises(WeightsError, match=r"'gone.keras' is not a file; expected imagenet, random, or a model.keras"):
         pretrained.obtain(declare("vgg16", weights="gone.keras").network, params())

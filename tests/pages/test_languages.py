@@ -32,7 +32,7 @@ def test_every_text_is_translated_and_nothing_else() -> None:
 
 
 def test_texts_of_code_and_of_templates_are_found() -> None:
-    assert {("Backbone comparison",), ("All parameters are as shipped.",)} <= texts()
+    assert {("Backbone comparison",), ("All parameters have their default values.",)} <= texts()
     assert ("%(count)s file left out", "%(count)s files left out") in texts()
 
 
@@ -175,11 +175,11 @@ EVIL = (
 @pytest.mark.parametrize("language", [ENGLISH, SPANISH], ids=lambda language: language.code)
 def test_a_name_in_a_sentence_stays_what_it_is(name: str, language: Language) -> None:
     text = language.say(
-        "%(first)s beats %(second)s by %(points)s points (%(figures)s)",
+        "%(first)s is better than %(second)s by %(points)s points (%(figures)s)",
         first=Name(name),
         second=Name("b"),
         points="<5 & more",
-        figures=language.say("spread"),
+        figures=language.say("standard deviation"),
     )
     assert str(text).startswith(f"{name} ")
     page = templates.html(text)
@@ -215,5 +215,5 @@ def test_a_name_from_right_to_left_does_not_turn_the_numbers_beside_it() -> None
 
 def test_templates_are_translated_with_their_values_escaped() -> None:
     environment = templates.environment(ROOT / "stages/report", SPANISH)
-    source = '{{ gettext("points against %(untaught)s", untaught=name) }}, {% trans %}backbone{% endtrans %}'
+    source = '{{ gettext("points against %(from_scratch)s", from_scratch=name) }}, {% trans %}backbone{% endtrans %}'
     assert environment.from_string(source).render(name="<b>") == "puntos frente a &lt;b&gt;, red"

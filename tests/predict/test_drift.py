@@ -52,7 +52,7 @@ def test_images_that_lie_elsewhere_are_flagged_by_their_distance(seed: int, widt
     new, _ = images(draw, 100, width, shift=1.5)
     verdict = judge(known, sample(confident(draw, 100), known.measure(new)))
     assert verdict.found
-    assert verdict.sentence.startswith("found: the images are unlike those that it was trained for: confidence as bef")
+    assert verdict.sentence.startswith("found: the images differ from those of its training: confidence as bef")
     assert "distance differs (median" in verdict.sentence
 
 

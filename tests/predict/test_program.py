@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from stages.core import errors, params
-from stages.core.dataset.resizing import squared
+from stages.core.dataset.resizing import resize_to_square
 from stages.core.head import Head, Layer
 from stages.core.manifest import Form, checksums, read_manifest, write_manifest
 from stages.exports import exporting
@@ -110,7 +110,7 @@ def test_images_are_made_square_as_those_of_the_training_were(command: Command, 
     image = Image.fromarray(arrays(1, seed=4, side=90)[0][:40])
     image.save("wide.png")
     _, text, _ = command("wide.png", "--format", "csv")
-    expected = exported[1].predict(squared(image, SIDE, "pad")[None], verbose=0)
+    expected = exported[1].predict(resize_to_square(image, SIDE, "pad")[None], verbose=0)
     np.testing.assert_allclose(probabilities(rows(text)), expected, atol=1e-5)
 
 
@@ -159,7 +159,7 @@ def test_archives_give_what_their_folder_gives(command: Command, project: Path) 
         assert command(name, "--format", "csv")[1].replace(f"{name}/", "") == expected
 
 
-def test_addresses_of_images_and_of_archives_are_fetched(command: Command, project: Path) -> None:
+def test_urls_of_images_and_of_archives_are_fetched(command: Command, project: Path) -> None:
     one, other = (png(image) for image in arrays(2, seed=8))
     with serve() as web:
         web.files = {"one.png": one, "a.zip": zipped(project / "a.zip", {"other.png": other}).read_bytes()}
@@ -271,7 +271,7 @@ def test_an_export_that_was_cut_or_altered_is_refused(command: Command, project:
     file.write_bytes(damage(file.read_bytes()))
     code, text, error = command("new", "--drift", "--explain", "seen")
     assert (code, text) == (1, "")
-    assert error.startswith(f"export: 'data/exports/winner/{name}' was cut or altered")
+    assert error.startswith(f"export: 'data/exports/winner/{name}' was truncated or altered")
     assert error.count("\n") == 1
     assert not Path("seen").exists()
 
@@ -282,7 +282,7 @@ def test_an_export_that_was_cut_or_altered_is_refused(command: Command, project:
 def test_no_tensorflow_is_loaded(project: Path) -> None:
     tiny_export.save(project / "new", arrays(30, seed=13))
     code = (
-        "import sys; from stages import predict; sys.argv = ['predict', 'new', '--drift']; __main__.main();"
+        "import sys; from stages.predict import __main__; sys.argv = ['predict', 'new', '--drift']; __main__.main();"
         "sys.exit(str({'tensorflow', 'keras'} & set(sys.modules) or 0))"
     )
     done = program(project, "-c", code)
@@ -355,7 +355,7 @@ def test_drift_is_said_of_other_images_alone(command: Command, project: Path, se
     assert "drift: none found: " in said
     code, _, said = command("other", "--drift")
     assert code == 0
-    assert "drift: found: the images are unlike those that it was trained for: " in said
+    assert "drift: found: the images differ from those of its training: " in said
 
 
 def test_drift_needs_a_reference(command: Command, project: Path) -> None:

@@ -13,7 +13,7 @@ from stages.pages.languages import named
 from stages.pages.vega import Figure, logarithmic_ticks
 from stages.report.figures import all_figures, comparison
 from stages.report.figures import backbone as backbone_figures
-from stages.report.figures.context import Scene
+from stages.report.figures.context import FigureContext
 from stages.report.runs import Run
 from tests.support import artefacts
 
@@ -31,8 +31,8 @@ def folded(backbone: str = "vgg16", count: int = 4) -> Run:
     return artefacts.run(backbone, table, TWO, count=count)
 
 
-def scene(*runs: Run, chosen: str | None = None) -> Scene:
-    return Scene(runs, chosen, ENGLISH)
+def context(*runs: Run, chosen: str | None = None) -> FigureContext:
+    return FigureContext(runs, chosen, ENGLISH)
 
 
 def mapped(classes: tuple[str, ...] = TWO) -> pd.DataFrame:
@@ -43,13 +43,13 @@ def mapped(classes: tuple[str, ...] = TWO) -> pd.DataFrame:
 
 
 def drawings(found: Run) -> list[Figure]:
-    one = scene(found)
+    one = context(found)
     return [
         comparison.accuracy(one, 0.5),
         comparison.folds(one, [found]),
         comparison.cost(one, "latency", "latency, ms", {found.backbone: 10.0}),
         comparison.training_images(one),
-        comparison.foretold(one, {found.backbone: (0.5, Interval(0.4, 0.6))}),
+        comparison.ranking_agreement(one, {found.backbone: (0.5, Interval(0.4, 0.6))}),
         backbone_figures.curves(one, found, "accuracy", 1.0),
         backbone_figures.curves(one, found, "loss", 2.0),
         backbone_figures.reliability(one, found),
@@ -78,7 +78,7 @@ def front(*points: tuple[float, float]) -> int:
         found.metrics["accuracy"] = accuracy
         runs.append(found)
     costs = {str(number): cost for number, (cost, _) in enumerate(points)}
-    drawn = ET.fromstring(comparison.cost(scene(*runs), "size", "MB", costs).drawing)
+    drawn = ET.fromstring(comparison.cost(context(*runs), "size", "MB", costs).drawing)
     (line,) = (group for group in drawn.iter(SVG + "g") if "mark-line" in group.get("class", ""))
     steps = [path.get("d", "") for path in line.iter(SVG + "path")]
     # From one point to the next it goes across, then up.
@@ -101,7 +101,7 @@ def test_the_same_numbers_draw_the_same_bytes_and_say_so_to_the_browser() -> Non
 
 
 def test_two_figures_on_a_page_share_no_identifier() -> None:
-    both = scene(run("a"), run("b"))
+    both = context(run("a"), run("b"))
     found = [
         set(re.findall(r'id="([^"]+)"', backbone_figures.curves(both, each, "loss", 2.0).drawing))
         for each in both.ranking
@@ -121,7 +121,7 @@ def test_a_figure_is_drawn_anew_as_wide_as_there_is_room() -> None:
 def test_every_backbone_is_a_row_and_every_repeat_a_tick() -> None:
     found = run()
     found.metrics["repeats"]["accuracy"] = [0.6, 0.5, 0.4, 0.3]
-    figure = comparison.accuracy(scene(found, run("b")), 0.5)
+    figure = comparison.accuracy(context(found, run("b")), 0.5)
     assert len(marks(figure, "circle")) == 2
     ticks = [group for group in elements(figure, "g") if group.get("class", "").startswith("mark-rect role-mark")]
     assert [len(list(group)) for group in ticks] == [3 + 2]
@@ -129,13 +129,13 @@ def test_every_backbone_is_a_row_and_every_repeat_a_tick() -> None:
 
 
 def test_every_fold_is_a_dot() -> None:
-    assert len(marks(comparison.folds(scene(folded()), [folded()]), "circle")) == 4
-    assert len(marks(comparison.folds(scene(folded(count=3)), [folded(count=3)]), "circle")) == 3
+    assert len(marks(comparison.folds(context(folded()), [folded()]), "circle")) == 4
+    assert len(marks(comparison.folds(context(folded(count=3)), [folded(count=3)]), "circle")) == 3
 
 
-def test_the_chosen_backbone_stands_out_and_so_does_what_was_trained_from_nothing() -> None:
+def test_the_chosen_backbone_stands_out_and_so_does_one_trained_from_scratch() -> None:
     scratch = run("scratch", provenance=artefacts.provenance("scratch", TWO, 1000, "none"))
-    figure = comparison.accuracy(scene(run("a"), run("b"), scratch, chosen="b"), 0.5)
+    figure = comparison.accuracy(context(run("a"), run("b"), scratch, chosen="b"), 0.5)
     assert [mark.get("fill") for mark in marks(figure, "circle")] == ["var(--other)", "var(--right)", "var(--wrong)"]
 
 
@@ -144,21 +144,21 @@ def test_any_name_is_shown_as_text(name: str) -> None:
     shown = "a\\x00\\nb" if name.startswith("a\x00") else name
     assert any(
         text == shown or (text.endswith("…") and shown.startswith(text[:-1]))
-        for text in texts(comparison.accuracy(scene(run(name)), 0.5))
+        for text in texts(comparison.accuracy(context(run(name)), 0.5))
     )
     assert (
-        backbone_figures.curves(scene(run(name)), run(name), "loss", 2.0).label == f"Loss of {shown} over its epochs."
+        backbone_figures.curves(context(run(name)), run(name), "loss", 2.0).label == f"Loss of {shown} over its epochs."
     )
 
 
 def test_a_long_name_is_shortened() -> None:
-    (found,) = (text for text in texts(comparison.accuracy(scene(run("y" * 200)), 0.5)) if text.startswith("y"))
+    (found,) = (text for text in texts(comparison.accuracy(context(run("y" * 200)), 0.5)) if text.startswith("y"))
     assert 10 < len(found) < 40
     assert found.endswith("…")
 
 
 def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
-    both = scene(run("a"), run("b"))
+    both = context(run("a"), run("b"))
     near, far = (comparison.cost(both, "latency", "ms", {"a": low, "b": high}) for low, high in ((10, 30), (1, 100)))
     assert "0" in texts(near)
     assert {"1", "10", "100"} <= set(texts(far))
@@ -169,20 +169,20 @@ def test_costs_far_apart_are_drawn_on_a_logarithmic_axis() -> None:
 def test_a_cost_that_was_measured_of_some_shows_these_and_of_none_is_not_drawn() -> None:
     some, none = run("a"), run("b")
     some.benchmark["flops"], none.benchmark["flops"] = 1e9, None
-    assert len(marks(comparison.cost(scene(some, none), "flops", "GFLOPs", {"a": 1.0}), "circle")) == 1
-    assert [figure.name for figure in all_figures.draw(scene(none), {}, mapped()[:0], {}).costs] == [
+    assert len(marks(comparison.cost(context(some, none), "flops", "GFLOPs", {"a": 1.0}), "circle")) == 1
+    assert [figure.name for figure in all_figures.draw(context(none), [], {}, mapped()[:0], {}).costs] == [
         "cost-latency",
         "cost-size",
     ]
 
 
 def test_before_and_after_are_drawn_of_those_that_have_both() -> None:
-    both = scene(run("a"), run("b"), run("c"))
+    both = context(run("a"), run("b"), run("c"))
     found = {"a": (0.9, Interval(0.8, 1.0)), "c": (0.5, Interval(0.4, 0.6))}
-    assert [element.text for element in elements(comparison.foretold(both, found), "text")][-2:] == ["1", "3"]
-    assert all_figures.draw(both, found, mapped()[:0], {}).foretold is not None
+    assert [element.text for element in elements(comparison.ranking_agreement(both, found), "text")][-2:] == ["1", "3"]
+    assert all_figures.draw(both, [], found, mapped()[:0], {}).ranking_agreement is not None
     # One point shows no order.
-    assert all_figures.draw(both, {"a": found["a"]}, mapped()[:0], {}).foretold is None
+    assert all_figures.draw(both, [], {"a": found["a"]}, mapped()[:0], {}).ranking_agreement is None
 
 
 def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:
@@ -193,21 +193,21 @@ def test_the_front_leaves_out_what_is_dearer_and_no_better() -> None:
 
 
 def test_each_backbone_has_a_point_for_each_share_of_the_training_images() -> None:
-    figure = comparison.training_images(scene(run("a"), run("b")))
+    figure = comparison.training_images(context(run("a"), run("b")))
     assert len(marks(figure, "circle")) == 2 * 4
     assert {"33", "82", "165", "330"} <= set(texts(figure))
 
 
 def test_what_stands_out_carries_its_place_at_all_the_images_it_learnt_from_however_many_these_are() -> None:
     scratch = run("scratch", provenance=artefacts.provenance("scratch", TWO, 1000, "none"))
-    figure = comparison.training_images(scene(run("a"), scratch, chosen="a"))
+    figure = comparison.training_images(context(run("a"), scratch, chosen="a"))
     # 330 and 220 images.
     assert texts(figure)[-2:] == ["1", "2"]
 
 
 def test_fine_tuning_is_marked_where_there_is_one() -> None:
     def rectangles(found: Run) -> int:
-        drawn = backbone_figures.curves(scene(found), found, "accuracy", 1.0)
+        drawn = backbone_figures.curves(context(found), found, "accuracy", 1.0)
         (shading,) = (g for g in elements(drawn, "g") if g.get("class", "").startswith("mark-rect role-mark"))
         return len(list(shading))
 
@@ -218,7 +218,7 @@ def test_fine_tuning_is_marked_where_there_is_one() -> None:
 def test_the_best_epoch_is_a_line_and_there_is_none_where_the_beginning_was_better() -> None:
     def lines(best: int) -> int:
         found = run(provenance=artefacts.provenance("vgg16", TWO, 1000, "imagenet") | {"best_epoch": best})
-        drawn = backbone_figures.curves(scene(found), found, "accuracy", 1.0)
+        drawn = backbone_figures.curves(context(found), found, "accuracy", 1.0)
         (rules,) = (g for g in elements(drawn, "g") if g.get("class", "").startswith("mark-rule role-mark"))
         return len(list(rules))
 
@@ -235,16 +235,16 @@ def test_epochs_of_phase_2_are_counted_on_from_those_of_the_dense_head() -> None
 
 def test_what_was_not_trained_in_epochs_has_no_curves() -> None:
     linear = run("a", provenance=artefacts.provenance("a", TWO, 1000, "imagenet", "linear"))
-    assert set(all_figures.draw(scene(linear, run("b")), {}, mapped()[:0], {}).curves) == {"b"}
-    assert all_figures.draw(scene(linear), {}, mapped()[:0], {}).curves == {}
+    assert set(all_figures.draw(context(linear, run("b")), [], {}, mapped()[:0], {}).curves) == {"b"}
+    assert all_figures.draw(context(linear), [], {}, mapped()[:0], {}).curves == {}
 
 
 def test_a_single_epoch_and_a_loss_that_left_the_numbers_can_be_drawn() -> None:
     diverged = run(history=artefacts.history(1, 1, 0).assign(loss=np.nan, val_loss=np.nan))
     assert "epoch" in texts(
-        backbone_figures.curves(scene(diverged), diverged, "loss", backbone_figures.top_of_losses([diverged]))
+        backbone_figures.curves(context(diverged), diverged, "loss", backbone_figures.top_of_losses([diverged]))
     )
-    assert len(marks(backbone_figures.curves(scene(diverged), diverged, "accuracy", 1.0), "circle")) == 2
+    assert len(marks(backbone_figures.curves(context(diverged), diverged, "accuracy", 1.0), "circle")) == 2
 
 
 def test_the_axis_of_the_loss_holds_nearly_all_of_it() -> None:
@@ -255,26 +255,26 @@ def test_the_axis_of_the_loss_holds_nearly_all_of_it() -> None:
 
 def test_reliability_has_a_point_for_each_bin_with_images_before_and_after_scaling() -> None:
     found = artefacts.nine()[0]
-    figure = backbone_figures.reliability(scene(found), found)
+    figure = backbone_figures.reliability(context(found), found)
     expected = sum((table["images"] > 0).sum() for table in (found.calibration, found.calibration_scaled))
     assert len(marks(figure, "circle")) == expected
 
 
 def test_the_map_colours_few_classes_and_of_many_what_is_right_and_wrong() -> None:
-    few = backbone_figures.embedding(scene(run()), run(), mapped(), {})
+    few = backbone_figures.embedding(context(run()), run(), mapped(), {})
     assert {"cat", "dog", "right", "wrong"} <= set(texts(few))
-    many = backbone_figures.embedding(scene(run()), run(), mapped(tuple(map(str, range(11)))), {})
+    many = backbone_figures.embedding(context(run()), run(), mapped(tuple(map(str, range(11)))), {})
     assert {"right", "wrong"} <= set(texts(many))
     assert "5" not in texts(many)
 
 
 def test_a_point_of_the_map_carries_its_image_where_there_is_one() -> None:
-    figure = backbone_figures.embedding(scene(run()), run(), mapped(), {"1.jpg": "data:image/webp;base64,AA"})
+    figure = backbone_figures.embedding(context(run()), run(), mapped(), {"1.jpg": "data:image/webp;base64,AA"})
     (rows,) = figure.specification["datasets"].values()
     assert [row["image"] for row in rows] == [None, "data:image/webp;base64,AA", None, None]
 
 
 def test_figures_speak_the_language_of_the_report() -> None:
-    found = Scene([run()], None, named("es"))
+    found = FigureContext([run()], None, named("es"))
     assert "exactitud en la prueba" in texts(comparison.accuracy(found, 0.5))
     assert "1,5" in texts(backbone_figures.curves(found, found.ranking[0], "loss", 2.0))

@@ -1,4 +1,4 @@
-"""What is wrong is said in sentences, the gravest first, and nothing is said of what is right."""
+"""What is wrong is said in sentences, the most serious first, and nothing is said of what is right."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ def test_nothing_is_wrong_with_good_images() -> None:
 
 
 ONE = [
-    ({"conflicts": PAIR}, "conflicts", "1 image stands under two labels; all 2 files are left out; decide"),
+    ({"conflicts": PAIR}, "conflicts", "1 image has two labels; all 2 files are left out; decide"),
     ({"images": {"cat": 0, "dog": 5}}, "rejects", "1 class has no usable image left: cat; see why"),
     (
         {"small_classes": {"cat": 9, "dog": 2}},
         "classes",
-        "2 classes have too few training images to be learnt: dog",
+        "2 classes have too few training images to be learned reliably: dog",
     ),
-    ({"leaks": PAIR}, "leaks", "2 images with a copy on another side of the split that the source brought; numbers"),
-    ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies under two labels; look"),
-    ({"suspects": SUSPECTS}, "suspects", "30 labels (10.0 %) that networks doubt; look at the first ones"),
+    ({"leaks": PAIR}, "leaks", "2 images with a copy on another side of the source's own split; numbers"),
+    ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies with two labels; check"),
+    ({"suspects": SUSPECTS}, "suspects", "30 doubtful labels (10.0 %); check the first ones"),
     ({"imbalance": 12.3}, "classes", "the largest class has 12 times the images of the smallest; read"),
     ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
     ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),
@@ -54,7 +54,7 @@ def test_few_suspects_are_no_finding_and_random_weights_give_a_weak_one() -> Non
     assert findings(audit(suspects=SUSPECTS | {"share": 0.04})) == []
     assert findings(audit(suspects=SUSPECTS | {"share": None})) == []
     (weak,) = findings(audit(suspects=SUSPECTS | {"weights": "random"}))
-    assert "with random weights they doubt without reason as well" in str(weak)
+    assert "a weak hint: networks with random weights doubt many correct labels" in str(weak)
     assert not weak.misleads
 
 

@@ -31,7 +31,7 @@ def told(found: list[Run]) -> list[str]:
 
 def test_every_head_that_was_tried_is_a_row_the_best_backbone_first() -> None:
     found: Heads = heads(runs(a="linear", b="dense", c="unfrozen", scratch="whole"), ENGLISH)
-    assert [(row.run.backbone, row.called, row.found["kept"]) for row in found.rows] == [
+    assert [(row.run.backbone, row.display_name, row.found["kept"]) for row in found.rows] == [
         ("a", "linear", True),
         ("a", "dense", False),
         ("b", "linear", False),
@@ -45,7 +45,7 @@ def test_every_head_that_was_tried_is_a_row_the_best_backbone_first() -> None:
 
 def test_a_declared_head_that_lost_is_named_with_what_it_lost_on_the_test_images() -> None:
     assert (
-        "The declared head of a lost to the linear one on validation: accuracy of the linear one less its own is 2.0 "
+        "The declared head of a lost to the linear one on validation: accuracy of the linear one minus its own is 2.0 "
         "points on the test images (95 % interval \N{MINUS SIGN}1.0 to 5.0)."
     ) in told(runs(a="linear", scratch="whole"))
 
@@ -54,11 +54,11 @@ def test_several_that_lost_are_told_together_and_what_was_unfrozen_after_it_by_i
     found = runs(a="linear", b="linear", c="unfrozen")
     found[1].heads["dense"]["accuracy"] = 0.95
     assert (
-        "The declared heads of a, b and c lost to the linear ones on validation: accuracy of the linear ones less "
+        "The declared heads of a, b and c lost to the linear ones on validation: accuracy of the linear ones minus "
         "their own is \N{MINUS SIGN}5.0 to 2.0 points on the test images."
     ) in told(found)
     assert (
-        "The declared head of c lost to the linear one on validation: accuracy of the linear one less its own is 2.0 "
+        "The declared head of c lost to the linear one on validation: accuracy of the linear one minus its own is 2.0 "
         "points on the test images."
     ) in told(found[2:])
 
@@ -71,7 +71,7 @@ def test_a_declared_head_that_won_did_not_lose() -> None:
 
 def test_what_was_kept_against_validation_says_whose_choice_that_was() -> None:
     found = runs(a="dense", b="unfrozen", c="linear")
-    said = "Of %s what is declared was kept, as finetune.head.choose says, though validation preferred the linear head."
+    said = "%s kept what is declared, as finetune.head.choose says, though validation preferred the linear head."
     assert said % "a" in told(found)
     found[1].heads["unfrozen"]["validation_log_loss"] = 0.7
     assert said % "a and b" in told(found)
@@ -107,8 +107,8 @@ def test_phase_2_that_ran_out_of_time_says_so_whether_it_was_kept_or_not() -> No
     said = told(found)
     for name in "ab":
         assert (
-            f"Phase 2 of {name} (9 of 18 blocks) ended when its minutes were up (finetune.unfreeze.minutes), after 2 "
-            "epochs: more time may bring more."
+            f"Phase 2 of {name} (9 of 18 blocks) ended at its time limit (finetune.unfreeze.minutes) after 2 "
+            "epochs: more time may help."
         ) in said
     assert "Phase 2 was tried on b and lost on validation: the frozen network was kept." in said
     found[0].provenance["unfrozen"] = phase | {"stopped": ""}
@@ -117,6 +117,6 @@ def test_phase_2_that_ran_out_of_time_says_so_whether_it_was_kept_or_not() -> No
 
 def test_all_of_it_can_be_said_in_spanish() -> None:
     found = heads(runs(a="linear", b="dense", c="unfrozen", scratch="whole"), named("es"))
-    assert {row.called for row in found.rows} == {"lineal", "densa", "descongelada", "red entera"}
+    assert {row.display_name for row in found.rows} == {"lineal", "densa", "descongelada", "red entera"}
     english = set(told(runs(a="linear", b="dense", c="unfrozen", scratch="whole")))
     assert not english & set(map(str, found.sentences))

@@ -10,12 +10,10 @@ from stages.pages.language import ENGLISH, Language
 from stages.pages.languages import named
 from stages.report import markdown_summary
 from stages.report.provenance import Change, Commit, Provenance
-from stages.report.ranking_agreement import foretold
-from stages.report.runs import ranked
-from stages.report.transfer import transfer
 from stages.report.verdict import Evidence
 from tests.support import artefacts
 from tests.support.contest import evidence
+from tests.support.material import numbers
 
 SPANISH = named("es")
 PROVENANCE = Provenance("aa", "bb", {"train": 220, "test": 100}, 20, Commit("cc", ()), {"Python": "3.11.9"}, [])
@@ -25,9 +23,7 @@ EVIL = (
 
 
 def markdown(found: Evidence, language: Language = ENGLISH, provenance: Provenance = PROVENANCE) -> str:
-    gained = transfer(ranked(list(found.runs)), found.duels, language)
-    before = foretold(artefacts.ranking(found.declared), found.runs, language)
-    return markdown_summary.markdown(found, gained, before, provenance, language)
+    return markdown_summary.markdown(numbers(found, language, provenance=provenance), language)
 
 
 def rows(text: str) -> list[str]:
@@ -38,7 +34,7 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking() -> 
     lines = markdown(evidence({"large": range(10), "small": range(12), "x": range(40)})).splitlines()
     assert lines[0] == "## Backbone comparison"
     assert lines[2].startswith(
-        "**Use `small`: nothing measured is significantly better, and it is 18 times smaller than"
+        "**Use `small`: no other backbone is significantly better, and it is 18 times smaller than"
     )
     assert lines[4].startswith("- `small` is right on 88.0 % of 100 test images")
     table = next(number for number, line in enumerate(lines) if line.startswith("| | backbone |"))
@@ -68,14 +64,14 @@ def test_what_the_audit_found_is_repeated_where_it_changes_the_reading_and_leaks
     )
     found = markdown(evidence({"a": ()}, audit=audit))
     assert (
-        "Read the numbers with this in mind:\n\n- 1 class has too few training images to be learnt: `<b>cat (4)`; add"
-        in found
-    )
-    assert "- 2 images with a copy on another side of the split that the source brought; numbers on that split" in found
+        "Read the numbers with this in mind:\n\n"
+        "- 1 class has too few training images to be learned reliably: `<b>cat (4)`; add"
+    ) in found
+    assert "- 2 images with a copy on another side of the source's own split; numbers on that split" in found
     assert "files left out" not in found
     assert "in mind" not in markdown(evidence({"a": ()}))
     refused = markdown(evidence({"a": ()}, audit=audit, source_split=True))
-    assert refused.count("on another side of the split that the source brought") == 1
+    assert refused.count("on another side of the source's own split") == 1
 
 
 def test_every_head_that_was_tried_has_a_row_with_what_the_kept_one_is_ahead() -> None:
@@ -98,9 +94,9 @@ def test_folds_have_a_table_where_there_are_folds() -> None:
     assert "fold" not in markdown(evidence({"a": range(10), "b": range(40)}))
 
 
-def test_what_transfer_learning_bought_has_sentences_and_a_table_by_share_of_the_images() -> None:
+def test_the_gain_by_transfer_learning_has_sentences_and_a_table_by_share_of_the_images() -> None:
     found = markdown(evidence({"vgg16": range(10), "scratch": range(40)}, weights={"scratch": "none"}))
-    section = found[found.index("### What transfer learning bought") :]
+    section = found[found.index("### Gain by transfer learning") :]
     assert "- Transfer learning helped: 1 of 1 pretrained backbones is significantly better than `scratch`" in section
     assert "| backbone | weights | points against `scratch` | training, s | 10 % | 25 % | 50 % | 100 % |\n" in section
     assert re.search(
@@ -109,9 +105,9 @@ def test_what_transfer_learning_bought_has_sentences_and_a_table_by_share_of_the
     assert "transfer" not in markdown(evidence({"a": (), "b": ()}))
 
 
-def test_what_the_ranking_foretold_has_sentences_and_a_table_with_both_ranks() -> None:
+def test_how_well_the_ranking_predicted_the_result_has_sentences_and_a_table_with_both_ranks() -> None:
     found = markdown(evidence({"a": range(10), "b": range(4), "scratch": range(40)}, weights={"scratch": "none"}))
-    section = found[found.index("### What the ranking before training foretold") :]
+    section = found[found.index("### How well the ranking predicted the result") :]
     assert "fewer than 3 backbones were ranked." in section
     minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
     for row in (
@@ -126,13 +122,13 @@ def test_where_the_numbers_come_from_stands_at_the_end() -> None:
     provenance = Provenance(**{**vars(PROVENANCE), "changes": [Change("finetune.head.dropout", "0.3", "0.5")]})
     found = markdown(evidence({"a": ()}), provenance=provenance)
     assert found[found.index("### Where the numbers come from") :].splitlines()[2:] == [
-        "- 320 images: 220 to train, 0 to choose, 100 to test; SHA-256 `aa`.",
+        "- 320 images: 220 training, 0 validation, 100 test; SHA-256 `aa`.",
         "- Split: SHA-256 `bb`; seed 20.",
         "- Commit: `cc`.",
         "- Weights of `a`: `a_notop.h5`, `md5:6d6bbae143d832006294945121d1f1fc`.",
         "- Trained with keras 3.15.1, tensorflow 2.21.0.",
         "- Calculated with Python 3.11.9.",
-        "- Parameter `finetune.head.dropout`: `0.3`, as shipped `0.5`.",
+        "- Parameter `finetune.head.dropout`: `0.3`, default `0.5`.",
     ]
 
 
@@ -158,7 +154,7 @@ def test_every_name_is_shown_as_text_and_stays_in_its_cell(language: Language) -
     }  # fmt: skip
     code = re.findall(r"<code>(.*?)</code>", html)
     for name in ("&lt;script&gt;alert(1)&lt;/script&gt;", "&quot;quo'ted", *EVIL[2:6], "a|b`c`\\nd"):
-        # In the rankings, over the folds, in what transfer learning bought, among weights and uncommitted files.
+        # In the rankings, over the folds, in the gain by transfer learning, among weights and uncommitted files.
         assert code.count(name) >= 6
     cells = [len(re.findall(r"<t[dh]", row)) for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL)]
     assert cells == [12] * 8 + [8] * 14 + [5] * 8 + [8] * 16

@@ -13,7 +13,7 @@ import pytest
 from stages.pages.language import ENGLISH
 from stages.pages.languages import named
 from stages.report import page as report
-from stages.report.explanations import Explanation
+from stages.report.examples import Explanation
 from stages.report.findings import misleading
 from stages.report.runs import Run
 from tests.support import artefacts, material
@@ -81,18 +81,18 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking(tmp_p
     found = text(material.page(tmp_path, contest({"large": range(10), "small": range(12), "x": range(40)})))
     verdict, note, ranking = (
         found.index(part)
-        for part in ("Use small: nothing measured is", "small is right on 88.0 % of 100", "1 large 90.0 %")
+        for part in ("Use small: no other backbone is", "small is right on 88.0 % of 100", "1 large 90.0 %")
     )
     assert verdict < note < ranking
-    assert "of the test images right 88.0 % 95 % interval 80.2 % to 93.0 %" in found
+    assert "of the test images right 88.0 % 95 % confidence interval 80.2 % to 93.0 %" in found
 
 
 def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
     links = re.findall(r'<li><a href="#(\w+)">([^<]+)</a>', nine)
     assert links == re.findall(r'<h2 id="(\w+)">([^<]+)</h2>', nine)
     assert [anchor for anchor, _ in links] == [
-        "ranking", "heads", "pairwise_comparison", "costs", "transfer", "ranking_agreement", "curves", "confusion", "recall", "calibration",
-        "mistakes", "heatmaps", "embedding", "data", "provenance",
+        "ranking", "heads", "pairwise_comparison", "costs", "transfer", "ranking_agreement", "curves", "confusion",
+        "recall", "calibration", "mistakes", "heatmaps", "embedding", "data", "provenance",
     ]  # fmt: skip
 
 
@@ -135,6 +135,12 @@ def test_every_image_and_figure_has_a_text_in_its_place(nine: str) -> None:
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
 
 
+def test_every_region_is_labelled_by_a_heading_of_the_page(nine: str) -> None:
+    elements = [attributes for _, attributes in read(nine).elements]
+    labels = {attributes["aria-labelledby"] for attributes in elements if "aria-labelledby" in attributes}
+    assert labels - {attributes.get("id") for attributes in elements} == set()
+
+
 def test_the_page_is_small(nine: str) -> None:
     assert len(nine.encode()) < 3_000_000
 
@@ -166,21 +172,21 @@ def test_every_name_is_shown_as_text_whatever_it_holds(tmp_path: Path) -> None:
     assert "<" not in data[1]
 
 
-def test_who_beats_whom_is_a_matrix_with_every_sentence_and_a_list_of_all_pairs(tmp_path: Path) -> None:
+def test_pairwise_comparisons_are_a_matrix_with_every_sentence_and_a_list_of_all_pairs(tmp_path: Path) -> None:
     page = material.page(tmp_path, contest({"a": (), "b": range(3), "c": range(40)}))
     found, minus = text(page), "\N{MINUS SIGN}"
     assert f"1 a +3.0 +40.0 1 0 2 b {minus}3.0 +37.0 1 0 3 c {minus}40.0 {minus}37.0 0 2" in found
-    assert re.search('class="better" title="a beats c by 40.0 points', page)
+    assert re.search('class="better" title="a is better than c by 40.0 points', page)
     assert f"a b 3.0 {minus}" not in found
     assert "a c 40.0 " in found
-    assert "No difference below 7.0 points can be." in found
+    assert "No difference below 7.0 points can be significant." in found
 
 
 def test_one_backbone_has_nobody_to_be_compared_with(tmp_path: Path) -> None:
     page = material.page(tmp_path, contest({"a": range(5)}))
     found = text(page)
     assert "a is the only backbone measured" in found
-    assert "Who beats whom" not in found
+    assert "Pairwise comparisons" not in found
     assert "Wrong by all" not in found
     assert 'id="chooser"' not in page
 
@@ -249,7 +255,7 @@ def test_what_a_backbone_looks_at_stands_beside_the_image(tmp_path: Path) -> Non
     run = artefacts.nine()[0]
     page = material.page(tmp_path, material.evidence([run]))
     examples = artefacts.explained(run.tested)
-    assert page.count("What speaks for") == len(examples) == 4
+    assert page.count("Heatmap of the evidence for") == len(examples) == 4
     folder = tmp_path / "explanations/0"
     for name in (*examples["image"], *examples["overlay"]):
         assert base64.b64encode((folder / name).read_bytes()).decode() in page
@@ -267,7 +273,7 @@ def test_folds_have_a_section_ranked_by_their_mean_beside_the_rank_on_the_test_i
     assert "Each of 100 images is tested once, by a network trained without it (25 images a fold)." in page
 
 
-def test_without_folds_and_without_a_network_from_nothing_neither_is_spoken_of(tmp_path: Path) -> None:
+def test_without_folds_and_without_a_network_from_scratch_neither_is_spoken_of(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, contest({"a": (), "b": range(9)})))
     assert "folds" not in found
     assert "transfer learning" not in found
@@ -287,7 +293,7 @@ def test_without_shares_there_is_no_figure_of_them(tmp_path: Path) -> None:
     for run in runs:
         run.metrics["shares"] = []
     page = material.page(tmp_path, material.evidence(runs))
-    assert "What transfer learning bought" in page
+    assert "Gain by transfer learning" in page
     assert 'data-figure="training-images"' not in page
 
 
@@ -318,9 +324,9 @@ def test_every_head_that_was_tried_has_its_row(tmp_path: Path) -> None:
     assert re.search(rf"1 a unfrozen yes [\d.]+ 90\.0 % [\d.]+ {DASH} {DASH} {DASH} 2 scratch whole network yes", page)
 
 
-def test_without_a_network_from_nothing_fewer_images_are_still_spoken_of(tmp_path: Path) -> None:
+def test_without_a_network_from_scratch_fewer_images_are_still_spoken_of(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, material.evidence(artefacts.nine()[:2])))
-    assert "With fewer images Test accuracy after training on a part of the training images." in found
+    assert "With fewer images Test accuracy after training on a fraction of the training images." in found
     assert "training, s with 10 % with 25 % with 50 % with 100 %" in found
     assert "gain, points" not in found
 
@@ -329,7 +335,7 @@ def test_what_was_not_explained_is_not_spoken_of(tmp_path: Path) -> None:
     made = material.material(tmp_path, contest({"a": range(5)}))
     nothing = Explanation([], made.explanations["a"].places[:0])
     found = text(report.page(replace(made, explanations={"a": nothing}, examples=0), ENGLISH))
-    assert "Where the networks look" not in found
+    assert "Heatmaps: where the networks look" not in found
     assert "Which images look alike" not in found
     assert "a 5 of 100 wrong And 5 more, see data/models/a/predictions.csv." in found
 
@@ -344,7 +350,7 @@ def test_what_was_left_out_is_counted_with_its_reason_the_most_frequent_first(tm
     copies = {"groups": 3, "images": 6}
     audit = artefacts.audit({"cannot be read": 2, "too small": 5}, exact_copies=copies)
     found = text(material.page(tmp_path, contest({"a": ()}, audit=audit)))
-    assert "Groups of exact copies: 3, of near copies: 0; a group lies on one side of the split." in found
+    assert "Groups of exact copies: 3, of near copies: 0; each group is in one split." in found
     assert "Files rejected: 7; data/rejects.csv names them." in found
     assert found.index("too small") < found.index("cannot be read")
 

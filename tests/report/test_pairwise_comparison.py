@@ -5,7 +5,7 @@ import pytest
 
 from stages.pages.language import ENGLISH
 from stages.pages.languages import named
-from stages.report.pairwise_comparison import Duels, matrix, words
+from stages.report.pairwise_comparison import PairwiseComparisons, matrix, sentence
 from stages.statistics.pairwise import COLUMNS
 
 PAIRS = pd.DataFrame(
@@ -16,7 +16,7 @@ PAIRS = pd.DataFrame(
     ],
     columns=list(COLUMNS),
 )
-DUELS = Duels(PAIRS, 0.95)
+COMPARISONS = PairwiseComparisons(PAIRS, 0.95)
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -24,60 +24,65 @@ MINUS = "\N{MINUS SIGN}"
     ("first", "second", "outcome"), [("a", "b", "better"), ("b", "a", "worse"), ("a", "c", "open"), ("c", "b", "open")]
 )
 def test_a_pair_has_one_outcome_seen_from_either_side(first: str, second: str, outcome: str) -> None:
-    assert DUELS.between(first, second).outcome == outcome
+    assert COMPARISONS.between(first, second).outcome == outcome
 
 
 def test_seen_from_the_other_side_difference_and_interval_turn_round() -> None:
-    duel = DUELS.between("b", "a")
-    assert (duel.difference, duel.low, duel.high) == (-0.052, -0.084, -0.02)
-    assert (duel.first, duel.second, duel.p_holm) == ("b", "a", 0.003)
+    comparison = COMPARISONS.between("b", "a")
+    assert (comparison.difference, comparison.low, comparison.high) == (-0.052, -0.084, -0.02)
+    assert (comparison.first, comparison.second, comparison.p_holm) == ("b", "a", 0.003)
 
 
 def test_significant_is_what_the_corrected_p_value_says() -> None:
     edge = PAIRS.assign(p_holm=[0.05, 0.0500001, 0.05])
-    assert [Duels(edge, 0.95).between(*pair).outcome for pair in (("a", "b"), ("a", "c"), ("b", "c"))] == [
+    assert [
+        PairwiseComparisons(edge, 0.95).between(*pair).outcome for pair in (("a", "b"), ("a", "c"), ("b", "c"))
+    ] == [
         "better",
         "open",
         "worse",
     ]
-    assert Duels(PAIRS, 0.999).between("a", "b").outcome == "open"
+    assert PairwiseComparisons(PAIRS, 0.999).between("a", "b").outcome == "open"
 
 
 def test_ahead_is_what_the_pair_alone_would_say() -> None:
-    assert DUELS.ahead("c", "b")
-    assert not DUELS.better("c", "b")
-    assert not DUELS.ahead("b", "c")
-    assert not DUELS.ahead("a", "c")
+    assert COMPARISONS.better_uncorrected("c", "b")
+    assert not COMPARISONS.better("c", "b")
+    assert not COMPARISONS.better_uncorrected("b", "c")
+    assert not COMPARISONS.better_uncorrected("a", "c")
 
 
-def test_nobody_beats_itself_and_one_backbone_has_no_duels() -> None:
-    assert not DUELS.better("a", "a")
-    alone = Duels(PAIRS[:0], 0.95)
+def test_no_backbone_is_better_than_itself_and_one_alone_has_no_pairs() -> None:
+    assert not COMPARISONS.better("a", "a")
+    alone = PairwiseComparisons(PAIRS[:0], 0.95)
     assert len(alone) == 0
     (row,) = matrix(["a"], alone, ENGLISH)
-    assert (row.cells, row.beats, row.beaten) == ([None], 0, 0)
+    assert (row.cells, row.better, row.worse) == ([None], 0, 0)
 
 
 def test_the_matrix_has_a_row_and_a_column_for_each_backbone_in_the_order_given() -> None:
-    rows = matrix(["c", "a", "b"], DUELS, ENGLISH)
+    rows = matrix(["c", "a", "b"], COMPARISONS, ENGLISH)
     assert [row.backbone for row in rows] == ["c", "a", "b"]
-    assert [[cell and cell.duel.second for cell in row.cells] for row in rows] == [
+    assert [[cell and cell.comparison.second for cell in row.cells] for row in rows] == [
         [None, "a", "b"],
         ["c", None, "b"],
         ["c", "a", None],
     ]
-    assert [(row.beats, row.beaten) for row in rows] == [(0, 0), (1, 0), (0, 1)]
+    assert [(row.better, row.worse) for row in rows] == [(0, 0), (1, 0), (0, 1)]
     points = [[cell and cell.points for cell in row.cells] for row in rows]
     assert points == [[None, f"{MINUS}1.0", "+4.2"], ["+1.0", None, "+5.2"], [f"{MINUS}4.2", f"{MINUS}5.2", None]]
 
 
-def test_a_cell_says_in_words_who_beats_whom_with_the_figures() -> None:
-    said = [str(words(DUELS.between(*pair), DUELS, ENGLISH)) for pair in (("a", "b"), ("b", "a"), ("b", "c"))]
-    assert said == [
-        "a beats b by 5.2 points (95 % interval 2.0 to 8.4, Holm-corrected p = 0.003)",
-        "b is beaten by a by 5.2 points (95 % interval 2.0 to 8.4, Holm-corrected p = 0.003)",
-        f"b and c cannot be told apart: {MINUS}4.2 points (95 % interval {MINUS}8.0 to 0.4, Holm-corrected p = 0.060)",
+def test_a_cell_says_in_words_which_backbone_is_better_with_the_figures() -> None:
+    pairs = [COMPARISONS.between(*pair) for pair in (("a", "b"), ("b", "a"), ("b", "c"))]
+    assert [str(sentence(pair, COMPARISONS, ENGLISH)) for pair in pairs] == [
+        "a is better than b by 5.2 points (95 % interval 2.0 to 8.4, Holm-corrected p = 0.003)",
+        "b is worse than a by 5.2 points (95 % interval 2.0 to 8.4, Holm-corrected p = 0.003)",
+        (
+            f"b and c do not differ significantly: {MINUS}4.2 points "
+            f"(95 % interval {MINUS}8.0 to 0.4, Holm-corrected p = 0.060)"
+        ),
     ]
-    assert str(words(DUELS.between("a", "b"), DUELS, named("es"))) == (
+    assert str(sentence(COMPARISONS.between("a", "b"), COMPARISONS, named("es"))) == (
         "a supera a b en 5,2 puntos (intervalo del 95 %: de 2,0 a 8,4; p = 0,003 con la corrección de Holm)"
     )

@@ -14,7 +14,7 @@ from stages.core.params import merge, read
 from stages.pages.language import ENGLISH, Language
 from stages.pages.languages import named
 from stages.report import provenance
-from stages.report.provenance import Change, Commit, Provenance, changes, commit, digest, words
+from stages.report.provenance import Change, Commit, Provenance, changes, commit, digest, sentences
 from stages.report.runs import Run
 from tests.support import artefacts
 from tests.support.clone import Clone
@@ -181,31 +181,31 @@ def test_all_is_read_from_tables_parameters_and_the_environment(project: Clone) 
 
 def test_it_is_told_in_sentences() -> None:
     runs = evidence({"a": (), "b": ()}, weights={"b": "none"}).runs
-    assert [str(text) for text in words(known(), runs, ENGLISH)] == [
-        "1,203 images: 1,200 to train, 1 to choose, 2 to test; SHA-256 aa.",
+    assert [str(text) for text in sentences(known(), runs, ENGLISH)] == [
+        "1,203 images: 1,200 training, 1 validation, 2 test; SHA-256 aa.",
         "Split: SHA-256 bb; seed 20.",
         "Commit: cc.",
         "Weights of a: a_notop.h5, md5:6d6bbae143d832006294945121d1f1fc.",
         "Trained with keras 3.15.1, tensorflow 2.21.0.",
         "Calculated with Python 3.11.9, scipy 1.17.",
-        "All parameters are as shipped.",
+        "All parameters have their default values.",
     ]
 
 
 def told(found: Provenance, language: Any = ENGLISH) -> str:
-    return "\n".join(str(text) for text in words(found, evidence({"a": ()}).runs, language))
+    return "\n".join(str(text) for text in sentences(found, evidence({"a": ()}).runs, language))
 
 
 def test_a_commit_that_is_not_known_and_one_with_changes_say_so() -> None:
-    assert "Commit: not known, there is no git repository." in told(known(commit=None))
+    assert "Commit: unknown, there is no git repository." in told(known(commit=None))
     said = told(known(commit=Commit("cc", ("params.yaml", "stages/split.py"))))
-    assert "Commit: cc, but for what was not committed: params.yaml and stages/split.py." in said
+    assert "Commit: cc, with uncommitted changes in params.yaml and stages/split.py." in said
 
 
 def test_backbones_trained_with_different_versions_are_told_apart() -> None:
     runs = evidence({"a": (), "b": (), "c": ()}).runs
     runs[1].provenance["versions"] = {"keras": "3.16.0"}
-    said = [str(text) for text in words(known(), runs, ENGLISH)]
+    said = [str(text) for text in sentences(known(), runs, ENGLISH)]
     assert "Trained with keras 3.15.1, tensorflow 2.21.0: a and c." in said
     assert "Trained with keras 3.16.0: b." in said
 
@@ -218,33 +218,33 @@ def measured(**found: tuple[str, int, int, int]) -> list[Run]:
 
 
 def precise(runs: list[Run], language: Language = ENGLISH) -> str:
-    said = [str(text) for text in words(known(), runs, language)]
+    said = [str(text) for text in sentences(known(), runs, language)]
     return "\n".join(text for text in said if "float32" in text)
 
 
 FLOAT32 = ("float32", 0, 0, 0)
 
 
-def test_backbones_that_answer_otherwise_in_float32_are_told_in_one_sentence() -> None:
+def test_backbones_whose_predictions_differ_in_float32_share_one_sentence() -> None:
     runs = measured(a=("bfloat16", 102, 2, 2), b=("bfloat16", 102, 0, 0), c=("bfloat16", 102, 3, -1), d=FLOAT32)
     assert precise(runs) == (
-        "Features were computed in bfloat16; in float32 another answer is given to 2 of 102 test images of a "
+        "Features were computed in bfloat16; in float32 predictions differ for 2 of 102 test images of a "
         "(accuracy \N{MINUS SIGN}2.0 points); 3 of 102 test images of c (accuracy +1.0 points)."
     )
     assert precise(runs[:1], named("es")) == (
-        "Las características se calcularon en bfloat16; en float32 la respuesta es otra en 2 de 102 imágenes de prueba "
-        "de a (exactitud: \N{MINUS SIGN}2,0 puntos)."
+        "Las características se calcularon en bfloat16; en float32 las predicciones difieren en 2 de 102 imágenes de "
+        "prueba de a (exactitud: \N{MINUS SIGN}2,0 puntos)."
     )
 
 
-def test_that_no_answer_is_another_in_float32_is_told_where_it_was_tried() -> None:
+def test_equal_predictions_in_float32_are_mentioned_where_it_was_tried() -> None:
     runs = measured(a=FLOAT32, b=("bfloat16", 102, 0, 0), c=("bfloat16", 102, 0, 0))
     assert precise(runs) == (
-        "Features were computed in bfloat16; in float32 none of 102 test images gets another answer."
+        "Features were computed in bfloat16; in float32 the predictions for all 102 test images are the same."
     )
     assert precise(runs, named("es")) == (
-        "Las características se calcularon en bfloat16; en float32 ninguna de 102 imágenes de prueba recibe otra "
-        "respuesta."
+        "Las características se calcularon en bfloat16; en float32 las predicciones de las 102 imágenes de prueba son "
+        "las mismas."
     )
     assert precise(measured(a=FLOAT32)) == ""
 
@@ -253,10 +253,13 @@ def test_changed_parameters_are_told_and_many_are_counted() -> None:
     some = [Change("a.b", "1", "2"), Change("backbones.x", None, "{}"), Change("backbones.y", "{}", None)]
     some.append(Change("backbones.z", None, "{}"))
     assert told(known(changes=some)).splitlines()[-3:] == [
-        "Parameter a.b: 1, as shipped 2.",
-        "Parameter backbones.y: {}, not shipped.",
-        "Left out of the shipped parameters: backbones.x and backbones.z.",
+        "Parameter a.b: 1, default 2.",
+        "Parameter backbones.y: {}, no default.",
+        "Default parameters that are left out: backbones.x and backbones.z.",
     ]
     many = [Change(f"k{number}", "1", "2") for number in range(14)]
-    assert told(known(changes=many)).splitlines()[-1] == "2 more parameters differ from the shipped ones."
-    assert told(known(changes=many[:13]), named("es")).splitlines()[-1] == "1 parámetro más difiere del de fábrica."
+    assert told(known(changes=many)).splitlines()[-1] == "2 more parameters differ from their defaults."
+    assert (
+        told(known(changes=many[:13]), named("es")).splitlines()[-1]
+        == "1 parámetro más difiere de su valor por defecto."
+    )

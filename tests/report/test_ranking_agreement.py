@@ -1,24 +1,23 @@
-"""What the ranking before training foretold is said with its uncertainty, and of what it goes by."""
+"""How well the ranking before training predicted the result is said with its uncertainty, and what it is by."""
 
 import math
 
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.report.ranking_agreement import Foretold, foretold, tau
+from stages.report.ranking_agreement import RankingAgreement, ranking_agreement, tau
 from tests.support import artefacts
 from tests.support.contest import evidence
 
 WRONG = {"a": range(20), "b": range(10), "c": range(30), "d": range(40)}
 
 
-def before(order: str, wrong: dict[str, range] | None = None) -> Foretold:
+def before(order: str, wrong: dict[str, range] | None = None) -> RankingAgreement:
     """Return what is said where a ranking had this order."""
-    runs = evidence(wrong or WRONG).runs
-    return foretold(artefacts.ranking(order), runs, ENGLISH)
+    return ranking_agreement(artefacts.ranking(order), evidence(wrong or WRONG).ranking, ENGLISH)
 
 
-def said(found: Foretold) -> list[str]:
+def said(found: RankingAgreement) -> list[str]:
     return list(map(str, found.sentences))
 
 
@@ -37,7 +36,7 @@ def test_both_scores_are_compared_with_the_test_accuracy() -> None:
         "Kendall's tau-b over 4 backbones: 0.67 between probe accuracy and test accuracy (p = 0.333), "
         "0.67 between LogME and test accuracy (p = 0.333)."
     )
-    assert "So few backbones leave it uncertain" in said(found)[1]
+    assert "With so few backbones it is uncertain" in said(found)[1]
     assert len(found.sentences) == 2
 
 
@@ -63,12 +62,12 @@ def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> No
     assert found.rows[-1].final_rank == 5
 
 
-def test_where_the_linear_head_was_kept_nothing_else_was_to_be_foretold() -> None:
-    runs = evidence(WRONG, kept={"a": "linear", "b": "linear", "d": "unfrozen"}).runs
-    found = foretold(artefacts.ranking("abcd"), runs, ENGLISH)
+def test_where_the_linear_head_was_kept_only_the_images_differ() -> None:
+    ranking = evidence(WRONG, kept={"a": "linear", "b": "linear", "d": "unfrozen"}).ranking
+    found = ranking_agreement(artefacts.ranking("abcd"), ranking, ENGLISH)
     assert said(found)[-1] == (
-        "What the ranking goes by is a linear head, and of b and a that is what was kept: there only the images differ "
-        "before and after."
+        "The ranking before training is by linear heads, which b and a kept: there only the images differ before and "
+        "after."
     )
     assert not any("linear head" in text for text in said(before("abcd")))
 
@@ -80,4 +79,4 @@ def test_of_two_backbones_nothing_is_said() -> None:
 
 def test_equal_scores_say_nothing() -> None:
     (text,) = said(before("abc", dict.fromkeys("abc", range(5))))
-    assert text.endswith("scores do not differ.")
+    assert text.endswith("all scores are equal.")

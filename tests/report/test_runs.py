@@ -22,14 +22,8 @@ def test_the_ranking_is_by_accuracy_then_log_loss_then_name() -> None:
     assert [run.backbone for run in runs.ranked(found)] == ["b", "a", "c", "d"]
 
 
-def test_rivals_are_those_whose_interval_overlaps_the_best_ones() -> None:
-    ranking = runs.ranked([scored("a", 0.8), scored("b", 0.72), scored("c", 0.69)])
-    assert [run.backbone for run in runs.rivals(ranking)] == ["b"]
-    assert runs.rivals(ranking[:1]) == []
-
-
 def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_one() -> None:
-    found = runs.summary([scored("a", 0.7), scored("b", 0.8)], "a")
+    found = runs.summary([scored("b", 0.8), scored("a", 0.7)], "a")
     assert (found["best"], found["recommended"]) == ("b", "a")
     assert set(found) == {"a", "b", "best", "recommended"}
     assert tuple(found["a"]) == runs.SUMMARY
@@ -68,11 +62,6 @@ def test_the_ranking_over_folds_is_by_mean_accuracy_then_log_loss_then_name() ->
     ]
     assert [run.backbone for run in runs.ranked_over_folds(found)] == ["b", "a", "c", "d"]
     assert runs.ranked_over_folds([scored("a", 0.7)]) == []
-
-
-def test_rivals_over_folds_are_those_whose_interval_overlaps_the_best_ones() -> None:
-    ranking = runs.ranked_over_folds([folded("a", [0.8] * 3), folded("b", [0.72] * 3), folded("c", [0.69] * 3)])
-    assert [run.backbone for run in runs.rivals_over_folds(ranking)] == ["b"]
 
 
 def test_the_summary_holds_mean_and_spread_only_where_there_are_folds() -> None:

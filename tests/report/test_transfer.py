@@ -1,4 +1,4 @@
-"""What transfer learning bought is measured against a backbone that was trained on these images alone."""
+"""The gain by transfer learning is measured against a backbone that was trained from scratch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.report.runs import ranked
 from stages.report.transfer import Transfer, transfer
 from tests.support.contest import evidence
 
@@ -21,11 +20,11 @@ def found(
     for run in case.runs:
         values = (accuracies or {}).get(run.backbone, ())
         run.metrics["shares"] = [
-            {"share": share, "training_images": round((200 if run.untaught else 300) * share), "accuracy": value}
+            {"share": share, "training_images": round((200 if run.from_scratch else 300) * share), "accuracy": value}
             for share, value in zip(SHARES, values, strict=bool(values))
         ]
-        run.timings.update(head_seconds=4.0, finetune_seconds=30.5 if run.untaught else 0.0)
-    return transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+        run.timings.update(head_seconds=4.0, finetune_seconds=30.5 if run.from_scratch else 0.0)
+    return transfer(case.ranking, case.comparisons, ENGLISH)
 
 
 def sentences(*arguments: Any, **weights: str) -> list[str]:
@@ -65,11 +64,11 @@ WRONG = {"a": range(10), "scratch": range(40)}
     [
         (
             (0.5, 0.7, 0.9),
-            ["The linear head of a needs 50 % of them (150) to be right as often as scratch is with all."],
+            ["The linear head of a needs 50 % of them (150 images) to be right as often as scratch is with all."],
         ),
         (
             (0.6, 0.7, 0.9),
-            ["The linear head of a needs 10 % of them (30) to be right as often as scratch is with all."],
+            ["The linear head of a needs 10 % of them (30 images) to be right as often as scratch is with all."],
         ),
         ((0.5, 0.55, 0.9), []),
     ],
@@ -77,8 +76,8 @@ WRONG = {"a": range(10), "scratch": range(40)}
 def test_how_few_images_are_enough_is_told(pretrained: tuple[float, ...], enough: list[str]) -> None:
     said = sentences(WRONG, {"a": pretrained, "scratch": (0.3, 0.5, 0.6)})
     with_few = (
-        f"With 10 % of the images to learn from the linear head of a (30 images) is right on {100 * pretrained[0]:.1f} "
-        "% of the test images, scratch (20) on 30.0 %."
+        f"With 10 % of the training images the linear head of a (30 images) is right on {100 * pretrained[0]:.1f} "
+        "% of the test images, scratch (20 images) on 30.0 %."
     )
     assert said[2:] == [with_few, *enough]
 
@@ -91,17 +90,17 @@ def test_without_shares_nothing_is_said_of_them() -> None:
     assert [row.accuracies for row in result.rows] == [[], []]
 
 
-def test_a_row_for_each_backbone_the_best_first_compares_it_with_the_untaught_one() -> None:
+def test_a_row_for_each_backbone_the_best_first_compares_it_with_that_from_scratch() -> None:
     accuracies = {"a": (0.5, 0.7, 0.9), "scratch": (0.3, 0.5, 0.6)}
     result = found(WRONG, accuracies)
     assert result
-    assert result.untaught.backbone == "scratch"
+    assert result.from_scratch.backbone == "scratch"
     assert result.shares == [0.1, 0.5, 1.0]
     first, second = result.rows
-    assert first.duel
-    assert (first.run.backbone, first.duel.outcome, first.seconds) == ("a", "better", 4.0)
-    assert first.duel.difference == pytest.approx(0.3)
-    assert (second.run.backbone, second.duel, second.seconds) == ("scratch", None, 34.5)
+    assert first.comparison
+    assert (first.run.backbone, first.comparison.outcome, first.run.training_seconds) == ("a", "better", 4.0)
+    assert first.comparison.difference == pytest.approx(0.3)
+    assert (second.run.backbone, second.comparison, second.run.training_seconds) == ("scratch", None, 34.5)
     assert [row.accuracies for row in result.rows] == [list(accuracies["a"]), list(accuracies["scratch"])]
 
 
@@ -119,15 +118,15 @@ def test_of_linear_heads_no_time_is_told() -> None:
     for run in solved.runs:
         run.timings.update(head_seconds=0.0, finetune_seconds={"a": 0.0, "b": 7.0, "scratch": 30.0}[run.backbone])
         run.metrics["shares"] = []
-    ranking = ranked(list(solved.runs))
-    result = transfer(ranking, solved.duels, ENGLISH)
+    ranking = solved.ranking
+    result = transfer(ranking, solved.comparisons, ENGLISH)
     assert result
     assert str(result.sentences[1]).startswith("Training took 7.00 s for b, on features")
     solved.runs[1].timings["finetune_seconds"] = 0.0
-    result = transfer(ranking, solved.duels, ENGLISH)
+    result = transfer(ranking, solved.comparisons, ENGLISH)
     assert result
     assert str(result.sentences[1]) == (
-        "Of the pretrained backbones linear heads alone were fitted, on features that are computed once; training took "
+        "Of the pretrained backbones only linear heads were fitted, on features that are computed once; training took "
         "30.0 s for scratch."
     )
 
@@ -139,17 +138,16 @@ def test_no_help_is_never_said_of_frozen_networks_without_saying_so(wrong: range
         weights={"scratch": "none"},
         kept={"a": "linear", "c": "unfrozen"},
     )
-    result = transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+    result = transfer(case.ranking, case.comparisons, ENGLISH)
     assert result
     assert str(result.sentences[1]) == (
-        "Of a and b nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain "
-        "something."
+        "No blocks of a and b were unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may help."
     )
     case.runs[0].provenance["unfrozen"] = {"blocks": 9, "of": 18, "epochs": 4, "stopped": ""}
-    result = transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+    result = transfer(case.ranking, case.comparisons, ENGLISH)
     assert result
     assert [str(text) for text in result.sentences[1:3]] == [
-        "Of b nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain something.",
+        "No blocks of b were unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may help.",
         "Phase 2 was tried on a and lost on validation: the frozen network was kept.",
     ]
 
@@ -157,7 +155,7 @@ def test_no_help_is_never_said_of_frozen_networks_without_saying_so(wrong: range
 def test_where_transfer_learning_helped_or_all_was_unfrozen_frozen_networks_need_no_word() -> None:
     assert not any("unfrozen" in text for text in sentences({"a": (), "scratch": range(40)}))
     case = evidence({"a": range(40), "scratch": ()}, weights={"scratch": "none"}, kept={"a": "unfrozen"})
-    result = transfer(ranked(list(case.runs)), case.duels, ENGLISH)
+    result = transfer(case.ranking, case.comparisons, ENGLISH)
     assert result
     assert not any("unfrozen" in str(text) for text in result.sentences)
 
@@ -167,8 +165,8 @@ def test_without_both_kinds_there_is_nothing_to_compare() -> None:
     assert found({"scratch": ()}) is None
 
 
-def test_of_several_untaught_backbones_the_better_one_is_compared_with() -> None:
+def test_of_several_backbones_from_scratch_the_better_one_is_compared_with() -> None:
     result = found({"a": (), "scratch": range(40), "other": range(30)}, other="none")
     assert result
-    assert result.untaught.backbone == "other"
-    assert [row.duel and row.duel.second for row in result.rows] == ["other", None, "other"]
+    assert result.from_scratch.backbone == "other"
+    assert [row.comparison and row.comparison.second for row in result.rows] == ["other", None, "other"]

@@ -13,7 +13,7 @@ from stages.report.runs import Run
 from stages.report.tuning import history, parallel, tuning
 from tests.support import artefacts, material
 
-GAIN = {"untuned_accuracy": 0.7, "gain": 0.0412, "low": -0.01, "high": 0.09, "p": 0.2}
+GAIN = {"baseline_accuracy": 0.7, "gain": 0.0412, "low": -0.01, "high": 0.09, "p": 0.2}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_page_and_summary_tell_of_it(tmp_path: Path, runs: list[Run], language: 
     (section,) = re.findall(r'<section[^>]*aria-labelledby="tuning".*?</section>', page, re.DOTALL)
     assert section.count('class="figure"') == 4
     whole = material.material(tmp_path / "other", found, named(language))
-    text = markdown_summary.markdown(found, whole.transfer, whole.foretold, whole.provenance, named(language))
+    text = markdown_summary.markdown(whole, named(language))
     assert ("| 4.1 |" if language == "en" else "| 4,1 |") in text
     assert all(runs[0].backbone in part for part in (section, text))
     assert runs[2].backbone not in section

@@ -1,7 +1,8 @@
-"""The verdict recommends the cheapest backbone that the test set does not tell from the best, or says why not."""
+"""The verdict recommends the cheapest backbone that is statistically tied with the best, or says why not."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,8 @@ import pytest
 
 from stages.pages.language import ENGLISH
 from stages.pages.languages import named
-from stages.report.pairwise_comparison import Duels
-from stages.report.verdict import Evidence, Verdict, decide
+from stages.report.pairwise_comparison import PairwiseComparisons
+from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
 from stages.report.verdict_text import sentence
 from stages.statistics.pairwise import COLUMNS
@@ -21,42 +22,41 @@ SPANISH = named("es")
 
 
 def said(found: Evidence, language: Any = ENGLISH) -> str:
-    return str(sentence(decide(found), found, language))
+    return str(sentence(found, language))
 
 
 def noted(found: Evidence) -> list[str]:
-    return [str(note) for note in notes(decide(found), found, ENGLISH)]
+    return [str(note) for note in notes(found, ENGLISH)]
 
 
 def verdict(found: Evidence) -> tuple[str, str | None]:
     """Return the kind of verdict, and the backbone to use."""
-    decided: Verdict = decide(found)
-    return decided.kind, decided.chosen and decided.chosen.backbone
+    return found.verdict.kind, found.verdict.chosen and found.verdict.chosen.backbone
 
 
 # Which backbone -----------------------------------------------------------------------------------------
 
 
-def test_the_cheapest_of_those_that_cannot_be_told_from_the_best_is_recommended() -> None:
+def test_the_cheapest_of_those_that_are_statistically_tied_with_the_best_is_recommended() -> None:
     found = evidence({"large": range(10), "middle": range(12), "small": range(30)})
     assert verdict(found) == ("cheaper", "middle")
     assert said(found) == (
-        "Use middle: nothing measured is significantly better, and it is 4.5 times smaller than the best-scoring "
-        "large, from which this test set of 100 images cannot tell it apart (it could show differences of 7.0 points "
-        "or more)."
+        "Use middle: no other backbone is significantly better, and it is 4.5 times smaller than the best-scoring "
+        "large, with which it is statistically tied on this test set of 100 images (which could show differences of "
+        "7.0 points or more)."
     )
     assert noted(found)[:2] == [
-        "middle is right on 88.0 % of 100 test images (95 % interval 80.2 % to 93.0 %).",
+        "middle is right on 88.0 % of 100 test images (95 % confidence interval 80.2 % to 93.0 %).",
         "large scores 2.0 points more (95 % interval 0.0 to 5.0, Holm-corrected p = 0.500).",
     ]
 
 
-def test_a_best_one_that_is_also_the_cheapest_of_its_rivals_needs_no_other_reason() -> None:
+def test_a_best_one_that_is_also_the_cheapest_of_the_tied_ones_needs_no_other_reason() -> None:
     found = evidence({"large": range(12), "small": range(10), "x": range(40)})
     assert verdict(found) == ("best and cheapest", "small")
     assert said(found) == (
-        "Use small: nothing measured is right more often, and it is the smallest of the 2 backbones that this test set "
-        "of 100 images cannot tell apart (it could show differences of 7.0 points or more)."
+        "Use small: no other backbone has a higher accuracy, and it is the smallest of the 2 backbones that are "
+        "statistically tied on this test set of 100 images (which could show differences of 7.0 points or more)."
     )
 
 
@@ -83,7 +83,7 @@ def test_one_backbone_is_no_choice() -> None:
     assert verdict(found) == ("alone", "a")
     assert said(found) == (
         "a is the only backbone measured, so there is nothing to choose from: it is right on 75.0 % of 100 test "
-        "images (95 % interval 65.7 % to 82.5 %)."
+        "images (95 % confidence interval 65.7 % to 82.5 %)."
     )
 
 
@@ -91,8 +91,8 @@ def test_equal_scores_are_called_that_and_the_cheaper_one_is_taken() -> None:
     found = evidence({"large": range(5), "small": range(5, 10)})
     assert verdict(found) == ("as good", "small")
     assert said(found) == (
-        "Use small: nothing measured is right more often, and it is 18 times smaller than large, which is right just "
-        "as often on this test set of 100 images (it could show differences of 6.0 points or more)."
+        "Use small: no other backbone has a higher accuracy, and it is 18 times smaller than large, which has the same "
+        "accuracy on this test set of 100 images (which could show differences of 6.0 points or more)."
     )
 
 
@@ -111,8 +111,8 @@ def test_constant_predictions_lose() -> None:
 def test_who_is_beaten_by_another_than_the_best_is_not_recommended() -> None:
     # The small one errs elsewhere than the large one, so that these are hard to tell apart; the middle one never alone.
     found = evidence({"large": range(10), "middle": range(50, 61), "small": range(50, 70)}, images=120)
-    assert not found.duels.ahead("large", "small")
-    assert found.duels.better("middle", "small")
+    assert not found.comparisons.better_uncorrected("large", "small")
+    assert found.comparisons.better("middle", "small")
     assert verdict(found) == ("cheaper", "middle")
 
 
@@ -122,9 +122,9 @@ MANY = [f"b{number}" for number in range(9)]
 def test_the_correction_for_many_pairs_does_not_let_a_much_worse_one_through() -> None:
     wrong: dict[str, Sequence[int]] = dict.fromkeys(MANY, range(10)) | {"small": [*range(3, 10), *range(20, 36)]}
     found = evidence(wrong)
-    duel = found.duels.between("b0", "small")
-    assert duel.p < 0.05 < duel.p_holm
-    assert decide(found).candidates[-1].backbone == "b8"
+    comparison = found.comparisons.between("b0", "small")
+    assert comparison.p < 0.05 < comparison.p_holm
+    assert found.verdict.candidates[-1].backbone == "b8"
     assert verdict(found) == ("best and cheapest", "b0")
 
 
@@ -137,10 +137,10 @@ def test_a_best_one_ahead_of_all_but_not_after_the_correction_is_recommended_wit
         ],
         columns=list(COLUMNS),
     )
-    found = evidence({"a": range(10), "b": range(20), "c": range(30)}, duels=Duels(pairs, 0.95))
+    found = evidence({"a": range(10), "b": range(20), "c": range(30)}, comparisons=PairwiseComparisons(pairs, 0.95))
     assert verdict(found) == ("ahead", "a")
     assert said(found) == (
-        "Use a: nothing measured is right more often, and every other backbone is worse by more than chance explains, "
+        "Use a: no other backbone has a higher accuracy, and each is worse by more than chance explains, "
         "though not all of them after the Holm correction for 3 pairs."
     )
 
@@ -162,7 +162,7 @@ def test_another_preference_can_recommend_another_backbone() -> None:
     by_name = {run.backbone: run for run in found.runs}
     by_name["middle"].benchmark["latency_ms_median"] = 1.0
     assert verdict(found) == ("cheaper", "small")
-    assert verdict(Evidence(**{**vars(found), "prefer": "latency"})) == ("cheaper", "middle")
+    assert verdict(replace(found, prefer="latency")) == ("cheaper", "middle")
 
 
 def test_a_small_difference_of_cost_is_a_percentage_and_an_unknown_cost_is_the_highest() -> None:
@@ -171,9 +171,9 @@ def test_a_small_difference_of_cost_is_a_percentage_and_an_unknown_cost_is_the_h
     large.benchmark["size_mb"] = 25.0
     assert "it is 20 % smaller than the best-scoring large" in said(found)
     large.benchmark["size_mb"] = None
-    assert "it is of known cost, unlike the best-scoring large" in said(found)
+    assert "it is of known cost, unlike the best-scoring large" in said(replace(found))
     middle.benchmark["size_mb"] = None
-    assert verdict(found) == ("best and cheapest", "large")
+    assert verdict(replace(found)) == ("best and cheapest", "large")
 
 
 def test_of_equal_costs_the_better_score_is_taken() -> None:
@@ -187,10 +187,13 @@ def test_a_test_set_that_could_only_show_huge_differences_chooses_nothing() -> N
     found = evidence({"large": range(2), "small": range(6)}, images=20)
     assert verdict(found) == ("too few", None)
     assert said(found) == (
-        "Nothing can be chosen by this test set of 20 images, which could only show differences of 30.0 points or "
+        "Nothing can be chosen with this test set of 20 images, which could only show differences of 30.0 points or "
         "more; 30 would show differences of 20 points."
     )
-    assert noted(found)[0] == "Right most often is large: on 90.0 % of 20 test images (95 % interval 69.9 % to 97.2 %)."
+    assert (
+        noted(found)[0]
+        == "The most accurate is large: right on 90.0 % of 20 test images (95 % confidence interval 69.9 % to 97.2 %)."
+    )
 
 
 def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
@@ -207,7 +210,7 @@ def test_random_weights_forbid_the_choice_and_say_why_and_what_to_do() -> None:
     assert verdict(found) == ("unusable", None)
     assert said(found) == "These numbers must not be used to choose: 1 of 3 backbones carries random weights."
     reasons = noted(found)
-    assert reasons[0].startswith("Right most often is a: on 90.0 %")
+    assert reasons[0].startswith("The most accurate is a: right on 90.0 %")
     assert reasons[1] == f"Random weights in a because: {artefacts.REASON}."
     assert "weights.if_unreachable: stop" in reasons[2]
 
@@ -227,8 +230,7 @@ def test_leaks_forbid_the_choice_where_the_split_of_the_source_is_used() -> None
     found = evidence({"large": range(10), "small": range(11)}, audit=leaks, source_split=True)
     assert verdict(found) == ("unusable", None)
     assert said(found) == (
-        "These numbers must not be used to choose: 2 images have a copy on another side of the split that the source "
-        "brought."
+        "These numbers must not be used to choose: 2 images have a copy on another side of the source's own split."
     )
     assert any("data/leaks.csv" in note for note in noted(found))
     assert verdict(evidence({"large": range(10), "small": range(11)}, audit=leaks)) == ("cheaper", "small")
@@ -245,7 +247,7 @@ def test_all_objections_are_named() -> None:
     found = evidence({"a": ()}, weights={"a": "random"}, audit=leaks, source_split=True, declared=["a", "b"])
     assert said(found) == (
         "These numbers must not be used to choose: there are no results of b; 1 of 1 backbones carries random weights; "
-        "1 image has a copy on another side of the split that the source brought."
+        "1 image has a copy on another side of the source's own split."
     )
 
 
@@ -302,28 +304,32 @@ def test_without_folds_nothing_is_said_of_them_and_one_backbone_has_nothing_to_a
 def test_the_spread_over_trainings_is_told_where_there_are_several() -> None:
     found = evidence({"a": range(10), "b": range(40)})
     found.runs[0].metrics["repeats"] = {"count": 3, "accuracy": [0.9, 0.88, 0.92], "mean": 0.9, "sd": 0.02}
-    assert "Over 3 trainings with different seeds a is right on 90.0 % on average, with a spread of 2.0 points." in (
-        noted(found)
+    note = (
+        "Over 3 trainings with different seeds a is right on 90.0 % on average, with a standard deviation of 2.0 "
+        "points."
     )
+    assert note in noted(found)
     found.runs[0].metrics["repeats"] = {"count": 1, "accuracy": [0.9], "mean": 0.9, "sd": None}
     assert not any("trainings" in note for note in noted(found))
 
 
 def test_a_backbone_trained_on_these_images_alone_that_nothing_beats_says_that_nothing_was_gained() -> None:
-    untaught = {"scratch": "none"}
-    rivals = noted(evidence({"vgg16": range(10), "scratch": range(12)}, weights=untaught))
-    assert any(note.startswith("Transfer learning could not be shown to help: no pretrained") for note in rivals)
-    beaten = noted(evidence({"vgg16": range(40), "scratch": range(12)}, weights=untaught))
+    from_scratch = {"scratch": "none"}
+    tied = noted(evidence({"vgg16": range(10), "scratch": range(12)}, weights=from_scratch))
+    assert any(note.startswith("Transfer learning could not be shown to help: no pretrained") for note in tied)
+    beaten = noted(evidence({"vgg16": range(40), "scratch": range(12)}, weights=from_scratch))
     assert any(note.startswith("Transfer learning did not help on these images: scratch") for note in beaten)
-    assert not any("ransfer" in note for note in noted(evidence({"vgg16": (), "scratch": range(9)}, weights=untaught)))
+    assert not any(
+        "ransfer" in note for note in noted(evidence({"vgg16": (), "scratch": range(9)}, weights=from_scratch))
+    )
     # Random weights have learnt nothing that could be transferred.
-    random = noted(evidence({"vgg16": range(9), "scratch": ()}, weights=untaught | {"vgg16": "random"}))
+    random = noted(evidence({"vgg16": range(9), "scratch": ()}, weights=from_scratch | {"vgg16": "random"}))
     assert not any("ransfer" in note for note in random)
 
 
 FURTHER = {"scratch": "none"}
-UNLIKE = "Not all were trained alike: of %s the network was trained on these images, of others the head alone."
-UNTRIED = "Of %s nothing was unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may gain something."
+UNLIKE = "Not all were trained alike: the network of %s was trained on these images, of others only the head."
+UNTRIED = "No blocks of %s were unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may help."
 
 
 @pytest.mark.parametrize(
@@ -395,7 +401,7 @@ def test_every_verdict_is_one_sentence_in_either_language(case: dict[str, Any]) 
 
 def test_in_spanish_numbers_have_a_comma_and_the_red_is_feminine() -> None:
     assert said(evidence({"large": range(10), "middle": range(12)}), SPANISH) == (
-        "Use middle: ninguna de las redes medidas es significativamente mejor, y ocupa 4,5 veces menos que large, la "
-        "que más acierta, de la que este conjunto de prueba de 100 imágenes no permite distinguirla (podría mostrar "
+        "Use middle: ninguna otra red es significativamente mejor, y ocupa 4,5 veces menos que large, la que más "
+        "acierta, con la que empata estadísticamente en este conjunto de prueba de 100 imágenes (que podría mostrar "
         "diferencias de 6,0 puntos o más)."
     )

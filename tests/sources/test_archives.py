@@ -213,7 +213,7 @@ def test_a_tar_that_ends_between_two_members_is_an_error(tmp_path: Path) -> None
 def test_what_lies_behind_the_end_of_a_tar_is_an_error(tmp_path: Path, mode: str) -> None:
     one, two = (tarred(tmp_path / f"{n}.tar", {f"tree/{n}.jpg": b"x"}, mode).read_bytes() for n in (1, 2))
     (tmp_path / "both.tar").write_bytes(one + two)
-    with pytest.raises(DataError, match=r"is a damaged archive \(something lies behind its end\)"):
+    with pytest.raises(DataError, match=r"is a damaged archive \(there is data after its end\)"):
         unpack(tmp_path / "both.tar")
 
 
@@ -297,7 +297,7 @@ def test_a_negative_size_ends_the_reading(tmp_path: Path) -> None:
 
 
 def test_too_many_members_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.sources.archives._MOST_MEMBERS", 3)
+    monkeypatch.setattr("stages.sources.archives._MAX_MEMBERS", 3)
     for archive in (bomb(1, 4, tmp_path / "a", "zip"), bomb(1, 4, tmp_path / "b", "tar")):
         with pytest.raises(DataError, match="has more than 3 members; expected fewer"):
             unpacked(archive, "a", tmp_path, Budget(1e6, 1e6))

@@ -115,7 +115,7 @@ def test_nothing_at_all_has_the_columns_of_a_manifest() -> None:
 
 
 def peaks(count: int) -> tuple[int, int]:
-    """Return the most bytes that Python and NumPy hold while so many images are added and named, and given back."""
+    """Return the most bytes that Python and NumPy hold while this many images are added, named and read back."""
     tracemalloc.start()
     try:
         manifest = Manifest()

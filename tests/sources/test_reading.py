@@ -117,18 +117,18 @@ def test_files_that_the_table_does_not_list_are_counted(
     source = write(tmp_path, FILES | {"labels.csv": b"path,label\n./tree/1.jpg,tree\n", "a.txt": b"x"})
     assert read(source)[0] == [("./tree/1.jpg", "tree", "")]
     (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("stages")]
-    assert message == f"2 files beside the table of '{source}' are not listed in it, and are no part of the data"
+    assert message == f"2 files beside the table of '{source}' are not listed in it, and are not part of the data"
 
 
-def test_a_table_named_directly_warns_that_its_images_are_not_watched(
+def test_a_table_named_directly_warns_that_its_images_are_not_tracked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lay_out(tmp_path, FILES | {"poses.csv": TABLE})
     assert read("../poses.csv")[0] == [("plank/2.jpg", "Brett", "test"), ("tree/1.jpg", "Baum", "train")]
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert record.getMessage() == (
-        "DVC watches the table '../poses.csv' alone: name the folder with the table in it as labels.csv or "
-        "labels.parquet to have its images watched too"
+        "DVC tracks only the table '../poses.csv': name the folder with the table in it as labels.csv or "
+        "labels.parquet to have its images tracked too"
     )
 
 
@@ -164,10 +164,10 @@ def test_classes_that_differ_only_in_case_or_blanks_are_an_error(tmp_path: Path,
         ("loop", r"cannot be read \(Too many levels of symbolic links\)"),
         (
             "text.txt",
-            r"'text.txt' is a file of no known kind; expected a folder, a zip or tar archive, or a table named",
+            r"'text.txt' is a file of unknown kind; expected a folder, a zip or tar archive, or a table named",
         ),
-        ("1.jpg", "is a file of no known kind"),
-        ("empty.zip", "is a file of no known kind"),
+        ("1.jpg", "is a file of unknown kind"),
+        ("empty.zip", "is a file of unknown kind"),
         ("https://user@host/a.zip::simplecache", "is a chain of file systems"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_source_that_may_not_be_read_is_an_error(name: str, monkeypatch: pytes
         return as_it_is(path, *arguments, **options)
 
     monkeypatch.setattr(Path, method, refuse)
-    with pytest.raises(DataError, match=rf"'{name}' cannot be read \(Permission denied\); .* or its rights"):
+    with pytest.raises(DataError, match=rf"'{name}' cannot be read \(Permission denied\); .* or its permissions"):
         read(name)
 
 
@@ -203,7 +203,7 @@ def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
     assert read(zipped(tmp_path / "a.zip", FILES))[0]
 
 
-# --- check sums ---
+# --- checksums ---
 
 
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
@@ -221,20 +221,20 @@ def test_another_check_sum_is_an_error_with_both_values(tmp_path: Path) -> None:
 
 
 def test_a_folder_has_no_check_sum(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is no single file; expected data.checksum: null"):
+    with pytest.raises(DataError, match=r"is not one file; expected data.checksum: null"):
         read(in_folder(tmp_path, FILES), f"md5:{'0' * 32}")
 
 
-# --- addresses ---
+# --- URLs ---
 
 
-def test_an_address_elsewhere_is_no_path() -> None:
+def test_a_url_elsewhere_is_no_path() -> None:
     lay_out(Path("C:\\images"), {"tree/1.jpg": b"x"})
     assert local_path("C:\\images") == Path("C:\\images")
     assert local_path("https://host/images") is None
 
 
-def test_an_address_of_this_machine_is_a_path(tmp_path: Path) -> None:
+def test_a_url_of_this_machine_is_a_path(tmp_path: Path) -> None:
     assert len(read(f"file://{in_folder(tmp_path, FILES)}")[0]) == 2
 
 
@@ -252,19 +252,19 @@ def test_an_archive_is_fetched_from_a_web_server(tmp_path: Path, write: Write) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("none.zip", r"/none.zip' is not there; expected a file or folder; correct the address"),
+        ("none.zip", r"/none.zip' does not exist; expected a file or folder; correct the URL"),
         (
             "cut.zip",
-            r"/cut.zip' cannot be fetched \(ClientPayloadError: .*\); expected a complete answer; .*nothing was",
+            r"/cut.zip' cannot be fetched \(ClientPayloadError: .*\); expected a complete response; .*nothing was",
         ),
         ("silent.zip", r"cannot be fetched \(ClientPayloadError"),
         ("broken.zip", r"cannot be fetched \(ClientResponseError: 500"),
         (
             "labels.csv",
-            r"is no archive \(\d+ bytes came\); expected a zip or tar archive .* labels.csv and its images",
+            r"is not an archive \(\d+ bytes were received\); expected a zip or tar .* labels.csv and its images",
         ),
-        ("page.html", r"is no archive \(\d+ bytes came\)"),
-        ("empty.zip", r"is no archive \(0 bytes came\)"),
+        ("page.html", r"is not an archive \(\d+ bytes were received\)"),
+        ("empty.zip", r"is not an archive \(0 bytes were received\)"),
         ("half.zip", r"is a damaged archive"),
         ("large.zip", r"sends 0.0\d+ GB or more; expected at most data.max_unpacked_gigabytes = 0.01; raise"),
     ],
@@ -299,7 +299,7 @@ def test_a_wrong_check_sum_of_a_download_is_an_error(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there_is_an_error() -> None:
     with serve() as web:
         url = web.url
-    with pytest.raises(DataError, match=r"cannot be fetched \(ClientConnectorError: .*\); .* check address, network"):
+    with pytest.raises(DataError, match=r"cannot be fetched \(ClientConnectorError: .*\); .* check the URL, the net"):
         read(f"{url}/a.zip")
 
 
@@ -315,12 +315,12 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
         ("sftp://host/poses", "expected the package that reads sftp://; install it, or fetch the images yourself"),
         (
             "nonsense://x",
-            r"cannot be opened \(Protocol not known: nonsense\); expected an address such as https://host/",
+            r"cannot be opened \(Protocol not known: nonsense\); expected a URL such as https://host/",
         ),
         ("http://", "cannot be fetched"),
     ],
 )
-def test_an_address_that_cannot_be_opened_is_an_error(source: str, message: str) -> None:
+def test_a_url_that_cannot_be_opened_is_an_error(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(source)
 
@@ -344,7 +344,7 @@ def test_a_folder_elsewhere_is_fetched_whole(memory) -> None:
 def test_a_file_elsewhere_is_fetched(memory, tmp_path: Path) -> None:
     memory.pipe("/a.zip", zipped(tmp_path / "a.zip", FILES).read_bytes())
     assert len(read("memory://a.zip")[0]) == 2
-    with pytest.raises(DataError, match=r"'memory://b.zip' is not there"):
+    with pytest.raises(DataError, match=r"'memory://b.zip' does not exist"):
         read("memory://b.zip")
 
 

@@ -158,7 +158,7 @@ def test_a_file_under_two_labels_is_left_out_of_both(folder: Path) -> None:
         ("path,label,path\n", "has the column path twice; expected each once"),
         (
             "path,label,split\n3.jpg,tree,\n3.jpg,tree,tets\n",
-            r"row 2 .* has the split 'tets'; expected one of train, .*, or nothing; did you mean 'test'\?",
+            r"row 2 .* has the split 'tets'; expected one of train, .*, or an empty cell; did you mean 'test'\?",
         ),
         (b"path,label\n3.jpg,\xe9t\xe9\n", "cannot be read .* expected CSV in UTF-8, or Parquet"),
         ('path,label\n"3.jpg"x,tree\n', "cannot be read"),

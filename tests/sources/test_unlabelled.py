@@ -54,7 +54,7 @@ def test_names_of_what_is_left_out_stay_on_one_line(tmp_path: Path) -> None:
         ("/dev/null", "'/dev/null' is a pipe, socket or device; expected an image, a folder or an archive"),
         ("cut.zip", "'cut.zip' is a damaged archive (File is not a zip file); expected a whole zip or tar archive"),
         ("large.zip", "'large.zip' unpacks to 0.013 GB or more; expected at most data.max_unpacked_gigabytes = 0.01"),
-        ("s3::x://y", "'s3::x://y' is a chain of file systems; expected one address"),
+        ("s3::x://y", "'s3::x://y' is a chain of file systems; expected one URL"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_one_line_without_a_parameter_that_nobody_set(

@@ -19,15 +19,15 @@ audit:
   folds: 5
   thumbnails: {thumbnails}
   outliers: {{dark: 0.32, light: 0.05, blurry: 0.29, low_information: 0.3, odd_aspect_ratio: 0.35}}
-backbones: {{{backbones}: {{}}, scratch: {{}}}}
 """
 HOSTILE = ("cat/<script>alert(1)</script>.png", 'cat/"quo\'ted".png', "cat/שלום 👩.png", "cat/{{ 7 * 7 }}.png")
 PAGE = Path("data/report/audit.html")
 OUTPUTS = (Path("data/audit.json"), Path("data/suspects.csv"), PAGE)
 
 
-def configure(thumbnails: int = 60, backbones: str = "vgg16") -> None:
-    Path("params.yaml").write_text(PARAMS.format(thumbnails=thumbnails, backbones=backbones))
+def configure(thumbnails: int = 60, backbones: tuple[str, ...] = ("vgg16",)) -> None:
+    Path("params.yaml").write_text(PARAMS.format(thumbnails=thumbnails))
+    files.write_json(Path("data/recipes/names.json"), {"backbones": [*backbones, "scratch"]})
     params.read.cache_clear()
 
 
@@ -83,7 +83,7 @@ def test_everything_planted_is_on_the_page_by_its_path(collection: Collection) -
 
 def test_the_first_sentence_says_what_is_wrong_and_what_to_do_first(collection: Collection) -> None:
     found = text(run(collection, plant(collection)))
-    verdict = "things to look at in 46 images of 2 classes. First: 1 image stands under two labels; all 2 files are"
+    verdict = "things to look at in 46 images of 2 classes. First: 1 image has two labels; all 2 files are"
     assert verdict in found
     assert "decide which label is right and remove the other files." in found
 
@@ -91,7 +91,7 @@ def test_the_first_sentence_says_what_is_wrong_and_what_to_do_first(collection: 
 def test_good_images_get_a_clean_bill(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     found = text(run(collection))
-    assert "Nothing stands in the way: 40 images of 2 classes" in found
+    assert "No problem found in 40 images of 2 classes." in found
     assert caplog.messages == ["40 images audited; data/report/audit.html"]
     assert files.read_csv(Path("data/suspects.csv")).empty
 
@@ -99,7 +99,7 @@ def test_good_images_get_a_clean_bill(collection: Collection, caplog: pytest.Log
 def test_what_is_wrong_is_logged(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     run(collection, plant(collection))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings[0].startswith("1 image stands under two labels")
+    assert warnings[0].startswith("1 image has two labels")
     assert any("1 class has no usable image left: fox" in warning for warning in warnings)
 
 
@@ -123,15 +123,15 @@ def test_random_weights_are_said_to_be_a_weak_hint(collection: Collection) -> No
 
 
 def test_without_any_frozen_backbone_no_label_is_judged(collection: Collection) -> None:
-    configure(backbones="other")
+    configure(backbones=("other",))
     collection.probe("other", collection.certain()[:0], frozen=False, images=0, accuracy=None, weights="none")
     found = text(run(collection))
-    assert "No label was looked at" in found
+    assert "No label was checked" in found
     assert files.read_json(Path("data/audit.json"))["suspects"]["share"] is None
 
 
 def test_the_predictions_of_several_backbones_are_averaged(collection: Collection) -> None:
-    configure(backbones="resnet50: {}, vgg16")
+    configure(backbones=("resnet50", "vgg16"))
     truth = {"cat/4.png": "dog", "dog/7.png": "cat"}
     one, other = collection.certain(truth), collection.certain(truth)
     file = next(row["file"] for row in collection.rows if row["path"] == "cat/4.png")
@@ -147,14 +147,14 @@ def test_the_predictions_of_several_backbones_are_averaged(collection: Collectio
 
 
 def test_probes_of_other_images_are_an_error(collection: Collection) -> None:
-    configure(backbones="resnet50: {}, vgg16")
+    configure(backbones=("resnet50", "vgg16"))
     collection.probe("resnet50", collection.certain()[1:])
     with pytest.raises(DataError, match="the probe of 'vgg16' predicts other images or classes than that of 'resnet"):
         run(collection)
 
 
 def test_a_probe_that_is_missing_is_named(collection: Collection) -> None:
-    configure(backbones="resnet50: {}, vgg16")
+    configure(backbones=("resnet50", "vgg16"))
     with pytest.raises(DataError, match=r"no data/probes/resnet50/probe.json; .* run 'dvc repro'"):
         run(collection)
 

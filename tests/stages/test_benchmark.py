@@ -24,7 +24,7 @@ PARAMS = BenchmarkParams(warmup=2, repeats=8, batch_sizes=[2, 8, 32])
 
 
 class Network:
-    """Takes so many ms, as `cost` says of the number of images, and notes what it is given."""
+    """Takes `cost` ms, depending on the number of images, and records its inputs."""
 
     def __init__(self, cost: float, power: float) -> None:
         self.cost, self.power = cost, power
@@ -70,7 +70,7 @@ def test_batches_are_named_once_the_smallest_first(sizes: list[int]) -> None:
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """Return a project with classifiers whose blocks are frozen, trained in part, and trained from nothing."""
+    """Return a project with classifiers whose blocks are frozen, trained in part, and trained from scratch."""
     write_network(tmp_path, "frozen", "random", "features")
     write_network(tmp_path, "partly", "random", "block_1")
     write_network(tmp_path, "scratch", "none", "image")
@@ -91,7 +91,7 @@ def write_network(root: Path, name: str, origin: str, start: str) -> None:
     if start != "features":
         part = architectures.top(network, start)
         upper = keras_engine.convert(part.input, {"features": part.output})
-    write_architecture(root / "data/models" / name / "outline", head, 500_000, start, upper)
+    write_architecture(root / "data/models" / name / "architecture", head, 500_000, start, upper)
 
 
 @pytest.mark.parametrize("name", ["frozen", "partly", "scratch"])

@@ -1,6 +1,7 @@
 """Stage candidates says which backbones get more than a linear head, in files that change with that alone."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from stages.core.errors import DataError, GroupedUserError
 from stages.core.params import parse
 from tests.support.clone import Clone, Done
 
+NAMES = {"backbones": ["a", "b", "c"]}
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     files.write_json(Path("data/rankings/all.json"), {"finetune": "all"})
+    files.write_json(Path("data/recipes/names.json"), NAMES)
     files.write_json(Path("data/rankings/best/2.json"), {"finetune": ["b", "c"]})
     files.write_json(Path("data/rankings/contenders.json"), {"finetune": ["a", "c"]})
     yield tmp_path
@@ -24,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def decide(chosen: object) -> dict[str, bool]:
-    """Return the fates of three backbones."""
+    """Return the selection of three backbones."""
     Path("params.yaml").write_text(f"backbones: {{a: {{}}, b: {{}}, c: {{}}}}\nrank: {{candidates: {chosen}}}\n")
     params.read.cache_clear()
     candidates.main()
@@ -71,17 +75,17 @@ TRAIN = "python -c \"import sys; open(sys.argv[1], 'w').write(open(sys.argv[2]).
 GRAPH = f"""
 stages:
   check:
-    cmd: mkdir -p data/rankings && cp all.txt data/rankings/all.json && cp all.txt data/checked.txt
-    deps: [all.txt]
-    outs: [data/rankings/all.json, data/checked.txt]
+    cmd: mkdir -p data/rankings && cp all.txt data/rankings/all.json && cp all.txt data/checked.txt && cp -r recipes data
+    deps: [all.txt, recipes]
+    outs: [data/rankings/all.json, data/checked.txt, data/recipes]
   rank:
     cmd: mkdir -p data/rankings && cp -r ranked data/rankings/best && cp ranked/2.json data/rankings/contenders.json
     deps: [ranked]
     outs: [data/rankings/best, data/rankings/contenders.json]
   candidates:
     cmd: python -m stages.candidates
-    params: [rank, backbones]
-    deps: [data/checked.txt, "data/rankings/${{rank.candidates}}.json"]
+    params: [rank]
+    deps: [data/checked.txt, data/recipes/names.json, "data/rankings/${{rank.candidates}}.json"]
     outs: [data/candidates]
   finetune:
     foreach: ${{backbones}}
@@ -113,10 +117,11 @@ def clone(tmp_path: Path) -> Clone:
     folder = tmp_path / "clone"
     root = Path(__file__).parents[2]
     (folder / "stages").mkdir(parents=True)
-    for name in ("__init__", "candidates", "errors", "fates", "files", "params"):
-        (folder / f"stages/{name}.py").write_text((root / f"stages/{name}.py").read_text(encoding="utf-8"))
+    shutil.copy(root / "stages/candidates.py", folder / "stages")
+    shutil.copytree(root / "stages/core", folder / "stages/core", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "dvc.yaml").write_text(GRAPH)
     files.write_json(folder / "all.txt", {"finetune": "all"})
+    files.write_json(folder / "recipes/names.json", NAMES)
     clone = Clone.begun(folder)
     assert clone.dvc("init", "--quiet").code == 0
     rank_as(clone, "a", "b", "c")

@@ -14,7 +14,7 @@ import yaml
 from stages.check import SECTIONS, TOP, faults, main, missing_source
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, read
-from stages.core.settings.backbones import resolve
+from stages.core.settings.backbones import read_names, resolve
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = read(ROOT / "params.yaml")
@@ -87,13 +87,13 @@ ONE_FAULT = [
     ({"finetune.optimizer.learning_rate": "1e-3x"}, "learning_rate = '1e-3x'; expected a number; correct it"),
     ({"finetune.optimizer.nesterov": True}, "unknown key 'finetune.optimizer.nesterov'; expected one of name, lear"),
     ({"finetune.schedule.warmup": 0.1}, "warmup = 0.1; expected 0 with schedule 'constant': only cosine warms up"),
-    ({"finetune.schedule.boundaries": [0.5, 0.2]}, "boundaries = [0.5, 0.2]; expected shares rising between 0 and 1"),
+    ({"finetune.schedule.boundaries": [0.5, 0.2]}, "boundaries = [0.5, 0.2]; expected rising fractions between 0"),
     ({"finetune.schedule.name": "cosine"}, "finetune.reduce_on_plateau.patience = 3; expected 0 with schedule.name"),
-    ({"finetune.unfreeze.blocks": True}, "finetune.unfreeze.blocks = true; expected 0, 1, 2, ..., a share of the bl"),
-    ({"finetune.unfreeze.blocks": -1}, "blocks = -1; expected 0, 1, 2, ..., a share of the blocks between 0 and 1, or"),
-    ({"finetune.unfreeze.blocks": 1.5}, "finetune.unfreeze.blocks = 1.5; expected 0, 1, 2, ..., a share of the blocks"),
-    ({"finetune.unfreeze.blocks": 1.0}, "finetune.unfreeze.blocks = 1.0; expected 0, 1, 2, ..., a share of the blocks"),
-    ({"finetune.unfreeze.blocks": float("nan")}, "finetune.unfreeze.blocks = nan; expected 0, 1, 2, ..., a share of "),
+    ({"finetune.unfreeze.blocks": True}, "finetune.unfreeze.blocks = true; expected 0, 1, 2, ..., a fraction of the "),
+    ({"finetune.unfreeze.blocks": -1}, "blocks = -1; expected 0, 1, 2, ..., a fraction of the blocks between 0 and 1"),
+    ({"finetune.unfreeze.blocks": 1.5}, "finetune.unfreeze.blocks = 1.5; expected 0, 1, 2, ..., a fraction of the"),
+    ({"finetune.unfreeze.blocks": 1.0}, "finetune.unfreeze.blocks = 1.0; expected 0, 1, 2, ..., a fraction of the"),
+    ({"finetune.unfreeze.blocks": float("nan")}, "finetune.unfreeze.blocks = nan; expected 0, 1, 2, ..., a fraction"),
     ({"finetune.unfreeze.epochs": 0}, "finetune.unfreeze.epochs = 0; expected at least 1; correct it"),
     ({"finetune.unfreeze.decay": 0}, "finetune.unfreeze.decay = 0; expected more than 0; correct it"),
     ({"finetune.unfreeze.minutes": 0}, "finetune.unfreeze.minutes = 0; expected more than 0; correct it"),
@@ -106,8 +106,8 @@ ONE_FAULT = [
     ({"finetune.head.choose": "bset"}, "head.choose = 'bset'; expected 'best' or 'declared'; did you mean 'best'?"),
     ({"finetune.refit": 1}, "finetune.refit = 1; expected true or false; correct it"),
     ({"finetune.repeats": 0}, "finetune.repeats = 0; expected at least 1; correct it"),
-    ({"finetune.training_shares": [0.5, 0.1]}, "training_shares = [0.5, 0.1]; expected shares rising between 0 and 1"),
-    ({"finetune.training_shares": [0.5, 1.0]}, "training_shares = [0.5, 1.0]; expected shares rising between 0 and 1"),
+    ({"finetune.training_shares": [0.5, 0.1]}, "training_shares = [0.5, 0.1]; expected rising fractions between 0"),
+    ({"finetune.training_shares": [0.5, 1.0]}, "training_shares = [0.5, 1.0]; expected rising fractions between 0"),
     ({"finetune.training_shares": 0.5}, "finetune.training_shares = 0.5; expected a list; correct it"),
     ({"evaluate.resamples": 50}, "evaluate.resamples = 50; expected at least 100; correct it"),
     ({"evaluate.confidence": 95}, "evaluate.confidence = 95; expected less than 1; correct it"),
@@ -265,13 +265,13 @@ LINES = [
     ),
     ({"head": {"units": [64, "x"]}}, "backbones.vgg16.head.units.1 = 'x'; expected a whole number"),
     ({"optimizer": "rmsprop"}, "backbones.vgg16.optimizer = 'rmsprop'; expected a mapping"),
-    ({"unfreeze": {"blocks": "al"}}, "backbones.vgg16.unfreeze.blocks = 'al'; expected 0, 1, 2, ..., a share of"),
+    ({"unfreeze": {"blocks": "al"}}, "backbones.vgg16.unfreeze.blocks = 'al'; expected 0, 1, 2, ..., a fraction"),
     ({"unfreeze": {"epochs": 0}}, "backbones.vgg16.unfreeze.epochs = 0; expected at least 1; correct it"),
     ({"epochs": 0}, "backbones.vgg16.epochs = 0; expected at least 1; correct it"),
     ({"linear": {"c": [3, 1]}}, "backbones.vgg16.linear.c = [3, 1]; expected rising values"),
     (
         {"builder": "scratch", "input_size": 64, "unfreeze": {"blocks": 2}},
-        "backbones.vgg16.unfreeze.blocks = 2; expected 'all': scratch has learnt nothing that could stay frozen; lea",
+        "backbones.vgg16.unfreeze.blocks = 2; expected 'all': scratch has no learned layers to keep frozen; leave it",
     ),
     ({"arguments": None}, "backbones.vgg16.arguments = null; expected a mapping"),
     ({"arguments": {1: 2}}, "key backbones.vgg16.arguments.1; expected keys that are text"),
@@ -395,14 +395,19 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
         main()
         read.cache_clear()
         written.append({str(path): path.read_bytes() for path in Path("data/recipes").rglob("*.json")})
-    parts, names = ("head", "linear", "network", "unfreeze"), SHIPPED["backbones"]
-    assert sorted(written[0]) == sorted(f"data/recipes/{name}/{part}.json" for name in names for part in parts)
+    parts, names = ("head", "linear", "network", "unfreeze", "views"), SHIPPED["backbones"]
+    assert sorted(written[0]) == sorted(
+        ["data/recipes/names.json", *(f"data/recipes/{name}/{part}.json" for name in names for part in parts)]
+    )
+    assert read_names(Path("data/recipes")) == sorted(names)
     assert not Path("data/recipes/gone").exists()
     assert Path("data/rankings/all.json").exists()
     # Only one line with a dense head has no dropout of its own, but with a search it may have an effect on all.
     changed = [{path for path, content in other.items() if content != written[0][path]} for other in written[1:]]
     scratch = {"data/recipes/scratch/head.json", "data/recipes/scratch/unfreeze.json"}
-    assert changed == [scratch, scratch | {f"data/recipes/{name}/head.json" for name in names}]
+    dense = [name for name, line in names.items() if line and line.get("head", {}).get("units")]
+    searched = {f"data/recipes/{name}/{part}.json" for name in names for part in ("head", "views")}
+    assert changed == [scratch, scratch | searched - {f"data/recipes/{name}/views.json" for name in dense}]
 
 
 def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Stage compare reads what is declared and no more, and writes numbers, plots and pages from it."""
 
 import base64
+import contextlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ OUTPUTS = [
     "data/plots/calibration.csv",
     "data/plots/confusion.csv",
     "data/plots/learning_curves.csv",
-    "data/plots/pairs.csv",
+    "data/plots/pairwise_comparison.csv",
     "data/plots/recall.csv",
     "data/plots/training_shares.csv",
     "data/report/comparison.html",
@@ -34,19 +36,39 @@ def declare(root: Path, backbones: list[str]) -> None:
     params.read.cache_clear()
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project in which three backbones were trained, evaluated and measured."""
-    monkeypatch.chdir(tmp_path)
-    artefacts.write_data(tmp_path, artefacts.POSES, {"cannot be read": 1})
-    declare(tmp_path, ["vgg16", "resnet50", "scratch"])
+    root = tmp_path_factory.mktemp("evaluated")
+    artefacts.write_data(root, artefacts.POSES, {"cannot be read": 1})
+    declare(root, ["vgg16", "resnet50", "scratch"])
     for seed, name in enumerate(("vgg16", "resnet50", "scratch")):
         right, latency, parameters, weights = artefacts.NINE[name]
-        artefacts.write_model(
-            tmp_path, name, artefacts.POSES, artefacts.predictions(artefacts.POSES, right, seed), weights
-        )
-        files.write_json(tmp_path / f"data/benchmarks/{name}.json", artefacts.benchmark(latency, parameters))
-    evaluate.main()
+        artefacts.write_model(root, name, artefacts.POSES, artefacts.predictions(artefacts.POSES, right, seed), weights)
+        files.write_json(root / f"data/benchmarks/{name}.json", artefacts.benchmark(latency, parameters))
+    with contextlib.chdir(root):
+        evaluate.main()
+    yield root
+    params.read.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def compared(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it in which compare has run, for tests that only look."""
+    root = tmp_path_factory.mktemp("compared") / "project"
+    shutil.copytree(evaluated, root)
+    params.read.cache_clear()
+    with contextlib.chdir(root):
+        compare.main()
+    return root
+
+
+@pytest.fixture
+def project(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it to work in."""
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    params.read.cache_clear()
     yield tmp_path
     params.read.cache_clear()
 
@@ -55,51 +77,46 @@ def contents(root: Path) -> list[bytes]:
     return [(root / name).read_bytes() for name in OUTPUTS]
 
 
-def test_all_outputs_are_written_twice_the_same(project: Path) -> None:
+def test_all_outputs_are_written_twice_the_same_in_any_folder(project: Path, compared: Path) -> None:
     compare.main()
-    first = contents(project)
     compare.main()
-    assert contents(project) == first
+    assert contents(project) == contents(compared)
 
 
-def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(project: Path) -> None:
-    compare.main()
-    found = files.read_json(project / "data/metrics.json")
+def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(compared: Path) -> None:
+    found = files.read_json(compared / "data/metrics.json")
     assert list(found) == ["best", "recommended", "resnet50", "scratch", "vgg16"]
-    evaluated = files.read_json(project / "data/evaluations/vgg16/metrics.json")
+    evaluated = files.read_json(compared / "data/evaluations/vgg16/metrics.json")
     assert found["vgg16"] == {key: evaluated[key] for key in found["vgg16"]}
     assert found["best"] == max(("vgg16", "resnet50", "scratch"), key=lambda name: found[name]["accuracy"])
     assert found["scratch"]["weights"] == "none"
 
 
-def test_plots_hold_every_backbone_in_the_order_of_the_parameters(project: Path) -> None:
-    compare.main()
+def test_plots_hold_every_backbone_in_the_order_of_the_parameters(compared: Path) -> None:
     for name in ("accuracy", "calibration", "confusion", "learning_curves", "recall", "training_shares"):
-        table = pd.read_csv(project / f"data/plots/{name}.csv")
+        table = pd.read_csv(compared / f"data/plots/{name}.csv")
         assert table["backbone"].unique().tolist() == ["vgg16", "resnet50", "scratch"]
 
 
-def test_all_pairs_are_compared_on_the_test_images(project: Path) -> None:
-    compare.main()
-    table = pd.read_csv(project / "data/plots/pairs.csv")
+def test_all_pairs_are_compared_on_the_test_images(compared: Path) -> None:
+    table = pd.read_csv(compared / "data/plots/pairwise_comparison.csv")
     assert table[["first", "second"]].to_numpy().tolist() == [
         ["vgg16", "resnet50"],
         ["vgg16", "scratch"],
         ["resnet50", "scratch"],
     ]
-    metrics = files.read_json(project / "data/metrics.json")
+    metrics = files.read_json(compared / "data/metrics.json")
     lead = metrics["vgg16"]["accuracy"] - metrics["scratch"]["accuracy"]
     assert table["difference"][1] == pytest.approx(lead, abs=1e-8)
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(project: Path) -> None:
-    compare.main()
-    text = (project / "data/report/comparison.md").read_text(encoding="utf-8")
+def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(compared: Path) -> None:
+    text = (compared / "data/report/comparison.md").read_text(encoding="utf-8")
     assert "**These numbers must not be used to choose: 2 of 3 backbones carry random weights.**" in text
-    manifest = pd.read_csv(project / "data/manifest.csv")
+    manifest = pd.read_csv(compared / "data/manifest.csv")
     assert digest([manifest], "label", "sha256") in text
-    assert "- Left out of the shipped parameters: `data`, " in text
+    assert "- Default parameters that are left out: `data`, " in text
 
 
 def test_how_far_answers_are_from_those_in_float32_stands_in_both_reports(project: Path) -> None:
@@ -108,7 +125,7 @@ def test_how_far_answers_are_from_those_in_float32_stands_in_both_reports(projec
     compare.main()
     for name in ("comparison.md", "comparison.html"):
         text = (project / "data/report" / name).read_text(encoding="utf-8")
-        assert "in float32 another answer is given to 3 of 50 test images of" in text
+        assert "in float32 predictions differ for 3 of 50 test images of" in text
         assert "(accuracy +2.0 points)" in text
 
 
@@ -128,10 +145,9 @@ def fold(root: Path, count: int) -> None:
     evaluate.main()
 
 
-def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(project: Path) -> None:
-    compare.main()
-    without = contents(project)
-    assert not (project / "data/plots/folds.csv").exists()
+def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(project: Path, compared: Path) -> None:
+    without = contents(compared)
+    assert not (compared / "data/plots/folds.csv").exists()
     fold(project, 5)
     compare.main()
     metrics = files.read_json(project / "data/metrics.json")
@@ -153,13 +169,12 @@ def test_folds_stand_in_metrics_plots_and_report_as_long_as_there_are_folds(proj
 def test_a_backbone_that_is_no_longer_declared_disappears_everywhere(project: Path) -> None:
     declare(project, ["vgg16", "scratch"])
     compare.main()
-    # But where the report says what differs from the shipped parameters.
+    # But where the report names the parameters that differ from their defaults.
     assert all(b"resnet50" not in content.partition(b"Where the numbers come from")[0] for content in contents(project))
 
 
-def test_timings_enter_no_metric_and_no_plot(project: Path) -> None:
-    compare.main()
-    first = contents(project)
+def test_timings_enter_no_metric_and_no_plot(project: Path, compared: Path) -> None:
+    first = contents(compared)
     for name in ("vgg16", "resnet50", "scratch"):
         files.write_json(project / f"data/benchmarks/{name}.json", artefacts.benchmark(77.7, 1000))
     compare.main()
@@ -167,10 +182,9 @@ def test_timings_enter_no_metric_and_no_plot(project: Path) -> None:
     assert b"77.7" in contents(project)[-2]
 
 
-def test_what_explain_and_ingest_made_stands_in_the_page(project: Path) -> None:
-    compare.main()
-    page = (project / "data/report/comparison.html").read_text(encoding="utf-8")
-    overlay = (project / "data/explanations/vgg16/map_0.webp").read_bytes()
+def test_what_explain_and_ingest_made_stands_in_the_page(compared: Path) -> None:
+    page = (compared / "data/report/comparison.html").read_text(encoding="utf-8")
+    overlay = (compared / "data/explanations/vgg16/map_0.webp").read_bytes()
     assert base64.b64encode(overlay).decode() in page
     assert re.search(r'<span class="path" title="images/(\w+)/\d{4}.png">', page)
 
@@ -220,9 +234,8 @@ def test_backbones_must_be_a_mapping_with_one_entry_at_least(
     params.read.cache_clear()
 
 
-def test_numbers_are_plain_for_other_tools(project: Path) -> None:
-    compare.main()
-    json.loads((project / "data/metrics.json").read_text(), parse_constant=pytest.fail)
+def test_numbers_are_plain_for_other_tools(compared: Path) -> None:
+    json.loads((compared / "data/metrics.json").read_text(), parse_constant=pytest.fail)
 
 
 def keep_linear(root: Path, *names: str) -> None:

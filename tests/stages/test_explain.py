@@ -1,11 +1,15 @@
-"""Stage explain on small networks that were never trained: what it writes, from real processes."""
+"""Stage explain on small networks that were never trained: what it writes and says, here and as DVC runs it."""
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import keras
@@ -27,7 +31,7 @@ from stages.networks import architectures, keras_engine
 from stages.networks.engine import Choice
 from stages.networks.extraction import forward
 from stages.networks.pretrained import Origin, random
-from tests.support.clone import Done, environment
+from tests.support.clone import environment
 
 ROOT = Path(__file__).parents[2]
 SIDE, CLASSES = 32, ["<b>NA</b>", "001", "ñandú"]
@@ -42,7 +46,7 @@ NETWORKS = {
 PRECISIONS = {"frozen": "float32", "partly": "bfloat16", "scratch": "float32", "pixels": "float32"}
 TEST_IMAGES = 24
 TABLES = {"examples.csv", "embedding.csv", "precision.json"}
-# The surest right and wrong ones; on the map two of three images of each class.
+# The most confident right and wrong ones; on the map two of three images of each class.
 EXAMPLES, MAPPED = 3, 18
 # What a user's other settings must not change, and what is measured here.
 APART = {"PYTHONPATH": str(ROOT), **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}}
@@ -59,7 +63,6 @@ def prepare(root: Path) -> pd.DataFrame:
         rows += [(split, row, f"{label}/{split}{row:02}.jpg", label, -1) for row, label in enumerate(labels)]
     index = pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"])
     write_csv(root / "index.csv", index)
-    write_json(root / "classes.json", {"classes": CLASSES})
     return index
 
 
@@ -128,22 +131,29 @@ def write_features(folder: Path, weights_folder: Path, images: dict[str, np.ndar
     write_json(folder / "features.json", vars(choice) | {"precision": precision})
 
 
-def explain(root: Path, name: str) -> Done:
-    """Run the stage as DVC does."""
-    command = [sys.executable, "-m", "stages.explain", name]
-    done = subprocess.run(command, cwd=root, env=environment(root) | APART, capture_output=True, text=True, check=False)
-    return Done(done.returncode, done.stdout, done.stderr)
+def explain(root: Path, name: str) -> list[str]:
+    """Run the stage in this process, where Keras is loaded; return what it logs."""
+    params_module.read.cache_clear()
+    heard, logger = BufferingHandler(100), logging.getLogger("stages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(sys, "argv", ["explain", name])
+        patch.setattr(logger, "level", logging.INFO)
+        patch.setattr(logger, "handlers", [heard])
+        stage.main()
+    return [record.getMessage() for record in heard.buffer]
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory) -> tuple[Path, dict[str, Done]]:
-    """Return a project whose networks are explained, and what each process said."""
+def explained(tmp_path_factory) -> Iterator[tuple[Path, dict[str, list[str]]]]:
+    """Return a project whose networks are explained, and what was logged about each."""
     root = tmp_path_factory.mktemp("explained")
     index = prepare(root / "data/prepared")
     configure(root)
     for name in NETWORKS:
         make(root, name, index)
-    return root, {name: explain(root, name) for name in NETWORKS}
+    yield root, {name: explain(root, name) for name in NETWORKS}
+    params_module.read.cache_clear()
 
 
 def examples(root: Path, name: str) -> pd.DataFrame:
@@ -161,8 +171,7 @@ def part(root: Path, name: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_examples_are_predictions_of_the_test_part_with_their_confidence(explained, name: str) -> None:
-    root, done = explained
-    assert done[name].code == 0, done[name].errors
+    root, _ = explained
     table, test = examples(root, name), part(root, name)
     assert list(table) == ["file", "label", "predicted", "confidence", "right", "image", "overlay"]
     found = test.loc[table["file"]]
@@ -205,20 +214,20 @@ def test_overlays_have_colour_where_something_speaks_for_the_class(explained, na
 
 
 def test_a_network_without_a_feature_map_says_so_and_has_no_overlays(explained) -> None:
-    root, done = explained
-    assert "pixels: the network has no feature map, so its examples have no overlay" in done["pixels"].errors
+    root, said = explained
+    assert "pixels: the network has no feature map, so its examples have no overlay" in said["pixels"]
     assert set(examples(root, "pixels")["overlay"]) == {""}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_map_has_the_same_share_of_the_test_images_of_each_class(explained, name: str) -> None:
-    root, done = explained
+    root, said = explained
     table = embedding(root, name)
     assert list(table) == ["file", "label", "x", "y"]
     assert table["label"].value_counts().to_dict() == dict.fromkeys(CLASSES, MAPPED // 3)
     assert table["label"].tolist() == part(root, name).loc[table["file"], "label"].tolist()
     assert table[["x", "y"]].nunique().tolist() == [MAPPED, MAPPED]
-    assert f"{name}: {MAPPED} of {TEST_IMAGES} test images are on the map" in done[name].errors
+    assert f"{name}: {MAPPED} of {TEST_IMAGES} test images are on the map" in said[name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -246,6 +255,7 @@ def test_features_of_the_head_follow_from_the_map_that_is_explained(explained, m
     np.testing.assert_allclose(pooled.reshape(3, -1), found["features"], rtol=1e-5)
 
 
+@cache
 def classifier(name: str) -> tuple[stage.Network, stage.Tested]:
     model = Path("data/models") / name
     tested = stage.read_tested(name, Path("data/prepared"), SIDE, model)
@@ -291,7 +301,7 @@ def test_answers_that_are_others_in_float32_are_counted(explained, monkeypatch) 
     ("count", "most", "places"), [(3, 200, [0, 1, 2]), (7, 3, [0, 2, 4]), (8, 4, [0, 2, 4, 6]), (1, 1, [0])]
 )
 def test_images_that_are_predicted_once_more_are_evenly_spread(count: int, most: int, places: list[int]) -> None:
-    assert stage.spread(count, most).tolist() == places
+    assert stage.evenly_spaced(count, most).tolist() == places
 
 
 def test_what_was_not_trained_is_explained_without_tensorflow(explained) -> None:
@@ -306,7 +316,8 @@ def test_another_process_writes_the_same_bytes(explained) -> None:
     root, _ = explained
     folder = root / "data/explanations/frozen"
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert explain(root, "frozen").code == 0
+    command = [sys.executable, "-m", "stages.explain", "frozen"]
+    subprocess.run(command, cwd=root, env=environment(root) | APART, check=True)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -314,7 +325,7 @@ def test_without_examples_there_is_the_same_map_alone(explained) -> None:
     root, _ = explained
     before = embedding(root, "scratch")
     configure(root, examples=0)
-    assert explain(root, "scratch").code == 0
+    explain(root, "scratch")
     folder = root / "data/explanations/scratch"
     assert {path.name for path in folder.iterdir()} == TABLES
     assert examples(root, "scratch").empty

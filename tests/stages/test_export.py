@@ -22,7 +22,7 @@ from stages.core.dataset.prepared import SPLITS
 from stages.core.errors import DataError, ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.manifest import PATHS, ExportError, open_export, open_reference
-from stages.core.predictions import scaled
+from stages.core.predictions import apply_temperature
 from stages.core.settings.backbones import Network
 from stages.core.settings.finetune import Head
 from stages.exports import exporting, runners
@@ -34,12 +34,13 @@ from stages.networks.extraction import forward
 from stages.networks.pretrained import Origin, random
 from tests.support import artefacts
 from tests.support.clone import Clone
+from tests.support.tiny_backbone import write_weights
 
 ROOT = Path(__file__).parents[2]
 SIDE, CLASSES = 32, ("cold", "warm")
 COUNTS = {"train": 24, "validation": 8, "test": 8}
 FLOAT = [form for form in PATHS if form != "litert_int8"]
-# Which head each has, and what the trained part of its network begins with.
+# Which head each has, and what the trained part of its network begins with. The first is a whole MobileNetV3.
 BACKBONES = {"frozen": ("linear", None), "partly": ("unfrozen", "block_1"), "scratch": ("whole", "image")}
 EXPORTS = {"winner": "scratch", "frozen": "frozen", "partly": "partly"}
 DENSE = {"pooling": "flatten", "units": (8,), "activation": "gelu", "dropout": 0.0, "l2": 0.0, "choose": "best"}
@@ -59,7 +60,6 @@ def prepare(root: Path) -> pd.DataFrame:
         rows += [(split, row, f"{CLASSES[n]}/{split}{row:02}.png", CLASSES[n], -1) for row, n in enumerate(numbers)]
     index = pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"])
     write_csv(root / "index.csv", index)
-    write_json(root / "classes.json", {"classes": list(CLASSES)})
     return index
 
 
@@ -91,10 +91,12 @@ def declared(name: str) -> Network:
 def make(root: Path, name: str, index: pd.DataFrame) -> None:
     """Write what stages weights and finetune would."""
     keras.utils.set_random_seed(5)
-    network, origin = random(declared(name)), Origin("none")
-    if name != "scratch":
-        origin = Origin("random", "params.yaml says random")
-    weights.write(root / "data/weights" / name, network, declared(name), origin)
+    origin = Origin("none") if name == "scratch" else Origin("random", "as set in params.yaml")
+    if name == "partly":
+        network = write_weights(root / "data/weights/partly")
+    else:
+        network = random(declared(name))
+        weights.write(root / "data/weights" / name, network, declared(name), origin)
     model, (kept, start) = root / "data/models" / name, BACKBONES[name]
     model.mkdir(parents=True)
     found = train(root, name, network, model)
@@ -142,7 +144,7 @@ def write_predictions(model: Path, index: pd.DataFrame, found: dict[str, np.ndar
     write_csv(model / "heads.csv", table[table["split"] != "train"].assign(head=kept))
     for name, keys in {"folds": ["fold"], "repeats": ["repeat"], "shares": ["share", "training_images"]}.items():
         write_csv(model / f"{name}.csv", pd.DataFrame(columns=[*keys, *table]))
-    write_csv(model / "untuned.csv", table[:0])
+    write_csv(model / "baseline.csv", table[:0])
 
 
 def stage(module, name: str | None, monkeypatch) -> None:
@@ -157,7 +159,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         # Threads can be set once in a process.
-        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+        patch.setattr(keras_engine, "make_deterministic", lambda seed, _: keras.utils.set_random_seed(seed))
         index = prepare(root / "data/prepared")
         configure(root)
         for name in BACKBONES:
@@ -175,7 +177,7 @@ def project(finished: Path, tmp_path: Path, monkeypatch) -> Path:
     """Return a copy without exports, to run the stage in."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("exports"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+    monkeypatch.setattr(keras_engine, "make_deterministic", lambda seed, _: keras.utils.set_random_seed(seed))
     params_module.read.cache_clear()
     yield tmp_path
     params_module.read.cache_clear()
@@ -198,14 +200,14 @@ def test_a_form_takes_raw_bytes_and_gives_the_probabilities_of_keras(finished: P
 @pytest.mark.parametrize("name", EXPORTS)
 def test_probabilities_are_those_that_were_evaluated_scaled_by_their_temperature(finished: Path, name: str) -> None:
     backbone = EXPORTS[name]
-    degree = read_json(finished / f"data/evaluations/{backbone}/metrics.json")["temperature"]
-    assert degree != 1
+    temperature = read_json(finished / f"data/evaluations/{backbone}/metrics.json")["temperature"]
+    assert temperature != 1
     table = read_csv(finished / f"data/models/{backbone}/predictions.csv", text=("split",))
     evaluated = table.loc[table["split"] == "test", ["p:cold", "p:warm"]].to_numpy()
     manifest, path = open_export(finished / "data/exports" / name)
-    assert manifest.temperature == degree
+    assert manifest.temperature == temperature
     found = runners.runner("openvino", path, threads=1)(images(finished))
-    np.testing.assert_allclose(found, scaled(evaluated, degree), atol=5e-3)
+    np.testing.assert_allclose(found, apply_temperature(evaluated, temperature), atol=5e-3)
 
 
 def test_int8_computes_in_whole_numbers_and_mostly_agrees(finished: Path) -> None:
@@ -213,7 +215,7 @@ def test_int8_computes_in_whole_numbers_and_mostly_agrees(finished: Path) -> Non
     table = read_csv(folder / "comparison.csv", text=("format",)).set_index("format")
     assert table.loc["litert_int8", "agreement"] >= 0.75
     assert table.loc["litert_int8", "largest_difference"] > 0
-    # Weights of one byte in place of four.
+    # Weights of one byte instead of four.
     assert (folder / "model_int8.tflite").stat().st_size < 0.5 * (folder / "model.tflite").stat().st_size
 
 
@@ -287,7 +289,7 @@ def test_a_form_that_was_cut_is_refused(finished: Path, tmp_path: Path, form: st
     path = folder / PATHS[form]
     file = path / "saved_model.pb" if path.is_dir() else path
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ExportError, match="was cut or altered"):
+    with pytest.raises(ExportError, match="was truncated or altered"):
         open_export(folder, form)
 
 
@@ -298,40 +300,23 @@ def test_the_winner_is_the_recommended_backbone_and_else_the_most_accurate(proje
     assert export.read_subject("scratch").backbone == "scratch"
 
 
-def test_the_same_classifier_gives_the_same_card_and_the_same_files_but_for_numbers_that_tensorflow_counts(
-    finished: Path, project: Path, monkeypatch
-) -> None:
-    stage(export, "winner", monkeypatch)
-    old, new = finished / "data/exports/winner", project / "data/exports/winner"
-    for name in (
-        "README.md",
-        "comparison.csv",
-        "reference.json",
-        "model.keras",
-        "model.onnx",
-        "openvino/model.xml",
-        "openvino/model.bin",
-    ):
-        assert (old / name).read_bytes() == (new / name).read_bytes(), name
-
-
 def test_the_card_says_what_it_is_how_good_and_whose_weights(finished: Path) -> None:
     text = (finished / "data/exports/winner/README.md").read_text()
-    assert "# A classifier of 2 classes on `scratch`" in text
+    assert "# A classifier of 2 classes with backbone `scratch`" in text
     assert "| `cold` | 12 | 4 | 4 |" in text
-    assert "All weights were learnt from the images above" in text
-    assert "right most often in a comparison that recommends none" in text
-    assert "must not be used" not in text
+    assert "All weights were trained on the images above" in text
+    assert "most accurate backbone in a comparison that recommends none" in text
+    assert "trying things out" not in text
     other = (finished / "data/exports/frozen/README.md").read_text()
-    assert "**Its backbone carries random weights (`params.yaml says random`): it must not be used" in other
-    assert "nobody's licence" in other
+    assert "**Its backbone has random weights (`as set in params.yaml`): use it only for trying" in other
+    assert "no licence applies" in other
 
 
 def test_the_card_has_the_layers_of_the_head_that_was_kept(finished: Path) -> None:
     text = {name: (finished / f"data/exports/{name}/README.md").read_text() for name in EXPORTS}
-    assert "a head that has a dense layer of 8 units (gelu) below that of the classes" in text["winner"]
+    assert "a head that has a dense layer of 8 units (gelu) before the output layer" in text["winner"]
     assert "Its head is linear: multinomial logistic regression" in text["frozen"]
-    assert "With it the top of the backbone was trained, 9 of its 18 blocks, beginning" in text["partly"]
+    assert "With it the top of the backbone was trained, 9 of its 18 blocks, starting" in text["partly"]
 
 
 def test_a_form_that_disagrees_fails_with_the_figure_and_leaves_nothing(project: Path, monkeypatch) -> None:
@@ -347,7 +332,7 @@ def test_a_form_that_disagrees_fails_with_the_figure_and_leaves_nothing(project:
         last.set_weights(kept)
 
     monkeypatch.setattr(exporting, "write", turned)
-    with pytest.raises(ExportError, match=r"'onnx' of 'scratch' names another class than Keras on 100.00% of 8 test"):
+    with pytest.raises(ExportError, match=r"'onnx' of 'scratch' predicts another class than Keras on 100.00% of 8"):
         stage(export, "winner", monkeypatch)
     assert list((project / "data/exports").glob("*")) == []
 
@@ -367,7 +352,7 @@ def test_an_export_that_is_not_declared_is_one_line(project: Path, monkeypatch) 
 
 def test_without_a_comparison_there_is_no_winner(project: Path) -> None:
     (project / "data/metrics.json").unlink()
-    with pytest.raises(DataError, match=r"no data/metrics.json; expected what stage compare writes"):
+    with pytest.raises(DataError, match=r"no data/metrics.json; expected the output of stage compare"):
         export.read_subject("winner")
 
 
@@ -411,17 +396,40 @@ def test_a_head_other_than_the_evaluated_one_is_a_fault_of_the_program(project: 
     *below, last = head.load(path).layers
     turned = head.Layer(-last.kernel, -last.bias)
     head.save(head.Head((*below, turned), head.load(path).moments), path)
-    with pytest.raises(RuntimeError, match=r"frozen: 100.0% of its predictions are not those that were evaluated"):
+    with pytest.raises(RuntimeError, match=r"frozen: 100.0% of its predictions differ from the evaluated ones"):
         stage(export, "frozen", monkeypatch)
 
 
-def test_dvc_hands_out_each_artifact_by_its_name_and_version(finished: Path, tmp_path: Path) -> None:
-    clone = Clone.of_project(tmp_path / "project")
+@pytest.fixture(scope="module")
+def exported(finished: Path, tmp_path_factory) -> Clone:
+    """Return a clone of the project in which DVC has exported the winner once more, in a process of its own."""
+    clone = Clone.of_project(tmp_path_factory.mktemp("exported") / "project")
     shutil.copyfile(finished / "params.yaml", clone.folder / "params.yaml")
     shutil.copytree(finished / "data", clone.folder / "data", ignore=shutil.ignore_patterns("exports", "latencies"))
     done = clone.dvc("repro", "--single-item", "export@winner")
     assert done.code == 0, done.errors
     clone.commit("export")
+    return clone
+
+
+def test_the_same_classifier_gives_the_same_card_and_the_same_files_but_for_numbers_that_tensorflow_counts(
+    finished: Path, exported: Clone
+) -> None:
+    old, new = finished / "data/exports/winner", exported.folder / "data/exports/winner"
+    for name in (
+        "README.md",
+        "comparison.csv",
+        "reference.json",
+        "model.keras",
+        "model.onnx",
+        "openvino/model.xml",
+        "openvino/model.bin",
+    ):
+        assert (old / name).read_bytes() == (new / name).read_bytes(), name
+
+
+def test_dvc_hands_out_each_artifact_by_its_name_and_version(finished: Path, exported: Clone, tmp_path: Path) -> None:
+    clone = exported
     # DVC looks for annotated tags alone.
     clone.git("tag", "--annotate", "classifier@v1.0.0", "--message", "first")
     shutil.rmtree(clone.folder / "data/exports")

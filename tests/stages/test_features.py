@@ -53,7 +53,9 @@ def test_every_prepared_image_has_its_features(project) -> None:
         assert found.dtype == np.float32
         expected = np.asarray(network(images(count).astype(np.float32)))
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
-    assert read_json(folder / "features.json") == {"engine": "openvino", "precision": "float32", "threads": 1}
+    facts = read_json(root / "data/weights/small/backbone.json")
+    computed = {"engine": "openvino", "precision": "float32", "threads": 1, "network": facts}
+    assert read_json(folder / "features.json") == computed
 
 
 def test_another_process_writes_the_same_bytes(project) -> None:
@@ -66,4 +68,5 @@ def test_a_network_that_is_trained_from_nothing_has_no_features(project) -> None
     root, _ = project
     folder = compute(root, "untrained")
     assert {path.name for path in folder.iterdir()} == {"features.json"}
-    assert read_json(folder / "features.json") == {"engine": "none", "precision": "float32"}
+    found = read_json(folder / "features.json")
+    assert (found["engine"], found["precision"], found["network"]["frozen"]) == ("none", "float32", False)

@@ -29,8 +29,8 @@ from stages.core.settings.backbones import read_head, read_network, read_unfreez
 from stages.exports import exporting
 from stages.networks import architectures, engine, keras_engine
 from stages.networks.pretrained import Origin
-from stages.training.attempts import Kind, Tried, kept, validation_losses
-from stages.training.inputs import BOTH, Inputs
+from stages.training.attempts import Attempt, Kind, kept, validation_losses
+from stages.training.inputs import BOTH, TrainingData
 from tests.support.tiny_backbone import CLASSES, COUNTS, FOLDS, SIDE, WIDTH, prepare, write_weights
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +56,10 @@ TRAINED = ("dense", "top", "scratch")
 TEXT = ("split", "file", "label", "predicted", "head")
 P = ["p:cold", "p:warm"]
 FILES = {
-    "head.npz", "predictions.csv", "heads.csv", "history.csv", "repeats.csv", "shares.csv", "folds.csv", "untuned.csv",
-    "provenance.json", "outline/architecture.json",
+    "head.npz", "predictions.csv", "heads.csv", "history.csv", "repeats.csv", "shares.csv", "folds.csv", "baseline.csv",
+    "provenance.json", "architecture/architecture.json",
 }  # fmt: skip
-TOP = {"top.keras", "outline/top.xml", "outline/top.bin"}
+TOP = {"top.keras", "architecture/top.xml", "architecture/top.bin"}
 
 
 def configure(repeats: int, shares: list[float]) -> None:
@@ -75,7 +75,7 @@ def configure(repeats: int, shares: list[float]) -> None:
 
 
 def write_networks() -> None:
-    """Write what stage weights writes: a network for all lines but one, whose network has learnt nothing."""
+    """Write what stage weights writes: a network for all lines but one, whose network is not pretrained."""
     write_weights(Path("data/weights/linear"))
     facts = read_json(Path("data/weights/linear/backbone.json"))
     for name in set(LINES) - {"linear", "scratch"}:
@@ -94,12 +94,11 @@ def project(root: Path, folds: int, repeats: int, shares: list[float]) -> Iterat
         if not Path("data/weights").exists():
             write_networks()
         index = prepare(Path("data/prepared"), folds)
-        write_csv(Path("data/splits.csv"), index[["file", "label", "split", "fold"]].assign(group=index["file"]))
         for name in LINES:
             write_json(Path(f"data/candidates/{name}.json"), {"finetune": name not in LEFT})
             write_json(Path(f"data/tuning/{name}/chosen.json"), {"values": TUNED if name == "tuned" else {}})
         # Threads can be set once in a process: the set-up itself is tested by the whole graph.
-        patch.setattr(keras_engine, "repeatable", lambda seed, _: keras.utils.set_random_seed(seed))
+        patch.setattr(keras_engine, "make_deterministic", lambda seed, _: keras.utils.set_random_seed(seed))
 
         def stage(module: ModuleType, name: str) -> None:
             patch.setattr(sys, "argv", [module.__name__, name])
@@ -229,12 +228,12 @@ def log_loss(table: pd.DataFrame, split: str = "validation") -> float:
 # Which is kept -----------------------------------------------------------------------------------------
 
 
-def tried(kind: Kind, **right: float) -> Tried:
+def tried(kind: Kind, **right: float) -> Attempt:
     """Return a head with the probability that it gives the right class of each validation image."""
     rows = [("validation", file, "cold", "cold", p, 1 - p) for file, p in right.items()]
     rows += [("train", "t", "cold", "cold", 0.01, 0.99), ("test", "u", "warm", "warm", 0.01, 0.99)]
     table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted", *P])
-    return Tried(kind, head.Head((head.Layer(np.zeros((1, 2), np.float32), np.zeros(2, np.float32)),)), table)
+    return Attempt(kind, head.Head((head.Layer(np.zeros((1, 2), np.float32), np.zeros(2, np.float32)),)), table)
 
 
 LINEAR, BETTER, SAME = tried("linear", a=0.5, b=0.5), tried("dense", a=0.9, b=0.4), tried("unfrozen", a=0.5, b=0.5)
@@ -257,7 +256,7 @@ LINEAR, BETTER, SAME = tried("linear", a=0.5, b=0.5), tried("dense", a=0.9, b=0.
     ],
 )  # fmt: skip
 def test_the_lowest_log_loss_on_common_validation_images_is_kept_or_what_is_declared(
-    found: list[Tried], choose: str, expected: str
+    found: list[Attempt], choose: str, expected: str
 ) -> None:
     assert kept(found, choose).kind == expected
     losses = validation_losses(found)
@@ -319,18 +318,18 @@ def test_what_a_search_has_chosen_is_trained_and_what_there_was_without_it_is_pr
     assert (found["train_images"], found["train_views"]) == (36, 36)
     own = head.load(finished / "data/models/tuned/head.npz")
     assert [len(layer.bias) for layer in own.layers] == [4, 2]
-    pd.testing.assert_frame_equal(read(finished, "tuned", "untuned"), read(finished, "dense", "predictions"))
+    pd.testing.assert_frame_equal(read(finished, "tuned", "baseline"), read(finished, "dense", "predictions"))
 
 
 def test_without_a_dense_head_of_its_own_the_linear_one_is_what_there_was(finished: Path, monkeypatch) -> None:
     monkeypatch.chdir(finished)
     default = inputs_of("linear")
     chosen, any_trainer = default.with_values({"units": [4]}), object()
-    table = finetune.untuned(chosen, default, any_trainer, [LINEAR, BETTER])
+    table = finetune.baseline(chosen, default, any_trainer, [LINEAR, BETTER])
     pd.testing.assert_frame_equal(table, LINEAR.predictions[LINEAR.predictions["split"] != "train"])
     # Neither where what was chosen is not kept, nor where nothing was.
-    assert finetune.untuned(chosen, default, any_trainer, [LINEAR, SAME]).empty
-    assert finetune.untuned(default, default, any_trainer, [LINEAR, BETTER]).empty
+    assert finetune.baseline(chosen, default, any_trainer, [LINEAR, SAME]).empty
+    assert finetune.baseline(default, default, any_trainer, [LINEAR, BETTER]).empty
 
 
 # Trained blocks ----------------------------------------------------------------------------------------
@@ -363,16 +362,16 @@ def test_what_is_trained_is_said_with_the_tensor_that_it_begins_with(finished: P
 
 
 @pytest.mark.parametrize(("name", "start"), [("top", "block_1"), ("scratch", "image")])
-def test_the_outline_has_the_shape_of_the_whole_classifier(finished: Path, name: str, start: str) -> None:
+def test_the_architecture_has_the_shape_of_the_whole_classifier(finished: Path, name: str, start: str) -> None:
     model = finished / f"data/models/{name}"
     assert {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()} == FILES | TOP
-    architecture = engine.read_architecture(model / "outline")
+    architecture = engine.read_architecture(model / "architecture")
     assert (architecture["input"], architecture["parameters"]) == (start, provenance(finished, name)["parameters"])
-    whole = engine.join(finished / f"data/weights/{name}/frozen.xml", model / "outline")
+    whole = engine.join(finished / f"data/weights/{name}/frozen.xml", model / "architecture")
     assert list(whole.output("probabilities").get_partial_shape())[1].get_length() == 2
 
 
-def test_a_network_that_has_learnt_nothing_learns_whole_whoever_is_a_candidate(finished: Path) -> None:
+def test_a_network_without_pretrained_weights_is_trained_whole_whoever_is_a_candidate(finished: Path) -> None:
     table = read(finished, "scratch", "predictions")
     assert (table["label"] == table["predicted"]).mean() > 0.8
 
@@ -401,7 +400,7 @@ def test_the_history_shows_each_epoch_and_how_long_all_took_is_written_apart(
         assert (timings["epochs"], bool(timings["processor"])) == (phases.count(phase), True)
 
 
-# Trained anew ------------------------------------------------------------------------------------------
+# Retraining --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["linear", *TRAINED])
@@ -444,7 +443,7 @@ def test_fewer_images_are_for_linear_heads_but_where_there_is_none(finished: Pat
     assert ((finished / f"data/models/{name}/shares.csv").read_bytes() == own) == (name != "scratch")
 
 
-def inputs_of(name: str) -> Inputs:
+def inputs_of(name: str) -> TrainingData:
     """Return what finetune reads for a line of LINES in the working folder."""
     parameters.read.cache_clear()
     return finetune.read_inputs(read_head(Path("data/recipes"), name))
@@ -468,15 +467,15 @@ def test_a_training_does_not_depend_on_what_was_trained_before(
 ) -> None:
     root = roots[table]
     monkeypatch.chdir(root)
-    monkeypatch.setattr(keras_engine, "repeatable", lambda *_: None)
+    monkeypatch.setattr(keras_engine, "make_deterministic", lambda *_: None)
     parameters.read.cache_clear()
     if kind == "dense":
         dense = replace(inputs_of(name), **changes)
-        found = finetune.Trainer(dense, tmp_path).anew(dense, "alone")
+        found = finetune.Trainer(dense, tmp_path).retrain(dense, "alone")
     else:
         top = replace(unfreeze.read_inputs(read_unfreeze(Path("data/recipes"), name)), **changes)
         strength = provenance(root, name)["head"]["strength"]
-        found = unfreeze.Trainer(top, strength, tmp_path).anew(top, "alone")
+        found = unfreeze.Trainer(top, strength, tmp_path).retrain(top, "alone")
     expected = read(root, name, table)
     if "fold" in changes:
         found, expected = found[found["split"] == "test"], expected[expected["fold"] == changes["fold"]]
@@ -490,7 +489,7 @@ def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, fold
     columns = "file,label,predicted,p:cold,p:warm\n"
     for root, name, table, keys in (
         *((finished, name, "folds", "fold") for name in ("linear", *TRAINED)),
-        *((finished, name, "untuned", "split") for name in ("linear", *TRAINED)),
+        *((finished, name, "baseline", "split") for name in ("linear", *TRAINED)),
         *((folded, name, "shares", "share,training_images") for name in ("linear", *TRAINED)),
         *((folded, name, "repeats", "repeat,split") for name in ("linear", "dense")),
         (finished, "linear", "repeats", "repeat,split"),
@@ -542,9 +541,9 @@ def test_the_log_says_which_head_is_kept_and_why_there_is_no_other(
     caplog.set_level(logging.INFO)
     finetune.main()
     unfreeze.main()
-    assert caplog.messages[0] == "left: not among the candidates, so no dense head is trained"
+    assert caplog.messages[0] == "left: not selected as a candidate, so no dense head is trained"
     assert caplog.messages[1].startswith("left: the linear head is kept; log loss on validation: linear 0.")
-    assert caplog.messages[2] == "left: no blocks are trained: not among the candidates"
+    assert caplog.messages[2] == "left: no blocks are trained: not selected as a candidate"
 
 
 @pytest.mark.parametrize("module", [weights, features, unfreeze, finetune])

@@ -27,10 +27,10 @@ from stages.core.files import read_csv
 from stages.core.parallel import BATCH
 from stages.core.params import parse
 from stages.ingest import DataParams, ingest, main
+from stages.sources.disk_table import DiskTable
 from stages.sources.folders import read_folder
 from stages.sources.listing import Found, Reject
 from stages.sources.quality import SCORES, score
-from stages.sources.spool import Spool
 from tests.support.processes import alive, await_end, children
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,11 @@ class Taken:
 
 
 def take(
-    found: Spool[Found], left_out: list[Reject], folders: tuple[Path, Path], workers: int | None = None, **changes: Any
+    found: DiskTable[Found],
+    left_out: list[Reject],
+    folders: tuple[Path, Path],
+    workers: int | None = None,
+    **changes: Any,
 ) -> Taken:
     intake = ingest(found, left_out, parse(DataParams, VALUES | changes, "data"), folders, workers)
     return Taken(pd.concat(intake.manifest.parts(), ignore_index=True), intake.quarantine, intake.rejects)
@@ -241,7 +245,7 @@ def test_what_the_source_says_of_a_image_stands_in_the_manifest(tmp_path: Path) 
     folders = (tmp_path / "raw", tmp_path / "quarantine")
     for folder in folders:
         folder.mkdir()
-    found = Spool(Found)
+    found = DiskTable(Found)
     for n in (1, 2):
         found.add(Found(tmp_path / f"{n}.jpg", f"{n}.jpg", "tree", "test", "anna"))
     manifest = take(found, [], folders).manifest
@@ -310,8 +314,8 @@ def test_the_stage_writes_images_tables_and_counts(project: Path, caplog: pytest
     assert contents(Path("data/quarantine")) == {"index.csv": b"file,path,label,group\n"}
     assert caplog.messages == [
         "2 images of 2 classes accepted",
-        "2 left out (not an image: 1, empty file: 1); each with its reason in data/rejects.csv",
-        "class 'goddess' has no image left and is no class of this comparison",
+        "2 rejected (not an image: 1, empty file: 1); each with its reason in data/rejects.csv",
+        "class 'goddess' has no images left and is not part of this comparison",
     ]
 
 
@@ -344,7 +348,7 @@ def test_one_group_of_most_images_is_a_warning(project: Path, caplog: pytest.Log
 def test_a_source_without_any_image_is_an_error_that_shows_a_reason(project: Path) -> None:
     configure(project)
     lay_out(project / "source", {"tree/1.jpg": b"", "2.jpg": image(2)})
-    with pytest.raises(DataError, match=r"no image .* 2 are left out, such as '2.jpg' \(no class: lies in no class"):
+    with pytest.raises(DataError, match=r"no image .* 2 are rejected, such as '2.jpg' \(no class: lies in no class"):
         main()
     assert read_csv(Path("data/rejects.csv"))["path"].tolist() == ["2.jpg", "tree/1.jpg"]
     assert not Path("data/raw").exists()
@@ -360,7 +364,7 @@ def test_an_empty_source_is_an_error(project: Path) -> None:
 def test_a_single_class_is_an_error(project: Path) -> None:
     configure(project)
     lay_out(project / "source", {"tree/1.jpg": image(1), "tree/2.jpg": image(2)})
-    with pytest.raises(DataError, match=r"has the single class 'tree'; expected two classes or more"):
+    with pytest.raises(DataError, match=r"has only the class 'tree'; expected two classes or more"):
         main()
 
 
@@ -368,14 +372,14 @@ def test_a_single_class_is_an_error(project: Path) -> None:
 def test_a_source_that_holds_the_output_is_an_error(project: Path, source: str) -> None:
     configure(project, source=source)
     lay_out(project / "data" / "raw" / "inner", {"tree/1.jpg": image(1), "plank/2.jpg": image(2)})
-    with pytest.raises(DataError, match=f"data.source = '{source}' and the output data/raw lie in each other"):
+    with pytest.raises(DataError, match=f"data.source = '{source}' and the output data/raw overlap"):
         main()
     assert (project / "data" / "raw" / "inner" / "tree" / "1.jpg").exists()
 
 
 # --- its processes, on a machine of three processors ---
 
-THREE = "from stages.images import parallel; parallel.processors = lambda: 3"
+THREE = "from stages.core import parallel; parallel.processors = lambda: 3"
 STAGE = "from stages.core.errors import run; from stages.ingest import main; run(main)"
 
 
@@ -409,7 +413,7 @@ def test_a_killed_process_is_one_line_and_leaves_nothing(project: Path) -> None:
         _, errors = process.communicate()
     assert process.returncode == 1
     (line,) = errors.splitlines()
-    assert line.startswith("error: a process of ingest was killed by SIGKILL; expected it at work until the end; if ")
+    assert line.startswith("error: a process of ingest was killed by SIGKILL; expected a process that runs to the ")
     assert not any(map(alive, workers))
     assert not list((project / "data").iterdir())
     assert not (project / ".cache" / "source").exists()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from stages.core import params
 from stages.core.dataset.prepared import SPLITS, array_path, read_classes, read_index
-from stages.core.dataset.resizing import squared
+from stages.core.dataset.resizing import resize_to_square
 from stages.core.errors import DataError, GroupedUserError
 from stages.core.files import write_csv
 from stages.core.params import parse
@@ -93,13 +93,13 @@ def test_a_row_is_the_image_as_a_square(table: pd.DataFrame, tmp_path: Path) -> 
     folder = prepare(table, tmp_path)
     for split, numbers in {"train": (4, 7, 0, 0), "validation": (5, 2), "test": (6, 3)}.items():
         for side in (32, 48):
-            expected = [squared(image(number), side, "pad") for number in numbers]
+            expected = [resize_to_square(image(number), side, "pad") for number in numbers]
             assert np.array_equal(np.load(array_path(folder, side, split)), expected)
 
 
 def test_without_folds_no_row_belongs_to_one(table: pd.DataFrame, tmp_path: Path) -> None:
     index = read_index(prepare(table, tmp_path))
-    assert list(index) == ["split", "row", "file", "label", "fold"]
+    assert list(index) == ["split", "row", "file", "label", "fold", "group"]
     assert set(index["fold"]) == {-1}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stages import probe
 from stages.core import files, head, params
-from stages.core.dataset.subsample import drawn
+from stages.core.dataset.subsample import subsample
 from stages.core.errors import DataError, GroupedUserError, run
 from stages.heads import linear, logistic
 from stages.statistics.logme import logme
@@ -39,16 +39,19 @@ def index(folds: int = 0) -> pd.DataFrame:
 
 
 def write_index(folds: int = 0) -> None:
-    table = index(folds)
-    files.write_csv(Path("data/prepared/index.csv"), table)
-    files.write_csv(Path("data/splits.csv"), table[["file", "label", "split", "fold"]].assign(group=table["file"]))
+    write(index(folds))
+
+
+def write(table: pd.DataFrame) -> None:
+    """Write the index of images that each are a group."""
+    files.write_csv(Path("data/prepared/index.csv"), table.assign(group=table["file"]))
 
 
 def group(label: str | None) -> None:
     """Put the images of a class, or all, into one group."""
-    splits = files.read_csv(Path("data/splits.csv"), text=("file", "label", "group"))
-    together = splits["label"].eq(label) if label else splits["label"].notna()
-    files.write_csv(Path("data/splits.csv"), splits.assign(group=splits["group"].mask(together, "one")))
+    table = files.read_csv(Path("data/prepared/index.csv"), text=("file", "label", "group"))
+    together = table["label"].eq(label) if label else table["label"].notna()
+    files.write_csv(Path("data/prepared/index.csv"), table.assign(group=table["group"].mask(together, "one")))
 
 
 @pytest.fixture
@@ -57,7 +60,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     configure(monkeypatch)
     write_index()
-    files.write_json(Path("data/prepared/classes.json"), {"classes": list(CLASSES)})
     random = np.random.default_rng(0)
     for split, rows in index().groupby("split"):
         apart = 5 * np.eye(3)[rows.sort_values("row")["label"].map(CLASSES.index)]
@@ -67,7 +69,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     facts = {"vgg16": (True, "random"), "scratch": (False, "none")}
     for backbone, (frozen, source) in facts.items():
         content = {"frozen": frozen, "weights": {"source": source}}
-        files.write_json(Path(f"data/weights/{backbone}/backbone.json"), content)
+        files.write_json(Path(f"data/features/{backbone}/features.json"), {"network": content})
         declare(backbone)
     yield tmp_path
     params.read.cache_clear()
@@ -151,7 +153,7 @@ def test_of_many_images_a_part_is_enough_for_logme(project: Path, monkeypatch: p
     monkeypatch.setattr(probe, "_BATCH", 5)
     probe.main()
     assert numbers()["logme"] == pytest.approx(whole, abs=1e-8)
-    monkeypatch.setattr(probe, "_MOST_SCORED", 12)
+    monkeypatch.setattr(probe, "_MAX_SCORED", 12)
     probe.main()
     assert numbers()["logme"] != pytest.approx(whole, abs=1e-3)
 
@@ -176,7 +178,7 @@ def test_a_head_on_each_share_predicts_the_test_images(project: Path) -> None:
     for _, table in found.groupby("share"):
         assert table["file"].tolist() == test["file"].tolist()
     half, all_seen = found[found["share"] == 0.5], index()[index()["split"] != "test"]
-    part = all_seen[drawn(all_seen, 0.5, 3)]
+    part = all_seen[subsample(all_seen, 0.5, 3)]
     one = linear.fit(features(part), part["label"].map(CLASSES.index).to_numpy(), 3, "none", 10, project)
     np.testing.assert_allclose(half[["p:001", "p:NA", "p:tree"]], one.probabilities(features(half)), atol=1e-4)
 
@@ -204,7 +206,7 @@ def test_every_image_is_tested_in_its_fold_by_a_head_on_the_others(project: Path
 
 def test_classes_count_the_same_where_they_are_to_be_balanced(project: Path) -> None:
     table = index()
-    files.write_csv(Path("data/prepared/index.csv"), table[(table["label"] != "NA") | (table["split"] != "validation")])
+    write(table[(table["label"] != "NA") | (table["split"] != "validation")])
     declare(class_weight="balanced")
     probe.main()
     found = read("predictions")
@@ -251,8 +253,8 @@ def test_a_class_that_cannot_be_held_out_is_left_out_and_counted(
     assert found[found["split"] == "test"]["predicted"].value_counts().to_dict() == dict.fromkeys(CLASSES, 4)
     assert (numbers()["images"], numbers()["left_out"]) == (16, 8)
     assert caplog.messages == [
-        "vgg16: the linear head (C = 10) is right on 1.000 of 16 images that it has not seen, weights: random",
-        "vgg16: 8 images are of classes too small to be held out",
+        "vgg16: the linear head (C = 10) has an out-of-fold accuracy of 1.000 on 16 images, weights: random",
+        "vgg16: 8 images belong to classes too small to hold out",
     ]
 
 
@@ -268,7 +270,7 @@ def test_where_nothing_can_be_held_out_there_is_a_head_and_no_scores(project: Pa
 
 def test_a_project_without_test_images_has_no_test_predictions(project: Path) -> None:
     table = index()
-    files.write_csv(Path("data/prepared/index.csv"), table[table["split"] != "test"])
+    write(table[table["split"] != "test"])
     probe.main()
     assert read("predictions")["split"].unique().tolist() == ["train", "validation"]
     assert read("shares").empty
@@ -301,7 +303,7 @@ def test_a_number_of_folds_that_makes_no_sense_is_named(project: Path, monkeypat
 def test_a_fit_that_does_not_converge_ends_the_program_with_one_line(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(logistic, "_MOST_ITERATIONS", 1)
+    monkeypatch.setattr(logistic, "_MAX_ITERATIONS", 1)
     with pytest.raises(SystemExit) as caught:
         run(probe.main)
     assert caught.value.code == 1

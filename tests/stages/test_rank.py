@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def write_probe(backbone: str, wrong: int, weights: str = "imagenet", images: int = 40, wrong_tests: int = 0) -> None:
-    """Write a probe that is wrong about so many of the images that train and choose, and of ten test images."""
+    """Write a probe that is wrong on this many training and validation images, and of ten test images."""
     labels, tests = ["NA", "001"] * (images // 2), ["NA", "001"] * 5 if images else []
     seen = ["train"] * (images // 2) + ["validation"] * (images // 2)
     table = pd.DataFrame(
@@ -44,6 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text("backbones: {vgg16: {}, resnet50: {}, scratch: {}}\nevaluate: {confidence: 0.95}\n")
     params.read.cache_clear()
+    files.write_json(Path("data/recipes/names.json"), {"backbones": ["vgg16", "resnet50", "scratch"]})
     for backbone, wrong in (("vgg16", 12), ("resnet50", 3), ("gone", 0)):
         write_probe(backbone, wrong)
     write_probe("scratch", 0, "none", 0)
@@ -96,7 +97,7 @@ def test_the_log_holds_the_table_and_says_whose_weights_are_random(
         ["2", "vgg16"],
         ["-", "scratch"],
     ]
-    assert caplog.messages[4] == "random weights in vgg16: their ranks say nothing of published ones"
+    assert caplog.messages[4] == "random weights in vgg16: their ranks mean nothing for published weights"
 
 
 def test_two_runs_write_the_same_bytes(project: Path) -> None:

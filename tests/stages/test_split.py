@@ -36,7 +36,7 @@ def manifest(sizes: dict[str, list[int]], name: str = "") -> pd.DataFrame:
     return table.assign(path="source/" + table["file"], source_split="", source_group="")
 
 
-def dealt(table: pd.DataFrame, params: SplitParams, seed: int) -> pd.DataFrame:
+def assigned(table: pd.DataFrame, params: SplitParams, seed: int) -> pd.DataFrame:
     """Return file, label, group, split and fold of each image of a manifest."""
     rows = table[["file", "label", "group"]].reset_index(drop=True)
     return rows.join(split(compact([table], seed), params, seed))
@@ -57,7 +57,7 @@ def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def test_every_class_has_the_shares_on_average() -> None:
-    result = counts(dealt(manifest({"tree": [1] * 4000, "plank": [1] * 2000}), params(), 1))
+    result = counts(assigned(manifest({"tree": [1] * 4000, "plank": [1] * 2000}), params(), 1))
     for label, size in (("tree", 4000), ("plank", 2000)):
         # Four standard deviations of a binomial count.
         for part, share in (("test", 0.25), ("validation", 0.2), ("train", 0.55)):
@@ -68,7 +68,7 @@ def test_every_class_has_the_shares_on_average() -> None:
 def test_images_that_come_in_later_leave_all_others_where_they_are(seed: int) -> None:
     before = manifest({"tree": [1, 2, 3] * 20, "plank": [1] * 40})
     after = pd.concat([before, manifest({"tree": [1] * 50, "goddess": [2] * 30}, "new")])
-    old, new = (dealt(table, params(), seed).set_index("file")["split"] for table in (before, after))
+    old, new = (assigned(table, params(), seed).set_index("file")["split"] for table in (before, after))
     pd.testing.assert_series_equal(old, new[old.index])
 
 
@@ -77,7 +77,7 @@ def test_copies_that_come_in_later_move_nothing_out_of_test(seed: int) -> None:
     before = manifest({"tree": [1] * 80, "plank": [1] * 40})
     copies = before.assign(file="new/" + before["file"], pixels_sha256="new" + before["pixels_sha256"])
     old, new = (
-        dealt(table, params(), seed).set_index("file")["split"] for table in (before, pd.concat([before, copies]))
+        assigned(table, params(), seed).set_index("file")["split"] for table in (before, pd.concat([before, copies]))
     )
     assert set(new[old[old == "test"].index]) == {"test"}
 
@@ -86,7 +86,7 @@ def test_what_the_source_puts_together_goes_by_its_name_and_not_by_its_size() ->
     sizes = np.random.default_rng(0).integers(1, 40, 400).tolist()
     table = manifest({"tree": sizes})
     table["source_group"] = table["group"]
-    result = dealt(table, params(), 2)
+    result = assigned(table, params(), 2)
     assert all(len(set(parts)) == 1 for _, parts in result.groupby("group")["split"])
     assert (result["split"] == "test").mean() == pytest.approx(0.25, abs=0.07)
 
@@ -94,7 +94,7 @@ def test_what_the_source_puts_together_goes_by_its_name_and_not_by_its_size() ->
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_never_lie_on_two_sides(seed: int) -> None:
     sizes = np.random.default_rng(seed).choice([1, 1, 1, 2, 3, 8], 60).tolist()
-    table = dealt(manifest({"tree": sizes, "plank": sizes[:20]}), params(folds=4), seed)
+    table = assigned(manifest({"tree": sizes, "plank": sizes[:20]}), params(folds=4), seed)
     assert all(len(set(copies)) == 1 for _, copies in table.groupby("group")["split"])
     assert all(len(set(copies)) == 1 for _, copies in table.groupby("group")["fold"])
 
@@ -102,7 +102,7 @@ def test_copies_never_lie_on_two_sides(seed: int) -> None:
 def test_copies_under_two_labels_lie_on_one_side() -> None:
     table = manifest({"tree": [1] * 60, "plank": [1] * 60})
     table["group"] = table["group"].str.removeprefix("tree").str.removeprefix("plank")
-    result = dealt(table, params(folds=3), 4)
+    result = assigned(table, params(folds=3), 4)
     assert set(result.groupby("group")["split"].nunique()) == {1}
     assert set(result.groupby("group")["fold"].nunique()) == {1}
 
@@ -111,21 +111,22 @@ def test_copies_under_two_labels_lie_on_one_side() -> None:
 @pytest.mark.parametrize("groups", [[1, 1, 1], [9, 9, 9], [1, 1, 50], [50, 1, 1, 1], [2, 30, 40]])
 @pytest.mark.parametrize("shares", [(0.2, 0.25), (0.01, 0.01), (0.05, 0.9), (0.9, 0.05), (0.45, 0.5)])
 def test_every_part_has_something_of_every_class(groups: list[int], shares: tuple[float, float], seed: int) -> None:
-    result = counts(dealt(manifest({"tree": groups}), params(validation=shares[0], test=shares[1]), seed))
+    result = counts(assigned(manifest({"tree": groups}), params(validation=shares[0], test=shares[1]), seed))
     assert min(result["tree"].values()) >= 1
 
 
 def test_the_seed_chooses_the_split() -> None:
     table = manifest({"tree": [1] * 30})
-    results = [tuple(dealt(table, params(), seed)["split"]) for seed in range(6)]
+    results = [tuple(assigned(table, params(), seed)["split"]) for seed in range(6)]
     assert len(set(results)) == 6
-    assert tuple(dealt(table, params(), 3)["split"]) == results[3]
+    assert tuple(assigned(table, params(), 3)["split"]) == results[3]
 
 
 def test_the_order_of_the_manifest_changes_nothing() -> None:
     table = manifest({"tree": [1, 2, 1, 1, 3, 1], "plank": [1] * 9})
     shuffled = table.sample(frac=1, random_state=1)
-    one, other = (dealt(rows, params(folds=3), 7).sort_values("file", ignore_index=True) for rows in (table, shuffled))
+    found = [assigned(rows, params(folds=3), 7) for rows in (table, shuffled)]
+    one, other = (rows.sort_values("file", ignore_index=True) for rows in found)
     pd.testing.assert_frame_equal(one, other)
 
 
@@ -139,15 +140,15 @@ def test_the_pieces_in_which_the_manifest_is_read_change_nothing() -> None:
 
 
 def test_every_image_has_a_part_and_without_folds_no_fold() -> None:
-    table = dealt(manifest({"tree": [1] * 4, "plank": [2] * 4}), params(), 7)
+    table = assigned(manifest({"tree": [1] * 4, "plank": [2] * 4}), params(), 7)
     assert set(table["split"]) <= set(SPLITS)
     assert set(table["fold"]) == {-1}
 
 
-@pytest.mark.parametrize(("groups", "message"), [([5, 4], "has 2 different images"), ([9], "has 1 different image;")])
+@pytest.mark.parametrize(("groups", "message"), [([5, 4], "has 2 distinct images"), ([9], "has 1 distinct image;")])
 def test_a_class_of_too_few_different_images_is_an_error(groups: list[int], message: str) -> None:
     with pytest.raises(DataError, match=f"class 'plank' {message}.*at least 3, for training, test, validation"):
-        dealt(manifest({"tree": [1] * 5, "plank": groups}), params(), 1)
+        assigned(manifest({"tree": [1] * 5, "plank": groups}), params(), 1)
 
 
 # --- the source's own split ---
@@ -166,30 +167,31 @@ ALL = ("train",) * 6 + ("validation",) * 3 + ("test",) * 4
 
 
 def test_the_source_s_split_is_kept_when_the_parameters_say_so() -> None:
-    assert dealt(brought(*ALL), params(use_folders=True), 1)["split"].tolist() == brought(*ALL)["source_split"].tolist()
-    assert dealt(brought(*ALL), params(), 1)["split"].tolist() != brought(*ALL)["source_split"].tolist()
+    own = brought(*ALL)["source_split"].tolist()
+    assert assigned(brought(*ALL), params(use_folders=True), 1)["split"].tolist() == own
+    assert assigned(brought(*ALL), params(), 1)["split"].tolist() != own
 
 
 def test_a_part_that_the_source_lacks_is_drawn_from_its_training_images() -> None:
     table = brought(*["train"] * 300, *["test"] * 40)
-    result = dealt(table, params(use_folders=True), 1)
+    result = assigned(table, params(use_folders=True), 1)
     assert (result["split"] == "test").equals(table["source_split"] == "test")
     share = (result["split"] == "validation").sum() / (table["source_split"] == "train").sum()
     assert share == pytest.approx(0.2 / 0.75, abs=0.06)
     table = brought(*["train"] * 300, *["validation"] * 40)
-    result = dealt(table, params(use_folders=True), 1)
+    result = assigned(table, params(use_folders=True), 1)
     assert (result["split"] == "validation").equals(table["source_split"] == "validation")
     assert (result["split"] == "test").sum() / 600 == pytest.approx(0.25, abs=0.06)
 
 
 def test_images_of_which_the_source_says_nothing_are_for_training() -> None:
     table = brought(*ALL, "", "")
-    assert set(dealt(table, params(use_folders=True), 1).loc[table["source_split"] == "", "split"]) == {"train"}
+    assert set(assigned(table, params(use_folders=True), 1).loc[table["source_split"] == "", "split"]) == {"train"}
 
 
 def test_copies_across_the_source_s_split_go_to_the_test_side() -> None:
     table = brought(*ALL, copies={0: 10, 1: 7, 2: 3})
-    result = dealt(table, params(use_folders=True), 1)
+    result = assigned(table, params(use_folders=True), 1)
     assert result["split"][:3].tolist() == ["test", "validation", "train"]
     found = leaking(table, params(use_folders=True))
     assert dict(zip(found["path"], found["action"], strict=True)) == {
@@ -203,7 +205,7 @@ def test_copies_across_the_source_s_split_go_to_the_test_side() -> None:
 
 def test_copies_across_the_source_s_split_may_be_dropped_from_the_other_side() -> None:
     table = brought(*ALL, copies={0: 10, 1: 7})
-    result = dealt(table, params(use_folders=True, on_leak="drop", folds=3), 1).set_index("file")
+    result = assigned(table, params(use_folders=True, on_leak="drop", folds=3), 1).set_index("file")
     assert result.loc[["plank/000-0.jpg", "plank/001-0.jpg"], "split"].tolist() == [DROPPED, DROPPED]
     assert result.loc[["plank/000-0.jpg", "plank/001-0.jpg"], "fold"].tolist() == [-1, -1]
     assert result.loc[["plank/010-0.jpg", "plank/007-0.jpg"], "split"].tolist() == ["test", "validation"]
@@ -221,38 +223,38 @@ def test_copies_across_the_source_s_split_may_stop_all() -> None:
 
 def test_leaks_of_a_split_that_is_not_used_are_counted_all_the_same() -> None:
     found = leaking(brought(*ALL, copies={0: 10}), params(on_leak="stop"))
-    assert found["action"].tolist() == ["split anew", "split anew"]
+    assert found["action"].tolist() == ["split again", "split again"]
 
 
 def test_folders_to_use_that_are_not_there_are_an_error() -> None:
-    with pytest.raises(DataError, match="use_folders = true, and the source brings no split"):
-        dealt(manifest({"tree": [1] * 5, "plank": [1] * 5}), params(use_folders=True), 1)
+    with pytest.raises(DataError, match="use_folders = true, but the source has no split"):
+        assigned(manifest({"tree": [1] * 5, "plank": [1] * 5}), params(use_folders=True), 1)
 
 
 def test_a_class_without_test_images_in_the_source_s_split_is_an_error() -> None:
     table = brought(*ALL)
     table.loc[(table["label"] == "tree") & (table["source_split"] == "test"), "source_split"] = "train"
     with pytest.raises(DataError, match="class 'tree' has no image for test"):
-        dealt(table, params(use_folders=True), 1)
+        assigned(table, params(use_folders=True), 1)
 
 
 # --- folds ---
 
 
 def test_every_image_is_in_one_fold_and_every_fold_has_the_classes_in_proportion() -> None:
-    table = dealt(manifest({"tree": [1] * 50, "plank": [1] * 30}), params(folds=5), 1)
+    table = assigned(manifest({"tree": [1] * 50, "plank": [1] * 30}), params(folds=5), 1)
     assert pd.crosstab(table["label"], table["fold"]).to_numpy().tolist() == [[6] * 5, [10] * 5]
 
 
 def test_folds_leave_the_split_as_it_is() -> None:
     table = manifest({"tree": [1] * 50, "plank": [1] * 30})
-    with_folds, without = dealt(table, params(folds=5), 1), dealt(table, params(), 1)
+    with_folds, without = assigned(table, params(folds=5), 1), assigned(table, params(), 1)
     assert with_folds["split"].equals(without["split"])
 
 
 def test_more_folds_than_different_images_of_a_class_are_an_error() -> None:
-    with pytest.raises(DataError, match=r"class 'plank' has 4 different images for split.folds = 5"):
-        dealt(manifest({"tree": [1] * 9, "plank": [3, 1, 1, 1]}), params(folds=5), 1)
+    with pytest.raises(DataError, match=r"class 'plank' has 4 distinct images for split.folds = 5"):
+        assigned(manifest({"tree": [1] * 9, "plank": [3, 1, 1, 1]}), params(folds=5), 1)
 
 
 # --- parameters and the stage ---
@@ -288,12 +290,12 @@ def test_the_stage_writes_the_tables(project: Path) -> None:
     write_csv(project / "data" / "manifest.csv", table)
     main()
     main_table = (project / "data" / "splits.csv").read_text()
-    assert main_table == dealt(table, params(), 4).to_csv(index=False)
+    assert main_table == assigned(table, params(), 4).to_csv(index=False)
     assert "\nNA/000-0.jpg,NA,000," in main_table
     assert (project / "data" / "leaks.csv").read_text() == "file,path,source_split,group,action\n"
 
 
-def test_the_stage_warns_of_leaks_and_of_classes_that_are_hardly_learnt(
+def test_the_stage_warns_of_leaks_and_of_classes_with_too_few_images(
     project: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -303,6 +305,6 @@ def test_the_stage_warns_of_leaks_and_of_classes_that_are_hardly_learnt(
     write_csv(project / "data" / "manifest.csv", table)
     main()
     leak, few = caplog.messages
-    assert leak.startswith("2 images, copies of one another in 1 groups, lie on two sides of the source's own split")
+    assert leak.startswith("2 images, copies of one another in 1 groups, are separated by the source's own split")
     assert few.startswith("class 'plank' has ")
-    assert few.endswith("training images, fewer than 10: it is hardly learnt")
+    assert few.endswith("training images, below 10: too few to learn reliably")

@@ -46,10 +46,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         rows += [(split, row, f"{split}{row}.png", CLASSES[number], -1) for row, number in enumerate(numbers)]
     (tmp_path / "data/features/linear").symlink_to(folder)
     prepared = tmp_path / "data/prepared"
-    write_csv(prepared / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"]))
-    write_json(prepared / "classes.json", {"classes": list(CLASSES)})
+    write_csv(
+        prepared / "index.csv", pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"]).assign(group="")
+    )
     for name in LINES:
-        write_json(tmp_path / f"data/weights/{name}/backbone.json", {"width": WIDTH, "frozen": name != "scratch"})
+        facts = {"network": {"width": WIDTH, "frozen": name != "scratch"}}
+        write_json(tmp_path / f"data/features/{name}/features.json", facts)
         write_json(tmp_path / f"data/candidates/{name}.json", {"finetune": name != "left"})
     configure()
     yield tmp_path
@@ -113,7 +115,7 @@ def test_what_was_found_is_written_and_what_was_tried_is_not_tried_again() -> No
 
 
 def _kill_after(count: int, journal: Path) -> None:
-    """Start the stage and kill it, and that alone, when the journal has so many trials."""
+    """Start the stage and kill it, and only it, when the journal has this many trials."""
     process = start()
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not (journal.exists() and len(tried("dense")) >= count):

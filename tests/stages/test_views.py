@@ -149,9 +149,9 @@ LINEAR = {"backbones": {"net": {"builder": "mobilenet_v3_small", "head": {"units
 @pytest.mark.parametrize(
     ("changes", "path", "facts", "reason"),
     [
-        ({"preprocess": {"views": 0}}, None, {}, "preprocess.views is 0"),
-        (LINEAR, None, {}, "its head has no dense layer, and none is searched"),
-        ({}, "data/candidates/net.json", {"finetune": False}, "it is not fine-tuned"),
+        ({"preprocess": {"views": 0}}, None, {}, "preprocess.views is 0, or no dense head takes them"),
+        (LINEAR, None, {}, "preprocess.views is 0, or no dense head takes them"),
+        ({}, "data/candidates/net.json", {"finetune": False}, "it is not among the candidates"),
         ({}, "data/weights/net/backbone.json", {"frozen": False}, "nothing is frozen"),
     ],
 )
@@ -181,6 +181,6 @@ def test_to_do_nothing_loads_neither_an_engine_nor_what_draws(project: Callable[
 @pytest.mark.usefixtures("project")
 def test_features_that_overflow_are_one_line_and_leave_nothing_behind() -> None:
     network(Path("data/weights/net"), scale=3e38)
-    with pytest.raises(EngineError, match=r"features that are not finite numbers; expected numbers"):
+    with pytest.raises(EngineError, match=r"features that are not finite; expected finite numbers"):
         views.main()
     assert not Path("data/views/net").exists()

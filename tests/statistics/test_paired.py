@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.statistics.paired import Alternative, Pairs, fewest, mcnemar, pair
+from stages.statistics.paired import Alternative, Pairs, mcnemar, min_discordant_pairs, pair
 
 BOTH_RIGHT, BOTH_WRONG = 40, 10
 
 
 def pairs(only_first: int, only_second: int) -> Pairs:
-    """Return pairs of which so many differ, and 50 do not."""
+    """Return pairs with this many discordant ones, and 50 others."""
     first = np.repeat([True, False, True, False], [only_first, only_second, BOTH_RIGHT, BOTH_WRONG])
     second = np.repeat([False, True, True, False], [only_first, only_second, BOTH_RIGHT, BOTH_WRONG])
     return Pairs(first, second)
@@ -66,7 +66,7 @@ def test_images_that_do_not_differ_change_nothing() -> None:
 def test_fewer_images_than_the_fewest_are_never_significant(
     significance: float, alternative: Alternative, expected: int
 ) -> None:
-    assert fewest(significance, alternative) == expected
+    assert min_discordant_pairs(significance, alternative) == expected
     assert mcnemar(pairs(expected, 0), alternative) <= significance
     assert mcnemar(pairs(expected - 1, 0), alternative) > significance
 

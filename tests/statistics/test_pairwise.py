@@ -17,7 +17,7 @@ def table(labels: list[str], predicted: list[str]) -> pd.DataFrame:
 
 
 def right(both: int, only_first: int, only_second: int, neither: int) -> pd.DataFrame:
-    """Return which of two backbones is right about so many images of one class, as `pairwise.correct` does."""
+    """Return which of two backbones is right on each image of one class, as `pairwise.correct` does."""
     counts = (both, only_first, only_second, neither)
     index = pd.MultiIndex.from_product([range(sum(counts)), ["cat"]], names=["file", "label"])
     sides = {"one": (True, True, False, False), "other": (True, False, True, False)}
@@ -148,7 +148,7 @@ def test_a_corrected_value_is_no_probability_above_one() -> None:
 
 @pytest.mark.parametrize(("images", "pairs", "fewest"), [(180, 36, 11), (100, 1, 6), (6, 1, 6), (5, 1, 6)])
 def test_the_least_difference_is_the_least_that_passes_the_correction(images: int, pairs: int, fewest: int) -> None:
-    assert pairwise.least_difference(images, pairs, 0.05) == fewest / images
+    assert pairwise.min_detectable_difference(images, pairs, 0.05) == fewest / images
     others = [1.0] * (pairs - 1)
     for differing, passes in ((fewest, True), (fewest - 1, False)):
         p = mcnemar(Pairs(np.ones(differing, bool), np.zeros(differing, bool)))

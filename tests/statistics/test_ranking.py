@@ -10,7 +10,7 @@ from stages.statistics.ranking import COLUMNS, Probe, best, contenders, lines, r
 
 
 def probe(wrong: int, log_loss: float = 0.5, images: int = 100, weights: str = "imagenet") -> Probe:
-    """Return a probe that is wrong about the first `wrong` of so many images."""
+    """Return a probe that is wrong on the first `wrong` images."""
     labels = ["cat", "dog"] * (images // 2)
     predicted = ["fox"] * wrong + labels[wrong:]
     table = pd.DataFrame(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.core.intervals import proportion
+from stages.core.intervals import wilson_interval
 from stages.core.predictions import Predictions, of_split
 from stages.statistics import metrics, resampled
 from tests.support import artefacts
@@ -68,7 +68,7 @@ def test_the_interval_of_the_accuracy_comes_near_wilsons() -> None:
     test = made(per_class=100)
     found = resampled.intervals(test, 10, 0.95, 4000, 0)["accuracy"]
     right = int((test.actual == test.predicted).sum())
-    assert found == pytest.approx(tuple(proportion(right, len(test.actual), 0.95)), abs=0.01)
+    assert found == pytest.approx(tuple(wilson_interval(right, len(test.actual), 0.95)), abs=0.01)
 
 
 def test_classes_that_differ_in_difficulty_make_a_narrower_interval_than_images_without_classes() -> None:

@@ -6,7 +6,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from stages.core.predictions import scaled
+from stages.core.predictions import apply_temperature
 from stages.statistics import metrics
 from stages.statistics.temperature import fitted
 from tests.support import artefacts
@@ -37,14 +37,14 @@ def made(right: float, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.
     table = artefacts.predictions(artefacts.POSES, right, seed)
     found = table[[f"p:{name}" for name in artefacts.POSES]].to_numpy()
     actual = table["label"].map({name: number for number, name in enumerate(artefacts.POSES)}).to_numpy()
-    return actual, scaled(found, 1 / sharpness)
+    return actual, apply_temperature(found, 1 / sharpness)
 
 
 def test_the_temperature_agrees_with_an_example_worked_by_hand() -> None:
     # Odds of 9 are claimed, and 3 of 4 are right, odds of 3: ln 9 / ln 3 = 2.
     actual, probabilities = sure(0.9, 75, 100)
     assert fitted(actual, probabilities) == pytest.approx(2, abs=1e-4)
-    np.testing.assert_allclose(scaled(probabilities, 2), np.tile([0.75, 0.25], (100, 1)))
+    np.testing.assert_allclose(apply_temperature(probabilities, 2), np.tile([0.75, 0.25], (100, 1)))
 
 
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
@@ -52,14 +52,14 @@ def test_the_temperature_agrees_with_scikit_learns(sharpness: float) -> None:
     actual, probabilities = made(0.7, sharpness)
     model = FrozenEstimator(Given().fit(probabilities, actual))
     theirs = CalibratedClassifierCV(model, method="temperature").fit(probabilities, actual)
-    ours = scaled(probabilities, fitted(actual, probabilities))
+    ours = apply_temperature(probabilities, fitted(actual, probabilities))
     np.testing.assert_allclose(ours, theirs.predict_proba(probabilities), atol=1e-5)
 
 
 def test_no_other_temperature_has_a_lower_loss() -> None:
     actual, probabilities = made(0.7, 2.5)
     best = fitted(actual, probabilities)
-    losses = [metrics.log_loss(actual, scaled(probabilities, best * factor)) for factor in (0.98, 1, 1.02)]
+    losses = [metrics.log_loss(actual, apply_temperature(probabilities, best * factor)) for factor in (0.98, 1, 1.02)]
     assert losses[1] < min(losses[0], losses[2])
 
 
@@ -68,7 +68,7 @@ def test_what_was_too_sure_is_cooled_down_and_calibrated_better() -> None:
     predicted = probabilities.argmax(axis=1)
     error = [
         metrics.expected_calibration_error(metrics.calibration(actual, predicted, each, 10))
-        for each in (probabilities, scaled(probabilities, fitted(actual, probabilities)))
+        for each in (probabilities, apply_temperature(probabilities, fitted(actual, probabilities)))
     ]
     assert fitted(actual, probabilities) > 1
     assert error[1] < error[0] / 2
@@ -77,18 +77,18 @@ def test_what_was_too_sure_is_cooled_down_and_calibrated_better() -> None:
 def test_a_temperature_changes_no_prediction_and_every_row_sums_to_one() -> None:
     _, probabilities = made(0.7, 1)
     for temperature in (0.05, 0.5, 3, 20):
-        found = scaled(probabilities, temperature)
+        found = apply_temperature(probabilities, temperature)
         assert (found.argmax(axis=1) == probabilities.argmax(axis=1)).all()
         np.testing.assert_allclose(found.sum(axis=1), 1)
 
 
 def test_one_changes_nothing() -> None:
     _, probabilities = made(0.7, 1)
-    np.testing.assert_allclose(scaled(probabilities, 1), probabilities)
+    np.testing.assert_allclose(apply_temperature(probabilities, 1), probabilities)
 
 
 def test_probabilities_of_zero_stay_close_to_zero() -> None:
-    found = scaled(np.array([[1.0, 0.0], [0.5, 0.5]]), 2.0)
+    found = apply_temperature(np.array([[1.0, 0.0], [0.5, 0.5]]), 2.0)
     assert np.isfinite(found).all()
     assert found[0, 1] == pytest.approx(np.sqrt(np.finfo(float).eps), rel=1e-3)
 
@@ -100,7 +100,7 @@ def test_equal_chances_have_no_temperature_of_their_own() -> None:
 def test_perfect_scores_end_where_nothing_is_left_to_doubt() -> None:
     found = fitted(*sure(0.9, 10, 10))
     assert 0.05 <= found < 0.1
-    assert scaled(np.array([[0.9, 0.1]]), found)[0, 0] == pytest.approx(1)
+    assert apply_temperature(np.array([[0.9, 0.1]]), found)[0, 0] == pytest.approx(1)
 
 
 def test_constant_predictions_that_are_always_wrong_end_at_the_hottest() -> None:

@@ -61,20 +61,20 @@ def predictions(classes: tuple[str, ...], right: float, seed: int, per_class: in
 
 
 def folds(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Return predictions as those of so many folds: the files are dealt out in turn."""
-    dealt = table.drop(columns="split").drop_duplicates("file", ignore_index=True)
-    dealt.insert(0, "fold", np.arange(len(dealt)) % max(count, 1))
-    return dealt.sort_values(["fold", "file"], ignore_index=True)
+    """Return predictions as those of `count` folds: the files are assigned to them in turn."""
+    assigned = table.drop(columns="split").drop_duplicates("file", ignore_index=True)
+    assigned.insert(0, "fold", np.arange(len(assigned)) % max(count, 1))
+    return assigned.sort_values(["fold", "file"], ignore_index=True)
 
 
 def repeats(table: pd.DataFrame, count: int = 3) -> pd.DataFrame:
-    """Return predictions as those of so many trainings, the main one included: each repeat errs a little elsewhere."""
+    """Return predictions as those of `count` trainings, the main one included: each repeat errs a little elsewhere."""
     runs = [_altered(table, 0.05, repeat).assign(repeat=repeat) for repeat in range(1, count)]
     return pd.concat(runs or [table[:0].assign(repeat=0)], ignore_index=True)[["repeat", *table]]
 
 
 def shares(table: pd.DataFrame, found: tuple[float, ...] = (0.1, 0.25, 0.5), images: int = 220) -> pd.DataFrame:
-    """Return predictions for the test images by trainings on so much of the `images`: the less, the worse."""
+    """Return predictions for the test images by trainings on fractions of the `images`: the fewer, the worse."""
     test = table[table["split"] == "test"].drop(columns="split")
     runs = [
         _altered(test, (1 - share) / 2, number).assign(share=share, training_images=round(images * share))
@@ -87,7 +87,7 @@ def shares(table: pd.DataFrame, found: tuple[float, ...] = (0.1, 0.25, 0.5), ima
 def heads(table: pd.DataFrame, kept: str) -> pd.DataFrame:
     """Return heads.csv: what was `kept` has the predictions of `table`, what else was tried errs a little elsewhere.
 
-    A network that was trained from nothing has no other; else there are a linear head, a dense one where one was kept
+    A network that was trained from scratch has no other; else there are a linear head, a dense one where one was kept
     or lost, and an unfrozen one where that was kept.
     """
     both = table[table["split"] != "train"]
@@ -105,7 +105,7 @@ def out_of_fold(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _altered(table: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
-    """Return the table with the predictions of a `share` of its images dealt anew among these."""
+    """Return the table with the predictions of a `share` of its images assigned anew among these."""
     chosen = np.random.default_rng(seed).permutation(len(table))[: round(share * len(table))]
     columns = [name for name in table if name == "predicted" or name.startswith("p:")]
     altered = table.copy()
@@ -266,7 +266,7 @@ def write_model(
     files.write_csv(folder / "heads.csv", heads(table, facts["head"]["kept"]))
     # Linear heads learn from training and validation images, which the tables of predictions are made up for.
     files.write_csv(folder / "shares.csv", shares(table, images=220 if facts["head"]["kept"] == "whole" else 330))
-    files.write_csv(folder / "untuned.csv", table[:0])
+    files.write_csv(folder / "baseline.csv", table[:0])
     files.write_json(root / f"data/tuning/{backbone}/search.json", {"not_searched": "off"})
     files.write_csv(root / f"data/tuning/{backbone}/trials.csv", NO_TRIALS)
     seconds = UNTRAINED if linear else timings(zlib.crc32(backbone.encode()))
@@ -329,6 +329,7 @@ def ranking(backbones: Iterable[str]) -> pd.DataFrame:
 
 def write_params(root: Path, backbones: list[str], language: str = "en") -> None:
     files.write_csv(root / "data/ranking.csv", ranking(backbones))
+    files.write_json(root / "data/recipes/names.json", {"backbones": backbones})
     declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
     (root / "params.yaml").write_text(
         f"seed: {SEED}\nthreads: 2\nbackbones:\n{declared}"
@@ -349,8 +350,8 @@ def run(backbone: str, table: pd.DataFrame, classes: tuple[str, ...] = POSES, co
     facts = changes.get("provenance") or provenance(backbone, classes, 4_700_000, "imagenet")
     kept = facts["head"]["kept"]
     images = 220 if kept == "whole" else 330
-    dealt = folds(table, count)
-    by_fold = over_folds(of_folds(dealt, classes), 0.95) | {"digest": digest(dealt)} if count else {}
+    assigned = folds(table, count)
+    by_fold = over_folds(of_folds(assigned, classes), 0.95) | {"digest": digest(assigned)} if count else {}
     # As read back from a file: what is not a number is nothing.
     more = {
         "repeats": over_repeats(test, of_repeats(repeats(table, 1 if kept == "linear" else 3), classes)),

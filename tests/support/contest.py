@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.report.pairwise_comparison import Duels
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
-from stages.statistics.pairwise import all_pairs
-from tests.support import artefacts
+from tests.support import artefacts, material
 
 TWO = ("cat", "dog")
 SIZES = {"small": 5.0, "middle": 20.0, "large": 90.0}
 
 
 def table(images: int, wrong: Sequence[int]) -> Any:
-    """Return answers about so many cats and dogs that are `wrong` about these."""
+    """Return predictions for `images` cats and dogs, `wrong` for these numbers."""
     actual = [TWO[number % 2] for number in range(images)]
     predicted = [TWO[(number + (number in set(wrong))) % 2] for number in range(images)]
     return artefacts.answers(actual, predicted, TWO)
@@ -34,18 +32,11 @@ def evidence(
     has the size given there, in MB, and takes as many milliseconds for an image; `changes` replace parts of the
     evidence.
     """
-    tables = {name: table(images, numbers) for name, numbers in wrong.items()}
     runs = [
-        _run(name, tables[name], (weights or {}).get(name, "imagenet"), folds, (kept or {}).get(name)) for name in wrong
+        _run(name, table(images, numbers), (weights or {}).get(name, "imagenet"), folds, (kept or {}).get(name))
+        for name, numbers in wrong.items()
     ]
-    values = {
-        "declared": list(wrong),
-        "duels": Duels(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
-        "audit": artefacts.audit(),
-        "source_split": False,
-        "prefer": "size",
-    }
-    return Evidence(runs, **(values | changes))
+    return material.evidence(runs, **changes)
 
 
 def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None) -> Run:

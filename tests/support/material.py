@@ -1,16 +1,19 @@
 """What the report's page is made of, around backbones that are made up: images, pairs, explanations."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from stages.pages.language import ENGLISH, Language
-from stages.report import explanations
 from stages.report import page as report
+from stages.report.examples import read_explanation
 from stages.report.page import Material
-from stages.report.pairwise_comparison import Duels
+from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.provenance import Provenance
-from stages.report.ranking_agreement import foretold
-from stages.report.runs import Run, ranked
+from stages.report.ranking_agreement import ranking_agreement
+from stages.report.runs import Run
 from stages.report.transfer import transfer
 from stages.report.verdict import Evidence
 from stages.statistics.pairwise import all_pairs
@@ -22,12 +25,27 @@ def evidence(runs: list[Run], **changes: Any) -> Evidence:
     tables = {run.backbone: run.tested.assign(split="test") for run in runs}
     values = {
         "declared": list(tables),
-        "duels": Duels(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
+        "comparisons": PairwiseComparisons(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
         "audit": artefacts.audit(),
         "source_split": False,
         "prefer": "size",
     }
     return Evidence(runs, **(values | changes))
+
+
+def numbers(found: Evidence, language: Language = ENGLISH, **changes: Any) -> Material:
+    """Return what the report is made of, without any images; `changes` replace parts of it."""
+    values = {
+        "transfer": transfer(found.ranking, found.comparisons, language),
+        "ranking_agreement": ranking_agreement(artefacts.ranking(found.declared), found.ranking, language),
+        "provenance": Provenance("aa", "bb", {"train": 220, "test": 110}, 20, None, {"Python": "3.11.9"}, []),
+        "explanations": {},
+        "raw": Path(),
+        "paths": {},
+        "splits": pd.DataFrame(),
+        "examples": 0,
+    }
+    return Material(found, **(values | changes))
 
 
 def material(root: Path, found: Evidence, language: Language = ENGLISH, **changes: Any) -> Material:
@@ -37,18 +55,15 @@ def material(root: Path, found: Evidence, language: Language = ENGLISH, **change
     for number, run in enumerate(found.runs):
         artefacts.write_explanation(root / f"explanations/{number}", run.tested)
     values = {
-        "transfer": transfer(ranked(list(found.runs)), found.duels, language),
-        "foretold": foretold(artefacts.ranking(found.declared), found.runs, language),
-        "provenance": Provenance("aa", "bb", {"train": 220, "test": 110}, 20, None, {"Python": "3.11.9"}, []),
         "explanations": {
-            run.backbone: explanations.read(root / f"explanations/{number}") for number, run in enumerate(found.runs)
+            run.backbone: read_explanation(root / f"explanations/{number}") for number, run in enumerate(found.runs)
         },
         "raw": root / "raw",
         "paths": {name: f"images/{name}" for name in names},
         "splits": artefacts.splits(tuple(found.runs[0].classes)),
         "examples": 12,
     }
-    return Material(found, **(values | changes))
+    return replace(numbers(found, language), **(values | changes))
 
 
 def page(root: Path, found: Evidence, language: Language = ENGLISH, **changes: Any) -> str:

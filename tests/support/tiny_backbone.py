@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages import weights
 from stages.core.dataset.prepared import SPLITS
-from stages.core.files import write_csv, write_json
+from stages.core.files import write_csv
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.networks import architectures
 from stages.networks.pretrained import Origin
@@ -38,7 +38,7 @@ def write_weights(folder: Path) -> keras.Model:
         name=folder.name, builder="MobileNetV3Small", input_size=SIDE, pooling="average", weights="random", arguments={}
     )
     network = build()
-    weights.write(folder, network, declared, Origin("random", "params.yaml says random"))
+    weights.write(folder, network, declared, Origin("random", "as set in params.yaml"))
     return network
 
 
@@ -72,6 +72,6 @@ def prepare(root: Path, folds: int = 0) -> pd.DataFrame:
             for row, number in enumerate(numbers)
         ]
     index = pd.DataFrame(rows, columns=["split", "row", "file", "label", "fold"])
+    index["group"] = index["file"]
     write_csv(root / "index.csv", index)
-    write_json(root / "classes.json", {"classes": list(CLASSES)})
     return index

@@ -1,4 +1,4 @@
-"""Dense heads, trained over and over: each training is that of a new process, smooth, and can be made anew."""
+"""Dense heads, trained repeatedly: each training is like that of a new process, smooth, and reproducible."""
 
 import random
 import threading
@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
+from stages.core.dataset.features import normalisation
 from stages.core.dataset.prepared import Lazy
 from stages.core.head import Head
-from stages.heads import linear
 from stages.training import head_trainer
 from stages.training.head_trainer import HeadTrainer, predict
-from stages.training.inputs import BOTH, Inputs
+from stages.training.inputs import BOTH, TrainingData
 from stages.training.loop import Run
 from tests.support.features import CLASSES, WIDTH
 
@@ -24,7 +24,7 @@ def used() -> HeadTrainer:
     return HeadTrainer(WIDTH, len(CLASSES))
 
 
-def train(trainer: HeadTrainer, inputs: Inputs, folder) -> tuple[Head, Run]:
+def train(trainer: HeadTrainer, inputs: TrainingData, folder) -> tuple[Head, Run]:
     run = Run()
     (checkpoints := folder / f"checkpoints{len(list(folder.iterdir()))}").mkdir()
     return trainer.train(inputs, run, checkpoints), run
@@ -86,7 +86,7 @@ def test_the_arrays_predict_what_keras_does(used, inputs_of, tmp_path) -> None:
     inputs = inputs_of(head={"units": [8, 4], "activation": "selu", "l2": 0.0})
     head, run = train(used, inputs, tmp_path)
     network = next(each.head for key, each in used._networks.items() if key[:2] == ((8, 4), "selu"))
-    mean, deviation = linear.normalisation(inputs.feature_rows("train"))
+    mean, deviation = normalisation(inputs.feature_rows("train"))
     expected = network.predict((inputs.feature_rows("test")[:] - mean) / deviation, verbose=0)
     np.testing.assert_allclose(predict(head, inputs, "test"), expected, rtol=1e-5)
     # And these are of the epoch that validation prefers.
@@ -113,7 +113,7 @@ def test_a_refit_sees_validation_images_for_as_many_steps_at_the_same_rates(
     assert (steps["train"], steps[BOTH]) == (3, 4)
     assert len(rates) == round(run.best_epoch * 3 / 4)
     assert rates == pytest.approx([best[epoch * len(best) // len(rates)] for epoch in range(len(rates))])
-    np.testing.assert_array_equal(again.moments[0], linear.normalisation(inputs.feature_rows(BOTH))[0])
+    np.testing.assert_array_equal(again.moments[0], normalisation(inputs.feature_rows(BOTH))[0])
     assert not np.array_equal(predict(again, inputs, "validation"), predict(head, inputs, "validation"))
 
 
@@ -136,7 +136,7 @@ def test_features_of_any_scale_train_alike(used, inputs_of, tmp_path) -> None:
 
 
 @pytest.fixture
-def wide(inputs_of) -> Inputs:
+def wide(inputs_of) -> TrainingData:
     """Return inputs of 2048 features, as a ResNet has them, and of the optimiser as it is shipped."""
     inputs, draw = inputs_of(head={"units": [64], "dropout": 0.0, "l2": 0.0}, epochs=6), np.random.default_rng(0)
     for split, count in inputs.index["split"].value_counts().items():
@@ -154,7 +154,7 @@ def test_wide_features_train_smoothly_where_the_first_steps_on_standardised_ones
     assert all(later < earlier for earlier, later in pairwise(losses))
 
     def standardised(rows: Lazy) -> tuple[np.ndarray, np.ndarray]:
-        mean, deviation = linear.normalisation(rows)
+        mean, deviation = normalisation(rows)
         return mean, deviation / np.float32(np.sqrt(len(mean)))
 
     monkeypatch.setattr(head_trainer, "normalisation", standardised)
@@ -162,7 +162,7 @@ def test_wide_features_train_smoothly_where_the_first_steps_on_standardised_ones
     assert losses[0] < np.log(2) < _losses(trainer, wide, tmp_path)[0] - 0.05
 
 
-def _losses(trainer: HeadTrainer, inputs: Inputs, folder) -> list[float]:
+def _losses(trainer: HeadTrainer, inputs: TrainingData, folder) -> list[float]:
     _, run = train(trainer, inputs, folder)
     return [row["val_loss"] for row in run.rows]
 

@@ -12,7 +12,7 @@ from stages.core.dataset.augmentation import Augmentation
 from stages.core.files import write_json
 from stages.core.settings.backbones import Backbone
 from stages.core.settings.preprocess import AugmentationParams
-from stages.training.inputs import Inputs
+from stages.training.inputs import TrainingData
 
 SIDE, WIDTH, VIEWS, FOLDS = 32, 3, 3, 3
 CLASSES = ["cold", "warm"]
@@ -26,7 +26,7 @@ AUGMENTATION = Augmentation(
 
 
 def table() -> pd.DataFrame:
-    """Return the index of images whose classes take turns, dealt to folds across the splits."""
+    """Return the index of images with alternating classes, assigned to folds across the splits."""
     numbers = [(split, row) for split, count in COUNTS.items() for row in range(count)]
     rows = [
         (split, row, f"{CLASSES[row % 2]}/{9 - row}{split}.png", CLASSES[row % 2], number % FOLDS)
@@ -37,8 +37,8 @@ def table() -> pd.DataFrame:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, declare: Callable[..., Backbone]) -> Inputs:
-    """Inputs of two views; a feature of an image is 100 x split + row, one of a view so much and a share of 1."""
+def inputs(tmp_path: Path, declare: Callable[..., Backbone]) -> TrainingData:
+    """Data with two views; a feature of an image is 100 x split + row, that of a view the same plus a fraction of 1."""
     draw = np.random.default_rng(0)
     for name in ("features", "views", f"prepared/{SIDE}"):
         (tmp_path / name).mkdir(parents=True)
@@ -50,8 +50,8 @@ def inputs(tmp_path: Path, declare: Callable[..., Backbone]) -> Inputs:
         images = draw.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
         np.save(tmp_path / f"prepared/{SIDE}/{split}.npy", images)
     write_json(tmp_path / "views/views.json", {"views": VIEWS})
-    return Inputs(
-        declare("vgg16", input_size=SIDE), tmp_path / "weights", tmp_path / "features", tmp_path / "prepared", table(),
+    return TrainingData(
+        declare("vgg16", input_size=SIDE), tmp_path / "features", tmp_path / "prepared", table(),
         CLASSES, 20, views=2, view_features=tmp_path / "views", augmentation=AUGMENTATION,
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def first(rows: np.ndarray) -> list[float]:
     return np.round(rows[:, 0], 3).tolist()
 
 
-def test_training_reads_the_features_of_the_images_and_then_of_their_first_views(inputs: Inputs) -> None:
+def test_training_reads_the_features_of_the_images_and_then_of_their_first_views(inputs: TrainingData) -> None:
     rows = inputs.feature_rows("train")
     own = [0, 1, 2, 3, 4, 5]
     views = [0.1, 0.2, 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1, 4.2, 5.1, 5.2]
@@ -70,19 +70,19 @@ def test_training_reads_the_features_of_the_images_and_then_of_their_first_views
 
 
 @pytest.mark.parametrize(("split", "expected"), [("validation", [100, 101, 102, 103]), ("test", [200, 201])])
-def test_no_views_choose_or_test(inputs: Inputs, split: str, expected: list[float]) -> None:
+def test_no_views_choose_or_test(inputs: TrainingData, split: str, expected: list[float]) -> None:
     assert first(inputs.feature_rows(split)[:]) == expected
     assert inputs.image_rows(split)[:].shape == (len(expected), SIDE, SIDE, 3)
     assert inputs.targets(split).tolist() == [number % 2 for number in range(len(expected))]
 
 
-def test_without_views_the_images_alone_are_read_and_no_folder_of_views_is_needed(inputs: Inputs) -> None:
+def test_without_views_the_images_alone_are_read_and_no_folder_of_views_is_needed(inputs: TrainingData) -> None:
     plain = replace(inputs, views=0, view_features=None, augmentation=None)
     assert first(plain.feature_rows("train")[:]) == [0, 1, 2, 3, 4, 5]
     assert len(plain.image_rows("train")) == len(plain.targets("train")) == 6
 
 
-def test_the_run_of_a_fold_reads_features_and_views_of_all_splits_by_its_files(inputs: Inputs) -> None:
+def test_the_run_of_a_fold_reads_features_and_views_of_all_splits_by_its_files(inputs: TrainingData) -> None:
     part = replace(inputs, fold=1, views=1)
     chosen = part.selected("train")
     assert set(chosen["fold"]) == {0}
@@ -92,7 +92,7 @@ def test_the_run_of_a_fold_reads_features_and_views_of_all_splits_by_its_files(i
     assert part.targets("train").tolist() == [CLASSES.index(label) for label in chosen["label"]] * 2
 
 
-def test_images_are_followed_by_the_views_that_are_drawn_of_them(inputs: Inputs) -> None:
+def test_images_are_followed_by_the_views_that_are_drawn_of_them(inputs: TrainingData) -> None:
     files, found = inputs.selected("train")["file"].tolist(), inputs.image_rows("train")[:]
     images = np.load(inputs.prepared / f"{SIDE}/train.npy")
     views = [AUGMENTATION.view(images[row], file, view) for row, file in enumerate(files) for view in (1, 2)]
@@ -100,18 +100,18 @@ def test_images_are_followed_by_the_views_that_are_drawn_of_them(inputs: Inputs)
     assert np.array_equal(found[6:], views)
 
 
-def test_another_seed_of_the_training_leaves_the_views_as_they_are(inputs: Inputs) -> None:
+def test_another_seed_of_the_training_leaves_the_views_as_they_are(inputs: TrainingData) -> None:
     other = replace(inputs, seed=inputs.seed + 1)
     assert np.array_equal(inputs.image_rows("train")[:], other.image_rows("train")[:])
 
 
-def test_a_search_says_how_many_views_are_trained_on(inputs: Inputs) -> None:
+def test_a_search_says_how_many_views_are_trained_on(inputs: TrainingData) -> None:
     tried = inputs.with_values({"views": 0, "units": [4]})
     assert (tried.views, tried.backbone.head.units) == (0, (4,))
     assert inputs.with_values({"dropout": 0.1}).views == 2
 
 
-def test_batches_pair_each_row_with_its_class(inputs: Inputs) -> None:
+def test_batches_pair_each_row_with_its_class(inputs: TrainingData) -> None:
     numbers, targets = [], []
     for features, one_hot, _ in inputs.batched("train", inputs.feature_rows("train")).dataset():
         numbers += first(features.numpy())
@@ -120,14 +120,14 @@ def test_batches_pair_each_row_with_its_class(inputs: Inputs) -> None:
     assert targets == [int(number) % 2 for number in numbers]
 
 
-def test_more_views_than_there_are_is_an_error(inputs: Inputs) -> None:
-    with pytest.raises(ValueError, match=r"views has 3 views of each image, 4 are to be trained on"):
+def test_more_views_than_there_are_is_an_error(inputs: TrainingData) -> None:
+    with pytest.raises(ValueError, match=r"views has 3 views of each image, expected 4"):
         replace(inputs, views=4).feature_rows("train")
 
 
 @pytest.mark.parametrize(("folder", "found", "expected"), [("features", 6, 5), ("views", 18, 15)])
 def test_an_array_that_does_not_fit_the_index_is_an_error(
-    inputs: Inputs, folder: str, found: int, expected: int
+    inputs: TrainingData, folder: str, found: int, expected: int
 ) -> None:
     shorter = replace(inputs, index=inputs.index[inputs.index["file"] != "warm/4train.png"])
     if folder == "views":

@@ -10,7 +10,7 @@ import pytest
 from stages.core.dataset.prepared import Rows
 from stages.core.errors import ParameterError
 from stages.networks import keras_heads
-from stages.training.loop import Budget, Phase, Run, Views, callbacks, fit, mode, refit
+from stages.training.loop import BatchedDataset, Budget, Phase, Run, callbacks, fit, mode, refit
 
 ROWS, WIDTH, CLASSES = 48, 4, 2
 
@@ -29,13 +29,14 @@ def rows(path: Path, count: int = ROWS) -> Rows:
     return Rows(pd.DataFrame({"split": "train", "row": range(count)}), {"train": path})
 
 
-def data(file, **changes) -> tuple[Views, Views]:
+def data(file, **changes) -> tuple[BatchedDataset, BatchedDataset]:
     path, targets = file
     rows_of = rows(path, len(targets))
-    return Views(rows_of, targets, CLASSES, 16, seed=1, **changes), Views(rows_of, targets, CLASSES, 16)
+    training = BatchedDataset(rows_of, targets, CLASSES, 16, seed=1, **changes)
+    return training, BatchedDataset(rows_of, targets, CLASSES, 16)
 
 
-def batches(views: Views) -> list[tuple[np.ndarray, ...]]:
+def batches(views: BatchedDataset) -> list[tuple[np.ndarray, ...]]:
     """Return inputs, targets and weights of each batch, as Keras gets them."""
     return [tuple(value.numpy() for value in batch) for batch in views.dataset()]
 
@@ -74,8 +75,8 @@ def test_an_epoch_shows_every_view_once_in_an_order_of_its_own(file, where) -> N
 
 
 def test_every_epoch_of_a_training_is_in_its_own_order(declare, file, tmp_path, where, monkeypatch) -> None:
-    order, orders = Views.order, []
-    monkeypatch.setattr(Views, "order", lambda views: orders.append((views.seed, views.epoch)) or order(views))
+    order, orders = BatchedDataset.order, []
+    monkeypatch.setattr(BatchedDataset, "order", lambda views: orders.append((views.seed, views.epoch)) or order(views))
     trained(declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}), file, tmp_path, epochs=3)
     epochs = [epoch for seed, epoch in orders if seed is not None]
     assert epochs == ([0, 0, 1, 2] if where == "held" else [0, 1, 2])
@@ -94,7 +95,7 @@ def test_views_held_in_memory_train_as_those_read_in_every_epoch_do(declare, fil
 
 
 def test_the_last_batch_may_be_smaller(file, where) -> None:
-    views = Views(rows(file[0]), file[1], CLASSES, 20)
+    views = BatchedDataset(rows(file[0]), file[1], CLASSES, 20)
     assert [len(batch[0]) for batch in batches(views)] == [20, 20, 8]
     assert len(views) == len(views.dataset()) == 3
 
@@ -111,7 +112,7 @@ def test_batches_do_not_depend_on_how_many_are_read_at_once(file, monkeypatch, c
 
 
 def test_smoothed_targets_give_the_loss_that_keras_gives_with_label_smoothing(file) -> None:
-    views = Views(rows(file[0]), file[1], CLASSES, 16, smoothing=0.2)
+    views = BatchedDataset(rows(file[0]), file[1], CLASSES, 16, smoothing=0.2)
     _, targets, _ = batches(views)[0]
     sure = np.tile(np.array([[0.9, 0.1]], dtype="float32"), (16, 1))
     one_hot = np.eye(CLASSES, dtype="float32")[file[1][:16]]
@@ -122,7 +123,7 @@ def test_smoothed_targets_give_the_loss_that_keras_gives_with_label_smoothing(fi
 
 def test_rows_that_do_not_fit_their_targets_are_an_error(file) -> None:
     with pytest.raises(ValueError, match="48 rows with 47 targets"):
-        Views(rows(file[0]), file[1][:-1], CLASSES, 16)
+        BatchedDataset(rows(file[0]), file[1][:-1], CLASSES, 16)
 
 
 def test_rows_of_several_files_are_shown_as_those_of_one_would_be(file, tmp_path) -> None:
@@ -130,7 +131,7 @@ def test_rows_of_several_files_are_shown_as_those_of_one_would_be(file, tmp_path
     np.save(tmp_path / "first.npy", features[:20])
     np.save(tmp_path / "second.npy", features[20:])
     places = pd.DataFrame({"split": ["test"] * 20 + ["train"] * 28, "row": [*range(20), *range(28)]})
-    apart = Views(Rows(places, {"train": tmp_path / "second.npy", "test": tmp_path / "first.npy"}),
+    apart = BatchedDataset(Rows(places, {"train": tmp_path / "second.npy", "test": tmp_path / "first.npy"}),
                   file[1], CLASSES, 16, seed=1)  # fmt: skip
     for batch, expected in zip(batches(apart), batches(data(file)[0]), strict=True):
         for found, other in zip(batch, expected, strict=True):
@@ -143,7 +144,7 @@ def test_class_weights_reach_the_batches(file) -> None:
     np.testing.assert_array_equal(weights, np.where(targets[:, 1] == 1, 3.0, 0.5).astype("float32"))
 
 
-def test_class_weights_change_what_is_learnt(declare, file, tmp_path) -> None:
+def test_class_weights_change_what_is_learned(declare, file, tmp_path) -> None:
     recipe = declare("vgg16", checkpoint={"keep": "last"})
     shares = []
     for weights in (None, np.array([0.05, 20.0])):
@@ -189,8 +190,8 @@ def test_the_checkpoint_keeps_the_best_epoch_or_the_last(declare, file, tmp_path
         checkpoint={"keep": keep},
     )
     path, targets = file
-    # Validation says the opposite of training: the more is learnt, the worse it gets, on every processor.
-    opposite = Views(rows(path), 1 - targets, CLASSES, 16)
+    # Validation has the opposite labels of training: the more is learned, the worse it gets, on every processor.
+    opposite = BatchedDataset(rows(path), 1 - targets, CLASSES, 16)
     head, run = compiled(recipe, 0.1), Run()
     fit(head, (data(file)[0], opposite), Phase("head", 4, 0.1), recipe, run, tmp_path)
     losses = [row["val_loss"] for row in run.rows]

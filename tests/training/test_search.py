@@ -15,7 +15,7 @@ from stages.core.params import parse
 from stages.core.settings.tune import Space, TuneParams
 from stages.training import search as search_module
 from stages.training.head_trainer import HeadTrainer
-from stages.training.inputs import Inputs
+from stages.training.inputs import TrainingData
 from stages.training.loop import Run
 from stages.training.search import Search, distributions
 from tests.support.features import CLASSES, WIDTH
@@ -27,10 +27,10 @@ SPACE = {
 
 
 @pytest.fixture
-def inputs(inputs_of) -> Callable[..., Inputs]:
+def inputs(inputs_of) -> Callable[..., TrainingData]:
     """Return what makes the inputs of a search, with a view of each image, from a line of `backbones`."""
 
-    def made(**line) -> Inputs:
+    def made(**line) -> TrainingData:
         return inputs_of(views=1, **({"head": {"units": [8], "dropout": 0.9}, "epochs": 6} | line))
 
     return made
@@ -47,7 +47,7 @@ def begin(tmp_path, used):
     """Return what begins a search in folders of its own."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def make(inputs: Inputs, trials: int, trainer: HeadTrainer = used, **changes) -> Search:
+    def make(inputs: TrainingData, trials: int, trainer: HeadTrainer = used, **changes) -> Search:
         params = {"trials": trials, "measure": "log_loss", "startup_trials": 3, "pruning": True, "space": SPACE}
         (checkpoints := tmp_path / f"checkpoints{len(list(tmp_path.iterdir()))}").mkdir()
         return Search(inputs, parse(TuneParams, params | changes, "tune"), trainer, checkpoints)
@@ -74,10 +74,10 @@ def test_the_first_trial_is_the_default_and_nothing_worse_is_chosen(inputs, begi
 def test_the_measure_is_that_of_a_training_with_what_was_chosen(inputs, begin, tmp_path) -> None:
     searched = inputs()
     found = begin(searched, 5).run(tmp_path / "journal")
-    chosen, anew = searched.with_values(found.chosen), begin(searched, 1)
-    head = anew.trainer.train(chosen, Run(), anew.checkpoints)
-    assert anew._measured(chosen, head)["log_loss"] == found.chosen_measure
-    # Files keep so many digits: what finetune reads is what was tried.
+    chosen, alone = searched.with_values(found.chosen), begin(searched, 1)
+    head = alone.trainer.train(chosen, Run(), alone.checkpoints)
+    assert alone._measured(chosen, head)["log_loss"] == found.chosen_measure
+    # Rounded as in files: finetune reads exactly the value that was tried.
     write_json(tmp_path / "chosen.json", {"values": found.chosen})
     assert read_json(tmp_path / "chosen.json")["values"] == found.chosen
 

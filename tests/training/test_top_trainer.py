@@ -17,7 +17,7 @@ from stages.core.params import read
 from stages.core.settings.backbones import resolve
 from stages.heads import linear
 from stages.networks import keras_engine
-from stages.training.inputs import Inputs
+from stages.training.inputs import TrainingData
 from stages.training.loop import Run
 from stages.training.top_trainer import TopTrainer, TrainedTop
 from tests.support.features import ROOT
@@ -47,14 +47,14 @@ class Project:
 
     root: Path
     network: keras.Model
-    inputs: Inputs
+    inputs: TrainingData
     head: Head
 
     def train(self, scratch: Path, unfreeze: dict[str, Any]) -> Trained:
         """Train from the linear head on, as section `unfreeze` says."""
         backbone = self.inputs.backbone
         changed = backbone.model_copy(update={"unfreeze": backbone.unfreeze.model_copy(update=unfreeze)})
-        inputs, run, said = Inputs(**(vars(self.inputs) | {"backbone": changed})), Run(), Said()
+        inputs, run, said = TrainingData(**(vars(self.inputs) | {"backbone": changed})), Run(), Said()
         logger = logging.getLogger("stages.training.top_trainer")
         logger.addHandler(said)
         top = TopTrainer(scratch).train(inputs, self.head, run, SPLITS)
@@ -87,8 +87,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = read(ROOT / "params.yaml")
     line = {"builder": "mobilenet_v3_small", "batch_size": 8, "early_stopping": {"patience": 0}}
     backbone = resolve("net", params | {"preprocess": {"sizes": [32]}, "backbones": {"net": line}})
-    folders = (root / "weights", root / "features", root / "prepared")
-    inputs = Inputs(backbone, *folders, index, list(CLASSES), 3)
+    folders = (root / "features", root / "prepared")
+    inputs = TrainingData(backbone, *folders, index, list(CLASSES), 3, weights=root / "weights")
     head = linear.fit(inputs.feature_rows("train"), inputs.targets("train"), 2, "none", 3.0, root)
     return Project(root, network, inputs, head)
 
@@ -177,15 +177,15 @@ def test_training_stops_between_epochs_when_its_minutes_are_over(trained) -> Non
     assert (found.top.spent, len(found.run.rows)) == (True, 1)
 
 
-def test_activations_on_disk_train_as_those_that_are_computed_anew(trained) -> None:
-    kept, anew = trained(), trained(cache_gb=0.0)
+def test_activations_on_disk_train_as_those_that_are_recomputed(trained) -> None:
+    kept, recomputed = trained(), trained(cache_gb=0.0)
     assert kept.files == ["test.npy", "train.npy", "validation.npy"]
-    assert (kept.said, anew.files) == ([], [])
-    assert len(anew.said) == 1
-    assert anew.said[0].startswith("net: activations for phase 2 would take")
-    assert "more than finetune.unfreeze.cache_gb = 0: each epoch computes them anew" in anew.said[0]
+    assert (kept.said, recomputed.files) == ([], [])
+    assert len(recomputed.said) == 1
+    assert recomputed.said[0].startswith("net: activations for phase 2 would take")
+    assert "more than finetune.unfreeze.cache_gb = 0: they are recomputed in each epoch" in recomputed.said[0]
     for split in SPLITS:
-        np.testing.assert_allclose(kept.top.probabilities[split], anew.top.probabilities[split], atol=5e-3)
+        np.testing.assert_allclose(kept.top.probabilities[split], recomputed.top.probabilities[split], atol=5e-3)
 
 
 def test_top_and_head_apart_predict_what_they_do_together(project, trained) -> None:
@@ -200,6 +200,6 @@ def test_a_network_that_is_let_go_holds_no_memory(project, tmp_path) -> None:
     found = project.train(tmp_path, SHORT).top
     held = [*found.part.variables, *found.part.optimizer.variables]
     assert sum(variable.numpy().size for variable in held) > 1000
-    found.release()
+    found.free_memory()
     assert sum(np.asarray(keras_engine.tf.raw_ops.VariableShape(input=variable.value.handle)).prod()
                for variable in held) <= len(held)  # fmt: skip

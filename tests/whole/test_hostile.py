@@ -217,7 +217,7 @@ HOSTILE = [
         NOT,
     ),
     Hostile(
-        "an image with a wrong check sum", folder({"tree/x.png": png(40, 40)[:-13] + b"x" + png(40, 40)[-12:]}), BROKEN
+        "an image with a wrong checksum", folder({"tree/x.png": png(40, 40)[:-13] + b"x" + png(40, 40)[-12:]}), BROKEN
     ),
     Hostile("an animation of 2000 images", folder({"tree/x.gif": gif(2000)}), {}, accepted=1),
     Hostile("a file larger than allowed", folder({"tree/x.jpg": JPEG + bytes(1_000_001)}), {"too large": 1}),
@@ -226,12 +226,12 @@ HOSTILE = [
     Hostile(
         "an empty folder",
         lambda root: root.mkdir(),
-        rf"no image of {SOURCE} is accepted; 1 are left out, such as '/' \(empty folder",
+        rf"no image of {SOURCE} is accepted; 1 are rejected, such as '/' \(empty folder",
     ),
     Hostile("empty class folders", beside(lambda tree: (tree.parent / "goddess").mkdir()), {"empty folder": 1}),
     Hostile("files but no class folders", only({"1.jpg": JPEG}), r"no image .*, such as '1.jpg' \(no class: "),
     Hostile(
-        "one class only", only({"tree/1.jpg": JPEG, "tree/2.jpg": image(2)}), f"{SOURCE} has the single class 'tree'"
+        "one class only", only({"tree/1.jpg": JPEG, "tree/2.jpg": image(2)}), f"{SOURCE} has only the class 'tree'"
     ),
     Hostile(
         "classes that differ only in case",
@@ -256,8 +256,8 @@ HOSTILE = [
     *(Hostile(f"a name with {name}", folder({f"tree/{text}": JPEG}), {}, accepted=1) for name, text in NAMES.items()),
     # What is no folder
     Hostile("a source that is missing", nothing, f"{SOURCE} does not exist; expected a folder, an archive"),
-    Hostile("an image as source", lambda root: root.write_bytes(JPEG), f"{SOURCE} is a file of no known kind"),
-    Hostile("an empty file as source", lambda root: root.touch(), f"{SOURCE} is a file of no known kind"),
+    Hostile("an image as source", lambda root: root.write_bytes(JPEG), f"{SOURCE} is a file of unknown kind"),
+    Hostile("an empty file as source", lambda root: root.touch(), f"{SOURCE} is a file of unknown kind"),
     Hostile("a pipe as source", os.mkfifo, f"{SOURCE} is a pipe, socket or device"),
     Hostile("a device as source", nothing, "data.source = '/dev/zero' is a pipe, socket or device", source="/dev/zero"),
     Hostile("a source with a NUL", nothing, r"data.source = '\\x00' cannot be read", source="\0"),
@@ -266,18 +266,18 @@ HOSTILE = [
     Hostile(
         "the project itself as source",
         nothing,
-        "data.source = '.' and the output data/raw lie in each other",
+        "data.source = '.' and the output data/raw overlap",
         source=".",
     ),
-    Hostile("an address of no known kind", nothing, "data.source = 'evil://x' cannot be opened", source="evil://x"),
+    Hostile("a URL of no known kind", nothing, "data.source = 'evil://x' cannot be opened", source="evil://x"),
     Hostile(
-        "an address where nobody answers",
+        "a URL where nobody answers",
         nothing,
         "data.source = 'http://127.0.0.1:9/x.zip' cannot be fetched",
         source="http://127.0.0.1:9/x.zip",
     ),
     Hostile(
-        "an address that asks for a cache elsewhere",
+        "a URL that asks for a cache elsewhere",
         nothing,
         "data.source = 'filecache::file:///x' is a chain",
         source="filecache::file:///x",
@@ -329,7 +329,7 @@ HOSTILE = [
             tar_info("out/x.jpg"),
             tar_info("tree/x.jpg"),
         ),
-        r"no image .* 3 are left out",
+        r"no image .* 3 are rejected",
     ),
     Hostile("an archive in an archive", in_zip({"tree/x.zip": b"PK\x03\x04" + bytes(100)}), NOT),
     Hostile("a large member of zeros", in_zip({"tree/x.jpg": bytes(8_000_000)}), {"too large": 1}),
@@ -346,12 +346,12 @@ HOSTILE = [
     Hostile("a zip that is cut off", cut(in_zip({}), 0.8), rf"{SOURCE} is a damaged archive \("),
     Hostile("a tar that is cut off", cut(in_tar({}), 0.8), rf"{SOURCE} is a damaged archive \("),
     Hostile(
-        "an archive of nothing", lambda root: zipped(root, {}), f"no image of {SOURCE} is accepted; 0 are left out"
+        "an archive of nothing", lambda root: zipped(root, {}), f"no image of {SOURCE} is accepted; 0 are rejected"
     ),
     Hostile(
         "a table in an archive that names files outside",
         in_zip({"labels.csv": b"path,label\n../outside/kept,tree\n/etc/passwd,plank\n"}),
-        r"no image .* 2 are left out, such as .* \(missing file: not in the archive",
+        r"no image .* 2 are rejected, such as .* \(missing file: not in the archive",
     ),
     # Tables
     Hostile(
@@ -477,7 +477,7 @@ def test_a_hostile_source_gives_one_line_or_rejects(
         "a zip that is cut off",
         "a table with missing columns",
         "a name with bytes that are not UTF-8",
-        "an address where nobody answers",
+        "a URL where nobody answers",
     ],
 )
 def test_so_does_the_command(project: Path, name: str) -> None:
@@ -496,7 +496,7 @@ def test_one_image_per_class_is_refused_by_the_split(project: Path, capsys: pyte
     assert exit_code(split.main) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
-        "data: class 'plank' has 1 different image; expected at least 3, for training, test, validation"
+        "data: class 'plank' has 1 distinct image; expected at least 3, for training, test, validation"
     )
 
 
@@ -519,8 +519,8 @@ def test_what_may_not_be_read_is_left_out_or_one_line(project: Path, locked: str
     place.chmod(0)
     configure("../source")
     outcomes: dict[str, str | dict[str, int]] = {
-        ".": r"no image of .* 1 are left out, such as '/' \(unreadable: Permission denied\)",
-        "archive": r"data.source = '../source' cannot be read \(Permission denied\); expected .* or its rights",
+        ".": r"no image of .* 1 are rejected, such as '/' \(unreadable: Permission denied\)",
+        "archive": r"data.source = '../source' cannot be read \(Permission denied\); expected .* or its permissions",
     }
     try:
         code, errors = as_a_user_would("ingest", preexec_fn=bound_by_rights)

@@ -29,7 +29,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "images wait": begun("raw", ".waiting/7"),
     "the manifest is there": lambda folder: (folder / "data/manifest.csv").exists(),
     "DVC keeps what ingest made": lambda folder: any((folder / ".dvc/cache/files/md5").glob("*/*.dir")),
-    "views are being drawn": begun("prepared", "*/train.npy"),
+    "images are being prepared": begun("prepared", "*/train.npy"),
 }
 
 
@@ -37,7 +37,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = Clone.of_project(tmp_path_factory.mktemp("interrupted") / "project")
     draw(clone.folder / "images")
-    clone.set({"data": {"source": "images"}, "preprocess": {"sizes": [96], "views": 20}})
+    clone.set({"data": {"source": "images"}, "preprocess": {"sizes": [96]}})
     clone.backbones("scratch: {input_size: 96}")
     clone.commit("start")
     return clone

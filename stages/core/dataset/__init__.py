@@ -1,1 +1,1 @@
-"""Images decoded, made square, augmented, and as arrays with their index."""
+"""Images resized to squares, augmented, and stored as arrays with their index."""

@@ -1,10 +1,10 @@
-"""Augmented views: one affine warp and one change of contrast for each, drawn from the image's name.
+"""Augmented views: one affine warp and one change of contrast each, drawn from the image's name.
 
-A view depends on the seed, the image's file name, which is made of its content, and the number of the
-view, and on nothing else: not on other images, the order of work or the number of processors. It is
-drawn relative to the side, so a view shows the same at every size.
+A view depends only on the seed, the image's file name, which is made of its content, and the number of the
+view: not on other images, the order of work or the number of processors. It is drawn relative to the side,
+so a view shows the same at every size.
 
-The parameters beside Keras's layers of the same purpose:
+The parameters and the Keras layers that correspond to them:
 
     rotation r (degrees)   RandomRotation(r / 360)
     flip_horizontal        RandomFlip("horizontal")
@@ -13,8 +13,8 @@ The parameters beside Keras's layers of the same purpose:
     translation t          RandomTranslation(t, t)
     contrast c             RandomContrast(c), value_range=(0, 255)
 
-Keras's layers each interpolate anew and draw by the batch; here all motions are composed and the
-image is interpolated once, linearly.
+Each of Keras's layers interpolates again and draws per batch; here all motions are composed and the image
+is interpolated once, linearly.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from stages.core.settings.preprocess import AugmentationParams
 
-# Of padding and of what lies beyond the edge with fill: constant.
+# The colour of padding, and of pixels beyond the edge with fill: constant.
 GREY = 127
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +33,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """What was drawn for one view: the map from its places to the image's, and the contrast.
+    """What was drawn for one view: the map from its coordinates to the image's, and the contrast.
 
     `linear` (2, 2) and `shift` (2,) work on coordinates (x, y) whose origin is the centre and whose
     unit is the side.
@@ -59,8 +59,8 @@ class Augmentation:
 def draw(params: AugmentationParams, seed: int, file: str, view: int) -> View:
     """Draw a view of the image that has the name `file`.
 
-    The same numbers are drawn whatever the parameters, so that changing one of them leaves the
-    others' part as it was.
+    The same numbers are drawn for any parameters, so that changing one of them leaves the effect of the
+    others as it was.
     """
     # 128 bits of the name's hash.
     name = int.from_bytes(hashlib.sha256(file.encode()).digest()[:16])

@@ -1,4 +1,4 @@
-"""Augmented views of prepared images, drawn when they are asked for: on disk they would take the room of the images."""
+"""Augmented views of prepared images, drawn on access: on disk each would take as much room as its image."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -16,11 +16,11 @@ from PIL import Image
 
 from stages.core.settings.data import HASH_BITS
 
-# Side of the square of frequencies that a perceptual hash keeps: 16 * 16 bits set 100,000 images apart.
+# Side of the square of frequencies that a perceptual hash keeps: 16 * 16 bits distinguish 100,000 images.
 _HASH_SIDE = isqrt(HASH_BITS)
 # Hex digits of the pixels' SHA-256 that name a group: 128 bits.
 GROUP_DIGITS = 32
-# Pairs of hashes that are compared at a time.
+# Pairs of hashes compared at a time.
 _COMPARED = 1 << 12
 
 
@@ -35,10 +35,10 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def groups(table: pd.DataFrame, limit: int | None) -> "pd.Series[str]":
-    """Return the group of each image in `table`: equal for those that must not lie on two sides of a split.
+    """Return the group of each image in `table`: equal for images that must lie in the same split.
 
-    These are copies, near copies (hashes that differ in at most `limit` bits; None: copies alone) and
-    what the source says belongs together, joined transitively. A group is named after the smallest
+    These are copies, near copies (hashes that differ in at most `limit` bits; None: copies only) and
+    images that the source groups together, joined transitively. A group is named after the smallest
     `pixels_sha256` in it.
     """
     sources, _ = pd.factorize(table["source_group"].where(table["source_group"] != ""))
@@ -51,12 +51,12 @@ def groups(table: pd.DataFrame, limit: int | None) -> "pd.Series[str]":
 
 
 def digests(values: Iterable[str], count: int) -> NDArray[np.bytes_]:
-    """Return `count` digests or hashes of 64 hex digits as (count,) 32 bytes, in a tenth of the memory of the text."""
+    """Return `count` digests or hashes of 64 hex digits as (count,) 32 bytes, a tenth of the memory of the text."""
     return np.fromiter(map(bytes.fromhex, values), f"S{HASH_BITS // 8}", count)
 
 
 def components(links: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.int32]:
-    """Return a number for each of `count` rows, equal for those that `links`, (2, n) each, join directly or not."""
+    """Return the number of the connected component of each of `count` rows, joined by `links`, (2, n) each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -67,7 +67,7 @@ def components(links: Sequence[NDArray[np.int64]], count: int) -> NDArray[np.int
 
 
 def same(keys: NDArray[Any]) -> NDArray[np.int64]:
-    """Return links, (2, n), of rows with equal `keys`, each to the next of them."""
+    """Return links, (2, n), between rows with equal `keys`, each to the next such row."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     equal = np.flatnonzero(ordered[1:] == ordered[:-1])
@@ -77,7 +77,7 @@ def same(keys: NDArray[Any]) -> NDArray[np.int64]:
 def near(hashes: NDArray[np.bytes_], limit: int) -> NDArray[np.int64]:
     """Return links, (2, n), of rows whose `hashes` differ in at most `limit` bits.
 
-    Of `limit` + 1 bands of bits, two such hashes have one at least in common (the pigeonhole principle;
+    Two such hashes share at least one of `limit` + 1 bands of bits (the pigeonhole principle;
     Manku, Jain and Das Sarma 2007, "Detecting near-duplicates for web crawling"), so only hashes that
     share a band are compared: time grows with the images, not with their square.
     """
@@ -89,7 +89,7 @@ def near(hashes: NDArray[np.bytes_], limit: int) -> NDArray[np.int64]:
             links.append(first[pairs])
             fresh += pairs.shape[1]
             if fresh > len(hashes):
-                # Many near copies of one image are joined again and again.
+                # Many near copies of one image would be joined over and over.
                 links, fresh = [same(components(links, len(hashes)))], 0
     return np.concatenate(links, axis=1)
 

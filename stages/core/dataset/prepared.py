@@ -1,13 +1,12 @@
-"""Prepared images: arrays of equally large images on disk, and the index that says what each row is.
+"""Prepared images: arrays of images of one size on disk, and the index that says what each row is.
 
-    data/prepared/classes.json   the classes, sorted: the order of every probability
-    data/prepared/index.csv      split, row, file, label, fold
+    data/prepared/index.csv            split, row, file, label, fold, group
     data/prepared/<side>/<split>.npy   uint8 (rows, side, side, 3), RGB 0 to 255, rows as in the index
 
-Arrays are written by appending and read in slices, so that memory never holds a whole one.
+Arrays are appended to and read in slices, so that memory never holds a whole one.
 
-With K folds (0 to K - 1; -1 where there are none) every image is tested once: run k tests fold k, chooses
-by fold (k + 1) mod K, and trains on the others.
+With K folds (0 to K - 1; -1 without folds) every image is tested once: run k tests fold k, selects models
+on fold (k + 1) mod K, and trains on the others.
 """
 
 from abc import ABC, abstractmethod
@@ -21,24 +20,24 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from stages.core.errors import DataError
-from stages.core.files import read_csv, read_json
+from stages.core.files import read_csv
 
-# Trained on, chosen by, read once.
+# Training, model selection, final evaluation.
 SPLITS = ("train", "validation", "test")
-# In the column `split` of an image that is in none of them: left out because of a leak in the source's split.
+# In column `split`: an image that is in none of them, left out because of a leak in the source's split.
 DROPPED = "dropped"
-# A class with fewer training images than this is hardly learnt, and its recall says little.
+# Too few training images to learn a class reliably, and its recall says little.
 FEW = 10
-# One fold tests, one chooses, and one at least must be left to train on.
-_LEAST_FOLDS = 3
+# One fold tests, one selects, and at least one must be left to train on.
+_MIN_FOLDS = 3
 
 
 class ArrayWriter:
     """Appends rows to a new `.npy` file; the bytes are those of `numpy.save`.
 
     The number of rows is given beforehand because the header stands first. Closing without an
-    exception raises ValueError when another number was written. Writes to `path` directly: give it
-    a temporary one.
+    exception raises ValueError when another number was written. It writes to `path` directly: pass a
+    temporary one.
     """
 
     def __init__(self, path: Path, rows: int, row_shape: tuple[int, ...], dtype: DTypeLike) -> None:
@@ -70,36 +69,35 @@ class ArrayWriter:
 
 def read_index(root: Path) -> pd.DataFrame:
     """Return the index; rows count from 0 in each split."""
-    return read_csv(root / "index.csv", categories=("split", "file", "label"))
+    return read_csv(root / "index.csv", categories=("split", "file", "label", "group"))
 
 
 def read_classes(root: Path) -> list[str]:
-    """Return the classes in the order of every probability."""
-    classes: list[str] = read_json(root / "classes.json")["classes"]
-    return classes
+    """Return the classes, sorted: the order of every probability."""
+    return sorted(read_csv(root / "index.csv", text=("label",), columns=("label",))["label"].unique())
 
 
 def count_folds(table: pd.DataFrame) -> int:
     """Return the number of folds in column fold, 0 for none.
 
-    Raises DataError unless it holds -1 alone, or 0 to K - 1 with K at least 3.
+    Raises DataError unless it holds only -1, or 0 to K - 1 with K at least 3.
     """
     found = sorted(table["fold"].unique(), key=str) if "fold" in table else []
     if found == [-1]:
         return 0
-    if len(found) < _LEAST_FOLDS or set(found) != set(range(len(found))):
+    if len(found) < _MIN_FOLDS or set(found) != set(range(len(found))):
         raise DataError(
             f"folds {', '.join(map(str, found[:5])) or 'nowhere'}",
-            f"-1 for every image, or 0 to K - 1 with K at least {_LEAST_FOLDS}",
+            f"-1 for every image, or 0 to K - 1 with K at least {_MIN_FOLDS}",
             "run: dvc repro -f split",
         )
     return len(found)
 
 
 def selected(index: pd.DataFrame, split: str, fold: int | None = None) -> pd.DataFrame:
-    """Return the rows of the index that train, choose or test, as `split` says, in the main run or in that of `fold`.
+    """Return the rows of the index that belong to `split` in the main run, or in the run of `fold`.
 
-    The rows of a fold's run stand in an order that the main split has no part in.
+    The order of the rows of a fold's run does not depend on the main split.
     """
     if fold is None:
         return index[index["split"] == split].sort_values("row")
@@ -107,13 +105,13 @@ def selected(index: pd.DataFrame, split: str, fold: int | None = None) -> pd.Dat
 
 
 def fold_roles(folds: pd.Series, fold: int) -> pd.Series:
-    """Return what each of `folds`, 0 to K - 1, is in the run of `fold`: train, validation or test."""
+    """Return the split of each of `folds`, 0 to K - 1, in the run of `fold`: train, validation or test."""
     others = dict.fromkeys(range(int(folds.max()) + 1), "train")
     return folds.map(others | {(fold + 1) % len(others): "validation", fold: "test"})
 
 
 class Lazy(ABC):
-    """Rows that are read or made when they are asked for, as if they were one array."""
+    """Rows that are read or computed on access, with the interface of an array."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -130,7 +128,7 @@ class Lazy(ABC):
 class Rows(Lazy):
     """Rows of one or more array files.
 
-    `chosen` has columns split and row, in the order wanted; `files` names the array file of each split.
+    `chosen` has columns split and row, in the desired order; `files` names the array file of each split.
     """
 
     def __init__(self, chosen: pd.DataFrame, files: Mapping[str, Path]) -> None:
@@ -144,7 +142,7 @@ class Rows(Lazy):
 
     def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
         which, row = self._array[positions], self._row[positions]
-        # Opened anew each time: what stays mapped counts as this process's memory, in the end the whole file.
+        # Reopened each time: pages that stay mapped count as this process's memory, in the end the whole file.
         arrays = [np.load(file, mmap_mode="r", allow_pickle=False) for file in self._files]
         found = np.empty((len(row), *arrays[0].shape[1:]), arrays[0].dtype)
         for number, array in enumerate(arrays):
@@ -162,12 +160,12 @@ class Filed(Lazy):
         return self._count
 
     def __getitem__(self, positions: slice | NDArray[np.int64]) -> NDArray[Any]:
-        # Opened anew each time, as for `Rows`.
+        # Reopened each time, as for `Rows`.
         return np.array(np.load(self._path, mmap_mode="r", allow_pickle=False)[positions])
 
 
-class Mapped(Lazy):
-    """Rows as `function` makes them of other rows, a batch at a time."""
+class MappedRows(Lazy):
+    """Other rows mapped by `function`, a batch at a time."""
 
     def __init__(self, rows: Lazy, function: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
         self._rows, self._function = rows, function
@@ -180,7 +178,7 @@ class Mapped(Lazy):
 
 
 class Joined(Lazy):
-    """The rows of each of `parts`, which are of one shape and type, after those of the one before it."""
+    """The rows of all `parts`, concatenated; they have one shape and type."""
 
     def __init__(self, *parts: Lazy) -> None:
         self._parts = parts

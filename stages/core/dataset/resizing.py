@@ -1,4 +1,4 @@
-"""How an image becomes the square that a network takes."""
+"""Resizing images to the square that a network takes."""
 
 import numpy as np
 from PIL import Image
@@ -6,8 +6,11 @@ from PIL import Image
 from stages.core.dataset.augmentation import GREY, Pixels
 
 
-def squared(image: Image.Image, side: int, fit: str) -> Pixels:
-    """Return `image` as a square of `side` pixels, resized once, linearly and without aliasing."""
+def resize_to_square(image: Image.Image, side: int, fit: str) -> Pixels:
+    """Return `image` as a square of `side` pixels (side, side, 3), resized once, linearly and without aliasing.
+
+    `fit` is stretch, crop (the centre) or pad (with grey).
+    """
     width, height = image.size
     short, long = min(width, height), max(width, height)
     left, top = (width - short) / 2, (height - short) / 2

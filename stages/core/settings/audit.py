@@ -12,7 +12,7 @@ class ProbeParams(Section):
 
 
 class Outliers(Section):
-    """Below which score an image is odd; the scores are cleanvision's, 0 to 1."""
+    """The scores below which an image is an outlier; they are cleanvision's, 0 to 1."""
 
     dark: float = Field(ge=0, le=1)
     light: float = Field(ge=0, le=1)
@@ -22,7 +22,7 @@ class Outliers(Section):
 
 
 class AuditParams(ProbeParams):
-    """Section `audit`: the folds of stage probe, and what the audit shows and calls odd."""
+    """Section `audit`: the folds of stage probe, and what the audit shows and counts as an outlier."""
 
     thumbnails: int = Field(ge=1, le=10_000)
     outliers: Outliers

@@ -1,4 +1,4 @@
-"""Which backbones there are, and what a line of `backbones` in params.yaml means.
+"""The available backbones, and what a line of `backbones` in params.yaml means.
 
 Imports no Keras: names, sizes and ranges are checked before anything heavy is loaded.
 `tests/core/settings/test_backbones.py` compares the table with `keras.applications`.
@@ -16,9 +16,10 @@ from stages.core.errors import DataError, GroupedUserError, ParameterError, User
 from stages.core.files import read_json, write_json
 from stages.core.params import Section, Tuple, lookup, merge, nearest, parse, shown
 from stages.core.settings.finetune import Pooling, Recipe
+from stages.core.settings.preprocess import ViewParams
 
 SCRATCH = "scratch"
-# Arguments of a builder that the graph sets itself.
+# Arguments of a builder that the stages set themselves.
 _RESERVED = frozenset(
     {"weights", "include_top", "input_shape", "input_tensor", "pooling", "classes", "classifier_activation", "name"}
 )
@@ -28,11 +29,11 @@ _NAME = re.compile(r"(?!best$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Family:
-    """What one module of `keras.applications` wants of its images.
+    """The images that the networks of one module of `keras.applications` expect.
 
-    `inputs` names the numbers that the networks were trained on: "caffe" (BGR, ImageNet's mean
+    `inputs` is the pixel format that the networks were trained on: "caffe" (BGR, ImageNet's mean
     subtracted), "tf" (-1 to 1), "torch" (ImageNet's mean and deviation), or "raw" (0 to 255: the network
-    rescales by itself). Source: `preprocess_input` of each module of
+    rescales them itself). Source: `preprocess_input` of each module of
     https://github.com/keras-team/keras/tree/v3.15.1/keras/src/applications.
     """
 
@@ -71,22 +72,22 @@ FAMILIES = (
     Family("vgg16", "caffe", 32, {"VGG16": 224}),
     Family("vgg19", "caffe", 32, {"VGG19": 224}),
     Family("xception", "tf", 71, {"Xception": 299}),
-    # The small CNN trained from nothing; see stages/networks/architectures.py.
+    # The small CNN trained from scratch; see stages/networks/architectures.py.
     Family(SCRATCH, "raw", 32, {SCRATCH: 96}),
 )
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
 def known_source(value: str) -> str:
-    """Return `value` if it can be a source of weights. Raise ValueError, for pydantic, with the nearest otherwise."""
+    """Return `value` if it is a valid source of weights. Raise ValueError with the nearest match otherwise."""
     if value in {"imagenet", "random"} or value.endswith(".keras"):
         return value
     hint = nearest(value, ["imagenet", "random"])
     raise ValueError(f"imagenet, random, or a file model.keras{f' ({hint})' if hint else ''}")
 
 
-class Line(Recipe):
-    """A line of `backbones`, laid over section `finetune`."""
+class BackboneConfig(Recipe):
+    """A line of `backbones`, which overrides section `finetune`."""
 
     builder: str
     input_size: int = Field(ge=32, le=1024)
@@ -116,7 +117,7 @@ class Line(Recipe):
 
 
 class Network(Section):
-    """What the frozen network of a backbone follows from."""
+    """The parameters that determine the frozen network of a backbone."""
 
     name: str
     builder: str
@@ -127,57 +128,57 @@ class Network(Section):
 
     @property
     def family(self) -> Family:
-        """What this backbone's module wants of its images."""
+        """What this backbone's module expects of its images."""
         return FAMILY_OF[self.builder]
 
 
 class LinearRecipe(Section):
-    """What the linear head of a backbone follows from, beside its features."""
+    """The parameters that determine the linear head of a backbone, beside its features."""
 
     c: Tuple[float]
     class_weight: Literal["none", "balanced"]
     training_shares: Tuple[float]
 
 
-class Backbone(Line):
-    """One backbone with all that its line and section `finetune` say."""
+class Backbone(BackboneConfig):
+    """One backbone with all parameters of its line and of section `finetune`."""
 
     name: str
 
     @property
     def network(self) -> Network:
-        """What the frozen network follows from."""
+        """The parameters that determine the frozen network."""
         own = {key: getattr(self, key) for key in Network.model_fields if key != "pooling"}
         return Network(pooling=self.head.pooling, **own)
 
     @property
     def linear_recipe(self) -> LinearRecipe:
-        """What the linear head follows from."""
+        """The parameters that determine the linear head."""
         return LinearRecipe(c=self.linear.c, class_weight=self.class_weight, training_shares=self.training_shares)
 
     @property
     def head_recipe(self) -> "Backbone":
-        """What its dense head, and the choice of what is kept, follow from."""
+        """The parameters that determine its dense head and the choice between heads."""
         found = self.model_copy(update={"unfreeze": _UNUSED.unfreeze}).effective()
         head = found.head.model_copy(update={"choose": self.head.choose if self._chooses else _UNUSED.head.choose})
         return found.model_copy(update={"head": head})
 
     @property
     def unfreeze_recipe(self) -> "Backbone":
-        """What the training of its blocks follows from: a dense head has no part in it where there is a linear one."""
+        """The parameters that determine phase 2; those of a dense head do not where a linear one exists."""
         dense = {"units": self.head.units if self._whole else (), "choose": _UNUSED.head.choose}
         return self.model_copy(update={"head": self.head.model_copy(update=dense)}).effective()
 
     def effective(self) -> "Backbone":
-        """Return the backbone with one value for all that has no effect: to change it then reruns nothing.
+        """Return the backbone with fixed values for all keys without effect, so that changing these reruns nothing.
 
-        Dropout has none without a dense layer, and the optimiser none where nothing is trained.
+        Dropout has no effect without a dense layer, nor the optimiser where nothing is trained.
         """
         found = self.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
         head = {key: getattr(self.head, key) for key in self._used_of_head}
         update: dict[str, Section] = {"head": _UNUSED.head.model_copy(update=head)}
         if not self._trains_dense:
-            # Phase 2 has a learning rate of its own.
+            # Phase 2 has its own learning rate.
             rate = _UNUSED.optimizer.learning_rate
             update["optimizer"] = found.optimizer.model_copy(update={"learning_rate": rate})
         return found.model_copy(update=update)
@@ -201,7 +202,7 @@ class Backbone(Line):
             return Recipe.model_fields.keys() - {"head"}
         idle = {"linear"} | (set() if self._whole else {"training_shares"})
         idle |= set() if self._trains_dense else {"refit", "repeats", "epochs", "schedule"}
-        # What nothing but a constant rate leaves to be reduced.
+        # A schedule other than constant leaves nothing to reduce.
         idle |= {"reduce_on_plateau"} if not self._trains_dense and self.unfreeze.schedule != "constant" else set()
         return idle | (set() if self._trains_top else {"unfreeze"})
 
@@ -217,7 +218,7 @@ class Backbone(Line):
         return self._trains_dense or (self._trains_top and not self._whole)
 
 
-# Of what has no effect. The values are of no matter, but for that of `unfreeze.blocks`.
+# Values of keys without effect. They are arbitrary, except that of `unfreeze.blocks`.
 _UNUSED = Recipe.model_validate(
     {
         "linear": {"c": [1]},
@@ -242,56 +243,89 @@ _UNUSED = Recipe.model_validate(
 )  # fmt: skip
 
 
-def write_recipes(folder: Path, params: Mapping[str, Any], *, searched: bool) -> None:
-    """Write what each declared backbone is made of, its line laid over section `finetune`, in four files in `folder`.
+class UnfreezeRecipe(Backbone, ViewParams):
+    """What the training of a backbone's blocks follows from: the backbone, and the augmented views it is trained on."""
 
-    What follows from each: `network.json` its features, `linear.json` its linear head, `head.json` its dense head and
-    the choice between heads, `unfreeze.json` its trained blocks. Stages depend on these and not on params.yaml, so that
-    what changes nothing for a backbone reruns nothing of it. Where heads are `searched` all counts for `head.json`.
+
+# Where no views are wanted, how they would be drawn has no effect.
+_NO_VIEWS = ViewParams.model_validate(
+    {
+        "views": 0,
+        "augmentation": {
+            "rotation": 0, "flip_horizontal": False, "flip_vertical": False, "zoom": 0, "translation": 0,
+            "contrast": 0, "fill": "constant",
+        },
+    }
+)  # fmt: skip
+
+
+def write_recipes(folder: Path, params: Mapping[str, Any], *, searched: bool) -> None:
+    """Write the names of the declared backbones, and the parameters of each, those of its line and section `finetune`.
+
+    In `folder/B`, `network.json` determines its features, `linear.json` its linear head, `views.json` the views for a
+    dense head, `head.json` that head and the choice between heads, `unfreeze.json` its trained blocks. Stages depend on
+    these files and not on params.yaml, so that only backbones whose parameters change are rerun. With `searched`, the
+    search may use every parameter in `head.json`.
     """
+    write_json(folder / "names.json", {"backbones": list(params["backbones"])})
+    views = ViewParams.model_validate({key: params["preprocess"][key] for key in ViewParams.model_fields})
     for name in params["backbones"]:
         backbone = resolve(name, params)
+        drawn = views if views.views and (backbone.head.units or searched) else _NO_VIEWS
+        further = backbone.unfreeze_recipe
         parts: dict[str, Section] = {
             "network": backbone.network,
             "linear": backbone.linear_recipe,
+            "views": drawn,
             "head": backbone if searched else backbone.head_recipe,
-            "unfreeze": backbone.unfreeze_recipe,
+            "unfreeze": UnfreezeRecipe(**dict(further), **dict(views if further.unfreeze.blocks else _NO_VIEWS)),
         }
         for part, value in parts.items():
             write_json(folder / name / f"{part}.json", value.model_dump(mode="json"))
 
 
+def read_names(folder: Path) -> list[str]:
+    """Return the names of the declared backbones, in their order."""
+    names: list[str] = _read(folder / "names.json")["backbones"]
+    return names
+
+
 def read_network(folder: Path, name: str) -> Network:
-    """Return what `write_recipes` wrote of a backbone's network."""
+    """Return the parameters of a backbone's network that `write_recipes` wrote."""
     return Network.model_validate(_read(folder / name / "network.json"))
 
 
 def read_linear(folder: Path, name: str) -> LinearRecipe:
-    """Return what `write_recipes` wrote of a backbone's linear head."""
+    """Return the parameters of a backbone's linear head that `write_recipes` wrote."""
     return LinearRecipe.model_validate(_read(folder / name / "linear.json"))
 
 
 def read_head(folder: Path, name: str) -> Backbone:
-    """Return what `write_recipes` wrote of a backbone's dense head."""
+    """Return the parameters of a backbone's dense head that `write_recipes` wrote."""
     return Backbone.model_validate(_read(folder / name / "head.json"))
 
 
-def read_unfreeze(folder: Path, name: str) -> Backbone:
-    """Return what `write_recipes` wrote of the training of a backbone's blocks."""
-    return Backbone.model_validate(_read(folder / name / "unfreeze.json"))
+def read_views(folder: Path, name: str) -> ViewParams:
+    """Return what `write_recipes` wrote of the augmented views for a backbone's dense head."""
+    return ViewParams.model_validate(_read(folder / name / "views.json"))
+
+
+def read_unfreeze(folder: Path, name: str) -> UnfreezeRecipe:
+    """Return the parameters of a backbone's phase 2 that `write_recipes` wrote."""
+    return UnfreezeRecipe.model_validate(_read(folder / name / "unfreeze.json"))
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except FileNotFoundError as error:
-        raise DataError(f"no {path}", "what stage check makes of params.yaml", "run 'dvc repro check'") from error
+        raise DataError(f"no {path}", "the recipes that stage check writes", "run 'dvc repro check'") from error
 
 
 def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
-    """Return the backbone `name` of `params`, its line laid over section `finetune`.
+    """Return the backbone `name` of `params`: section `finetune`, overridden by its line.
 
-    Raise ParameterError or GroupedUserError when the line, or what it is laid over, cannot be used.
+    Raises ParameterError or GroupedUserError when the line or the section cannot be used.
     """
     key = f"backbones.{name}"
     line = _line(name, params.get("backbones"))
@@ -299,7 +333,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     try:
         builder = _builder(name, line.get("builder", name), key)
     except ParameterError as fault:
-        # Go on with any builder, so that the line's other faults are found as well.
+        # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
     own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
@@ -309,11 +343,11 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
         faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
     if builder == SCRATCH and isinstance(whole.get("unfreeze"), Mapping) and whole["unfreeze"].get("blocks") != "all":
-        faults.append(_nothing_learnt(f"{key}.unfreeze.blocks", whole["unfreeze"].get("blocks")))
+        faults.append(_nothing_to_freeze(f"{key}.unfreeze.blocks", whole["unfreeze"].get("blocks")))
     try:
-        parsed = parse(Line, whole, key)
+        parsed = parse(BackboneConfig, whole, key)
     except GroupedUserError as group:
-        # A size that no network takes is one fault, prepared or not.
+        # A size that no network accepts is one fault, whether prepared or not.
         keys = {fault.key for fault in group.faults}
         raise GroupedUserError([fault for fault in faults if fault.key not in keys] + group.faults) from group
     if faults:
@@ -322,7 +356,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
 
 
 def _line(name: str, lines: object) -> Mapping[str, Any]:
-    """Return the line of the backbone `name`; one without a value changes nothing."""
+    """Return the line of the backbone `name`; an empty line is a mapping without keys."""
     if not isinstance(lines, Mapping) or name not in lines:
         declared = list(map(str, lines)) if isinstance(lines, Mapping) else []
         raise ParameterError(
@@ -367,14 +401,14 @@ def _not_prepared(key: str, size: int, sizes: list[int]) -> ParameterError:
     )
 
 
-def _nothing_learnt(key: str, blocks: object) -> ParameterError:
+def _nothing_to_freeze(key: str, blocks: object) -> ParameterError:
     return ParameterError(
-        f"{key} = {shown(blocks)}", f"'all': {SCRATCH} has learnt nothing that could stay frozen", "leave it out", key
+        f"{key} = {shown(blocks)}", f"'all': {SCRATCH} has no learned layers to keep frozen", "leave it out", key
     )
 
 
 def _builder(name: str, builder: object, key: str) -> str:
-    """Return the builder meant by `builder`, which may be in another case or with underscores."""
+    """Return the builder meant by `builder`, which may differ in case and underscores."""
     by_plain = {_plain(known): known for known in FAMILY_OF}
     found = by_plain.get(_plain(builder)) if isinstance(builder, str) else None
     if found is None:
@@ -396,6 +430,6 @@ def _plain(builder: str) -> str:
 
 
 def _default_size(builder: str, sizes: list[int]) -> int:
-    """Return the largest prepared size up to the network's native one, or the smallest there is."""
+    """Return the largest prepared size up to the network's native one, or else the smallest."""
     native = FAMILY_OF[builder].native[builder]
     return max((size for size in sizes if size <= native), default=min(sizes))

@@ -1,4 +1,4 @@
-"""Section `data` of params.yaml: where the images are, and what is left out."""
+"""Section `data` of params.yaml: where the images are, and which are left out."""
 
 import re
 from typing import Annotated
@@ -12,7 +12,7 @@ HASH_BITS = 16**2
 
 
 class DataParams(Section):
-    """Section `data`: where the images are, and what is too small or too large."""
+    """Section `data`: where the images are, and the limits on their sizes."""
 
     source: str = Field(min_length=1)
     exclude: Tuple[Annotated[str, Field(min_length=1)]]

@@ -7,12 +7,12 @@ from pydantic import Field, field_validator
 from stages.core.params import Section, Tuple
 
 Format = Literal["keras", "saved_model", "onnx", "openvino", "litert", "litert_int8"]
-# In export.backbones: the backbone that the report recommends or, where it recommends none, the most accurate one.
+# In export.backbones: the backbone that the report recommends, or else the most accurate one.
 WINNER = "winner"
 
 
 class ExportParams(Section):
-    """Section `export`: what is exported, in which forms, and how far a form in float32 may be from Keras."""
+    """Section `export`: what is exported, in which forms, and how far a float32 form may deviate from Keras."""
 
     backbones: Tuple[str] = Field(min_length=1)
     formats: Tuple[Format] = Field(min_length=1)

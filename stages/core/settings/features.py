@@ -1,4 +1,4 @@
-"""Section `features` of params.yaml: what computes the frozen networks."""
+"""Section `features` of params.yaml: how the frozen networks are run."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class EngineParams(Section):
-    """Section `features`: what computes the frozen networks, and how."""
+    """Section `features`: the engine, precision and batch size of the frozen networks."""
 
     engine: Literal["auto", "openvino", "tensorflow"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]

@@ -1,4 +1,4 @@
-"""The typed parameters of fine-tuning: section `finetune` of params.yaml, and what a backbone's line may change.
+"""Section `finetune` of params.yaml, any key of which a backbone's line may override.
 
 Imports no Keras: `stages.check` reads these classes before anything heavy is loaded.
 """
@@ -15,14 +15,14 @@ Pooling = Literal["average", "max", "flatten"]
 
 def _rising_shares(value: tuple[float, ...]) -> tuple[float, ...]:
     if list(value) != sorted(set(value)) or any(not 0 < share < 1 for share in value):
-        raise ValueError("shares rising between 0 and 1, for instance [0.5, 0.75]")
+        raise ValueError("rising fractions between 0 and 1, for instance [0.5, 0.75]")
     return value
 
 
 class Head(Section):
-    """The layers that are put on a backbone: pooling, normalisation, dense layers with dropout, softmax.
+    """The layers on top of a backbone: pooling, normalisation, dense layers with dropout, softmax.
 
-    Without `units` it is the linear head. `choose` says whether the linear head may take a declared one's place.
+    Without `units` it is the linear head. `choose` says whether the linear head may replace a declared one.
     """
 
     pooling: Pooling
@@ -34,7 +34,7 @@ class Head(Section):
 
 
 class Linear(Section):
-    """The linear head: the inverse strengths of its L2 penalty that are tried, scikit-learn's C."""
+    """The linear head: the inverse strengths of its L2 penalty to try, scikit-learn's C."""
 
     c: Tuple[Annotated[float, Field(gt=0, le=1e9)]] = Field(min_length=1)
 
@@ -57,7 +57,7 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """How the learning rate moves over a phase (https://keras.io/api/optimizers/learning_rate_schedules/)."""
+    """How the learning rate changes over a phase (https://keras.io/api/optimizers/learning_rate_schedules/)."""
 
     name: Literal["constant", "cosine", "exponential", "step"]
     warmup: float = Field(ge=0, lt=1)
@@ -104,16 +104,16 @@ class Checkpoint(Section):
 def _count_share_or_all(value: object) -> object:
     count, share = type(value) is int and value >= 0, isinstance(value, float) and 0 < value < 1
     if value != "all" and not count and not share:
-        raise ValueError("0, 1, 2, ..., a share of the blocks between 0 and 1, or all")
+        raise ValueError("0, 1, 2, ..., a fraction of the blocks between 0 and 1, or all")
     return value
 
 
 class Unfreeze(Section):
     """Phase 2: how much of the backbone is trained, from the top, and how.
 
-    `schedule` says how the learning rate moves over the epochs: constant, or down to 0 along a cosine, after a linear
-    rise over a `warmup` share of the steps. `decay` is the rate of each block as a share of that of the block above it;
-    `minutes` is how long a training may take, and `cache_gb` how much room the activations below it may.
+    `schedule` says how the learning rate changes over the epochs: constant, or down to 0 along a cosine, after a linear
+    rise over a fraction `warmup` of the steps. `decay` is the factor between the rates of a block and the block above
+    it; `minutes` limits the time of one training, and `cache_gb` the size of the intermediate activations on disk.
     """
 
     blocks: Annotated[int | float | Literal["all"], BeforeValidator(_count_share_or_all)]
@@ -128,7 +128,7 @@ class Unfreeze(Section):
 
 
 class Recipe(Section):
-    """Section `finetune`: how a head, and then the top of a backbone, is trained."""
+    """Section `finetune`: how a head, and then the top of a backbone, are trained."""
 
     linear: Linear
     head: Head
@@ -146,13 +146,13 @@ class Recipe(Section):
     repeats: int = Field(ge=1, le=100)
     training_shares: Tuple[float]
 
-    # Validators of fields, not of the whole: they run whatever else is at fault.
+    # Validators of fields, not of the model: they run even if other keys are at fault.
     @field_validator("reduce_on_plateau")
     @classmethod
-    def _one_hand_on_the_rate(cls, value: ReduceOnPlateau, info: ValidationInfo) -> ReduceOnPlateau:
+    def _one_rule_for_the_rate(cls, value: ReduceOnPlateau, info: ValidationInfo) -> ReduceOnPlateau:
         schedule = info.data.get("schedule")
         if value.patience and schedule and schedule.name != "constant":
-            expected = f"0 with schedule.name '{schedule.name}': each would overrule the other"
+            expected = f"0 with schedule.name '{schedule.name}': each would override the other"
             raise conflict(
                 "patience",
                 value.patience,

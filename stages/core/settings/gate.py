@@ -1,4 +1,4 @@
-"""Section `gate` of params.yaml: what may be worse than in the earlier comparison."""
+"""Section `gate` of params.yaml: how far results may regress."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from stages.core.params import Section
 
 
 class GateParams(Section):
-    """Section `gate`: what may be worse than in the earlier comparison."""
+    """Section `gate`: how far results may regress from those of an earlier comparison."""
 
     max_fall: float = Field(ge=0, le=1)
     significance: float = Field(gt=0, lt=1)

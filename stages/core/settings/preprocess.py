@@ -8,7 +8,7 @@ from stages.core.params import Section, Tuple
 
 
 class AugmentationParams(Section):
-    """Section `preprocess.augmentation`: how far a view may lie from its image; 0 and false: not at all."""
+    """Section `preprocess.augmentation`: how far a view may differ from its image; 0 and false: not at all."""
 
     rotation: float = Field(ge=0, le=180)
     flip_horizontal: bool
@@ -20,7 +20,7 @@ class AugmentationParams(Section):
 
 
 class ViewParams(Section):
-    """Of section `preprocess`: how many augmented views there are of each image that trains, and how they are drawn."""
+    """Of section `preprocess`: how many augmented views each training image has, and how they are drawn."""
 
     views: int = Field(ge=0, le=100)
     augmentation: AugmentationParams

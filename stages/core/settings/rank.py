@@ -25,6 +25,6 @@ class RankParams(Section):
 
     @property
     def most(self) -> int | None:
-        """How many of the ranked backbones are trained further at most; None where that is no number."""
+        """How many of the ranked backbones are trained further at most; None without a fixed number."""
         found = self.candidates.removeprefix(_BEST)
         return int(found) if found.isdecimal() else None

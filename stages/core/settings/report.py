@@ -1,4 +1,4 @@
-"""What section `report` of params.yaml says. Apart from what draws the report, so that `stages.check` is quick."""
+"""Section `report` of params.yaml, and keys of data/metrics.json that several stages read."""
 
 from typing import Literal
 
@@ -6,17 +6,17 @@ from pydantic import Field
 
 from stages.core.params import Section
 
-# What makes a backbone the cheaper one; stands for a figure of data/benchmarks (`verdict.COSTS`).
+# The cost by which a backbone is cheaper; each is a figure of data/benchmarks (`verdict.COSTS`).
 Prefer = Literal["size", "latency", "flops"]
 
 
 class ReportParams(Section):
-    """Section `report`: in which language, what the cheapest backbone is, how many examples are shown."""
+    """Section `report`: its language, how costs are compared, how many examples are shown."""
 
     language: Literal["en", "es"]
     prefer: Prefer
     examples: int = Field(ge=0, le=1000)
 
 
-# Keys of data/metrics.json beside the backbones' names: what is right most often, and what the report says to use.
+# Keys of data/metrics.json beside the backbones' names: the most accurate backbone, and the recommended one.
 BEST, RECOMMENDED = "best", "recommended"

@@ -8,7 +8,7 @@ from stages.core.params import Section
 
 
 class SplitParams(Section):
-    """Section `split`: the shares of validation and test, the rest is for training; what the source brings; folds."""
+    """Section `split`: the fractions of validation and test (the rest trains), the source's own split, folds."""
 
     validation: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)

@@ -1,4 +1,4 @@
-"""What a search for hyperparameters may vary: section `tune` of params.yaml, and what it chose for a backbone.
+"""Section `tune` of params.yaml: which hyperparameters a search varies, and how its choice is applied to a backbone.
 
 Imports no Keras and no Optuna: `stages.check` reads these classes before anything heavy is loaded.
 """
@@ -34,7 +34,7 @@ Units = Tuple[Annotated[int, Field(ge=1, le=65536)]]
 
 
 class Space(Section):
-    """Section `tune.space`: a range or choices for each hyperparameter. What a backbone has without it is in it too.
+    """Section `tune.space`: a range or choices for each hyperparameter, to which a backbone's own value is added.
 
     `views` is how many of the augmented views of each image are trained on.
     """
@@ -50,7 +50,7 @@ class Space(Section):
 
 
 class TuneParams(Section):
-    """Section `tune`: how many trials, by what they are chosen, and where the search looks."""
+    """Section `tune`: how many trials, by which measure they are compared, and the search space."""
 
     trials: int = Field(ge=0, le=100_000)
     measure: Literal["log_loss", "accuracy"]
@@ -59,7 +59,7 @@ class TuneParams(Section):
     space: Space
 
 
-# What a backbone has of each hyperparameter, given how many augmented views there are.
+# A backbone's own value of each hyperparameter, given the number of augmented views.
 _DEFAULTS: Mapping[str, Callable[[Backbone, int], Any]] = {
     "learning_rate": lambda backbone, _: backbone.optimizer.learning_rate,
     "optimizer": lambda backbone, _: backbone.optimizer.name,
@@ -70,7 +70,7 @@ _DEFAULTS: Mapping[str, Callable[[Backbone, int], Any]] = {
     "label_smoothing": lambda backbone, _: backbone.label_smoothing,
     "views": lambda _, views: views,
 }
-# Which hyperparameter is which key of a head, of an optimiser, and of a line itself.
+# The hyperparameter behind each key of a head, of an optimiser, and of a backbone's line.
 _PLACES: tuple[Mapping[str, str], ...] = (
     {"units": "units", "dropout": "dropout", "l2": "l2"},
     {"learning_rate": "learning_rate", "name": "optimizer"},
@@ -79,21 +79,21 @@ _PLACES: tuple[Mapping[str, str], ...] = (
 
 
 def varied(space: Space, views: int) -> list[str]:
-    """Return the names of what a search varies, given how many augmented views there are."""
+    """Return the hyperparameters that a search varies, given the number of augmented views."""
     return [name for name in _DEFAULTS if getattr(space, name) and not (name == "views" and views == 0)]
 
 
 def searched(space: Space, backbone: Backbone, views: int) -> dict[str, Any]:
-    """Return the hyperparameters that a search varies, each with the value that `backbone` has without it.
+    """Return the hyperparameters that a search varies, each with the backbone's own value.
 
-    A backbone that declares no dense head begins with the first of `units`.
+    A backbone that declares no dense head starts with the first of `units`.
     """
     found = {name: _DEFAULTS[name](backbone, views) for name in varied(space, views)}
     return found | ({"units": list(space.units[0])} if space.units and not backbone.head.units else {})
 
 
 def changed(backbone: Backbone, values: Mapping[str, Any]) -> Backbone:
-    """Return the backbone with `values` of hyperparameters in place of its own; `views` is no matter of its line."""
+    """Return the backbone with `values` of hyperparameters instead of its own; its line has no key for `views`."""
     head, optimizer, own = ({key: values[name] for key, name in names.items() if name in values} for names in _PLACES)
     if "units" in head:
         head["units"] = tuple(head["units"])
@@ -101,9 +101,3 @@ def changed(backbone: Backbone, values: Mapping[str, Any]) -> Backbone:
         update=own
         | {"head": backbone.head.model_copy(update=head), "optimizer": backbone.optimizer.model_copy(update=optimizer)}
     )
-
-
-class SearchParams(Section):
-    """Of section `tune`: whether a search may try dense heads."""
-
-    trials: int = Field(ge=0)

@@ -9,7 +9,7 @@ from stages.core.settings.backbones import known_source
 
 
 class WeightsParams(Section):
-    """Section `weights`: where weights come from, and what to do without them."""
+    """Section `weights`: where weights come from, and what to do when they are unavailable."""
 
     source: str = Field(min_length=1)
     mirror: str | None = Field(min_length=1)

@@ -1,9 +1,10 @@
 """What is known about the images, counted, and which labels deserve a second look.
 
-The tables are those that ingest and split wrote: the manifest (a row for each accepted image), the
-rejects, the images under two labels (quarantine), the splits and the leaks.
+The tables are those that ingest and split wrote: the manifest (a row for each accepted image), the rejects, the images
+with two labels (quarantine), the splits and the leaks.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.core.dataset.duplicates import groups
 from stages.core.dataset.prepared import DROPPED, FEW, SPLITS
 from stages.core.predictions import PREFIX
 from stages.core.settings.audit import AuditParams, Outliers
@@ -32,7 +34,7 @@ class Tables:
 
 @dataclass(frozen=True)
 class Probes:
-    """What linear probes say of the labels: predictions averaged over backbones with the same kind of weights.
+    """What linear probes predict of the labels, averaged over backbones with the same kind of weights.
 
     `accuracies` are those of the backbones that take part; `weights` says what these carry, "none" where
     none takes part. `table` has file, label and a column p:<class> for each class.
@@ -46,12 +48,12 @@ class Probes:
 def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
     """Return the backbones whose probes judge labels, and their weights, from each one's probe.json.
 
-    Learnt features judge better than random ones, so random ones are asked only where there are no others.
+    Published weights judge better than random ones, which take part only where there are no others.
     """
     able = {backbone: found["weights"] for backbone, found in facts.items() if found["frozen"] and found["images"]}
-    learnt = [backbone for backbone, weights in able.items() if weights != "random"]
-    if learnt:
-        return learnt, ", ".join(sorted({able[backbone] for backbone in learnt}))
+    published = [backbone for backbone, weights in able.items() if weights != "random"]
+    if published:
+        return published, ", ".join(sorted({able[backbone] for backbone in published}))
     return list(able), "random" if able else "none"
 
 
@@ -60,8 +62,6 @@ def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
 
     Unlike `group` it leaves out what only the source puts together. `limit` is data.near_duplicates.
     """
-    from stages.core.dataset.duplicates import groups
-
     near = groups(manifest.assign(source_group=""), limit)
     return manifest.drop(columns="phash").assign(near=near)
 
@@ -82,7 +82,7 @@ def near_copies(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def outliers(manifest: pd.DataFrame, thresholds: Outliers) -> dict[str, pd.DataFrame]:
-    """Return the odd images of each kind, the oddest first; each has its score in a column named after the kind."""
+    """Return the odd images of each kind, the lowest score first; the column named after the kind has the score."""
     return {
         kind: manifest[manifest[kind] < threshold].sort_values([kind, "path"], ignore_index=True)
         for kind, threshold in thresholds.model_dump().items()
@@ -97,7 +97,7 @@ def suspects(manifest: pd.DataFrame, probes: Probes) -> pd.DataFrame:
     table = probes.table
     classes = [column.removeprefix(PREFIX) for column in table.columns if column.startswith(PREFIX)]
     labels = pd.Index(classes).get_indexer(pd.Index(table["label"]))
-    if len(np.unique(labels)) < 2:  # noqa: PLR2004 (one class cannot be told from another)
+    if len(np.unique(labels)) < 2:  # noqa: PLR2004 (with one class there is nothing to confuse)
         return NO_SUSPECTS
     probabilities = table[[PREFIX + name for name in classes]].to_numpy(dtype=np.float64)
     rows = _doubtful(labels, probabilities)
@@ -116,12 +116,10 @@ def suspects(manifest: pd.DataFrame, probes: Probes) -> pd.DataFrame:
 
 
 def _doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    import warnings
-
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():
-        # A class of which nothing could be held out, or one image only: nothing of it is doubted.
+        # A class of which nothing could be held out, or of one image only, has no doubtful labels.
         warnings.filterwarnings("ignore", message="May not flag all label issues")
         # One process: forking costs more than the work.
         found = find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
@@ -144,7 +142,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "reasons": {str(kind): int(count) for kind, count in kinds.items()},
         "classes": len(counts),
         "images": {label: int(counts.get(label, 0)) for label in labels},
-        "splits": {part: int(splits.get(part, 0)) for part in (*SPLITS, DROPPED)},
+        "splits": {split: int(splits.get(split, 0)) for split in (*SPLITS, DROPPED)},
         "smallest_class_training_images": min(training_of_each.values()),
         "small_classes": {label: count for label, count in training_of_each.items() if count < FEW},
         "imbalance": float(counts.max() / counts.min()),

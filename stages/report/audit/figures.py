@@ -1,5 +1,6 @@
 """Figures of the audit: how large the images are, and how wide for their height."""
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
@@ -22,8 +23,6 @@ def shapes(manifest: pd.DataFrame) -> Figure:
 
 def _histogram(name: str, values: "pd.Series[float]", title: str, label: str) -> Figure:
     """Draw positive numbers on a logarithmic axis: sizes and shapes differ by factors."""
-    import altair as alt
-
     # At least half and twice the values: images of one size make one bar, not a full box.
     edges = np.geomspace(values.min() / 2, values.max() * 2, _BARS + 1)
     counts, _ = np.histogram(values, edges)

@@ -19,7 +19,7 @@ from stages.report.findings import findings
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the images lie: those that were accepted, and those under two labels."""
+    """Where the images are: those that were accepted, and those with two labels."""
 
     raw: Path
     quarantine: Path
@@ -27,7 +27,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class Tile:
-    """One image on a contact sheet and what is said of it, beside path, label and split."""
+    """One image on a contact sheet: path, label and split, and a note."""
 
     file: Path
     path: str
@@ -39,14 +39,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Images side by side, those that belong together in one group; `more` of them are only in `table`."""
+    """Images side by side, in groups; `more` of them are only in `table`."""
 
     groups: list[list[Tile]]
     more: int
     table: str
 
     def files(self) -> Iterable[Path]:
-        """Yield where the images lie."""
+        """Yield the files of the images."""
         return (tile.file for group in self.groups for tile in group)
 
 
@@ -74,7 +74,7 @@ def page(
         Path(__file__).with_name("audit.html.j2"),
         audit=audit,
         findings=findings(audit),
-        parts=(*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS,
+        splits=(*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS,
         classes=_classes(manifest, audit),
         rejects=tables.rejects.to_dict("records"),
         sheets=sheets,
@@ -87,7 +87,7 @@ def page(
 
 
 class _Sheets:
-    """Makes contact sheets of images in one folder, each of at most so many."""
+    """Makes contact sheets of images in one folder, each of at most `limit`."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
@@ -116,7 +116,7 @@ def _leaks(tables: Tables) -> pd.DataFrame:
 
 
 def _leak(row: Mapping[str, Any]) -> str:
-    return f"{row['source_split'] or 'in no part'} in the source, {row['action']}"
+    return f"{row['source_split'] or 'in no split'} in the source, {row['action']}"
 
 
 def _score(row: Mapping[str, Any], kind: str) -> str:
@@ -128,8 +128,8 @@ def _doubt(row: Mapping[str, Any]) -> str:
 
 
 def _classes(manifest: pd.DataFrame, audit: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return the number of images of each class in each part, the largest class first."""
-    parts = (*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS
-    counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=parts, fill_value=0)
+    """Return the number of images of each class in each split, the largest class first."""
+    splits = (*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS
+    counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=splits, fill_value=0)
     order = sorted(audit["images"], key=lambda label: (-audit["images"][label], label))
-    return {label: [int(counts[part].get(label, 0)) for part in parts] for label in order}
+    return {label: [int(counts[split].get(label, 0)) for split in splits] for label in order}

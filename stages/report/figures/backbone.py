@@ -1,29 +1,28 @@
-"""Figures of one backbone: how it was trained, how far its confidence can be trusted, which images it finds alike."""
+"""Figures of one backbone: its learning curves, its calibration, and the map of its features."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import altair as alt
 import pandas as pd
 
 from stages.pages.templates import printable
 from stages.pages.vega import DOTTED, INK, RIGHT, TRAINING, WRONG, Figure, chart, figure, layered
-from stages.report.figures.context import COUNT, TENTHS, WHOLE, Row, Scene, told
+from stages.report.figures.context import COUNT, TENTHS, WHOLE, FigureContext, Row, number_tooltip
 from stages.report.runs import Run
 
-# More colours than these cannot be told apart.
+# More colours than these are hard to tell apart.
 _MOST_COLOURS = 10
 
 
-def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: float) -> Figure:
+def curves(context: FigureContext, run: Run, quantity: Literal["accuracy", "loss"], top: float) -> Figure:
     """Draw accuracy or loss of a backbone over its epochs, up to `top`: both phases, and the epoch kept, if any."""
-    import altair as alt
-
-    views, images = scene.say("training views"), scene.say("validation images")
-    name = {"accuracy": scene.say("accuracy"), "loss": scene.say("loss")}[quantity]
+    views, images = context.say("training views"), context.say("validation images")
+    name = {"accuracy": context.say("accuracy"), "loss": context.say("loss")}[quantity]
     number = TENTHS if quantity == "accuracy" else ".3f"
     lines = chart(_epochs(run.history, {views: quantity, images: f"val_{quantity}"})).encode(
         x=alt.X("epoch:Q")
-        .title(scene.say("epoch"))
+        .title(context.say("epoch"))
         .scale(domain=[0.5, len(run.history) + 0.5], nice=False)
         .axis(tickMinStep=1, format="d"),
         y=alt.Y("value:Q")
@@ -43,21 +42,21 @@ def curves(scene: Scene, run: Run, quantity: Literal["accuracy", "loss"], top: f
         lines.mark_line(strokeWidth=2, clip=True, aria=False).encode(strokeDash=dashes),
         lines.mark_circle(size=24 if len(run.history) > 1 else 60, clip=True, opacity=1).encode(
             tooltip=[
-                told("epoch", scene.say("epoch"), COUNT),
-                alt.Tooltip("of:N", title=scene.say("on")),
-                told("value", name, number),
+                number_tooltip("epoch", context.say("epoch"), COUNT),
+                alt.Tooltip("of:N", title=context.say("on")),
+                number_tooltip("value", name, number),
             ]
         ),
     )
     label = {
-        "accuracy": scene.say("Accuracy of %(backbone)s over its epochs.", backbone=run.backbone),
-        "loss": scene.say("Loss of %(backbone)s over its epochs.", backbone=run.backbone),
+        "accuracy": context.say("Accuracy of %(backbone)s over its epochs.", backbone=run.backbone),
+        "loss": context.say("Loss of %(backbone)s over its epochs.", backbone=run.backbone),
     }[quantity]
-    return figure(f"{quantity}-{scene.place(run)}", label, whole.properties(height=130), 320, scene.language)
+    return figure(f"{quantity}-{context.place(run)}", label, whole.properties(height=130), 320, context.language)
 
 
 def _epochs(history: pd.DataFrame, columns: Mapping[str, str]) -> list[Row]:
-    """Return a row for each epoch of each of the `columns`, by what they are called; not for what left the numbers."""
+    """Return a row for each epoch of each of the `columns`, by their names; none where the value is not finite."""
     return [
         {"epoch": int(epoch), "of": name, "value": float(value)}
         for name, column in columns.items()
@@ -73,17 +72,15 @@ def _second_phase(history: pd.DataFrame) -> list[Row]:
 
 
 def top_of_losses(runs: Sequence[Run]) -> float:
-    """Return an upper end for the axis of the loss that all backbones share; a diverged one may leave it."""
+    """Return an upper end for the loss axis that all backbones share; a diverged one may exceed it."""
     losses = pd.concat([run.history[name] for run in runs for name in ("loss", "val_loss")])
     top = 1.05 * losses.quantile(0.98)
     return float(top) if top > 0 else 1.0
 
 
-def reliability(scene: Scene, run: Run) -> Figure:
-    """Draw how often a backbone is right against how sure it is, before and after temperature scaling."""
-    import altair as alt
-
-    before, after = scene.say("as trained"), scene.say("scaled")
+def reliability(context: FigureContext, run: Run) -> Figure:
+    """Draw the accuracy of a backbone against its confidence, before and after temperature scaling."""
+    before, after = context.say("as trained"), context.say("scaled")
     rows = [
         {"of": name} | {key: float(row[key]) for key in ("confidence", "accuracy", "images")}
         for name, table in ((before, run.calibration), (after, run.calibration_scaled))
@@ -93,7 +90,7 @@ def reliability(scene: Scene, run: Run) -> Figure:
         "scale": alt.Scale(domain=[0, 1]),
         "axis": alt.Axis(format=WHOLE, values=[0, 0.25, 0.5, 0.75, 1], labelOverlap="greedy"),
     }
-    confidence, accuracy = scene.say("confidence"), scene.say("accuracy")
+    confidence, accuracy = context.say("confidence"), context.say("accuracy")
     marks = chart(rows).encode(
         x=alt.X("confidence:Q", title=confidence, **axis),
         y=alt.Y("accuracy:Q", title=accuracy, **axis),
@@ -106,28 +103,26 @@ def reliability(scene: Scene, run: Run) -> Figure:
             size=alt.Size("images:Q", scale=alt.Scale(range=[20, 260], domainMin=0), legend=None),
             tooltip=[
                 alt.Tooltip("of:N", title=confidence),
-                told("confidence", scene.say("said")),
-                told("accuracy", scene.say("right")),
-                told("images", scene.say("images"), COUNT),
+                number_tooltip("confidence", context.say("mean confidence")),
+                number_tooltip("accuracy", accuracy),
+                number_tooltip("images", context.say("images"), COUNT),
             ],
         ),
     )
-    label = scene.say(
-        "How often %(backbone)s is right against how sure it is, before and after temperature scaling.",
+    label = context.say(
+        "Accuracy of %(backbone)s against its confidence, before and after temperature scaling.",
         backbone=run.backbone,
     )
-    return figure(f"reliability-{scene.place(run)}", label, whole.properties(height=210), 260, scene.language)
+    return figure(f"reliability-{context.place(run)}", label, whole.properties(height=210), 260, context.language)
 
 
-def embedding(scene: Scene, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Figure:
-    """Draw the test images where a backbone's features put them: like ones lie close together.
+def embedding(context: FigureContext, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[str, str]) -> Figure:
+    """Draw the test images where a backbone's features put them: similar ones lie close together.
 
-    `mapped` has columns file, label, predicted, confidence, x and y; `thumbnails` the addresses of files' images.
+    `mapped` has columns file, label, predicted, confidence, x and y; `thumbnails` the data URLs of files' images.
     Classes have colours where there are few enough, else right and wrong have.
     """
-    import altair as alt
-
-    right, wrong = scene.say("right"), scene.say("wrong")
+    right, wrong = context.say("right"), context.say("wrong")
     few = mapped["label"].nunique() <= _MOST_COLOURS
     field = "label" if few else "outcome"
     colours = alt.Scale(scheme="tableau10") if few else alt.Scale(domain=[right, wrong], range=[RIGHT, WRONG])
@@ -148,19 +143,19 @@ def embedding(scene: Scene, run: Run, mapped: pd.DataFrame, thumbnails: Mapping[
             opacity=alt.when(picked).then(alt.value(0.9)).otherwise(alt.value(0.1)),
             tooltip=[
                 alt.Tooltip("image:N"),
-                alt.Tooltip("label:N", title=scene.say("class")),
-                alt.Tooltip("predicted:N", title=scene.say("predicted")),
-                told("confidence", scene.say("confidence"), WHOLE),
+                alt.Tooltip("label:N", title=context.say("class")),
+                alt.Tooltip("predicted:N", title=context.say("predicted")),
+                number_tooltip("confidence", context.say("confidence"), WHOLE),
             ],
         )
         .properties(name="images", height=460)
         .add_params(picked)
     )
-    label = scene.say(
+    label = context.say(
         "The test images as %(backbone)s sees them: images with like features lie close together.",
         backbone=run.backbone,
     )
-    return figure("embedding", label, whole, 760, scene.language)
+    return figure("embedding", label, whole, 760, context.language)
 
 
 def _image(row: Mapping[Any, Any], thumbnails: Mapping[str, str], right: str, wrong: str) -> Row:

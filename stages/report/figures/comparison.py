@@ -1,15 +1,23 @@
 """Figures of all backbones beside one another."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+
+import altair as alt
 
 from stages.core.intervals import Interval
 from stages.pages.vega import DOTTED, INK, PAGE, Figure, chart, figure, layered, logarithmic_ticks
-from stages.report.figures.context import COUNT, Scene, across, choosable, chosen, colour, in_rows, told, up
+from stages.report.figures.context import (
+    COUNT,
+    FigureContext,
+    colour,
+    filterable,
+    number_tooltip,
+    row_per_backbone,
+    share_x,
+    share_y,
+    visible,
+)
 from stages.report.runs import Run
-
-if TYPE_CHECKING:
-    import altair as alt
 
 # Costs that differ by more than this factor are drawn on a logarithmic axis.
 _WIDE = 8
@@ -18,84 +26,90 @@ _STEP = 26
 _FADED = 0.2
 
 
-def accuracy(scene: Scene, largest_class: float) -> Figure:
+def accuracy(context: FigureContext, largest_class: float) -> Figure:
     """Draw each backbone's accuracy with its interval, the best on top, and those of its repeats as ticks.
 
-    `largest_class` is the accuracy of always answering the class with the most test images.
+    `largest_class` is the accuracy of always predicting the class with the most test images.
     """
-    rows = [scene.row(run, accuracy=run.metrics["accuracy"], **run.interval._asdict()) for run in scene.ranking]
-    again = [scene.row(run, accuracy=value) for run in scene.ranking for value in run.repeated]
-    title = scene.say("test accuracy")
-    marks = in_rows(rows)
+    rows = [context.row(run, accuracy=run.metrics["accuracy"], **run.interval._asdict()) for run in context.ranking]
+    again = [context.row(run, accuracy=value) for run in context.ranking for value in run.repeated]
+    title = context.say("test accuracy")
+    marks = row_per_backbone(rows)
     whole = layered(
         chart([{"level": largest_class}]).mark_rule(strokeDash=DOTTED, opacity=0.6).encode(x="level:Q"),
-        marks.mark_rule(strokeWidth=3, aria=False).encode(x=across("low", title), x2="high:Q"),
-        in_rows(again).mark_tick(thickness=1.5, bandSize=14, aria=False).encode(x=across("accuracy", title)),
+        marks.mark_rule(strokeWidth=3, aria=False).encode(x=share_x("low", title), x2="high:Q"),
+        row_per_backbone(again).mark_tick(thickness=1.5, bandSize=14, aria=False).encode(x=share_x("accuracy", title)),
         marks.mark_circle(size=110, opacity=1).encode(
-            x=across("accuracy", title), tooltip=scene.hover(told("accuracy", title), *scene.ends())
+            x=share_x("accuracy", title),
+            tooltip=context.tooltip(number_tooltip("accuracy", title), *context.interval_tooltips()),
         ),
     )
-    label = scene.say("Accuracy of each backbone with its interval; the ranking has the numbers.")
-    return figure("accuracy", label, choosable(whole).properties(height=_STEP * len(rows)), 560, scene.language)
+    label = context.say("Accuracy of each backbone with its interval; the ranking has the numbers.")
+    return figure("accuracy", label, filterable(whole).properties(height=_STEP * len(rows)), 560, context.language)
 
 
-def folds(scene: Scene, by_folds: Sequence[Run]) -> Figure:
+def folds(context: FigureContext, by_folds: Sequence[Run]) -> Figure:
     """Draw each backbone's accuracy in each fold as a dot, the mean as a tick, and the mean's interval.
 
     `by_folds` is the ranking by the mean over folds.
     """
     each = [
-        scene.row(run, accuracy=found, fold=fold)
+        context.row(run, accuracy=found, fold=fold)
         for run in by_folds
         for fold, found in enumerate(run.folds["accuracy"])
     ]
-    means = [scene.row(run, accuracy=run.folds["accuracy_mean"], **run.fold_interval._asdict()) for run in by_folds]
-    title = scene.say("accuracy")
-    marks = in_rows(means)
+    means = [context.row(run, accuracy=run.folds["accuracy_mean"], **run.fold_interval._asdict()) for run in by_folds]
+    title = context.say("accuracy")
+    marks = row_per_backbone(means)
     whole = layered(
-        marks.mark_rule(strokeWidth=3, opacity=0.5, aria=False).encode(x=across("low", title), x2="high:Q"),
-        in_rows(each).mark_circle(size=45, opacity=0.7).encode(
-            x=across("accuracy", title),
-            tooltip=scene.hover(told("accuracy", title), told("fold", scene.say("fold"), COUNT)),
+        marks.mark_rule(strokeWidth=3, opacity=0.5, aria=False).encode(x=share_x("low", title), x2="high:Q"),
+        row_per_backbone(each).mark_circle(size=45, opacity=0.7).encode(
+            x=share_x("accuracy", title),
+            tooltip=context.tooltip(
+                number_tooltip("accuracy", title), number_tooltip("fold", context.say("fold"), COUNT)
+            ),
         ),
         marks.mark_tick(thickness=2, bandSize=16, color=INK).encode(
-            x=across("accuracy", title), tooltip=scene.hover(told("accuracy", scene.say("mean")), *scene.ends())
+            x=share_x("accuracy", title),
+            tooltip=context.tooltip(number_tooltip("accuracy", context.say("mean")), *context.interval_tooltips()),
         ),
     )  # fmt: skip
-    label = scene.say("Accuracy of each backbone in each fold, with the mean; the table has the numbers.")
-    return figure("folds", label, choosable(whole).properties(height=_STEP * len(means)), 560, scene.language)
+    label = context.say("Accuracy of each backbone in each fold, with the mean; the table has the numbers.")
+    return figure("folds", label, filterable(whole).properties(height=_STEP * len(means)), 560, context.language)
 
 
-def cost(scene: Scene, name: str, title: str, costs: Mapping[str, float]) -> Figure:
-    """Draw accuracy against a cost, of the backbones that `costs` has, each point with its place; and the front.
+def cost(context: FigureContext, name: str, title: str, costs: Mapping[str, float]) -> Figure:
+    """Draw accuracy against a cost, of the backbones that `costs` has, each point with its place; and the Pareto front.
 
-    Nothing is both cheaper and more accurate than a backbone on the front.
+    No backbone is both cheaper and more accurate than one on the front.
     """
     rows = [
-        scene.row(run, cost=costs[run.backbone], accuracy=run.metrics["accuracy"], **run.interval._asdict())
-        for run in scene.ranking
+        context.row(run, cost=costs[run.backbone], accuracy=run.metrics["accuracy"], **run.interval._asdict())
+        for run in context.ranking
         if run.backbone in costs
     ]
-    accurate = scene.say("test accuracy")
-    marks = _front(chosen(rows)).encode(x=_cost(list(costs.values()), title))
-    points = marks.encode(y=up("accuracy", accurate))
+    accurate = context.say("test accuracy")
+    marks = _front(visible(rows)).encode(x=_cost(list(costs.values()), title))
+    points = marks.encode(y=share_y("accuracy", accurate))
     whole = layered(
         points.transform_filter("datum.front").mark_line(
             interpolate="step-after", strokeDash=[4, 3], opacity=0.5, aria=False
         ),
         marks.mark_rule(strokeWidth=2, opacity=0.45, aria=False).encode(
-            y=up("low", accurate), y2="high:Q", color=colour()
+            y=share_y("low", accurate), y2="high:Q", color=colour()
         ),
-        *_numbered(points, scene.hover(told("accuracy", accurate), told("cost", title, ",.3~r"))),
+        *_numbered(
+            points, context.tooltip(number_tooltip("accuracy", accurate), number_tooltip("cost", title, ",.3~r"))
+        ),
     )
-    label = scene.say("Accuracy against cost; each point carries its rank, the tables have the numbers.")
-    return figure(f"cost-{name}", f"{label} {title}.", choosable(whole).properties(height=230), 330, scene.language)
+    label = context.say("Accuracy against cost; each point carries its rank, the tables have the numbers.")
+    return figure(f"cost-{name}", f"{label} {title}.", filterable(whole).properties(height=230), 330, context.language)
 
 
-def foretold(scene: Scene, before: Mapping[str, tuple[float, Interval]]) -> Figure:
-    """Draw test accuracy against the probe's before training, which `before` has with its interval by backbone."""
+def ranking_agreement(context: FigureContext, before: Mapping[str, tuple[float, Interval]]) -> Figure:
+    """Draw test accuracy against the probe's before training, which `before` has by backbone, with its interval."""
     rows = [
-        scene.row(
+        context.row(
             run,
             probe=before[run.backbone][0],
             probe_low=before[run.backbone][1].low,
@@ -103,35 +117,33 @@ def foretold(scene: Scene, before: Mapping[str, tuple[float, Interval]]) -> Figu
             accuracy=run.metrics["accuracy"],
             **run.interval._asdict(),
         )
-        for run in scene.ranking
+        for run in context.ranking
         if run.backbone in before
     ]
-    probed, final = scene.say("probe accuracy before training"), scene.say("test accuracy after")
-    points = chosen(rows).encode(x=across("probe", probed), y=up("accuracy", final))
-    lines = chosen(rows).mark_rule(strokeWidth=2, opacity=0.45, aria=False).encode(color=colour())
+    probed, final = context.say("probe accuracy before training"), context.say("test accuracy after")
+    points = visible(rows).encode(x=share_x("probe", probed), y=share_y("accuracy", final))
+    lines = visible(rows).mark_rule(strokeWidth=2, opacity=0.45, aria=False).encode(color=colour())
     whole = layered(
-        lines.encode(x=across("probe_low", probed), x2="probe_high:Q", y=up("accuracy", final)),
-        lines.encode(x=across("probe", probed), y=up("low", final), y2="high:Q"),
-        *_numbered(points, scene.hover(told("probe", probed), told("accuracy", final))),
+        lines.encode(x=share_x("probe_low", probed), x2="probe_high:Q", y=share_y("accuracy", final)),
+        lines.encode(x=share_x("probe", probed), y=share_y("low", final), y2="high:Q"),
+        *_numbered(points, context.tooltip(number_tooltip("probe", probed), number_tooltip("accuracy", final))),
     )
-    label = scene.say("Accuracy after training against that before; each point carries its rank, the table has both.")
-    return figure("foretold", label, choosable(whole).properties(height=260), 460, scene.language)
+    label = context.say("Accuracy after training against that before; each point carries its rank, the table has both.")
+    return figure("ranking-agreement", label, filterable(whole).properties(height=260), 460, context.language)
 
 
-def _numbered(points: "alt.Chart", hover: "list[alt.Tooltip]") -> "tuple[alt.Chart, alt.Chart]":
+def _numbered(points: alt.Chart, tooltips: list[alt.Tooltip]) -> tuple[alt.Chart, alt.Chart]:
     """Return a disc for each of `points`, and on it the backbone's place."""
     return (
-        points.mark_circle(size=290, opacity=1).encode(color=colour(), tooltip=hover),
+        points.mark_circle(size=290, opacity=1).encode(color=colour(), tooltip=tooltips),
         points.mark_text(fontSize=11, fontWeight="bold", fill=PAGE, baseline="middle", aria=False).encode(
             text="place:N"
         ),
     )
 
 
-def _cost(costs: list[float], title: str) -> "alt.X":
-    """Return the axis of a cost, logarithmic where costs lie far apart."""
-    import altair as alt
-
+def _cost(costs: list[float], title: str) -> alt.X:
+    """Return the axis of a cost, logarithmic where costs differ by a large factor."""
     axis = alt.X("cost:Q").title(title)
     if max(costs) <= _WIDE * min(costs):
         return axis.scale(zero=True).axis(tickCount=5)
@@ -139,10 +151,8 @@ def _cost(costs: list[float], title: str) -> "alt.X":
     return axis.scale(type="log", nice=False, padding=14).axis(values=ticks, format="~r", labelOverlap="greedy")
 
 
-def _front(marks: "alt.Chart") -> "alt.Chart":
-    """Mark the rows than which no other of those that are shown is both cheaper and more accurate."""
-    import altair as alt
-
+def _front(marks: alt.Chart) -> alt.Chart:
+    """Mark the rows on the Pareto front: no other that is shown is both cheaper and more accurate."""
     order: list[alt.SortField | dict[str, str]] = [
         alt.SortField("cost", order="ascending"),
         alt.SortField("accuracy", order="descending"),
@@ -154,24 +164,22 @@ def _front(marks: "alt.Chart") -> "alt.Chart":
     )
 
 
-def training_images(scene: Scene) -> Figure:
+def training_images(context: FigureContext) -> Figure:
     """Draw accuracy against the number of training images, a line for each backbone.
 
-    The chosen one and those that were trained from nothing carry their intervals and their places.
+    The chosen one and those trained from scratch carry their intervals and their places.
     """
-    import altair as alt
-
-    rows = [scene.row(run, **share) for run in scene.ranking for share in run.metrics["shares"]]
+    rows = [context.row(run, **share) for run in context.ranking for share in run.metrics["shares"]]
     counts = sorted({row["training_images"] for row in rows})
-    title, images = scene.say("test accuracy"), scene.say("training images")
+    title, images = context.say("test accuracy"), context.say("training images")
     over = alt.selection_point("over", fields=["place"], on="pointerover", clear="pointerout", empty=True)
     fading = alt.when(over).then(alt.value(1)).otherwise(alt.value(_FADED))
-    marks = chosen(rows).encode(
+    marks = visible(rows).encode(
         x=alt.X("training_images:Q")
         .title(images)
         .scale(type="log", nice=False, padding=14)
         .axis(values=counts, format=COUNT, labelOverlap="greedy"),
-        y=up("accuracy", title),
+        y=share_y("accuracy", title),
         detail="place:N",
         color=colour(),
     )
@@ -181,21 +189,25 @@ def training_images(scene: Scene) -> Figure:
         marks.mark_circle(size=70)
         .encode(
             opacity=fading,
-            tooltip=scene.hover(told("accuracy", title), *scene.ends(), told("training_images", images, COUNT)),
+            tooltip=context.tooltip(
+                number_tooltip("accuracy", title),
+                *context.interval_tooltips(),
+                number_tooltip("training_images", images, COUNT),
+            ),
         )
         # Altair would number the charts that it makes in this process.
         .properties(name="points")
         .add_params(over),
     )
-    label = scene.say("Accuracy with fewer training images, a line for each backbone; the table has the numbers.")
-    return figure("training-images", label, choosable(whole).properties(height=300), 560, scene.language)
+    label = context.say("Accuracy with fewer training images, a line for each backbone; the table has the numbers.")
+    return figure("training-images", label, filterable(whole).properties(height=300), 560, context.language)
 
 
-def _named(marks: "alt.Chart", title: str) -> "tuple[alt.Chart, alt.Chart]":
-    """Return intervals, and places beside the points of all the images, of the backbones that stand out."""
+def _named(marks: alt.Chart, title: str) -> tuple[alt.Chart, alt.Chart]:
+    """Return intervals, and places beside the points of all the images, of the highlighted backbones."""
     named = marks.transform_filter("datum.kind !== 'other'")
     return (
-        named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=up("low", title), y2="high:Q"),
+        named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=share_y("low", title), y2="high:Q"),
         named.transform_filter("datum.share === 1")
         .mark_text(align="left", dx=9, fontWeight="bold", aria=False)
         .encode(text="place:N"),

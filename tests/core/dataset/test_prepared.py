@@ -10,7 +10,7 @@ from stages.core.dataset.prepared import (
     SPLITS,
     ArrayWriter,
     Joined,
-    Mapped,
+    MappedRows,
     Rows,
     array_path,
     batches,
@@ -22,7 +22,7 @@ from stages.core.dataset.prepared import (
     selected,
 )
 from stages.core.errors import DataError
-from stages.core.files import write_csv, write_json
+from stages.core.files import write_csv
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((4, 4, 3), np.uint8), ((7,), np.float32), ((), np.int64)])
@@ -88,10 +88,9 @@ def test_rows_are_read_in_slices(tmp_path: Path) -> None:
 
 
 def test_index_and_classes_are_read_as_written(tmp_path: Path) -> None:
-    row = {"split": "train", "row": 0, "file": "NA/1.jpg", "label": "NA", "fold": -1}
-    index = pd.DataFrame([row])
+    row = {"split": "train", "row": 0, "file": "NA/1.jpg", "label": "NA", "fold": -1, "group": "01"}
+    index = pd.DataFrame([row, row | {"file": "001/1.jpg", "label": "001", "row": 1}])
     write_csv(tmp_path / "index.csv", index)
-    write_json(tmp_path / "classes.json", {"classes": ["001", "NA"]})
     assert read_index(tmp_path).to_dict("records") == index.to_dict("records")
     assert read_classes(tmp_path) == ["001", "NA"]
 
@@ -106,7 +105,7 @@ def test_a_size_that_was_not_prepared_is_an_error_that_names_those_that_were(tmp
 
 
 def folded(folds: int) -> pd.DataFrame:
-    """Return the index of ten images, dealt to so many folds across the splits."""
+    """Return the index of ten images, assigned to this many folds across the splits."""
     splits = ["train"] * 5 + ["validation"] * 2 + ["test"] * 3
     rows = [(split, f"{9 - n}.png", n % folds) for n, split in enumerate(splits)]
     index = pd.DataFrame(rows, columns=["split", "file", "fold"])
@@ -211,7 +210,7 @@ def test_joined_rows_stand_behind_each_other(tmp_path: Path) -> None:
 
 def test_mapped_rows_are_made_of_those_that_are_asked_for(tmp_path: Path) -> None:
     array, asked = np.arange(12.0).reshape(4, 3), []
-    rows = Mapped(lazy(tmp_path / "a.npy", array), lambda batch: asked.append(len(batch)) or batch * 2)
+    rows = MappedRows(lazy(tmp_path / "a.npy", array), lambda batch: asked.append(len(batch)) or batch * 2)
     assert len(rows) == 4
     assert np.array_equal(rows[np.array([3, 1])], array[[3, 1]] * 2)
     assert [len(batch) for batch in rows.batches(3)] == [3, 1]

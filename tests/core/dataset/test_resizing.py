@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stages.core.dataset.augmentation import GREY
-from stages.core.dataset.resizing import squared
+from stages.core.dataset.resizing import resize_to_square
 
 
 def marked(width: int, height: int) -> Image.Image:
@@ -16,7 +16,7 @@ def marked(width: int, height: int) -> Image.Image:
 
 
 def test_stretch_shows_everything_out_of_shape() -> None:
-    result = squared(marked(160, 80), 40, "stretch")
+    result = resize_to_square(marked(160, 80), 40, "stretch")
     assert result.shape == (40, 40, 3)
     assert result[:, 0].max() < 10
     assert result[:, -1].max() < 10
@@ -26,7 +26,7 @@ def test_stretch_shows_everything_out_of_shape() -> None:
 @pytest.mark.parametrize("turned", [False, True])
 def test_crop_shows_the_centre(turned: bool) -> None:  # noqa: FBT001
     image = marked(160, 80)
-    result = squared(image.transpose(Image.Transpose.ROTATE_90) if turned else image, 40, "crop")
+    result = resize_to_square(image.transpose(Image.Transpose.ROTATE_90) if turned else image, 40, "crop")
     assert result.shape == (40, 40, 3)
     assert result.min() == 255
 
@@ -34,7 +34,7 @@ def test_crop_shows_the_centre(turned: bool) -> None:  # noqa: FBT001
 @pytest.mark.parametrize("turned", [False, True])
 def test_pad_shows_everything_between_grey(turned: bool) -> None:  # noqa: FBT001
     image = marked(160, 80)
-    result = squared(image.transpose(Image.Transpose.ROTATE_90) if turned else image, 40, "pad")
+    result = resize_to_square(image.transpose(Image.Transpose.ROTATE_90) if turned else image, 40, "pad")
     upright = result.transpose(1, 0, 2) if turned else result
     assert (upright[:10] == GREY).all()
     assert (upright[30:] == GREY).all()
@@ -44,7 +44,7 @@ def test_pad_shows_everything_between_grey(turned: bool) -> None:  # noqa: FBT00
 
 
 def test_a_very_narrow_image_is_padded_too() -> None:
-    result = squared(Image.new("RGB", (1000, 1)), 32, "pad")
+    result = resize_to_square(Image.new("RGB", (1000, 1)), 32, "pad")
     assert (result[15] == 0).all()
     assert (np.delete(result, 15, axis=0) == GREY).all()
 
@@ -54,12 +54,13 @@ def test_a_very_narrow_image_is_padded_too() -> None:
 def test_a_square_comes_out_the_same_way_by_every_fit(fit: str, size: tuple[int, int]) -> None:
     coarse = np.random.default_rng(3).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
-    assert np.array_equal(squared(image, 48, fit), np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR)))
+    expected = np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR))
+    assert np.array_equal(resize_to_square(image, 48, fit), expected)
 
 
 def test_reducing_does_not_alias() -> None:
     stripes = np.zeros((480, 480, 3), np.uint8)
     stripes[:, ::2] = 255
-    result = squared(Image.fromarray(stripes), 48, "stretch")
+    result = resize_to_square(Image.fromarray(stripes), 48, "stretch")
     assert result.min() > 115
     assert result.max() < 140

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from stages.core.dataset.subsample import drawn
+from stages.core.dataset.subsample import subsample
 
 
 def images(counts: dict[str, int]) -> pd.DataFrame:
@@ -21,24 +21,24 @@ COUNTS = {"001": 100, "NA": 40, "tree": 3}
 )
 def test_each_class_has_the_same_share_and_one_image_at_the_least(share: float, expected: list[int]) -> None:
     table = images(COUNTS)
-    assert table[drawn(table, share, 3)]["label"].value_counts().reindex(list(COUNTS)).tolist() == expected
+    assert table[subsample(table, share, 3)]["label"].value_counts().reindex(list(COUNTS)).tolist() == expected
 
 
 def test_a_smaller_share_is_a_part_of_a_larger() -> None:
     table = images(COUNTS)
-    shares = [drawn(table, share, 3) for share in (0.1, 0.25, 0.5)]
+    shares = [subsample(table, share, 3) for share in (0.1, 0.25, 0.5)]
     assert all((larger | ~smaller).all() for smaller, larger in pairwise(shares))
 
 
 def test_neither_the_order_nor_the_type_of_the_columns_counts_and_the_seed_does() -> None:
     table = images(COUNTS)
-    chosen = set(table[drawn(table, 0.25, 3)]["file"])
+    chosen = set(table[subsample(table, 0.25, 3)]["file"])
     other = table.sample(frac=1, random_state=0).astype("category")
-    assert set(other[drawn(other, 0.25, 3)]["file"]) == chosen
-    assert set(table[drawn(table, 0.25, 4)]["file"]) != chosen
+    assert set(other[subsample(other, 0.25, 3)]["file"]) == chosen
+    assert set(table[subsample(table, 0.25, 4)]["file"]) != chosen
 
 
 def test_an_image_that_comes_in_moves_few_others() -> None:
     table, more = images({"a": 100}), images({"a": 101})
-    before, after = (set(found[drawn(found, 0.5, 3)]["file"]) for found in (table, more))
+    before, after = (set(found[subsample(found, 0.5, 3)]["file"]) for found in (table, more))
     assert len(before ^ after) <= 2

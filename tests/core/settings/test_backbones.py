@@ -11,13 +11,16 @@ from stages.core.settings.backbones import (
     FAMILIES,
     FAMILY_OF,
     SCRATCH,
+    UnfreezeRecipe,
     read_head,
     read_linear,
     read_network,
     read_unfreeze,
+    read_views,
     resolve,
     write_recipes,
 )
+from stages.core.settings.preprocess import ViewParams
 from tests.support.features import ROOT
 
 
@@ -103,8 +106,8 @@ def test_a_backbone_that_is_not_declared_is_an_error(declare) -> None:
     [
         ({"schedule": {"name": "cosine"}}, "reduce_on_plateau.patience to 0"),
         ({"schedule": {"warmup": 0.1}}, "only cosine warms up"),
-        ({"schedule": {"boundaries": [0.5, 0.4]}}, "shares rising between 0 and 1"),
-        ({"unfreeze": {"blocks": -1}}, "unfreeze.blocks = -1; expected 0, 1, 2, ..., a share of the blocks"),
+        ({"schedule": {"boundaries": [0.5, 0.4]}}, "rising fractions between 0 and 1"),
+        ({"unfreeze": {"blocks": -1}}, "unfreeze.blocks = -1; expected 0, 1, 2, ..., a fraction of the"),
         ({"epochs": 0}, "epochs = 0; expected at least 1"),
         ({"linear": {"c": [10, 1]}}, r"linear.c = \[10, 1\]; expected rising values"),
         ({"head": {"units": [0]}}, "expected at least 1"),
@@ -120,7 +123,7 @@ def test_a_network_trained_from_nothing_is_trained_whole_and_nothing_else(declar
     assert declare("scratch").unfreeze.blocks == "all"
     assert declare("mine", builder="scratch", unfreeze={"epochs": 3}).unfreeze.epochs == 3
     for blocks in (0, 2, 0.5):
-        with pytest.raises(GroupedUserError, match=rf"blocks = {blocks}; expected 'all': scratch has learnt nothing"):
+        with pytest.raises(GroupedUserError, match=rf"blocks = {blocks}; expected 'all': scratch has no learned"):
             declare("scratch", unfreeze={"blocks": blocks})
 
 
@@ -208,15 +211,18 @@ def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
         ({"arguments": {"include_preprocessing": False}}, {"network", "head", "unfreeze"}),
         ({"unfreeze": {"epochs": 9}}, {"unfreeze"}),
         (CHOOSE, {"head"}),
-        ({"head": {"units": [8]}}, {"head"}),
-        ({"head": {"units": [8], "dropout": 0.3, "l2": 0.1}, "refit": False, "epochs": 9, "repeats": 7}, {"head"}),
-        (WHOLE, {"network", "head", "unfreeze"}),
+        ({"head": {"units": [8]}}, {"views", "head"}),
+        (
+            {"head": {"units": [8], "dropout": 0.3, "l2": 0.1}, "refit": False, "epochs": 9, "repeats": 7},
+            {"views", "head"},
+        ),
+        (WHOLE, {"network", "views", "head", "unfreeze"}),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "+".join(sorted(value)) or "none",
 )
 def test_a_change_reaches_the_recipes_that_it_has_an_effect_on(tmp_path, changes: dict, files: set[str]) -> None:
     before, after = recipes(tmp_path / "before"), recipes(tmp_path / "after", **changes)
-    assert set(before) == {"network", "linear", "head", "unfreeze"}
+    assert set(before) == {"network", "linear", "views", "head", "unfreeze"}
     assert {name for name, content in after.items() if content != before[name]} == files
 
 
@@ -231,7 +237,30 @@ def test_recipes_are_read_as_they_were_declared(declare, tmp_path) -> None:
     assert read_network(tmp_path, "vgg16") == backbone.network
     assert read_linear(tmp_path, "vgg16") == backbone.linear_recipe
     assert read_head(tmp_path, "vgg16") == backbone.head_recipe
-    assert read_unfreeze(tmp_path, "vgg16") == backbone.unfreeze_recipe
+    views = ViewParams.model_validate(
+        {key: read(ROOT / "params.yaml")["preprocess"][key] for key in ("views", "augmentation")}
+    )
+    assert read_views(tmp_path, "vgg16") == views
+    # Nothing of it is unfrozen.
+    assert read_unfreeze(tmp_path, "vgg16").views == 0
+    recipes(tmp_path, **TOP)
+    top = declare("vgg16", sizes=(64, 224, 299), **TOP)
+    assert read_unfreeze(tmp_path, "vgg16") == UnfreezeRecipe(**dict(top.unfreeze_recipe), **dict(views))
+    assert read_views(tmp_path, "vgg16").views == 0
+
+
+def test_an_augmentation_reaches_what_is_trained_on_views(tmp_path) -> None:
+    written = []
+    for rotation in (12, 13):
+        params = read(ROOT / "params.yaml")
+        augmentation = params["preprocess"]["augmentation"] | {"rotation": rotation}
+        lines = {"dense": DENSE, "top": TOP, "linear": LINEAR}
+        named = {name: {"builder": "vgg16"} | line for name, line in lines.items()}
+        changed = {"preprocess": params["preprocess"] | {"augmentation": augmentation}, "backbones": named}
+        write_recipes(tmp_path, params | changed, searched=False)
+        written.append({f"{path.parent.name}/{path.stem}": path.read_bytes() for path in tmp_path.rglob("*.json")})
+    changed = {name for name, content in written[0].items() if content != written[1][name]}
+    assert changed == {"dense/views", "top/unfreeze"}
 
 
 def test_a_recipe_that_is_not_there_says_which_command_writes_it(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""DVC's commands, called as programs: its Python interface must not be used from threads."""
+"""DVC's commands, run as programs: its Python API must not be used from threads."""
 
 import json
 import re
@@ -11,19 +11,19 @@ from typing import Literal
 
 from flows import graph
 from flows.graph import FlowError, Graph
-from flows.masking import mask
 from flows.process import ProcessGroups, clean, environment
+from flows.redaction import redact
 
 _STARTED = re.compile(r"Running stage '(.+)':")
 _LOCK_FAULT = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
-# The flag that waits for the repository's lock does not wait for those of single paths, which `dvc status`
-# holds for a moment. What holds them for minutes may as well be dead, with its number gone to another process.
+# The flag that waits for the repository's lock does not wait for the locks of single paths, which `dvc status`
+# holds for a moment. A lock held for minutes may belong to a dead process, whose id another one has now.
 _BUSY_RETRIES, _BUSY_SECONDS = 30, 2.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: it ran, its outputs were there or came out of DVC's cache, or it failed."""
+    """How a stage ended: it ran, its outputs existed or came from DVC's cache, or it failed."""
 
     how: Literal["ran", "cached", "failed"]
     message: str
@@ -38,9 +38,9 @@ def read_graph() -> Graph:
 
 
 def outdated(stages: Collection[str]) -> set[str]:
-    """Return those of `stages` that DVC finds changed, without the ones that only depend on such a stage."""
-    # Asked for everything, DVC is four times faster than asked for each of sixty stages by name. Whether
-    # imported data has changed at its source is asked by `dvc update`, over the network.
+    """Return those of `stages` that DVC reports as changed, without those that only depend on one of them."""
+    # Asking for everything is four times faster than naming each of sixty stages. Whether imported data has
+    # changed at its source is a matter of `dvc update`, over the network.
     return set(json.loads(ask("status", "--json", "--no-updates"))).intersection(stages)
 
 
@@ -50,27 +50,27 @@ def metrics_diff() -> str:
 
 
 def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> Outcome:
-    """Let DVC run `stage` alone if it has to, giving each line of output to `log`."""
+    """Have DVC run only `stage`, if it changed, passing each line of output to `log`."""
     code, lines = _run(stage, groups, log)
     if code == 0:
         return success(stage, lines)
     if not lock_failed_after_run(stage, lines):
         return Outcome("failed", complaint(code, lines))
-    # The work is done, only its record is missing. Should the lock's failure hide one of the command, the
-    # commit refuses: an output is missing then, because a stage writes completely or not at all.
+    # The work is done, only its record is missing. If the lock's failure hides a failure of the command, the
+    # commit fails: an output is missing then, because a stage writes completely or not at all.
     log("The stage has finished but DVC could not lock its records: committing its outputs.")
-    code, lines = groups.run(dvc("commit", "--force", stage), log)
+    code, lines = groups.run(command_line("commit", "--force", stage), log)
     if code == 0:
         return Outcome("ran", "saved by `dvc commit` after a failed lock")
     return Outcome("failed", fault(lines) or f"`dvc commit` ended with exit code {code}")
 
 
 def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Start DVC on `stage`, again for a while as long as a lock keeps it from beginning."""
-    command, retries = dvc("repro", "--single-item", stage), _BUSY_RETRIES
+    """Start DVC on `stage`; retry for a while as long as a lock keeps it from starting."""
+    command, retries = command_line("repro", "--single-item", stage), _BUSY_RETRIES
     code, lines = groups.run(command, log)
     while code and retries and lock_failed_before_run(stage, lines):
-        log("Another command of DVC's holds what the stage reads or writes: trying again.")
+        log("Another DVC command has locked files of this stage: trying again.")
         time.sleep(_BUSY_SECONDS)
         code, lines = groups.run(command, log)
         retries -= 1
@@ -78,37 +78,37 @@ def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple
 
 
 def lock_failed_before_run(stage: str, lines: list[str]) -> bool:
-    """Return whether DVC's `lines` say that a lock kept it from starting the command of `stage`."""
+    """Return whether DVC's `lines` show that a lock kept it from starting the command of `stage`."""
     return stage not in started(lines) and bool(_LOCK_FAULT.search(fault(lines)))
 
 
 def lock_failed_after_run(stage: str, lines: list[str]) -> bool:
-    """Return whether DVC's `lines` say that a lock failed once the command of `stage` had been started.
+    """Return whether DVC's `lines` show that a lock failed after the command of `stage` had started.
 
-    DVC takes no lock while the command runs, and reports a command that failed as such.
+    DVC takes no lock while the command runs, and reports a failed command as such.
     """
     return stage in started(lines) and bool(_LOCK_FAULT.search(fault(lines)))
 
 
 def started(lines: Iterable[str]) -> list[str]:
-    """Return the stages whose commands DVC says in `lines` that it has started."""
+    """Return the stages whose commands DVC has started, according to `lines`."""
     return [found[1] for line in lines if (found := _STARTED.fullmatch(line))]
 
 
 def run(arguments: Sequence[str], groups: ProcessGroups, log: Callable[[str], None]) -> list[str]:
-    """Run a DVC command that may take long, giving each line of output to `log`; return the lines.
+    """Run a long DVC command, passing each line of output to `log`; return the lines.
 
-    Raise FlowError when it fails.
+    Raises FlowError when it fails.
     """
-    code, lines = groups.run(dvc(*arguments), log)
+    code, lines = groups.run(command_line(*arguments), log)
     if code:
         raise FlowError(f"`dvc {arguments[0]}` failed: {fault(lines) or f'exit code {code}'}")
     return lines
 
 
 def success(stage: str, lines: list[str]) -> Outcome:
-    """Return how a command of DVC's that has printed `lines`, and has not failed, came by the outputs of `stage`."""
-    # Of a stage it says "Stage '...'", of a `.dvc` file the name alone.
+    """Return how a successful DVC command that printed `lines` obtained the outputs of `stage`."""
+    # DVC names a stage as "Stage '...'", but a `.dvc` file without that prefix.
     if any(line.endswith(f"'{stage}' didn't change, skipping") for line in lines):
         return Outcome("cached", "unchanged")
     if f"Stage '{stage}' is cached - skipping run, checking out outputs" in lines:
@@ -117,29 +117,29 @@ def success(stage: str, lines: list[str]) -> Outcome:
 
 
 def fault(lines: list[str]) -> str:
-    """Return DVC's own error in one line, or nothing; it is the last one, after any that the stage has printed."""
+    """Return DVC's own error in one line, or an empty string; it comes after any errors that the stage printed."""
     _, mark, error = "\n".join(["", *lines]).rpartition("\nERROR: ")
     return " ".join(error.split()) if mark else ""
 
 
 def complaint(code: int, lines: list[str]) -> str:
-    """Return why a stage has failed, of which DVC has printed `lines`: what DVC says, and the stage's last words."""
-    said = fault(lines) or f"DVC ended with exit code {code}"
-    return f"{said}: {words}" if (words := _last_words(lines)) else said
+    """Return why a stage failed whose output is `lines`: DVC's error, and the last line of the stage."""
+    error = fault(lines) or f"DVC ended with exit code {code}"
+    return f"{error}: {line}" if (line := _last_line(lines)) else error
 
 
-def _last_words(lines: list[str]) -> str:
-    """Return the last line that a stage has printed before DVC's own error, or nothing."""
+def _last_line(lines: list[str]) -> str:
+    """Return the last line that a stage printed before DVC's own error, or an empty string."""
     errors = [number for number, line in enumerate(lines) if line.startswith("ERROR: ")]
     own = lines[: errors[-1]] if errors else lines
-    # DVC shows a command behind ">".
+    # DVC prints the command after ">".
     return own[-1] if own and not own[-1].startswith("> ") else ""
 
 
 def ask(*arguments: str) -> str:
-    """Return what a quick DVC command prints. Raise FlowError when it fails."""
+    """Return the output of a quick DVC command. Raise FlowError when it fails."""
     done = subprocess.run(
-        dvc(*arguments),
+        command_line(*arguments),
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -147,13 +147,13 @@ def ask(*arguments: str) -> str:
         check=False,
     )
     if done.returncode:
-        lines = [mask(clean(line)) for line in done.stderr.splitlines()]
-        said = fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
-        raise FlowError(f"`dvc {arguments[0]}` failed: {said}")
+        lines = [redact(clean(line)) for line in done.stderr.splitlines()]
+        error = fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
+        raise FlowError(f"`dvc {arguments[0]}` failed: {error}")
     return done.stdout
 
 
-def dvc(*arguments: str) -> list[str]:
+def command_line(*arguments: str) -> list[str]:
     """Return the command line of a DVC command."""
-    # Without the flag nine of sixteen stages started at once fail on the repository's lock.
+    # Without the flag nine of sixteen stages started at once would fail on the repository's lock.
     return [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]

@@ -1,6 +1,6 @@
 import pytest
 
-from flows.masking import mask
+from flows.redaction import redact
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from flows.masking import mask
     ],
 )
 def test_a_secret_is_masked_and_what_stands_around_it_stays(text: str, shown: str) -> None:
-    assert mask(text) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_a_secret_is_masked_and_what_stands_around_it_stays(text: str, shown: st
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert mask(text) == text
+    assert redact(text) == text
 
 
 def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdefghij")
     monkeypatch.setenv("SHORT_TOKEN", "of")
     monkeypatch.setenv("HARMLESS", "the name")
-    assert mask("the name of hf_abcdefghij.") == "the name of ***."
+    assert redact("the name of hf_abcdefghij.") == "the name of ***."

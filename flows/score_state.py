@@ -1,7 +1,7 @@
-"""Which images of a folder have been scored, kept beside the results: by path, size and time of change.
+"""The state of scoring, kept beside the results: the scored images by path, size and modification time.
 
-A run notes what it is about to score, and a later one finds out whether it came to its end: it did if its results are
-there, which appear as a whole. So no image is lost, and none scored twice, when a run is killed.
+A run records what it is about to score, and a later one checks whether it finished: it did if its results exist, which
+are written completely or not at all. So no image is lost or scored twice when a run is killed.
 """
 
 import os
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS unfinished (run TEXT PRIMARY KEY);
 """
 
 
-class Scored:
+class ScoreState:
     """The images that have been scored, and by which run."""
 
     def __init__(self, database: sqlite3.Connection, results: Path) -> None:
@@ -32,14 +32,14 @@ class Scored:
         return self._results / f"{run}.csv"
 
     def rejects(self, run: str) -> Path:
-        """Return the file of what a run left out."""
+        """Return the file of a run's rejects."""
         return self._results / f"{run}-rejects.csv"
 
     def settle(self) -> None:
-        """Forget what runs were about to score that have not come to their end, and what they have left."""
+        """Forget the images of unfinished runs, and remove their partial results."""
         with self._database:
             for (run,) in self._database.execute("SELECT run FROM unfinished").fetchall():
-                # What a run leaves out is written last, and always.
+                # The rejects of a run are always written, and last.
                 if not self.rejects(run).exists():
                     for left in (self.predictions(run), *self._results.glob(f".{run}*.partial")):
                         left.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ class Scored:
             self._database.execute("DELETE FROM unfinished")
 
     def begin(self, run: str, folder: Path) -> list[bytes]:
-        """Return the files below `folder` that are new or have changed, as this run is about to score them."""
+        """Return the files below `folder` that are new or have changed, and record that this run will score them."""
         new = []
         with self._database:
             self._database.execute("INSERT INTO unfinished VALUES (?)", (run,))
@@ -62,23 +62,23 @@ class Scored:
 
 
 @contextmanager
-def opened(results: Path) -> Iterator[Scored]:
-    """Give what is known of earlier runs whose results are in the folder `results`, which is made if need be."""
+def opened(results: Path) -> Iterator[ScoreState]:
+    """Provide the state of earlier runs whose results are in the folder `results`, which is created if missing."""
     results.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(results / STATE)) as database:
         try:
             database.executescript(_TABLES)
-            scored = Scored(database, results)
-            scored.settle()
-            yield scored
+            state = ScoreState(database, results)
+            state.settle()
+            yield state
         except sqlite3.DatabaseError as error:
             raise FlowError(
-                f"{results / STATE} cannot be used ({error}); restore it, or remove it to score all images anew"
+                f"{results / STATE} cannot be used ({error}); restore it, or remove it to score all images again"
             ) from error
 
 
 def _files(folder: Path) -> Iterator[tuple[bytes, int, int]]:
-    """Yield path, size and time of change of each file; hidden names, and links to folders, are left out."""
+    """Yield path, size and modification time of each file; hidden names and links to folders are left out."""
     for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
@@ -86,7 +86,7 @@ def _files(folder: Path) -> Iterator[tuple[bytes, int, int]]:
             try:
                 about = path.stat()
             except OSError:
-                # Gone since, or a link to nothing.
+                # Deleted meanwhile, or a dangling link.
                 continue
             if stat.S_ISREG(about.st_mode) and not name.startswith("."):
                 yield os.fsencode(path), about.st_size, about.st_mtime_ns
@@ -94,5 +94,5 @@ def _files(folder: Path) -> Iterator[tuple[bytes, int, int]]:
 
 def _refuse(error: OSError) -> NoReturn:
     raise FlowError(
-        f"{error.filename} cannot be read ({error.strerror}); correct its rights, or move it away"
+        f"{error.filename} cannot be read ({error.strerror}); correct its permissions, or move it away"
     ) from error

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows.predict import score
-from flows.scored import STATE, opened
+from flows.score import score
+from flows.score_state import STATE, opened
 from tests.flows.runs import artifacts
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -31,7 +31,7 @@ shown = [path.encode("unicode_escape").decode() for path in paths]
 with open("asked.log", "a") as log:
     log.writelines(f"{path}\\n" for path in shown)
 if Path("fails").exists():
-    sys.exit("export: 'data/exports/winner' was cut or altered; expected the file as it was; fetch it again")
+    sys.exit("export: 'data/exports/winner' was truncated or altered; expected the file as it was; fetch it again")
 good = [path for path in shown if path.endswith(".png")]
 
 
@@ -59,7 +59,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with the program, and two new images and a broken one."""
     folder = tmp_path / "project"
     (folder / "stages").mkdir(parents=True)
-    (folder / "stages/predict/__main__.py").write_text(PREDICT)
+    (folder / "stages/predict.py").write_text(PREDICT)
     (folder / "data/incoming/deep").mkdir(parents=True)
     for name in ("b.png", "deep/a.png", "broken.txt", ".hidden.png"):
         (folder / "data/incoming" / name).write_text(name)
@@ -109,10 +109,10 @@ def test_each_image_is_scored_once_and_again_when_it_has_changed(project: Path) 
 
 
 def test_counts_rejects_and_verdict_are_artifacts_and_drift_names_the_state(project: Path) -> None:
-    (project / "drift").write_text("found: the images are unlike those that it was trained for")
+    (project / "drift").write_text("found: the images differ from those of its training")
     state = run()
     assert (state.name, state.is_completed()) == ("Drift", True)
-    assert (state.message or "").endswith("drift: found: the images are unlike those that it was trained for")
+    assert (state.message or "").endswith("drift: found: the images differ from those of its training")
     shown = artifacts(state)
     assert set(shown) == {"scores", "scores-summary"}
     assert '{"label": "tree", "images": 2}' in str(shown["scores"].data)
@@ -126,7 +126,7 @@ def test_a_run_that_fails_or_is_killed_loses_no_image_and_scores_none_twice(proj
     state = run()
     assert state.is_failed()
     assert state.message == (
-        "export: 'data/exports/winner' was cut or altered; expected the file as it was; fetch it again"
+        "export: 'data/exports/winner' was truncated or altered; expected the file as it was; fetch it again"
     )
     (project / "fails").unlink()
     # Predictions are there, and what was left out is not.
@@ -174,10 +174,10 @@ def test_names_may_hold_anything(project: Path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"folder": "nowhere"}, "no folder nowhere; expected that of new images; make it, or set `folder`"),
+        ({"folder": "nowhere"}, "no folder nowhere; expected the folder of new images; create it, or set `folder`"),
         (
             {"results": "data/incoming/new"},
-            "results in data/incoming/new would be new files of data/incoming; expected a folder apart; set `results`",
+            "results in data/incoming/new would be new files of data/incoming; expected another folder; set `results`",
         ),
     ],
 )
@@ -199,5 +199,5 @@ def test_a_damaged_state_fails_the_run_with_one_sentence(project: Path) -> None:
 
 
 def test_a_broken_program_is_named(project: Path) -> None:
-    (project / "stages/predict/__main__.py").write_text("raise KeyError('x')")
+    (project / "stages/predict.py").write_text("raise KeyError('x')")
     assert run().message == "KeyError: 'x'"

@@ -1,4 +1,4 @@
-"""Rows on disk: lists that grow with the images, of which memory holds nothing."""
+"""Tables on disk, for lists that grow with the number of images and are not held in memory."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from stages.sources.listing import File, Found, Reject
 
 Row = TypeVar("Row")
 
-# How a value of each type comes back. A name that is not UTF-8 has lone surrogates, which no text of SQLite's may hold.
+# How a value of each type is read. A name that is not UTF-8 has lone surrogates, which SQLite's text cannot hold.
 _READ: dict[Any, Callable[[Any], Any]] = {
     int: int,
     str: lambda value: value.decode(errors="surrogatepass"),
@@ -19,21 +19,21 @@ _READ: dict[Any, Callable[[Any], Any]] = {
 
 
 def database() -> sqlite3.Connection:
-    """Open an empty database of this process alone: what its small cache cannot hold is in a temporary file.
+    """Open an empty database for this process alone; what exceeds its small cache goes to a temporary file.
 
-    The file has no name (https://sqlite.org/inmemorydb.html, "Temporary Databases"), so that it goes with
-    the process, however that ends. It lies where TMPDIR says, in /var/tmp otherwise.
+    The file has no name (https://sqlite.org/inmemorydb.html, "Temporary Databases"), so that it vanishes with
+    the process, however that ends. It lies in TMPDIR, by default /var/tmp.
     """
     connection = sqlite3.connect("")
-    # Nobody comes back to it.
+    # The database is never reopened, so no journal is needed.
     connection.execute("PRAGMA journal_mode = OFF")
     return connection
 
 
-class Spool(Generic[Row]):
-    """Rows of one dataclass, whose fields are paths, text and numbers; given in the order of their `path`.
+class DiskTable(Generic[Row]):
+    """Rows of one dataclass, whose fields are paths, text and numbers, iterated in the order of their `path`.
 
-    Rows of equal `path` come by their number, which is that of their arrival unless they bring one along.
+    Rows with equal `path` are ordered by their number, by default that of their insertion.
     """
 
     def __init__(self, kind: type[Row]) -> None:
@@ -47,7 +47,7 @@ class Spool(Generic[Row]):
         self._insert = f"INSERT INTO rows VALUES (?{places})"  # noqa: S608 (question marks)
 
     def add(self, row: Row, number: int | None = None) -> None:
-        """Add a row, under a `number` that no other has."""
+        """Add a row, under a unique `number`."""
         self._database.execute(self._insert, (number, *(_written(getattr(row, name)) for name in self._types)))
 
     def find(self, path: str) -> Row | None:
@@ -74,10 +74,10 @@ class Spool(Generic[Row]):
 
 
 def _written(value: Path | str | int) -> bytes | int:
-    """Return a value as the database keeps it: bytes of UTF-8 sort as text does in Python."""
+    """Return a value as the database stores it: bytes of UTF-8 sort as text does in Python."""
     return value if isinstance(value, int) else str(value).encode(errors="surrogatepass")
 
 
-# What a source has, and what is left out of it: before there are labels, and with them.
-Files = tuple[Spool[File], list[Reject]]
-Listing = tuple[Spool[Found], list[Reject]]
+# The files and rejects of a source: without labels, and with them.
+Files = tuple[DiskTable[File], list[Reject]]
+Listing = tuple[DiskTable[Found], list[Reject]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import commands
-from flows.commands import Outcome, lock_failed_after_run, outdated, read_graph, reproduce
+from flows import dvc
+from flows.dvc import Outcome, lock_failed_after_run, outdated, read_graph, reproduce
 from flows.graph import FlowError
 from flows.process import ProcessGroups
 
@@ -55,7 +55,7 @@ def test_a_stage_waits_for_another_command_that_holds_what_it_writes(
 
     def release(line: str) -> None:
         heard.append(line)
-        if line == "Another command of DVC's holds what the stage reads or writes: trying again.":
+        if line == "Another DVC command has locked files of this stage: trying again.":
             holder.kill()
             holder.wait()
 
@@ -65,7 +65,7 @@ def test_a_stage_waits_for_another_command_that_holds_what_it_writes(
 
 
 def test_a_stage_that_stays_blocked_says_by_whom(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_BUSY_RETRIES", 1)
+    monkeypatch.setattr(dvc, "_BUSY_RETRIES", 1)
     (project / ".dvc/tmp").mkdir()
     lock = {"write": {str(project / "first.txt"): {"pid": os.getpid(), "cmd": "dvc repro"}}}
     (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
@@ -90,7 +90,7 @@ def test_secrets_that_dvc_or_a_stage_prints_are_masked(project: Path, capsys: py
     assert "pa55word" not in capsys.readouterr().out
 
 
-def test_a_failed_stage_says_its_last_words(project: Path) -> None:
+def test_a_failed_stage_says_its_last_line(project: Path) -> None:
     (project / "fail-a").touch()
     assert run("first")[0] == "ran"
     how, message = run("train@a")

@@ -1,4 +1,4 @@
-"""The run that scores new images: those that have come into a folder since the last one, with a word on drift."""
+"""The scoring run: predicts the images added to a folder since the last run, and reports drift."""
 
 import csv
 import sys
@@ -13,11 +13,11 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows import publish, scored, workspace
+from flows import publish, score_state, workspace
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
-# A program like those of the stages; it knows what images and networks are.
+# Run as a program, like the stages.
 _PREDICT = "stages.predict"
 _DRIFT = "drift: "
 _FOUND = f"{_DRIFT}found"
@@ -27,10 +27,10 @@ _FOUND = f"{_DRIFT}found"
 def score(
     folder: str = "data/incoming", results: str = "data/scores", model: str = "data/exports/winner"
 ) -> State[Any]:
-    """Predict the images of `folder` that are new or have changed, by the exported classifier `model`.
+    """Predict the images of `folder` that are new or have changed, with the exported classifier `model`.
 
-    Each run writes one CSV of predictions, and one of what it left out, into `results`. It completes as `Drift` where
-    the new images are unlike those that the classifier was trained for.
+    Each run writes one CSV of predictions, and one of rejects, to `results`. It completes as `Drift` if the new images
+    differ from the classifier's own.
     """
     end_with_worker()
     try:
@@ -42,12 +42,12 @@ def score(
 
 def _score(folder: Path, results: Path, model: str) -> State[Any]:
     if not folder.is_dir():
-        raise FlowError(f"no folder {folder}; expected that of new images; make it, or set `folder`")
+        raise FlowError(f"no folder {folder}; expected the folder of new images; create it, or set `folder`")
     if results.resolve().is_relative_to(folder.resolve()):
-        raise FlowError(f"results in {results} would be new files of {folder}; expected a folder apart; set `results`")
-    # In the order of time, and never that of another run.
+        raise FlowError(f"results in {results} would be new files of {folder}; expected another folder; set `results`")
+    # Sorted by time, and unique to the run.
     run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    with scored.opened(results) as state:
+    with score_state.opened(results) as state:
         new = state.begin(run, folder)
         if not new:
             return Completed(message="no new images")
@@ -61,22 +61,22 @@ def _score(folder: Path, results: Path, model: str) -> State[Any]:
 
 
 def _predict(images: Sequence[bytes], model: str, predictions: Path, rejects: Path) -> list[str]:
-    """Let the program predict; return what it says. Raise FlowError when it breaks, or cannot begin."""
+    """Run the program; return its output. Raise FlowError when it crashes or cannot start."""
     log: Callable[[str], None] = get_run_logger().info
     options = ["--model", model, "--format", "csv", "--output", str(predictions), "--rejects", str(rejects), "--drift"]
-    # The names would be too long for a command line, and may hold anything but a NUL.
+    # The names would be too long for a command line, and may contain anything but NUL.
     with tempfile.NamedTemporaryFile() as names:
         names.write(b"\0".join(images))
         names.flush()
         code, lines = ProcessGroups().run([sys.executable, "-m", _PREDICT, "--files0-from", names.name, *options], log)
-    # It also fails when none of the images can be used: they are new no longer, and their reasons are written.
+    # It also fails if no image is usable: these are no longer new, and their reasons are written.
     if code and (predictions.exists() or not rejects.exists()):
         raise FlowError(lines[-1] if lines else f"{_PREDICT} ended with exit code {code}")
     return lines
 
 
 def _count(path: Path, column: str) -> Counter[str]:
-    """Return how often each value stands in a column, of reasons their kind; nothing of a file that is not there."""
+    """Return how often each value occurs in a column, reasons by their kind; empty if the file is missing."""
     if not path.exists():
         return Counter()
     with path.open(encoding="utf-8", newline="") as file:
