@@ -117,7 +117,7 @@ def test_counts_rejects_and_verdict_are_artifacts_and_drift_names_the_state(proj
     assert set(shown) == {"scores", "scores-summary"}
     assert '{"label": "tree", "images": 2}' in str(shown["scores"].data)
     summary = str(shown["scores-summary"].data)
-    assert summary.startswith("drift: found: the images are unlike")
+    assert summary.startswith("drift: found: the images differ")
     assert "2 images predicted, 1 files left out\n- broken: 1" in summary
 
 

@@ -68,15 +68,21 @@ class Program:
         return code
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's folder, with the database that the runs before have left, however they ended."""
+    return tmp_path_factory.mktemp("prefect")
+
+
 @pytest.fixture
-def program(project: Path, tmp_path: Path) -> Program:
+def program(project: Path, home: Path, tmp_path: Path) -> Program:
     (project / "dvc.yaml").write_text(STAGES)
     (project / "train.sh").write_text("sleep 600 & exec python train.py")
     (project / "train.py").write_text(STUBBORN)
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     mark = f"FLOW_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
-    own = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PREFECT_HOME": str(tmp_path / "prefect"), name: value}
+    own = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PREFECT_HOME": str(home), name: value}
     inherited = {key: text for key, text in os.environ.items() if key != "PREFECT_API_URL"}
     printed = tmp_path / "printed.txt"
     with printed.open("w") as output:

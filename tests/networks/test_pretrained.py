@@ -252,7 +252,7 @@ def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
     again, _ = pretrained.obtain(declare("efficientnet_b0", sizes=(32, 64), weights="model.keras").network, params())
     batch = random_images(2, 64).astype("float32")
     assert relative(called(again, batch), called(first, batch)) < 1e-5
-    with pytest.raises(WeightsError, match=r"its graph is another; the same input_size and pooling are needed"):
+    with pytest.raises(WeightsError, match=r"its graph differs; the same input_size and pooling are needed"):
         pretrained.obtain(declare("efficientnet_b0", sizes=(32,), weights="model.keras").network, params())
 
 

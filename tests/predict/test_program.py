@@ -282,7 +282,7 @@ def test_an_export_that_was_cut_or_altered_is_refused(command: Command, project:
 def test_no_tensorflow_is_loaded(project: Path) -> None:
     tiny_export.save(project / "new", arrays(30, seed=13))
     code = (
-        "import sys; from stages.predict import __main__; sys.argv = ['predict', 'new', '--drift']; __main__.main();"
+        "import sys; from stages.predict.__main__ import main; sys.argv = ['predict', 'new', '--drift']; main();"
         "sys.exit(str({'tensorflow', 'keras'} & set(sys.modules) or 0))"
     )
     done = program(project, "-c", code)

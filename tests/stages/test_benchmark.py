@@ -68,12 +68,13 @@ def test_batches_are_named_once_the_smallest_first(sizes: list[int]) -> None:
         BenchmarkParams(warmup=1, repeats=1, batch_sizes=sizes)
 
 
-@pytest.fixture
-def project(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
     """Return a project with classifiers whose blocks are frozen, trained in part, and trained from scratch."""
-    write_network(tmp_path, "frozen", "random", "features")
-    write_network(tmp_path, "partly", "random", "block_1")
-    write_network(tmp_path, "scratch", "none", "image")
+    root = tmp_path_factory.mktemp("benchmark")
+    write_network(root, "frozen", "random", "features")
+    write_network(root, "partly", "random", "block_1")
+    write_network(root, "scratch", "none", "image")
     params = {
         "seed": 1,
         "threads": 1,
@@ -81,8 +82,8 @@ def project(tmp_path) -> Path:
         "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [2]},
         "backbones": {name: {} for name in ("frozen", "partly", "scratch")},
     }
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    return tmp_path
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return root
 
 
 def write_network(root: Path, name: str, origin: str, start: str) -> None:

@@ -34,7 +34,7 @@ from stages.networks.pretrained import Origin, random
 from tests.support.clone import environment
 
 ROOT = Path(__file__).parents[2]
-SIDE, CLASSES = 32, ["<b>NA</b>", "001", "ñandú"]
+SIDE, CLASSES = 32, ["001", "<b>NA</b>", "ñandú"]
 # Builder, arguments, and the tensor that the trained blocks start from.
 NETWORKS = {
     "frozen": ("VGG16", {}, None),
@@ -215,7 +215,7 @@ def test_overlays_have_colour_where_something_speaks_for_the_class(explained, na
 
 def test_a_network_without_a_feature_map_says_so_and_has_no_overlays(explained) -> None:
     root, said = explained
-    assert "pixels: the network has no feature map, so its examples have no overlay" in said["pixels"]
+    assert "pixels: the network has no feature map, so its examples have no heatmaps" in said["pixels"]
     assert set(examples(root, "pixels")["overlay"]) == {""}
 
 

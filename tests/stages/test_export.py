@@ -164,6 +164,7 @@ def finished(tmp_path_factory):
         configure(root)
         for name in BACKBONES:
             make(root, name, index)
+        write_json(root / "data/recipes/names.json", {"backbones": list(BACKBONES)})
         stage(evaluate, None, patch)
         write_json(root / "data/metrics.json", {"best": "scratch", "recommended": None})
         for name in EXPORTS:
@@ -387,7 +388,7 @@ def test_the_trained_blocks_and_all_that_was_not_trained_are_in_the_export(finis
 
 def test_a_top_of_another_network_is_a_fault_of_the_program(project: Path, monkeypatch) -> None:
     shutil.copy(project / "data/models/partly/top.keras", project / "data/models/scratch/top.keras")
-    with pytest.raises(RuntimeError, match="trained layers that the backbone has not: "):
+    with pytest.raises(RuntimeError, match="trained layers that the backbone does not have: "):
         stage(export, "winner", monkeypatch)
 
 

@@ -17,18 +17,19 @@ ROOT = Path(__file__).parents[2]
 COUNTS = {"train": 7, "validation": 3, "test": 2}
 
 
-@pytest.fixture
-def project(tmp_path) -> tuple[Path, keras.Model]:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> tuple[Path, keras.Model]:
     """Return a project with prepared images and a small network, and the network."""
-    network = write_small_cnn(tmp_path / "data/weights/small", "random")
-    write_small_cnn(tmp_path / "data/weights/untrained", "none")
-    (tmp_path / "data/prepared/32").mkdir(parents=True)
+    root = tmp_path_factory.mktemp("features")
+    network = write_small_cnn(root / "data/weights/small", "random")
+    write_small_cnn(root / "data/weights/untrained", "none")
+    (root / "data/prepared/32").mkdir(parents=True)
     for split, count in COUNTS.items():
-        np.save(tmp_path / f"data/prepared/32/{split}.npy", images(count))
+        np.save(root / f"data/prepared/32/{split}.npy", images(count))
     features = {"engine": "openvino", "precision": "float32", "batch_size": 3}
     params = {"seed": 1, "threads": 1, "features": features, "backbones": {"small": {}, "untrained": {}}}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    return tmp_path, network
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    return root, network
 
 
 def images(count: int) -> np.ndarray:
