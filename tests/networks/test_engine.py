@@ -30,12 +30,12 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
-@pytest.fixture
-def weights_folder(tmp_path):
+@pytest.fixture(scope="module")
+def weights_folder(tmp_path_factory):
     """Return the output of stage `weights` for a small network, and the network."""
-    network = build(small(), None)
-    write(tmp_path, network, small(), Origin("random"))
-    return tmp_path, network
+    folder, network = tmp_path_factory.mktemp("weights"), build(small(), None)
+    write(folder, network, small(), Origin("random"))
+    return folder, network
 
 
 def small(filters: tuple[int, ...] = (8, 16)) -> Network:
@@ -237,9 +237,10 @@ def test_the_architecture_of_a_classifier_is_small_and_the_same_whatever_its_wei
         write_architecture(folder, drawn_head(32, (3,)), 5, "block_1", part_above(network, "block_1"))
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    assert drawn(1) == drawn(2)
-    assert {*drawn(1)} == {"architecture.json", "top.xml", "top.bin"}
-    assert len(drawn(1)["top.bin"]) < 32 * 32
+    found = drawn(1)
+    assert found == drawn(2)
+    assert {*found} == {"architecture.json", "top.xml", "top.bin"}
+    assert len(found["top.bin"]) < 32 * 32
 
 
 def test_operations_are_counted_by_hand() -> None:

@@ -75,7 +75,7 @@ TRAIN = "python -c \"import sys; open(sys.argv[1], 'w').write(open(sys.argv[2]).
 GRAPH = f"""
 stages:
   check:
-    cmd: mkdir -p data/rankings && cp all.txt data/rankings/all.json && cp all.txt data/checked.txt && cp -r recipes data
+    cmd: mkdir -p data/rankings && cp all.txt data/rankings/all.json && cp all.txt data/checked.txt; cp -r recipes data
     deps: [all.txt, recipes]
     outs: [data/rankings/all.json, data/checked.txt, data/recipes]
   rank:

@@ -93,7 +93,7 @@ def project(root: Path, folds: int, repeats: int, shares: list[float]) -> Iterat
         configure(repeats, shares)
         if not Path("data/weights").exists():
             write_networks()
-        index = prepare(Path("data/prepared"), folds)
+        prepare(Path("data/prepared"), folds)
         for name in LINES:
             write_json(Path(f"data/candidates/{name}.json"), {"finetune": name not in LEFT})
             write_json(Path(f"data/tuning/{name}/chosen.json"), {"values": TUNED if name == "tuned" else {}})

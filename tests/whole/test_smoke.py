@@ -64,7 +64,7 @@ SAME = (
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 # Stages that read which backbones are declared.
 OF_ALL = {"check", "rank", "candidates", "audit", "tune", "evaluate", "compare"}
-# Stages of a backbone that read neither views nor what a dense head is trained with.
+# Stages of a backbone that read nothing of how it is trained.
 FROZEN = ("weights", "features", "probe", "benchmark")
 
 
@@ -275,7 +275,7 @@ def test_a_second_run_runs_nothing(changes: Changes) -> None:
 def test_another_dropout_computes_no_features(changes: Changes) -> None:
     assert changes.dropout.code == 0, changes.dropout.errors
     # The shape of the head is the same, and what it costs. Blocks are trained from a linear head on, if there is one.
-    trained = stages("mobilenet_v3_small", *FROZEN, "unfreeze") | stages("scratch", *FROZEN)
+    trained = stages("mobilenet_v3_small", *FROZEN, "views", "unfreeze") | stages("scratch", *FROZEN, "views")
     assert changes.dropout.ran == {"check", "tune", "evaluate", "compare", "export@winner"} | trained
 
 
@@ -289,7 +289,8 @@ def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(chan
 
 def test_another_augmentation_computes_views_anew_and_trains_on_them(changes: Changes) -> None:
     assert changes.augmentation.code == 0, changes.augmentation.errors
-    assert changes.augmentation.ran == {"check", "tune"} | stages("mobilenet_v3_small", *FROZEN)
+    # None of its blocks is trained.
+    assert changes.augmentation.ran == {"check", "tune"} | stages("mobilenet_v3_small", *FROZEN, "unfreeze")
 
 
 def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing) -> None:
@@ -300,7 +301,7 @@ def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing) -> None:
 
 
 def test_a_new_backbone_and_another_head_of_one_leave_the_others_alone(sharing: Sharing) -> None:
-    anew = stages(OTHER) | stages("scratch", "weights", "features", "probe")
+    anew = stages(OTHER) | stages("scratch", "weights", "features", "probe", "views")
     assert sharing.added.ran == {"export@winner"} | OF_ALL | anew
     assert set(sharing.added_metrics) == {*BOTH, OTHER, "best", "recommended"}
 
