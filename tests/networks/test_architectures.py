@@ -47,7 +47,7 @@ def test_the_images_themselves_are_no_block_s_output() -> None:
 
 
 def test_more_blocks_than_there_are_is_an_error_that_says_how_many(resnet: keras.Model) -> None:
-    with pytest.raises(ParameterError, match="'resnet50'; expected at most its 17 blocks; or say 'all'"):
+    with pytest.raises(ParameterError, match="'resnet50'; expected at most its 17 blocks; or set 'all'"):
         split_point(resnet, 18, "resnet50")
 
 
