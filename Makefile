@@ -62,7 +62,7 @@ lint: .venv/.synced  ## Ruff, mypy, import-linter
 	mypy
 	lint-imports
 
-figures: .venv/.synced  ## draw the built-in images anew (the same bytes)
+figures: .venv/.synced  ## draw the built-in images again (the same bytes)
 	python data/samples/draw_yoga_figures.py
 
 docs: .venv/.synced  ## write docs/parameters.md and the screenshot of the report (needs Chromium)
@@ -76,6 +76,6 @@ clean:  ## remove the environment and the caches, keep data and DVC's cache
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: set PYTHON=...")'
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"
-	# uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow anew.
+	# uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow again.
 	uv sync --frozen --compile-bytecode
 	touch $@

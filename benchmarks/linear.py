@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Drawn at a time, and kept from fits to measure how many images are recognised.
 PIECE, UNSEEN = 2000, 2000
 COMPARED, STRENGTH = 5000, 10.0
-# What rows are made of: so many numbers of their own, of scales from 1 to this.
+# What rows are made of: this many numbers of their own, of scales from 1 to this.
 LATENT, SMALLEST = 256, 0.03
 APART = 0.3
 

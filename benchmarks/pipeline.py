@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py [--count 150] [--parts frozen reruns unfrozen] [--backbones vgg16 resnet50 ...]
 
-Works in a clone of what is committed here, with images drawn anew: 5 * `--count`, at 224 pixels, each
+Works in a clone of what is committed here, with newly drawn images: 5 * `--count`, at 224 pixels, each
 training image with four augmented views for the pipeline and fifteen epochs for the script. Of the script
 one epoch is timed and multiplied by fifteen, its set-up counted once; `--whole` names the backbones whose
 fifteen epochs are really trained, for the accuracy. Prints Markdown. Takes an hour on two cores.

@@ -2,7 +2,7 @@
 
     python benchmarks/report.py [--images 1200] [--classes 5] [--side 1024] [--folder DIR]
 
-A quarter of the images are the test part, as shipped; only these are drawn, since compare looks at no other.
+A quarter of the images are the test split by default; only these are drawn, since compare looks at no other.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py [--count 240] [--trials 50] [--backbones mobilenet_v3_small ...]
 
-Works in a clone of what is committed here, with 5 * `--count` images drawn anew, at 224 pixels, each training image
+Works in a clone of what is committed here, with 5 * `--count` newly drawn images, at 224 pixels, each training image
 with four augmented views. Of the script one epoch is timed and multiplied by its fifteen and by the number of trials.
 Prints Markdown: the features, which the search needs once, are told apart. Half an hour on two cores.
 """
@@ -33,7 +33,7 @@ def main() -> None:
         counts = project.divide()
         print(f"{processor()}: {sum(counts.values())} images, {SIDE} pixels, {VIEWS} views and the image itself\n")
         print(
-            "| backbone | script, an epoch, s | so many trainings, s | search, s | ratio | features, s | validation |"
+            "| backbone | script, an epoch, s | these trainings, s | search, s | ratio | features, s | validation |"
         )
         print("|:--|--:|--:|--:|--:|--:|:--|")
         for name in options.backbones:
