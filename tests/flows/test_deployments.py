@@ -347,5 +347,5 @@ def test_a_pool_needs_a_server_that_its_workers_know(shared: Path, capsys: pytes
     with contextlib.chdir(clone(shared, "coordinator")), temporary_settings({PREFECT_API_URL: None}):
         assert main(["--pool", "stages"]) == 1
     signal.signal(signal.SIGTERM, handler)
-    said = "no Prefect server is configured; expected the one that the workers ask; set PREFECT_API_URL"
+    said = "no Prefect server is configured; expected the one that the workers use; set PREFECT_API_URL"
     assert capsys.readouterr().err == f"flow: {said}\n"
