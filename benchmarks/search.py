@@ -32,9 +32,7 @@ def main() -> None:
         project.repro("split")
         counts = project.divide()
         print(f"{processor()}: {sum(counts.values())} images, {SIDE} pixels, {VIEWS} views and the image itself\n")
-        print(
-            "| backbone | script, an epoch, s | these trainings, s | search, s | ratio | features, s | validation |"
-        )
+        print("| backbone | script, an epoch, s | these trainings, s | search, s | ratio | features, s | validation |")
         print("|:--|--:|--:|--:|--:|--:|:--|")
         for name in options.backbones:
             project.change(backbones={name: {}})
