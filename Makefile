@@ -11,12 +11,13 @@ export DO_NOT_TRACK := 1
 BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
 AXE := $(wildcard .cache/npm/node_modules/axe-core/axe.min.js)
 LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
+PYTEST = pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
 
 # Where Prefect's server is, and which of its work pools a worker serves.
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 POOL ?= comparison
 
-.PHONY: help repro test server deploy worker bench lint figures docs clean
+.PHONY: help repro test coverage server deploy worker bench lint figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -27,11 +28,14 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 	dvc repro
 	@echo "The report: data/report/comparison.html"
 
-test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests with coverage
+test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
 ifdef LEFT_OUT
 	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
 endif
-	pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
+	$(PYTEST)
+
+coverage: .venv/.synced  ## the tests again, with the coverage of every process: takes up to half as long again
+	$(PYTEST) --cov --cov-report=term
 
 server: .venv/.synced  ## run Prefect's server, on loopback unless PREFECT_SERVER_API_HOST says otherwise
 	prefect server start

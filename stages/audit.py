@@ -14,13 +14,12 @@ from stages.core import files, params
 from stages.core.errors import DataError, run
 from stages.core.predictions import read_predictions
 from stages.core.settings.audit import AuditParams, Outliers
-from stages.core.settings.backbones import read_names
+from stages.core.settings.recipes import read_names
 from stages.report.audit import counts
 from stages.report.audit import page as audit_page
 from stages.report.audit.counts import NO_SUSPECTS, Probes, Tables, taking_part, with_copies
 from stages.report.findings import findings
 
-RECIPES = Path("data/recipes")
 MANIFEST = Path("data/manifest.csv")
 REJECTS = Path("data/rejects.csv")
 QUARANTINE = Path("data/quarantine")
@@ -32,9 +31,21 @@ AUDIT = Path("data/audit.json")
 SUSPECTS = Path("data/suspects.csv")
 PAGE = Path("data/report/audit.html")
 
-_TEXT = ("file", "path", "label", "reason", "group", "split", "pixels_sha256", "source_split", "phash", "action")
+_TEXT = (
+    "file",
+    "path",
+    "label",
+    "reason",
+    "group",
+    "split",
+    "pixels_sha256",
+    "source_split",
+    "phash",
+    "colours",
+    "action",
+)
 # The columns of the manifest that the audit needs: the table is as long as there are images.
-_FACTS = ("file", "path", "label", "pixels_sha256", "phash", "width", "height", *Outliers.model_fields)
+_FACTS = ("file", "path", "label", "pixels_sha256", "phash", "colours", "width", "height", *Outliers.model_fields)
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +68,10 @@ def read_probes(backbones: list[str]) -> Probes:
     One table at a time is in memory beside the sum.
     """
     facts = {backbone: files.read_json(PROBES / backbone / "probe.json") for backbone in backbones}
+    balanced = all(found["class_weight"] == "balanced" for found in facts.values())
     chosen, weights = taking_part(facts)
     if not chosen:
-        return Probes({}, weights, pd.DataFrame(columns=["file", "label"]))
+        return Probes({}, weights, pd.DataFrame(columns=["file", "label"]), balanced)
     names = _probabilities(chosen[0])
     total = names.drop(columns=["file", "label"])
     for backbone in chosen[1:]:
@@ -72,7 +84,7 @@ def read_probes(backbones: list[str]) -> Probes:
             )
         total += other.drop(columns=["file", "label"])
     averaged = names[["file", "label"]].join(total / len(chosen))
-    return Probes({backbone: facts[backbone]["accuracy"] for backbone in chosen}, weights, averaged)
+    return Probes({backbone: facts[backbone]["accuracy"] for backbone in chosen}, weights, averaged, balanced)
 
 
 def _probabilities(backbone: str) -> pd.DataFrame:
@@ -85,7 +97,7 @@ def main() -> None:
     settings = params.load(AuditParams, "audit")
     near_duplicates: Any = params.lookup(params.read(), "data.near_duplicates")
     try:
-        tables, probes = read_tables(near_duplicates), read_probes(read_names(RECIPES))
+        tables, probes = read_tables(near_duplicates), read_probes(read_names())
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", "the tables of ingest and split, and a probe of every backbone", "run 'dvc repro'"

@@ -17,9 +17,9 @@ import numpy as np
 
 from stages.core.errors import run
 from stages.core.files import read_json, write_json
-from stages.core.params import load, named_backbone, seed, threads
+from stages.core.params import named_backbone
 from stages.core.settings.benchmark import BenchmarkParams
-from stages.core.settings.features import EngineParams
+from stages.core.settings.recipes import BenchmarkRecipe, read_recipe
 from stages.networks.engine import FROZEN, Choice, choose, compile_openvino, flops, join, read_architecture
 from stages.networks.processor import processor
 
@@ -81,12 +81,13 @@ def peak_memory_mb() -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
-def _cpu_choice(params: EngineParams) -> Choice:
+def _cpu_choice(recipe: BenchmarkRecipe) -> Choice:
     """Return the engine and precision of the features, or those of OpenVINO if TensorFlow computed them."""
-    choice = choose(params, threads())
+    choice = choose(recipe.features, recipe.threads)
     if choice.engine == "openvino":
         return choice
-    return choose(params.model_copy(update={"engine": "openvino", "precision": "auto"}), threads())
+    on_cpu = recipe.features.model_copy(update={"engine": "openvino", "precision": "auto"})
+    return choose(on_cpu, recipe.threads)
 
 
 def main() -> None:
@@ -94,13 +95,13 @@ def main() -> None:
     name = named_backbone()
     weights, shape = Path("data/weights") / name, Path("data/models") / name / "architecture"
     size = read_json(weights / "backbone.json")["input_size"]
-    choice = _cpu_choice(load(EngineParams, "features"))
+    recipe = read_recipe(BenchmarkRecipe, name)
+    choice = _cpu_choice(recipe)
     whole = join(weights / FROZEN, shape)
     network = compile_openvino(whole, choice)
-    params = load(BenchmarkParams, "benchmark")
-    figures = latency(network, size, params, seed())
+    figures = latency(network, size, recipe, recipe.seed)
     memory = peak_memory_mb()
-    figures |= throughput(network, size, params, 1e3 / figures["latency_ms_median"], seed())
+    figures |= throughput(network, size, recipe, 1e3 / figures["latency_ms_median"], recipe.seed)
     log.info(
         "%s: %.1f ms for one image, %.0f per second in batches of %d",
         name, *(figures[key] for key in ("latency_ms_median", "throughput_per_s", "batch_size")),

@@ -10,18 +10,17 @@ from pathlib import Path
 
 from stages.core import files, params, selection
 from stages.core.errors import DataError, run
-from stages.core.settings.backbones import read_names
 from stages.core.settings.rank import ALL, RankParams
+from stages.core.settings.recipes import read_names
 
 RANKINGS = Path("data/rankings")
 
-RECIPES = Path("data/recipes")
 _log = logging.getLogger(__name__)
 
 
 def main() -> None:
     """Write the selection of the declared backbones."""
-    backbones, settings = read_names(RECIPES), params.load(RankParams, "rank")
+    backbones, settings = read_names(), params.load(RankParams, "rank")
     path = RANKINGS / f"{settings.candidates}.json"
     try:
         chosen = files.read_json(path)["finetune"]

@@ -22,8 +22,8 @@ from stages.core import files, intervals, params, predictions
 from stages.core.errors import DataError, run
 from stages.core.intervals import Interval
 from stages.core.predictions import Predictions, apply_temperature, read_predictions
-from stages.core.settings.backbones import read_names
 from stages.core.settings.evaluate import EvaluateParams
+from stages.core.settings.recipes import read_names
 from stages.statistics import metrics, paired, pairwise, resampled
 from stages.statistics.temperature import fitted
 
@@ -34,7 +34,6 @@ LINEAR = "linear"
 VALIDATION = "validation"
 _TABLES = ("predictions", "heads", "folds", "repeats", "shares", "baseline")
 
-RECIPES = Path("data/recipes")
 _log = logging.getLogger(__name__)
 
 
@@ -290,7 +289,7 @@ def main() -> None:
     """Evaluate all declared backbones."""
     settings, seed = params.load(EvaluateParams, "evaluate"), params.seed()
     with files.replacing_folder(EVALUATIONS) as target:
-        for backbone in tqdm(read_names(RECIPES), desc="evaluate", disable=None):
+        for backbone in tqdm(read_names(), desc="evaluate", disable=None):
             found = judge(read(backbone), settings, seed)
             write(target / backbone, found)
             _report(backbone, found.metrics)

@@ -29,8 +29,8 @@ from stages.core import head, predictions
 from stages.core.dataset.prepared import Rows, array_path, read_classes, read_index, selected
 from stages.core.errors import DataError, run
 from stages.core.files import read_json, replacing_folder, write_csv, write_json
-from stages.core.params import load, named_backbone, seed, threads
-from stages.core.settings.explain import ExplainParams
+from stages.core.params import named_backbone
+from stages.core.settings.recipes import ExplainRecipe, read_recipe
 from stages.explanation.examples import choose
 from stages.explanation.saliency import heatmaps
 from stages.networks import engine, extraction
@@ -156,14 +156,14 @@ def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFra
     return np.concatenate([network.forward(batch)["features"] for batch in images.batches(_BATCH)])
 
 
-def place(name: str, network: Network, tested: Tested, frozen: Path, most: int) -> pd.DataFrame:
-    """Return file, label and position, x and y, of at most `most` test images."""
+def place(name: str, network: Network, tested: Tested, frozen: Path, recipe: ExplainRecipe) -> pd.DataFrame:
+    """Return file, label and position, x and y, of at most `explain.map_images` test images."""
     from stages.explanation.embedding import embed, sample
 
-    chosen = sample(tested.codes(tested.predicted["label"]), network.head.width, most, seed())
+    chosen = sample(tested.codes(tested.predicted["label"]), network.head.width, recipe.map_images, recipe.seed)
     if len(chosen) < len(tested.index):
         log.info("%s: %d of %d test images are on the map", name, len(chosen), len(tested.index))
-    x, y = embed(features_of(network, tested, frozen, tested.index.iloc[chosen]), seed()).T
+    x, y = embed(features_of(network, tested, frozen, tested.index.iloc[chosen]), recipe.seed).T
     return tested.predicted.iloc[chosen][["file", "label"]].assign(x=x, y=y)
 
 
@@ -192,15 +192,16 @@ def _predict(network: Network, images: Rows) -> NDArray[np.int64]:
 
 def main() -> None:
     """Write `data/explanations/B/` for the backbone named on the command line."""
-    name, params = named_backbone(), load(ExplainParams, "explain")
+    name = named_backbone()
+    recipe = read_recipe(ExplainRecipe, name)
     weights, features, model = (Path(folder) / name for folder in ("data/weights", "data/features", "data/models"))
     tested = read_tested(name, PREPARED, read_json(weights / "backbone.json")["input_size"], model)
-    network = read_network(weights, model, threads())
+    network = read_network(weights, model, recipe.threads)
     if network.tail is None:
         log.warning("%s: the network has no feature map, so its examples have no heatmaps", name)
     with replacing_folder(EXPLANATIONS / name) as folder:
-        write_examples(folder, network, tested, choose(tested.predicted, params.examples))
-        write_csv(folder / "embedding.csv", place(name, network, tested, features, params.map_images))
+        write_examples(folder, network, tested, choose(tested.predicted, recipe.examples))
+        write_csv(folder / "embedding.csv", place(name, network, tested, features, recipe))
         precision = read_json(features / "features.json")["precision"]
         write_json(folder / "precision.json", compare_precision(network, tested, precision))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from stages.core.dataset.prepared import SPLITS, array_path, batches, count_rows
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, write_json
-from stages.core.params import load, named_backbone, threads
-from stages.core.settings.features import EngineParams
+from stages.core.params import named_backbone
+from stages.core.settings.recipes import FeaturesRecipe, read_recipe
 from stages.networks.engine import Choice, choose
 from stages.networks.extraction import forward, write_features
 
@@ -40,14 +40,14 @@ def main() -> None:
             log.info("%s: nothing is frozen, so there are no features", name)
             write_json(folder / "features.json", {"engine": "none", "precision": "float32", "network": facts})
             return
-        params = load(EngineParams, "features")
-        choice: Choice = choose(params, threads())
+        recipe = read_recipe(FeaturesRecipe, name)
+        choice: Choice = choose(recipe.features, recipe.threads)
         log.info("%s: %s in %s on %d threads", name, choice.engine, choice.precision, choice.threads)
         if choice.engine == "tensorflow":
             from stages.networks.keras_engine import make_deterministic
 
             make_deterministic(0, choice.threads)
-        write(folder, weights, choice, params.batch_size)
+        write(folder, weights, choice, recipe.features.batch_size)
 
 
 if __name__ == "__main__":

@@ -34,20 +34,18 @@ from typing import Any
 import pandas as pd
 
 from stages.core import head
-from stages.core.dataset.prepared import read_classes, read_index
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.core.params import named_backbone, seed, threads
+from stages.core.params import named_backbone
 from stages.core.selection import is_fine_tuned
-from stages.core.settings.backbones import Backbone, read_head
+from stages.core.settings.recipes import FinetuneRecipe, read_recipe
 from stages.networks import engine
 from stages.networks.processor import processor
 from stages.training import attempts
 from stages.training.attempts import HISTORY, SPLITS, Attempt, joined, kept, linear, predictions, validation_losses
-from stages.training.inputs import TrainingData, count_views
+from stages.training.inputs import TrainingData
 
 log = logging.getLogger(__name__)
-RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
 FEATURES = Path("data/features")
 VIEWS = Path("data/views")
@@ -65,7 +63,7 @@ class Trainer:
         from stages.networks import keras_engine
 
         # First, because importing it also silences TensorFlow's start.
-        keras_engine.make_deterministic(inputs.seed, threads())
+        keras_engine.make_deterministic(inputs.seed, inputs.threads)
         from stages.training.head_trainer import HeadTrainer
         from stages.training.loop import expect_tracing
 
@@ -193,20 +191,6 @@ def _libraries(found: list[Attempt]) -> list[str]:
     return sorted([*trained, "numpy", "openvino", "scipy"])
 
 
-def read_inputs(backbone: Backbone) -> TrainingData:
-    """Return the training data of a backbone."""
-    return TrainingData(
-        backbone,
-        FEATURES / backbone.name,
-        PREPARED,
-        read_index(PREPARED),
-        read_classes(PREPARED),
-        seed(),
-        views=count_views(VIEWS / backbone.name),
-        view_features=VIEWS / backbone.name,
-    )
-
-
 def _trainer(inputs: TrainingData, scratch: Path) -> Trainer | None:
     """Return the trainer of dense heads, or None if there is none to train."""
     recipe = inputs.backbone
@@ -220,8 +204,9 @@ def _trainer(inputs: TrainingData, scratch: Path) -> Trainer | None:
 
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
-    backbone = read_head(RECIPES, named_backbone())
-    default, probe, unfrozen = read_inputs(backbone), PROBES / backbone.name, UNFROZEN / backbone.name
+    backbone = read_recipe(FinetuneRecipe, named_backbone())
+    default = TrainingData.with_view_features(backbone, PREPARED, FEATURES, VIEWS)
+    probe, unfrozen = PROBES / backbone.name, UNFROZEN / backbone.name
     chosen = read_json(TUNING / backbone.name / "chosen.json")["values"]
     inputs = default.with_values(chosen)
     frozen = inputs.network["frozen"]

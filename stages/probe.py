@@ -24,20 +24,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from stages.core import files, head, params
+from stages.core import files, head
 from stages.core.dataset.features import project, stratified_sample
 from stages.core.dataset.prepared import SPLITS, Rows, count_folds, fold_roles, read_classes, read_index
 from stages.core.dataset.subsample import subsample
 from stages.core.errors import DataError, run
+from stages.core.params import named_backbone
 from stages.core.predictions import PREFIX
-from stages.core.settings.audit import ProbeParams
-from stages.core.settings.backbones import LinearRecipe, read_linear
+from stages.core.settings.recipes import ProbeRecipe, read_recipe
 from stages.heads import linear
 from stages.statistics import metrics
 from stages.statistics.logme import logme
 
 PREPARED = Path("data/prepared")
-RECIPES = Path("data/recipes")
 FEATURES = Path("data/features")
 PROBES = Path("data/probes")
 # The most images that LogME is computed on.
@@ -58,9 +57,7 @@ class Probed:
     table: pd.DataFrame
     features: Path
     classes: list[str]
-    recipe: LinearRecipe
-    folds: int
-    seed: int
+    recipe: ProbeRecipe
     scratch: Path
 
     def rows(self, table: pd.DataFrame) -> Rows:
@@ -74,7 +71,7 @@ class Probed:
     def solve(self, table: pd.DataFrame) -> linear.Solved:
         """Return the linear head of the images of `table`."""
         groups, _ = pd.factorize(table["group"])
-        settings = linear.Settings(self.recipe.c, self.folds, self.recipe.class_weight)
+        settings = linear.Settings(self.recipe.c, self.recipe.folds, self.recipe.class_weight)
         return linear.solve(
             self.rows(table), self.labels(table), groups, len(self.classes), settings, self.scratch
         )  # fmt: skip
@@ -113,7 +110,7 @@ def shares(probed: Probed) -> pd.DataFrame:
     seen, test = (probed.table[(probed.table["split"] == "test") == tested] for tested in (False, True))
     tables = []
     for share in probed.recipe.training_shares:
-        part = seen[subsample(seen, share, probed.seed)]
+        part = seen[subsample(seen, share, probed.recipe.seed)]
         found = probed.predict(probed.solve(part).head, test)
         marked = test.assign(share=share, training_images=len(part))
         tables.append(probed.described(marked, found, "share", "training_images"))
@@ -158,8 +155,8 @@ def _logme(probed: Probed, chosen: pd.Series) -> float:
     """Return LogME of the `chosen` images, or of a sample if there are many, by their raw features."""
     table = probed.table[probed.table["file"].isin(chosen)]
     labels = probed.labels(table)
-    part = stratified_sample(np.arange(len(table)), labels, _MAX_SCORED, probed.seed)
-    return logme(project(probed.rows(table.iloc[part]).batches(_BATCH), probed.seed), labels[part])
+    part = stratified_sample(np.arange(len(table)), labels, _MAX_SCORED, probed.recipe.seed)
+    return logme(project(probed.rows(table.iloc[part]).batches(_BATCH), probed.recipe.seed), labels[part])
 
 
 def write(folder: Path, probed: Probed) -> dict[str, Any]:
@@ -184,9 +181,8 @@ def write_nothing(folder: Path, probed: Probed) -> dict[str, Any]:
 
 def main() -> None:
     """Probe the backbone named on the command line."""
-    settings = params.load_part(ProbeParams, "audit")
-    name = params.named_backbone()
-    recipe = read_linear(RECIPES, name)
+    name = named_backbone()
+    recipe = read_recipe(ProbeRecipe, name)
     try:
         facts = files.read_json(FEATURES / name / "features.json")["network"]
         table = images(read_index(PREPARED))
@@ -196,11 +192,10 @@ def main() -> None:
             files.scratch_folder(f"probe-{name}") as scratch,
             files.replacing_folder(PROBES / name) as folder,
         ):
-            probed = Probed(
-                table, FEATURES / name, read_classes(PREPARED), recipe, settings.folds, params.seed(), scratch
-            )
+            probed = Probed(table, FEATURES / name, read_classes(PREPARED), recipe, scratch)
             scores = (write if facts["frozen"] else write_nothing)(folder, probed)
             origin = {"frozen": facts["frozen"], "weights": facts["weights"]["source"]}
+            origin["class_weight"] = recipe.class_weight
             files.write_json(folder / "probe.json", scores | origin)
     except FileNotFoundError as error:
         raise DataError(

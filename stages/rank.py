@@ -14,7 +14,7 @@ from pathlib import Path
 from stages.core import files, params
 from stages.core.errors import DataError, run
 from stages.core.predictions import COLUMNS, read_predictions
-from stages.core.settings.backbones import read_names
+from stages.core.settings.recipes import read_names
 from stages.statistics.ranking import Probe, best, contenders, lines, ranking
 
 PROBES = Path("data/probes")
@@ -22,7 +22,6 @@ RANKING = Path("data/ranking.csv")
 BEST = Path("data/rankings/best")
 CONTENDERS = Path("data/rankings/contenders.json")
 
-RECIPES = Path("data/recipes")
 _log = logging.getLogger(__name__)
 
 
@@ -40,7 +39,7 @@ def read_probe(backbone: str) -> Probe:
 
 def main() -> None:
     """Rank all declared backbones."""
-    backbones, confidence = read_names(RECIPES), params.lookup(params.read(), "evaluate.confidence")
+    backbones, confidence = read_names(), params.lookup(params.read(), "evaluate.confidence")
     table = ranking({backbone: read_probe(backbone) for backbone in backbones}, confidence)
     files.write_csv(RANKING, table)
     with files.replacing_folder(BEST) as folder:

@@ -21,18 +21,17 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.dataset.prepared import read_classes, read_index
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
 from stages.core.parallel import apart
-from stages.core.params import load, seed, threads
+from stages.core.params import load
 from stages.core.selection import is_fine_tuned
-from stages.core.settings.backbones import Backbone, read_head, read_names
+from stages.core.settings.backbones import Backbone
+from stages.core.settings.recipes import FinetuneRecipe, read_names, read_recipe
 from stages.core.settings.tune import TuneParams
-from stages.training.inputs import TrainingData, count_views
+from stages.training.inputs import TrainingData
 
 log = logging.getLogger(__name__)
-RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
 FEATURES = Path("data/features")
 VIEWS = Path("data/views")
@@ -53,7 +52,7 @@ def reason_against(backbone: Backbone, params: TuneParams) -> str | None:
     return None if backbone.head.units or params.space.units else "no dense head"
 
 
-def search(job: tuple[Backbone, TuneParams, Path]) -> None:
+def search(job: tuple[FinetuneRecipe, TuneParams, Path]) -> None:
     """Run a search, and write its result to a folder, the last of `job`."""
     backbone, params, folder = job
     import optuna
@@ -63,19 +62,10 @@ def search(job: tuple[Backbone, TuneParams, Path]) -> None:
     from stages.training.loop import expect_tracing
     from stages.training.search import Search
 
-    make_deterministic(seed(), threads())
+    make_deterministic(backbone.seed, backbone.threads)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     expect_tracing()
-    inputs = TrainingData(
-        backbone,
-        FEATURES / backbone.name,
-        PREPARED,
-        read_index(PREPARED),
-        read_classes(PREPARED),
-        seed(),
-        views=count_views(VIEWS / backbone.name),
-        view_features=VIEWS / backbone.name,
-    )
+    inputs = TrainingData.with_view_features(backbone, PREPARED, FEATURES, VIEWS)
     trainer = HeadTrainer(inputs.network["width"], len(inputs.classes))
     # Without this, each epoch of each trial would log a line.
     logging.getLogger("stages.training.loop").setLevel(logging.WARNING)
@@ -107,8 +97,6 @@ def _journal(inputs: TrainingData, params: TuneParams) -> Path:
     identity: dict[str, Any] = {
         "backbone": inputs.backbone.model_dump(mode="json"),
         "params": params.model_dump(mode="json", exclude={"trials"}),
-        "seed": inputs.seed,
-        "threads": threads(),
         "libraries": {library: version(library) for library in _LIBRARIES},
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
@@ -136,8 +124,8 @@ def main() -> None:
     """
     params = load(TuneParams, "tune")
     with replacing_folder(TUNING) as folder:
-        for name in read_names(RECIPES):
-            backbone, own = read_head(RECIPES, name), folder / name
+        for name in read_names():
+            backbone, own = read_recipe(FinetuneRecipe, name), folder / name
             own.mkdir()
             against = reason_against(backbone, params)
             if against is None:

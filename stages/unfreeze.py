@@ -29,12 +29,12 @@ import numpy as np
 import pandas as pd
 
 from stages.core.dataset.augmentation import Augmentation
-from stages.core.dataset.prepared import read_classes, read_index
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
-from stages.core.params import named_backbone, seed, threads
+from stages.core.params import named_backbone
 from stages.core.selection import is_fine_tuned
-from stages.core.settings.backbones import Backbone, UnfreezeRecipe, read_unfreeze
+from stages.core.settings.backbones import Backbone
+from stages.core.settings.recipes import UnfreezeRecipe, read_recipe
 from stages.networks import engine
 from stages.networks.processor import processor
 from stages.training import attempts
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from stages.training.top_trainer import TrainedTop
 
 log = logging.getLogger(__name__)
-RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
 WEIGHTS = Path("data/weights")
 FEATURES = Path("data/features")
@@ -71,7 +70,7 @@ class Trainer:
         from stages.networks import keras_engine
 
         # First, because importing it also silences TensorFlow's start.
-        keras_engine.make_deterministic(inputs.seed, threads())
+        keras_engine.make_deterministic(inputs.seed, inputs.threads)
         from stages.training.loop import expect_tracing
         from stages.training.top_trainer import TopTrainer
 
@@ -128,15 +127,12 @@ def write_network(folder: Path, attempt: Attempt, trained: "TrainedTop", paramet
 
 def read_inputs(backbone: UnfreezeRecipe) -> TrainingData:
     """Return the training data of a backbone."""
-    return TrainingData(
+    return TrainingData.read(
         backbone,
-        FEATURES / backbone.name,
         PREPARED,
-        read_index(PREPARED),
-        read_classes(PREPARED),
-        seed(),
+        FEATURES,
         views=backbone.views,
-        augmentation=Augmentation(backbone.augmentation, seed()),
+        augmentation=Augmentation(backbone.augmentation, backbone.seed),
         weights=WEIGHTS / backbone.name,
     )
 
@@ -161,7 +157,7 @@ def train(inputs: TrainingData, facts: dict[str, Any], folder: Path) -> dict[str
 
 def main() -> None:
     """Write `data/unfrozen/B/` for the backbone named on the command line."""
-    backbone = read_unfreeze(RECIPES, named_backbone())
+    backbone = read_recipe(UnfreezeRecipe, named_backbone())
     facts = read_json(WEIGHTS / backbone.name / "backbone.json")
     against = reason_against(backbone, frozen=facts["frozen"])
     with replacing_folder(UNFROZEN / backbone.name) as folder:

@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any
 from stages.core.dataset.augmentation import Augmentation
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, write_json
-from stages.core.params import load, named_backbone, seed, threads
+from stages.core.params import named_backbone
 from stages.core.selection import is_fine_tuned
-from stages.core.settings.backbones import read_views
-from stages.core.settings.features import EngineParams
-from stages.core.settings.preprocess import ViewParams
+from stages.core.settings.recipes import ViewsRecipe, read_recipe
 from stages.networks.engine import choose
 
 if TYPE_CHECKING:
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from stages.core.dataset.prepared import Lazy
     from stages.networks.extraction import Forward
 
-RECIPES = Path("data/recipes")
 PREPARED = Path("data/prepared")
 WEIGHTS = Path("data/weights")
 VIEWS = Path("data/views")
@@ -41,37 +38,38 @@ _PREVIEWED = 96
 log = logging.getLogger(__name__)
 
 
-def reason_against(name: str, params: ViewParams) -> str | None:
+def reason_against(name: str, recipe: ViewsRecipe) -> str | None:
     """Return the reason to draw no views for a backbone, or None."""
-    if params.views == 0:
+    if recipe.views == 0:
         return "preprocess.views is 0, or no dense head takes them"
     if not is_fine_tuned(name):
         return "it is not among the candidates"
     return None if read_json(WEIGHTS / name / "backbone.json")["frozen"] else "nothing is frozen"
 
 
-def compute(name: str, params: ViewParams, folder: Path) -> None:
+def compute(name: str, recipe: ViewsRecipe, folder: Path) -> None:
     """Write the features of the views, and the preview, to `folder`."""
     from stages.core.dataset.augmented import AugmentedRows
     from stages.core.dataset.prepared import SPLITS, Rows, array_path, count_folds, read_index, selected
     from stages.networks.extraction import write_features
 
-    engine, index = load(EngineParams, "features"), read_index(PREPARED)
-    facts, network = read_json(WEIGHTS / name / "backbone.json"), _network(WEIGHTS / name, engine)
+    index = read_index(PREPARED)
+    augmentation = Augmentation(recipe.augmentation, recipe.seed)
+    facts, network = read_json(WEIGHTS / name / "backbone.json"), _network(WEIGHTS / name, recipe)
     for split in SPLITS if count_folds(index) else SPLITS[:2]:
         chosen = selected(index, split)
         images = Rows(chosen, {split: array_path(PREPARED, facts["input_size"], split)})
-        views = AugmentedRows(images, chosen["file"].tolist(), params.views, Augmentation(params.augmentation, seed()))
-        batches = _batches(views, engine.batch_size, f"views {split}")
+        views = AugmentedRows(images, chosen["file"].tolist(), recipe.views, augmentation)
+        batches = _batches(views, recipe.features.batch_size, f"views {split}")
         write_features(folder / f"{split}.npy", network, batches, (len(views), facts["width"]))
         if split == "train":
             preview(images, views, chosen["label"].tolist()).save(folder / "preview.png")
 
 
-def _network(weights: Path, params: EngineParams) -> "Forward":
+def _network(weights: Path, recipe: ViewsRecipe) -> "Forward":
     from stages.networks.extraction import forward
 
-    choice = choose(params, threads())
+    choice = choose(recipe.features, recipe.threads)
     log.info("%s: %s in %s on %d threads", weights.name, choice.engine, choice.precision, choice.threads)
     if choice.engine == "tensorflow":
         from stages.networks.keras_engine import make_deterministic
@@ -107,14 +105,14 @@ def preview(images: "Lazy", views: "Lazy", labels: list[str]) -> "Image.Image":
 def main() -> None:
     """Write `data/views/B/` for the backbone named on the command line."""
     name = named_backbone()
-    params = read_views(RECIPES, name)
-    against = reason_against(name, params)
+    recipe = read_recipe(ViewsRecipe, name)
+    against = reason_against(name, recipe)
     with replacing_folder(VIEWS / name) as folder:
         if against is None:
-            compute(name, params, folder)
+            compute(name, recipe, folder)
         else:
             log.info("%s: no views: %s", name, against)
-        write_json(folder / "views.json", {"views": 0 if against else params.views})
+        write_json(folder / "views.json", {"views": 0 if against else recipe.views})
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from stages.core.errors import run
 from stages.core.files import replacing_folder, write_json
-from stages.core.params import load, named_backbone, seed, threads
-from stages.core.settings.backbones import Network, read_network
-from stages.core.settings.weights import WeightsParams
+from stages.core.params import named_backbone
+from stages.core.settings.backbones import Network
+from stages.core.settings.recipes import WeightsRecipe, read_recipe
 
 if TYPE_CHECKING:
     import keras
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stages.networks.pretrained import Origin
 
 log = logging.getLogger(__name__)
-RECIPES = Path("data/recipes")
 
 
 def write(folder: Path, network: "keras.Model", backbone: Network, origin: "Origin") -> None:
@@ -63,12 +62,13 @@ def _facts(
 
 def main() -> None:
     """Write `data/weights/B/` for the backbone named on the command line."""
-    backbone = read_network(RECIPES, named_backbone())
+    recipe = read_recipe(WeightsRecipe, named_backbone())
+    backbone = recipe.network
     from stages.networks.keras_engine import make_deterministic
     from stages.networks.pretrained import obtain
 
-    make_deterministic(seed(), threads())
-    network, origin = obtain(backbone, load(WeightsParams, "weights"))
+    make_deterministic(recipe.seed, recipe.threads)
+    network, origin = obtain(backbone, recipe.weights)
     with replacing_folder(Path("data/weights") / backbone.name) as folder:
         write(folder, network, backbone, origin)
     log.info("%s: %s weights, %d parameters", backbone.name, origin.source, network.count_params())

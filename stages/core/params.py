@@ -127,7 +127,11 @@ def load(cls: type[S], key: str, path: Path = FILE) -> S:
 
 def load_part(cls: type[S], key: str, path: Path = FILE) -> S:
     """Return the keys that `cls` declares of the section under the dotted `key`; ignore the others."""
-    params = read(path)
+    return part(cls, read(path), key)
+
+
+def part(cls: type[S], params: Mapping[str, Any], key: str) -> S:
+    """Return the keys that `cls` declares of the section of `params` under the dotted `key`; ignore the others."""
     return parse(cls, {name: lookup(params, f"{key}.{name}") for name in cls.model_fields}, key)
 
 
@@ -141,7 +145,7 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-class _Common(Section):
+class Common(Section):
     """The keys at the top level of params.yaml that belong to no section."""
 
     seed: int = Field(ge=0, lt=2**31)
@@ -179,9 +183,9 @@ def named_backbone(path: Path = FILE) -> str:
     return given[0]
 
 
-def common(params: Mapping[str, Any]) -> "_Common":
+def common(params: Mapping[str, Any]) -> "Common":
     """Return the top-level numbers of `params`; raise all their faults together."""
-    return parse(_Common, {key: params[key] for key in _Common.model_fields if key in params}, "")
+    return parse(Common, {key: params[key] for key in Common.model_fields if key in params}, "")
 
 
 def parse(cls: type[S], value: object, key: str) -> S:

@@ -15,10 +15,20 @@ from numpy.typing import NDArray
 
 from stages.core.dataset.augmentation import Augmentation
 from stages.core.dataset.augmented import AugmentedRows
-from stages.core.dataset.prepared import Joined, Lazy, Rows, array_path, count_rows, selected
+from stages.core.dataset.prepared import (
+    Joined,
+    Lazy,
+    Rows,
+    array_path,
+    count_rows,
+    read_classes,
+    read_index,
+    selected,
+)
 from stages.core.dataset.subsample import subsample
 from stages.core.files import read_json
 from stages.core.settings.backbones import Backbone
+from stages.core.settings.recipes import FinetuneRecipe, UnfreezeRecipe
 from stages.core.settings.tune import changed
 
 if TYPE_CHECKING:
@@ -30,7 +40,8 @@ BOTH = "train and validation"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a training: the backbone and its folders, the prepared images, their index and classes, the seed.
+    """The data of a training: the backbone and its folders, the prepared images, their index and classes, the seed
+    and the number of CPU threads.
 
     `fold` is None for the main run, or the fold that the run tests. `views` is the number of augmented views of each
     training image, besides the image itself: the first of those whose features are in the folder `view_features`, or
@@ -44,12 +55,28 @@ class TrainingData:
     index: pd.DataFrame
     classes: list[str]
     seed: int
+    threads: int = 1
     fold: int | None = None
     views: int = 0
     view_features: Path | None = None
     augmentation: Augmentation | None = None
     share: float = 1.0
     weights: Path | None = None
+
+    @classmethod
+    def read(
+        cls, recipe: FinetuneRecipe | UnfreezeRecipe, prepared: Path, features: Path, **further: Any
+    ) -> "TrainingData":
+        """Return the data of a backbone in the folders that the stages before have written."""
+        index, classes = read_index(prepared), read_classes(prepared)
+        own = features / recipe.name
+        return cls(recipe, own, prepared, index, classes, recipe.seed, threads=recipe.threads, **further)
+
+    @classmethod
+    def with_view_features(cls, recipe: FinetuneRecipe, prepared: Path, features: Path, views: Path) -> "TrainingData":
+        """Return the data of a backbone whose augmented views are known by their features."""
+        own = views / recipe.name
+        return cls.read(recipe, prepared, features, views=_count_views(own), view_features=own)
 
     def with_values(self, values: Mapping[str, Any]) -> "TrainingData":
         """Return the data with other values of hyperparameters, named as in section `tune.space`."""
@@ -148,7 +175,7 @@ class TrainingData:
         return Rows(chosen, files)
 
 
-def count_views(folder: Path) -> int:
+def _count_views(folder: Path) -> int:
     """Return how many augmented views of each image stage views has computed; none where it did not run."""
     path = folder / "views.json"
     return int(read_json(path)["views"]) if path.exists() else 0

@@ -22,6 +22,7 @@ from stages import views  # noqa: F401 (its sections)
 from stages.check import SECTIONS, TOP
 from stages.core.params import Section, read
 from stages.core.settings.backbones import Network, resolve
+from stages.core.settings.recipes import FeaturesRecipe, StageRecipe, WeightsRecipe
 from stages.report.provenance import DEFAULTS
 from tests.contracts.closure import ROOT, closure
 
@@ -246,8 +247,9 @@ def test_no_module_is_left_unused() -> None:
 
 
 def constants(stage: str) -> set[str]:
-    """Return the paths under data/ that the stage's module names, and the selection it asks for, but for docstrings."""
-    files = {f"stages/{stage}.py"} | closure(module(stage)) & {"stages/core/selection.py"}
+    """Return the paths under data/ that a stage's module, the selection and the recipes name, but for docstrings."""
+    shared = {"stages/core/selection.py", "stages/core/settings/recipes.py"}
+    files = {f"stages/{stage}.py"} | closure(module(stage)) & shared
     nodes = chain.from_iterable(ast.walk(source(file)) for file in files)
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return {text for text in texts if re.fullmatch(r"data/[a-z_./]+", text)}
@@ -273,6 +275,7 @@ def calls(stage: str) -> Iterator[tuple[str, list[ast.expr]]]:
         "stages/core/params.py",
         "stages/check.py",
         "stages/core/settings/backbones.py",
+        "stages/core/settings/recipes.py",
     }:
         for node in ast.walk(source(file)):
             if isinstance(node, ast.Call):
@@ -303,12 +306,22 @@ def covers(listed: str, key: str) -> bool:
     return key == listed or key.startswith(f"{listed}.")
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in ("check", "compare")])
+@pytest.mark.parametrize("stage", sorted(STAGES.keys() - {"check", "compare", *PER_BACKBONE}))
 def test_a_stage_lists_the_parameters_that_it_reads_and_no_other(stage: str) -> None:
     listed, keys = set(STAGES[stage].get("params", [])), needed(stage)
     assert keys
     assert all(any(covers(key, wanted) for key in listed) for wanted in keys)
     assert all(any(covers(key, wanted) for wanted in keys) for key in listed)
+
+
+@pytest.mark.parametrize("stage", PER_BACKBONE)
+def test_a_stage_of_one_backbone_reads_its_recipe_and_no_other_parameters(stage: str) -> None:
+    assert "params" not in STAGES[stage]
+    assert needed(stage) == set()
+    read_by = {ast.unparse(arguments[0]) for name, arguments in calls(stage) if name == "read_recipe"}
+    assert {cls.stage for cls in kinds(StageRecipe) if cls.__name__ in read_by} == {stage}
+    recipes = {path for path in paths(STAGES[stage]["deps"]) if path.startswith("data/recipes")}
+    assert recipes == {f"data/recipes/${{key}}/{stage}.json"}
 
 
 def test_the_gate_and_its_parameters_rerun_nothing_but_the_check() -> None:
@@ -329,8 +342,8 @@ def test_what_reads_all_of_params_depends_on_the_file(stage: str) -> None:
 
 
 def test_what_is_trained_recomputes_no_features() -> None:
-    assert set(STAGES["features"]["params"]) == {"threads", "features"}
-    assert set(STAGES["weights"]["params"]) == {"seed", "threads", "weights"}
+    assert set(FeaturesRecipe.model_fields) == {"seed", "threads", "features"}
+    assert set(WeightsRecipe.model_fields) == {"seed", "threads", "weights", "network"}
     assert set(Network.model_fields) == {"name", "builder", "input_size", "pooling", "weights", "arguments"}
 
 

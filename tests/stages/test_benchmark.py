@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from stages.benchmark import latency, throughput
-from stages.core.files import read_json
+from stages.core.files import read_json, write_json
 from stages.core.head import Head, Layer
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.networks import architectures, keras_engine
@@ -79,10 +78,13 @@ def project(tmp_path_factory) -> Path:
         "seed": 1,
         "threads": 1,
         "features": {"engine": "openvino", "precision": "float32", "batch_size": 8},
-        "benchmark": {"warmup": 1, "repeats": 3, "batch_sizes": [2]},
-        "backbones": {name: {} for name in ("frozen", "partly", "scratch")},
+        "warmup": 1,
+        "repeats": 3,
+        "batch_sizes": [2],
     }
-    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    for name in ("frozen", "partly", "scratch"):
+        write_json(root / f"data/recipes/{name}/benchmark.json", params)
+    (root / "params.yaml").write_text("backbones: {frozen: {}, partly: {}, scratch: {}}\n", encoding="utf-8")
     return root
 
 

@@ -67,12 +67,10 @@ def prepare(root: Path) -> pd.DataFrame:
 
 
 def configure(root: Path, **explain: int) -> None:
-    params = {
-        "seed": 20,
-        "threads": 2,
-        "explain": {"examples": EXAMPLES, "map_images": MAPPED} | explain,
-        "backbones": {name: {} for name in NETWORKS},
-    }
+    recipe = {"seed": 20, "threads": 2, "examples": EXAMPLES, "map_images": MAPPED} | explain
+    for name in NETWORKS:
+        write_json(root / f"data/recipes/{name}/explain.json", recipe)
+    params = {"backbones": {name: {} for name in NETWORKS}}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 

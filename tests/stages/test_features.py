@@ -7,9 +7,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import yaml
 
-from stages.core.files import read_json
+from stages.core.files import read_json, write_json
 from tests.support.clone import environment
 from tests.support.tiny_backbone import write_small_cnn
 
@@ -27,8 +26,9 @@ def project(tmp_path_factory) -> tuple[Path, keras.Model]:
     for split, count in COUNTS.items():
         np.save(root / f"data/prepared/32/{split}.npy", images(count))
     features = {"engine": "openvino", "precision": "float32", "batch_size": 3}
-    params = {"seed": 1, "threads": 1, "features": features, "backbones": {"small": {}, "untrained": {}}}
-    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    (root / "params.yaml").write_text("backbones: {small: {}, untrained: {}}\n", encoding="utf-8")
+    for name in ("small", "untrained"):
+        write_json(root / f"data/recipes/{name}/features.json", {"seed": 1, "threads": 1, "features": features})
     return root, network
 
 

@@ -25,7 +25,7 @@ from stages.core import head
 from stages.core import params as parameters
 from stages.core.errors import ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
-from stages.core.settings.backbones import read_head, read_network, read_unfreeze, write_recipes
+from stages.core.settings.recipes import FinetuneRecipe, UnfreezeRecipe, WeightsRecipe, read_recipe, write_recipes
 from stages.exports import exporting
 from stages.networks import architectures, engine, keras_engine
 from stages.networks.pretrained import Origin
@@ -71,7 +71,7 @@ def configure(repeats: int, shares: list[float]) -> None:
     params["backbones"] = LINES
     Path("params.yaml").write_text(yaml.safe_dump(params))
     parameters.read.cache_clear()
-    write_recipes(Path("data/recipes"), params, searched=False)
+    write_recipes(params)
 
 
 def write_networks() -> None:
@@ -81,7 +81,7 @@ def write_networks() -> None:
     for name in set(LINES) - {"linear", "scratch"}:
         shutil.copytree("data/weights/linear", f"data/weights/{name}")
         write_json(Path(f"data/weights/{name}/backbone.json"), facts | {"backbone": name})
-    scratch = read_network(Path("data/recipes"), "scratch")
+    scratch = read_recipe(WeightsRecipe, "scratch").network
     weights.write(Path("data/weights/scratch"), architectures.build(scratch, None), scratch, Origin("none"))
 
 
@@ -204,8 +204,9 @@ def test_a_linear_head_is_described_without_any_network(finished: Path, name: st
     assert set(files) == FILES
     assert max(files.values()) < 5000
     found, probed = provenance(finished, name), read_json(finished / f"data/probes/{name}/probe.json")
+    recipe = read_recipe(FinetuneRecipe, name, finished / "data/recipes")
     assert found["head"] == {
-        "kept": "linear", "declared": "linear", "choose": read_head(finished / "data/recipes", name).head.choose,
+        "kept": "linear", "declared": "linear", "choose": recipe.head.choose,
         "fitted_on": ["train", "validation"], "strength": probed["strength"], "losses": probed["losses"],
         "validation_log_loss": {"linear": pytest.approx(log_loss(read(finished, name, "predictions")), abs=1e-8)},
     }  # fmt: skip
@@ -446,7 +447,9 @@ def test_fewer_images_are_for_linear_heads_but_where_there_is_none(finished: Pat
 def inputs_of(name: str) -> TrainingData:
     """Return what finetune reads for a line of LINES in the working folder."""
     parameters.read.cache_clear()
-    return finetune.read_inputs(read_head(Path("data/recipes"), name))
+    return TrainingData.with_view_features(
+        read_recipe(FinetuneRecipe, name), finetune.PREPARED, finetune.FEATURES, finetune.VIEWS
+    )
 
 
 @pytest.fixture
@@ -473,7 +476,7 @@ def test_a_training_does_not_depend_on_what_was_trained_before(
         dense = replace(inputs_of(name), **changes)
         found = finetune.Trainer(dense, tmp_path).retrain(dense, "alone")
     else:
-        top = replace(unfreeze.read_inputs(read_unfreeze(Path("data/recipes"), name)), **changes)
+        top = replace(unfreeze.read_inputs(read_recipe(UnfreezeRecipe, name)), **changes)
         strength = provenance(root, name)["head"]["strength"]
         found = unfreeze.Trainer(top, strength, tmp_path).retrain(top, "alone")
     expected = read(root, name, table)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from stages import probe
 from stages.core import files, head, params
 from stages.core.dataset.subsample import subsample
-from stages.core.errors import DataError, GroupedUserError, run
+from stages.core.errors import DataError, run
 from stages.heads import linear, logistic
 from stages.statistics.logme import logme
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("001", "NA", "tree")
 COLUMNS = ["file", "label", "predicted", "p:001", "p:NA", "p:tree"]
-PARAMS = "seed: 3\nthreads: 1\naudit: {{folds: {folds}}}\nbackbones: {{vgg16: {{}}, scratch: {{}}}}\n"
+PARAMS = "backbones: {vgg16: {}, scratch: {}}\n"
 PROBES = Path("data/probes")
 
 
@@ -78,11 +78,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def declare(backbone: str = "vgg16", **changes: Any) -> None:
     """Write what stage check makes of the parameters of the linear head."""
     recipe = {"c": [0.1, 1.0, 10.0], "class_weight": "none", "training_shares": [0.5]}
-    files.write_json(Path(f"data/recipes/{backbone}/linear.json"), recipe | changes)
+    recipe |= {"seed": 3, "threads": 1, "folds": 4}
+    files.write_json(Path(f"data/recipes/{backbone}/probe.json"), recipe | changes)
 
 
-def configure(monkeypatch: pytest.MonkeyPatch, backbone: str = "vgg16", folds: str = "4") -> None:
-    Path("params.yaml").write_text(PARAMS.format(folds=folds))
+def configure(monkeypatch: pytest.MonkeyPatch, backbone: str = "vgg16") -> None:
+    Path("params.yaml").write_text(PARAMS)
     params.read.cache_clear()
     monkeypatch.setattr(sys, "argv", ["probe", backbone])
 
@@ -292,12 +293,6 @@ def test_missing_features_say_which_command_makes_them(project: Path) -> None:
     with pytest.raises(DataError, match=r"no data/features/vgg16/test.npy; .* run 'dvc repro features@vgg16'"):
         probe.main()
     assert not (PROBES / "vgg16").exists()
-
-
-def test_a_number_of_folds_that_makes_no_sense_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configure(monkeypatch, folds="1")
-    with pytest.raises(GroupedUserError, match=r"audit.folds = 1; expected at least 2"):
-        probe.main()
 
 
 def test_a_fit_that_does_not_converge_ends_the_program_with_one_line(

@@ -19,7 +19,7 @@ from stages import tune
 from stages.core import params as parameters
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.params import load, merge
-from stages.core.settings.backbones import read_head, write_recipes
+from stages.core.settings.recipes import FinetuneRecipe, read_recipe, write_recipes
 from stages.core.settings.tune import TuneParams
 from tests.contracts.closure import ROOT
 from tests.support.processes import alive, await_end, children
@@ -66,7 +66,7 @@ def configure(**changes: Any) -> None:
     params = merge(merge(params, tuned), changes) | {"backbones": LINES}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     parameters.read.cache_clear()
-    write_recipes(Path("data/recipes"), params, searched=params["tune"]["trials"] > 0)
+    write_recipes(params)
 
 
 def start() -> "subprocess.Popen[str]":
@@ -166,7 +166,7 @@ def test_a_dense_head_of_a_frozen_candidate_is_searched_and_nothing_else(
     name: str, changes: dict, reason: str | None
 ) -> None:
     configure(**changes)
-    assert tune.reason_against(read_head(Path("data/recipes"), name), load(TuneParams, "tune")) == reason
+    assert tune.reason_against(read_recipe(FinetuneRecipe, name), load(TuneParams, "tune")) == reason
 
 
 def refused(job: object) -> None:

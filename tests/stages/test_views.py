@@ -19,8 +19,8 @@ from stages.core import params as parameters
 from stages.core.dataset.augmentation import Augmentation
 from stages.core.errors import EngineError
 from stages.core.files import read_json, write_csv, write_json
-from stages.core.settings.backbones import write_recipes
 from stages.core.settings.preprocess import AugmentationParams
+from stages.core.settings.recipes import write_recipes
 
 ROOT = Path(__file__).parents[2]
 SIDE, VIEWS, CLASSES = 48, 2, ("plank", "tree")
@@ -60,7 +60,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             params[key] |= values
         Path("params.yaml").write_text(yaml.safe_dump(params))
         parameters.read.cache_clear()
-        write_recipes(Path("data/recipes"), params, searched=params["tune"]["trials"] > 0)
+        write_recipes(params)
 
     draw = np.random.default_rng(1)
     for split, count in COUNTS.items():

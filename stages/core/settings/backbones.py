@@ -7,16 +7,13 @@ Imports no Keras: names, sizes and ranges are checked before anything heavy is l
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from stages.core.errors import DataError, GroupedUserError, ParameterError, UserError
-from stages.core.files import read_json, write_json
-from stages.core.params import Section, Tuple, lookup, merge, nearest, parse, shown
+from stages.core.errors import GroupedUserError, ParameterError, UserError
+from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings.finetune import Pooling, Recipe
-from stages.core.settings.preprocess import ViewParams
 
 SCRATCH = "scratch"
 # Arguments of a builder that the stages set themselves.
@@ -132,14 +129,6 @@ class Network(Section):
         return FAMILY_OF[self.builder]
 
 
-class LinearRecipe(Section):
-    """The parameters that determine the linear head of a backbone, beside its features."""
-
-    c: Tuple[float]
-    class_weight: Literal["none", "balanced"]
-    training_shares: Tuple[float]
-
-
 class Backbone(BackboneConfig):
     """One backbone with all parameters of its line and of section `finetune`."""
 
@@ -150,11 +139,6 @@ class Backbone(BackboneConfig):
         """The parameters that determine the frozen network."""
         own = {key: getattr(self, key) for key in Network.model_fields if key != "pooling"}
         return Network(pooling=self.head.pooling, **own)
-
-    @property
-    def linear_recipe(self) -> LinearRecipe:
-        """The parameters that determine the linear head."""
-        return LinearRecipe(c=self.linear.c, class_weight=self.class_weight, training_shares=self.training_shares)
 
     @property
     def head_recipe(self) -> "Backbone":
@@ -241,85 +225,6 @@ _UNUSED = Recipe.model_validate(
         "training_shares": [],
     }
 )  # fmt: skip
-
-
-class UnfreezeRecipe(Backbone, ViewParams):
-    """What the training of a backbone's blocks follows from: the backbone, and the augmented views it is trained on."""
-
-
-# Where no views are wanted, how they would be drawn has no effect.
-_NO_VIEWS = ViewParams.model_validate(
-    {
-        "views": 0,
-        "augmentation": {
-            "rotation": 0, "flip_horizontal": False, "flip_vertical": False, "zoom": 0, "translation": 0,
-            "contrast": 0, "fill": "constant",
-        },
-    }
-)  # fmt: skip
-
-
-def write_recipes(folder: Path, params: Mapping[str, Any], *, searched: bool) -> None:
-    """Write the names of the declared backbones, and the parameters of each, those of its line and section `finetune`.
-
-    In `folder/B`, `network.json` determines its features, `linear.json` its linear head, `views.json` the views for a
-    dense head, `head.json` that head and the choice between heads, `unfreeze.json` its trained blocks. Stages depend on
-    these files and not on params.yaml, so that only backbones whose parameters change are rerun. With `searched`, the
-    search may use every parameter in `head.json`.
-    """
-    write_json(folder / "names.json", {"backbones": list(params["backbones"])})
-    views = ViewParams.model_validate({key: params["preprocess"][key] for key in ViewParams.model_fields})
-    for name in params["backbones"]:
-        backbone = resolve(name, params)
-        drawn = views if views.views and (backbone.head.units or searched) else _NO_VIEWS
-        further = backbone.unfreeze_recipe
-        parts: dict[str, Section] = {
-            "network": backbone.network,
-            "linear": backbone.linear_recipe,
-            "views": drawn,
-            "head": backbone if searched else backbone.head_recipe,
-            "unfreeze": UnfreezeRecipe(**dict(further), **dict(views if further.unfreeze.blocks else _NO_VIEWS)),
-        }
-        for part, value in parts.items():
-            write_json(folder / name / f"{part}.json", value.model_dump(mode="json"))
-
-
-def read_names(folder: Path) -> list[str]:
-    """Return the names of the declared backbones, in their order."""
-    names: list[str] = _read(folder / "names.json")["backbones"]
-    return names
-
-
-def read_network(folder: Path, name: str) -> Network:
-    """Return the parameters of a backbone's network that `write_recipes` wrote."""
-    return Network.model_validate(_read(folder / name / "network.json"))
-
-
-def read_linear(folder: Path, name: str) -> LinearRecipe:
-    """Return the parameters of a backbone's linear head that `write_recipes` wrote."""
-    return LinearRecipe.model_validate(_read(folder / name / "linear.json"))
-
-
-def read_head(folder: Path, name: str) -> Backbone:
-    """Return the parameters of a backbone's dense head that `write_recipes` wrote."""
-    return Backbone.model_validate(_read(folder / name / "head.json"))
-
-
-def read_views(folder: Path, name: str) -> ViewParams:
-    """Return what `write_recipes` wrote of the augmented views for a backbone's dense head."""
-    return ViewParams.model_validate(_read(folder / name / "views.json"))
-
-
-def read_unfreeze(folder: Path, name: str) -> UnfreezeRecipe:
-    """Return the parameters of a backbone's phase 2 that `write_recipes` wrote."""
-    return UnfreezeRecipe.model_validate(_read(folder / name / "unfreeze.json"))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except FileNotFoundError as error:
-        raise DataError(f"no {path}", "the recipes that stage check writes", "run 'dvc repro check'") from error
 
 
 def resolve(name: str, params: Mapping[str, Any]) -> Backbone:

@@ -5,23 +5,9 @@ import inspect
 import keras
 import pytest
 
-from stages.core.errors import DataError, GroupedUserError, ParameterError
-from stages.core.params import merge, read
-from stages.core.settings.backbones import (
-    FAMILIES,
-    FAMILY_OF,
-    SCRATCH,
-    UnfreezeRecipe,
-    read_head,
-    read_linear,
-    read_network,
-    read_unfreeze,
-    read_views,
-    resolve,
-    write_recipes,
-)
-from stages.core.settings.preprocess import ViewParams
-from tests.support.features import ROOT
+from stages.core.errors import GroupedUserError, ParameterError
+from stages.core.params import merge
+from stages.core.settings.backbones import FAMILIES, FAMILY_OF, SCRATCH, resolve
 
 
 def test_every_builder_of_keras_is_known_and_no_other() -> None:
@@ -192,77 +178,3 @@ def test_a_constant_rate_of_phase_2_may_be_reduced_on_a_plateau(declare) -> None
     constant = {"unfreeze": {"blocks": 2, "schedule": "constant"}}
     patient = declare("vgg16", **constant, reduce_on_plateau={"patience": 9}).effective()
     assert patient != declare("vgg16", **constant).effective()
-
-
-def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
-    write_recipes(folder, read(ROOT / "params.yaml") | {"backbones": {"vgg16": line}}, searched=searched)
-    return {path.stem: path.read_bytes() for path in (folder / "vgg16").iterdir()}
-
-
-@pytest.mark.parametrize(
-    ("changes", "files"),
-    [
-        ({}, set()),
-        (DROPOUT, set()),
-        ({"linear": {"c": [1, 2]}}, {"linear"}),
-        (SHARES, {"linear"}),
-        ({"class_weight": "balanced"}, {"linear", "unfreeze"}),
-        ({"head": {"pooling": "max"}}, {"network", "head", "unfreeze"}),
-        ({"arguments": {"include_preprocessing": False}}, {"network", "head", "unfreeze"}),
-        ({"unfreeze": {"epochs": 9}}, {"unfreeze"}),
-        (CHOOSE, {"head"}),
-        ({"head": {"units": [8]}}, {"views", "head"}),
-        (
-            {"head": {"units": [8], "dropout": 0.3, "l2": 0.1}, "refit": False, "epochs": 9, "repeats": 7},
-            {"views", "head"},
-        ),
-        (WHOLE, {"network", "views", "head", "unfreeze"}),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "+".join(sorted(value)) or "none",
-)
-def test_a_change_reaches_the_recipes_that_it_has_an_effect_on(tmp_path, changes: dict, files: set[str]) -> None:
-    before, after = recipes(tmp_path / "before"), recipes(tmp_path / "after", **changes)
-    assert set(before) == {"network", "linear", "views", "head", "unfreeze"}
-    assert {name for name, content in after.items() if content != before[name]} == files
-
-
-def test_where_heads_are_searched_all_has_an_effect(tmp_path) -> None:
-    before, after = (recipes(tmp_path, searched=True, **line)["head"] for line in ({}, DROPOUT))
-    assert before != after
-
-
-def test_recipes_are_read_as_they_were_declared(declare, tmp_path) -> None:
-    backbone = declare("vgg16", sizes=(64, 224, 299), **DENSE)
-    recipes(tmp_path, **DENSE)
-    assert read_network(tmp_path, "vgg16") == backbone.network
-    assert read_linear(tmp_path, "vgg16") == backbone.linear_recipe
-    assert read_head(tmp_path, "vgg16") == backbone.head_recipe
-    views = ViewParams.model_validate(
-        {key: read(ROOT / "params.yaml")["preprocess"][key] for key in ("views", "augmentation")}
-    )
-    assert read_views(tmp_path, "vgg16") == views
-    # Nothing of it is unfrozen.
-    assert read_unfreeze(tmp_path, "vgg16").views == 0
-    recipes(tmp_path, **TOP)
-    top = declare("vgg16", sizes=(64, 224, 299), **TOP)
-    assert read_unfreeze(tmp_path, "vgg16") == UnfreezeRecipe(**dict(top.unfreeze_recipe), **dict(views))
-    assert read_views(tmp_path, "vgg16").views == 0
-
-
-def test_an_augmentation_reaches_what_is_trained_on_views(tmp_path) -> None:
-    written = []
-    for rotation in (12, 13):
-        params = read(ROOT / "params.yaml")
-        augmentation = params["preprocess"]["augmentation"] | {"rotation": rotation}
-        lines = {"dense": DENSE, "top": TOP, "linear": LINEAR}
-        named = {name: {"builder": "vgg16"} | line for name, line in lines.items()}
-        changed = {"preprocess": params["preprocess"] | {"augmentation": augmentation}, "backbones": named}
-        write_recipes(tmp_path, params | changed, searched=False)
-        written.append({f"{path.parent.name}/{path.stem}": path.read_bytes() for path in tmp_path.rglob("*.json")})
-    changed = {name for name, content in written[0].items() if content != written[1][name]}
-    assert changed == {"dense/views", "top/unfreeze"}
-
-
-def test_a_recipe_that_is_not_there_says_which_command_writes_it(tmp_path) -> None:
-    with pytest.raises(DataError, match=r"no .*/vgg16/head.json; .* run 'dvc repro check'"):
-        read_head(tmp_path, "vgg16")
