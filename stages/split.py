@@ -2,7 +2,9 @@
 
 An image's split depends on its own content: a hash of seed and pixels, taken as a number from 0 to 1, below `test`
 means test, below `test` + `validation` validation. So new images leave the assignment of all others unchanged, and the
-fractions are met on average, not exactly. Images that must stay together use the smallest number of their group.
+fractions are met on average, not exactly. Images that must stay together have the number of one of them, which is
+chosen by another hash: the size of a group has no influence on its split. A copy that comes in later may be chosen, and
+may then move its group, but no others.
 """
 
 import hashlib
@@ -33,21 +35,22 @@ log = logging.getLogger(__name__)
 
 
 def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
-    """Return the data that determines the split, some 30 bytes per image, from the `chunks` of the manifest.
+    """Return the data that determines the split, some 40 bytes per image, from the `chunks` of the manifest.
 
     Columns: label, a category; group, the rank of its name among all groups; place, the hash as a number from 0 to 1
-    for the seed `number`; side, the position in `_STRICTEST` of the source's own split, NaN without one. Rows count
+    for the seed `number`; rank, by which one image of a group is chosen, from 0 to 1; side, the position in `_STRICTEST` of the source's own split, NaN without one. Rows count
     from 0.
     """
     ranks = {side: rank for rank, side in enumerate(_STRICTEST)}
     codes: dict[str, int] = {}
-    labels, places, sides = array("i"), array("d"), array("d")
+    labels, places, order, sides = array("i"), array("d"), array("d"), array("d")
     groups = []
     for chunk in chunks:
         labels.extend(codes.setdefault(label, len(codes)) for label in chunk["label"])
         # Images that the source groups share a place, by the group's name; others have their own, by their pixels.
         keys = chunk["pixels_sha256"].where(chunk["source_group"] == "", chunk["source_group"])
-        places.extend(_place(key, number) for key in keys)
+        places.extend(_hashed(f"{number} {key}") for key in keys)
+        order.extend(map(_hashed, keys))
         sides.extend(ranks.get(side, np.nan) for side in chunk["source_split"])
         groups.append(to_bytes_array(chunk["group"]))
     names = np.concatenate(groups)
@@ -57,14 +60,15 @@ def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
             "label": pd.Categorical.from_codes(labels, pd.Index(list(codes))).reorder_categories(sorted(codes)),
             "group": _ranks(names),
             "place": np.asarray(places),
+            "rank": np.asarray(order),
             "side": np.asarray(sides),
         }
     )
 
 
-def _place(key: str, number: int) -> float:
-    digest = hashlib.sha256(f"{number} {key}".encode()).digest()
-    return int.from_bytes(digest[:8]) / 2**64
+def _hashed(text: str) -> float:
+    """Return a number from 0 to 1, uniformly distributed."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 def _ranks(names: NDArray[np.bytes_]) -> NDArray[np.int64]:
@@ -169,8 +173,7 @@ def _assign(
         fractions["validation"] /= 1 - params.test
     # With every split given, images without one are for training.
     assignable = (given == "") | (given == "train")
-    # The smallest place in a group, so that a copy added later moves nothing out of test.
-    places = _smallest(table["place"].where(kept), table["group"])
+    places = _places(table, kept)
     splits = np.where(assignable, _by_place(places, fractions), given)
     rows = table["group"][kept & assignable[table["group"]]]
     for label, found in rows.groupby(table["label"], observed=True):
@@ -178,6 +181,17 @@ def _assign(
         groups = groups[np.argsort(places[groups])]
         splits[groups] = _repaired(str(label), splits[groups], fractions)
     return splits
+
+
+def _places(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the place of each group, that of its image of the lowest rank; infinity if none is `kept`.
+
+    The smallest or largest place would assign larger groups more often to the split at that end.
+    """
+    chosen = table.loc[kept, ["group", "place", "rank"]].sort_values("rank").drop_duplicates("group")
+    places = np.full(table["group"].max() + 1, np.inf)
+    places[chosen["group"]] = chosen["place"]
+    return places
 
 
 def _by_place(places: NDArray[np.float64], fractions: dict[str, float]) -> NDArray[np.object_]:
@@ -194,7 +208,7 @@ def _repaired(label: str, splits: NDArray[np.object_], fractions: dict[str, floa
         raise DataError(
             f"class '{label}' has {len(splits)} distinct image{'s' if len(splits) > 1 else ''}",
             f"at least {len(fractions) + 1}, for {', '.join(['training', *fractions])}",
-            "add images to the class, or leave it out",
+            "add images to the class, leave it out, or, if more of them differ, set data.near_duplicates to null",
         )
     repaired = np.full(len(splits), "train", dtype=object)
     position = 0

@@ -72,14 +72,29 @@ def test_images_that_come_in_later_leave_all_others_where_they_are(seed: int) ->
     pd.testing.assert_series_equal(old, new[old.index])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_copies_that_come_in_later_move_nothing_out_of_test(seed: int) -> None:
-    before = manifest({"tree": [1] * 80, "plank": [1] * 40})
-    copies = before.assign(file="new/" + before["file"], pixels_sha256="new" + before["pixels_sha256"])
-    old, new = (
-        assigned(table, params(), seed).set_index("file")["split"] for table in (before, pd.concat([before, copies]))
+@pytest.mark.parametrize("size", [1, 2, 4, 10])
+def test_the_size_of_a_group_of_copies_has_no_influence_on_its_split(size: int) -> None:
+    groups = 2000
+    result = counts(assigned(manifest({"tree": [size] * groups, "plank": [size] * groups}), params(), 1))
+    for found in result.values():
+        for part, share in (("test", 0.25), ("validation", 0.2), ("train", 0.55)):
+            # Four standard deviations of a binomial count of groups.
+            assert abs(found[part] / size - share * groups) < 4 * np.sqrt(share * (1 - share) * groups)
+
+
+@pytest.mark.parametrize("copies", [1, 4])
+def test_a_copy_that_comes_in_later_rarely_moves_its_group_and_no_other(copies: int) -> None:
+    before = manifest({"tree": [copies] * 1000, "plank": [1] * 400})
+    new = before[(before["label"] == "tree") & before["file"].str.endswith("-0.jpg")]
+    new = new.assign(file="new/" + new["file"], pixels_sha256="new" + new["pixels_sha256"])
+    old, after = (
+        assigned(table, params(), 1).set_index("file")["split"] for table in (before, pd.concat([before, new]))
     )
-    assert set(new[old[old == "test"].index]) == {"test"}
+    moved = after[old.index] != old
+    trees = old.index.str.startswith("tree")
+    assert not moved[~trees].any()
+    # The new one is chosen in one of copies + 1 groups; two draws differ in 1 - 0.25^2 - 0.2^2 - 0.55^2 of all cases.
+    assert moved[trees].mean() == pytest.approx(0.595 / (copies + 1), abs=0.05)
 
 
 def test_what_the_source_puts_together_goes_by_its_name_and_not_by_its_size() -> None:
