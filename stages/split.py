@@ -38,8 +38,8 @@ def compact(chunks: Iterable[pd.DataFrame], number: int) -> pd.DataFrame:
     """Return the data that determines the split, some 40 bytes per image, from the `chunks` of the manifest.
 
     Columns: label, a category; group, the rank of its name among all groups; place, the hash as a number from 0 to 1
-    for the seed `number`; rank, by which one image of a group is chosen, from 0 to 1; side, the position in `_STRICTEST` of the source's own split, NaN without one. Rows count
-    from 0.
+    for the seed `number`; rank, by which one image of a group is chosen, from 0 to 1; side, the position in
+    `_STRICTEST` of the source's own split, NaN without one. Rows count from 0.
     """
     ranks = {side: rank for rank, side in enumerate(_STRICTEST)}
     codes: dict[str, int] = {}
