@@ -85,12 +85,12 @@ def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test
         actual = np.repeat([0, 1], [right, images - right])
         return Predictions(("cat", "dog"), actual, np.zeros(images, np.int64), np.tile([0.9, 0.1], (images, 1)))
 
-    result = evaluate.evaluate(sure(9, 10), sure(5, 10), sure(75, 100), "imagenet", SETTINGS, SEED)
+    result = evaluate.evaluate(sure(9, 10), sure(5, 10), sure(75_000, 100_000), "imagenet", SETTINGS, SEED)
     found = result.metrics
-    assert found["temperature"] == pytest.approx(2, abs=1e-4)
-    assert (found["ece"], found["ece_scaled"]) == pytest.approx((0, 0.15), abs=1e-4)
+    assert found["temperature"] == pytest.approx(2, abs=1e-3)
+    assert (found["ece"], found["ece_scaled"]) == pytest.approx((0, 0.15), abs=1e-3)
     expected = -(9 * np.log([0.9, 0.75]) + np.log([0.1, 0.25])) / 10
-    assert (found["log_loss"], found["log_loss_scaled"]) == pytest.approx(tuple(expected), abs=1e-4)
+    assert (found["log_loss"], found["log_loss_scaled"]) == pytest.approx(tuple(expected), abs=1e-3)
     scaled = result.calibration_scaled
     assert scaled["images"].tolist() == [10 * (high == 0.8) for high in scaled["high"].round(1)]
     assert result.calibration["accuracy"].dropna().tolist() == scaled["accuracy"].dropna().tolist() == [0.9]
