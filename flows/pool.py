@@ -103,7 +103,7 @@ class PoolRunner:
         return run.id
 
     def _await(self, run: UUID) -> State[Any]:
-        """Return the final state of `run`. Raise StoppedError after a stop."""
+        """Return the final state of `run`, waiting out an outage of the server. Raise StoppedError after a stop."""
         while not self._stopping.wait(_POLL_SECONDS):
             try:
                 with get_client(sync_client=True) as client:

@@ -1,4 +1,4 @@
-"""Redacting secrets in the output of commands, before a line is shown, sent to Prefect or stored."""
+"""Redacting secrets in logs, messages and artifacts, before they are shown, sent to Prefect or stored."""
 
 import os
 import re

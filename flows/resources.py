@@ -1,4 +1,7 @@
-"""The resources of a machine that stages share. Stage names that need them are listed only here."""
+"""What the stages of all flows share on one machine: its GPU, and quiet for measuring.
+
+The names of stages that need them are listed only here.
+"""
 
 import contextlib
 import os

@@ -17,7 +17,7 @@ from stages.core import files, params
 from stages.core.errors import DataError, run
 from stages.core.predictions import read_predictions, tested
 from stages.core.settings.report import BEST, ReportParams
-from stages.pages import languages
+from stages.pages import catalogues
 from stages.pages.language import Language
 from stages.report import markdown_summary, page, provenance, runs
 from stages.report.examples import read_explanation
@@ -176,7 +176,7 @@ def _write_folds(found: list[Run]) -> None:
 def main() -> None:
     """Compare all declared backbones."""
     backbones, settings = params.declared_backbones(), params.load(ReportParams, "report")
-    language = languages.named(settings.language)
+    language = catalogues.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)

@@ -1,8 +1,8 @@
-"""Languages: sentences with names and numbers in them, and how numbers and lists are written.
+"""One language: sentences with names and numbers in them, plurals, and how numbers and lists are written.
 
 As with gettext, the English text is the key of its translation: in code that of a call of `say` or `say_plural`, in a
 template that of `gettext` or `{% trans %}` (Jinja's i18n extension). It is written there word for word, so that
-tests/pages/test_languages.py finds it and fails where a catalogue, such as es.po, has no translation.
+tests/pages/test_catalogues.py finds it and fails where a catalogue, such as es.po, has no translation.
 
 Other people's text (names of classes, backbones and files) enters a sentence as `Name` or `Names`. It is never
 translated, and each kind of output writes it so that it stays text (`pages.html`, `pages.markdown`).

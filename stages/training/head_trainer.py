@@ -18,8 +18,9 @@ from stages.core.dataset.prepared import MappedRows
 from stages.core.head import Head
 from stages.core.settings.finetune import Recipe
 from stages.networks import keras_heads
+from stages.training.batches import BatchedDataset
 from stages.training.inputs import BOTH, TrainingData
-from stages.training.loop import BatchedDataset, EpochCallback, Phase, Run, fit, refit
+from stages.training.loop import EpochCallback, Phase, Run, fit, refit
 
 # Rows predicted at a time.
 _BATCH = 1024

@@ -32,7 +32,7 @@ from stages.core.settings.recipes import FinetuneRecipe, UnfreezeRecipe
 from stages.core.settings.tune import changed
 
 if TYPE_CHECKING:
-    from stages.training.loop import BatchedDataset
+    from stages.training.batches import BatchedDataset
 
 # Stands for the training and validation splits together.
 BOTH = "train and validation"
@@ -40,8 +40,7 @@ BOTH = "train and validation"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data of a training: the backbone and its folders, the prepared images, their index and classes, the seed
-    and the number of CPU threads.
+    """The data of a training: backbone and folders, prepared images, index and classes, seed, number of CPU threads.
 
     `fold` is None for the main run, or the fold that the run tests. `views` is the number of augmented views of each
     training image, besides the image itself: the first of those whose features are in the folder `view_features`, or
@@ -133,7 +132,7 @@ class TrainingData:
     def batched(self, split: str, rows: Lazy) -> "BatchedDataset":
         """Return batches of `rows` of a split with their classes; training rows are shuffled, weighted and smoothed."""
         from stages.core.dataset.features import class_weights
-        from stages.training.loop import BatchedDataset
+        from stages.training.batches import BatchedDataset
 
         recipe, count, targets = self.backbone, len(self.classes), self.targets(split)
         training: dict[str, Any] = {}

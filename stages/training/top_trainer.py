@@ -22,8 +22,9 @@ from stages.core.settings.backbones import Backbone
 from stages.core.settings.finetune import Recipe, Schedule
 from stages.networks import activations, architectures, extraction, keras_engine, keras_heads
 from stages.networks.engine import IMAGE, Choice
+from stages.training.batches import BatchedDataset
 from stages.training.inputs import TrainingData
-from stages.training.loop import BatchedDataset, Budget, Phase, Run, fit
+from stages.training.loop import Budget, Phase, Run, fit
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stages.pages.languages import named
+from stages.pages.catalogues import named
 from stages.report.runs import Run, ranked
 from tests.stages.test_audit import PAGE as AUDIT
 from tests.stages.test_audit import configure

@@ -72,6 +72,7 @@ def test_everything_is_counted(collection: Collection) -> None:
         "smallest_class_training_images": 7,
         "small_classes": {"cat": 7, "dog": 8},
         "imbalance": pytest.approx(14 / 13),
+        "balanced": False,
         "exact_copies": {"groups": 1, "images": 2},
         "near_copies": {"groups": 1, "images": 2, "under_two_labels": 1},
         "conflicts": {"groups": 1, "images": 2},

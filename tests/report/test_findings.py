@@ -58,6 +58,13 @@ def test_few_suspects_are_no_finding_and_random_weights_give_a_weak_one() -> Non
     assert not weak.misleads
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_class_weights_are_advised_only_where_they_are_not_in_use(*, balanced: bool) -> None:
+    (found,) = findings(audit(imbalance=12.3, balanced=balanced))
+    assert ("class_weight" in str(found)) is not balanced
+    assert "read the recall of each class" in str(found)
+
+
 def test_what_is_excluded_on_purpose_is_no_finding() -> None:
     assert findings(audit({"excluded": 3})) == []
     assert len(findings(audit({"excluded": 3, "broken": 1}))) == 1

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.pages.languages import named
+from stages.pages.catalogues import named
 from stages.report.heads import Heads, heads
 from stages.report.runs import Run, ranked
 from tests.support.contest import evidence

@@ -7,7 +7,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from stages.pages.language import ENGLISH, Language
-from stages.pages.languages import named
+from stages.pages.catalogues import named
 from stages.report import markdown_summary
 from stages.report.provenance import Change, Commit, Provenance
 from stages.report.verdict import Evidence

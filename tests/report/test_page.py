@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.pages.languages import named
+from stages.pages.catalogues import named
 from stages.report import page as report
 from stages.report.examples import Explanation
 from stages.report.findings import misleading

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.pages.languages import named
+from stages.pages.catalogues import named
 from stages.report.pairwise_comparison import PairwiseComparisons, matrix, sentence
 from stages.statistics.pairwise import COLUMNS
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.pages.languages import named
+from stages.pages.catalogues import named
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes

@@ -10,7 +10,8 @@ import pytest
 from stages.core.dataset.prepared import Rows
 from stages.core.errors import ParameterError
 from stages.networks import keras_heads
-from stages.training.loop import BatchedDataset, Budget, Phase, Run, callbacks, fit, mode, refit
+from stages.training.batches import BatchedDataset
+from stages.training.loop import Budget, Phase, Run, callbacks, fit, mode, refit
 
 ROWS, WIDTH, CLASSES = 48, 4, 2
 
@@ -58,7 +59,7 @@ def trained(recipe, file, folder, epochs: int = 4, rate: float = 0.01):
 def where(request, monkeypatch) -> str:
     """Let views be held in memory, or read in every epoch."""
     if request.param == "read":
-        monkeypatch.setattr("stages.training.loop._HELD_BYTES", ROWS * WIDTH * 4 - 1)
+        monkeypatch.setattr("stages.training.batches._HELD_BYTES", ROWS * WIDTH * 4 - 1)
     return request.param
 
 
@@ -85,7 +86,7 @@ def test_every_epoch_of_a_training_is_in_its_own_order(declare, file, tmp_path, 
 def test_views_held_in_memory_train_as_those_read_in_every_epoch_do(declare, file, tmp_path, monkeypatch) -> None:
     recipe, found = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}), []
     for number, kept in enumerate((ROWS * WIDTH * 4, ROWS * WIDTH * 4 - 1)):
-        monkeypatch.setattr("stages.training.loop._HELD_BYTES", kept)
+        monkeypatch.setattr("stages.training.batches._HELD_BYTES", kept)
         (folder := tmp_path / str(number)).mkdir()
         head, run = trained(recipe, file, folder)
         found.append(
@@ -103,7 +104,7 @@ def test_the_last_batch_may_be_smaller(file, where) -> None:
 @pytest.mark.parametrize("count", [1, 2, 64])
 def test_batches_do_not_depend_on_how_many_are_read_at_once(file, monkeypatch, count: int) -> None:
     expected = batches(data(file)[0])
-    monkeypatch.setattr("stages.training.loop._READ_BYTES", count * 16 * WIDTH * 4)
+    monkeypatch.setattr("stages.training.batches._READ_BYTES", count * 16 * WIDTH * 4)
     views = data(file)[0]
     assert views.read_at_once == count
     for found, other in zip(batches(views), expected, strict=True):

@@ -1,4 +1,8 @@
-"""Section `rank` of params.yaml: which backbones get more than the linear head."""
+"""Section `rank` of params.yaml: which backbones get more than the linear head.
+
+Read by stage candidates, and by stage check, which refuses more candidates than there are backbones. Stage rank, which
+ranks all of them, does not read it.
+"""
 
 import re
 from typing import Annotated
@@ -25,6 +29,6 @@ class RankParams(Section):
 
     @property
     def most(self) -> int | None:
-        """How many of the ranked backbones are trained further at most; None without a fixed number."""
+        """How many of the ranked backbones are trained further at most, for check; None without a fixed number."""
         found = self.candidates.removeprefix(_BEST)
         return int(found) if found.isdecimal() else None

@@ -1,4 +1,4 @@
-"""All figures of the comparison's page."""
+"""Which figures the comparison's page has, and of which backbones; the modules beside this one draw them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

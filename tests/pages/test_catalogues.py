@@ -6,13 +6,13 @@ from typing import get_args
 import pytest
 
 from stages.core.settings.report import ReportParams
-from stages.pages import languages, templates
+from stages.pages import catalogues, templates
 from stages.pages.language import ENGLISH, UNKNOWN, Language, Name, Names
 from tests.support.texts import ROOT, texts
 
-SPANISH = languages.named("es")
+SPANISH = catalogues.named("es")
 CATALOGUE = (ROOT / "stages/pages/es.po").read_text(encoding="utf-8")
-MESSAGES, PLURALS = languages.read(CATALOGUE)
+MESSAGES, PLURALS = catalogues.read(CATALOGUE)
 PLACE = re.compile(r"%\((\w+)\)s")
 MINUS, SPACE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
@@ -62,11 +62,11 @@ def test_the_catalogue_of_spanish_counts_as_english_does_and_leaves_nothing_for_
 
 def test_the_languages_are_those_that_the_parameters_allow() -> None:
     codes = get_args(ReportParams.model_fields["language"].annotation)
-    assert [languages.named(code).code for code in codes] == list(codes) == ["en", "es"]
+    assert [catalogues.named(code).code for code in codes] == list(codes) == ["en", "es"]
 
 
 def test_strings_of_a_catalogue_may_go_over_lines_and_hold_quotes() -> None:
-    messages, plurals = languages.read(
+    messages, plurals = catalogues.read(
         '# A comment.\nmsgid ""\nmsgstr ""\n"Language: xx\\n"\n'
         '\n#. For whom.\nmsgid "a \\"b\\""\nmsgstr ""\n"A "\n"«b»"\n'
         '\nmsgid "one"\nmsgid_plural "several"\nmsgstr[0] "uno"\nmsgstr[1] "varios"'
@@ -77,7 +77,7 @@ def test_strings_of_a_catalogue_may_go_over_lines_and_hold_quotes() -> None:
 
 def test_a_line_of_a_catalogue_that_is_no_string_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"^line 2 of a catalogue is no string: msgstr unquoted$"):
-        languages.read('msgid "a"\nmsgstr unquoted')
+        catalogues.read('msgid "a"\nmsgstr unquoted')
 
 
 def test_what_no_catalogue_has_stays_english() -> None:
