@@ -91,8 +91,8 @@ def evaluate(
     The temperature is fitted on `unseen`: images outside the test split, predicted by fits that had not seen them.
 
     The accuracy has Wilson's interval, which is never too narrow and has a width even for a perfect score; `intervals`
-    has bootstrap intervals for every metric including the accuracy, whose coverage is 88 % instead of 95 % with some 20
-    images, and correct with 100 or more. `seed` is that of the resamples.
+    has those of the other metrics (`resampled.intervals`). `ece_by_chance` is the calibration error that a calibrated
+    network would have on average on as many images. `seed` is that of the resamples.
     """
     actual, predicted, probabilities = test.actual, test.predicted, test.probabilities
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
@@ -111,6 +111,7 @@ def evaluate(
         f"top_{settings.top_k}": metrics.top_k(actual, probabilities, settings.top_k),
         "log_loss": metrics.log_loss(actual, probabilities),
         "ece": metrics.expected_calibration_error(bins),
+        "ece_by_chance": resampled.expected_ece(test, settings.calibration_bins, settings.resamples, seed),
         "temperature": temperature,
         "temperature_images": len(unseen.actual),
         "log_loss_scaled": metrics.log_loss(actual, scaled),

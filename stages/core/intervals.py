@@ -16,15 +16,22 @@ class Interval(NamedTuple):
 def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
     """Return Wilson's score interval of a proportion, such as an accuracy.
 
-    With p = successes / trials and z the normal quantile of (1 + confidence) / 2:
-    (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n). Unlike p ± z √(p(1 - p)/n) it stays within
-    0 and 1 and keeps a width when every image, or none, is right. Wilson 1927; Brown, Cai and
-    DasGupta 2001, "Interval estimation for a binomial proportion", recommend it.
+    Unlike p ± z √(p(1 - p)/n) it stays within 0 and 1 and keeps a width when every image, or none, is right. Wilson
+    1927; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion", recommend it.
     """
-    from scipy.stats import binomtest
+    return wilson(successes / trials, trials, confidence)
 
-    found = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+
+def wilson(share: float, trials: float, confidence: float) -> Interval:
+    """Return Wilson's interval of a `share` p that is known as if from n `trials`, which need not be a whole number.
+
+    With z the normal quantile of (1 + confidence) / 2: (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n).
+    """
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2)
+    # Exact where rounding would not be.
+    return Interval(max(0.0, centre - half) if share > 0 else 0.0, min(1.0, centre + half) if share < 1 else 1.0)
 
 
 def rule_of_three(trials: int, confidence: float) -> float:

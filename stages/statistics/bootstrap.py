@@ -6,6 +6,7 @@ Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.2
 """
 
 from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +40,12 @@ def percentile(values: NDArray[np.float64], confidence: float) -> Interval:
     return Interval(float(low), float(high))
 
 
-def reflected(ends: Interval, estimate: float) -> Interval:
-    """Return the `ends` of resamples reflected about the `estimate`: (2e - high, 2e - low), at least 0.
+def unbiased(values: NDArray[np.float64], estimate: float, confidence: float) -> Interval:
+    """Return the normal interval about an `estimate` from 0 to 1, less the bias that its resamples' `values` show.
 
-    This is the basic bootstrap interval, for an estimate that is biased from the truth as resamples are biased from
-    it: Davison and Hinkley 1997, section 5.2.1. The estimate itself is always inside.
+    Resamples are biased from the estimate as it is from the truth: Davison and Hinkley 1997, section 5.2. The estimate
+    itself is always inside.
     """
-    return Interval(min(max(0.0, 2 * estimate - ends.high), estimate), max(2 * estimate - ends.low, estimate))
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre, half = 2 * estimate - float(values.mean()), z * float(values.std())
+    return Interval(max(0.0, min(centre - half, estimate)), min(1.0, max(centre + half, estimate)))

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.core.intervals import Interval
 from stages.statistics import bootstrap
-from stages.statistics.bootstrap import percentile, reflected, resamples
+from stages.statistics.bootstrap import percentile, resamples, unbiased
 
 # Efron and Tibshirani 1993, "An introduction to the bootstrap", table 3.1: LSAT and GPA of 15 law schools.
 LAW = np.array(
@@ -72,17 +71,12 @@ def test_percentiles_leave_out_the_same_share_at_either_end() -> None:
     assert percentile(np.arange(101.0), 0.9) == pytest.approx((5, 95))
 
 
-@pytest.mark.parametrize(
-    ("ends", "estimate", "expected"),
-    [
-        ((0.04, 0.10), 0.06, (0.02, 0.08)),
-        # Resamples that all lie above take the interval to 0, and no farther.
-        ((0.05, 0.10), 0.04, (0.0, 0.04)),
-        # The estimate is inside, even where all resamples lie below it.
-        ((0.01, 0.02), 0.03, (0.03, 0.05)),
-    ],
-)
-def test_reflected_ends_lie_as_far_below_the_estimate_as_resamples_above(
-    ends: tuple[float, float], estimate: float, expected: tuple[float, float]
-) -> None:
-    assert reflected(Interval(*ends), estimate) == pytest.approx(expected)
+def test_a_bias_that_resamples_show_is_subtracted() -> None:
+    values = np.random.default_rng(0).normal(0.55, 0.05, 100_000)
+    # Resamples lie 0.05 below the estimate: so the estimate lies 0.05 below the truth.
+    assert unbiased(values, 0.6, 0.95) == pytest.approx((0.65 - 1.96 * 0.05, 0.65 + 1.96 * 0.05), abs=1e-3)
+
+
+def test_the_estimate_is_inside_and_the_ends_are_shares() -> None:
+    assert unbiased(np.array([0.5, 0.51]), 0.6, 0.95).low == 0.6
+    assert unbiased(np.array([0.7, 0.99]), 0.99, 0.95).high == 1.0
