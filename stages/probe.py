@@ -195,8 +195,7 @@ def main() -> None:
             probed = Probed(table, FEATURES / name, read_classes(PREPARED), recipe, scratch)
             scores = (write if facts["frozen"] else write_nothing)(folder, probed)
             origin = {"frozen": facts["frozen"], "weights": facts["weights"]["source"]}
-            origin["class_weight"] = recipe.class_weight
-            files.write_json(folder / "probe.json", scores | origin)
+            files.write_json(folder / "probe.json", scores | origin | {"class_weight": recipe.class_weight})
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", f"the features of '{name}'", f"run 'dvc repro features@{name}'"

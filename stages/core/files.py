@@ -1,8 +1,8 @@
 """Writing files completely or not at all, and with the same bytes every time.
 
-A stage killed while it writes leaves a temporary file behind, never half a file under the name that others read. Equal
-content gives equal bytes: keys are sorted, floats have one format, and archives carry no dates; otherwise DVC would
-rerun all that reads them.
+A stage killed while it writes leaves a temporary file behind, never half a file under the name that others read; the
+next one that writes this file removes it. Equal content gives equal bytes: keys are sorted, floats have one format, and
+archives carry no dates; otherwise DVC would rerun all that reads them.
 """
 
 import glob
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 FLOAT_FORMAT = "%.9g"
 # Rows of a long table in memory at a time.
 CHUNK_ROWS = 4096
+# What spreadsheets take for the beginning of a formula (https://owasp.org/www-community/attacks/CSV_Injection; no cell
+# holds its control characters), and the apostrophe that is put before it: names are other people's text.
+_FORMULA = ("=", "+", "-", "@", "'")
 # The earliest date that a zip archive can hold.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -32,8 +35,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Provide a temporary path beside `path`; on success it becomes `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # In a container, a process killed earlier may have had the same id.
-    _remove(temporary)
+    for left in _partial(path):
+        if not _is_written(left):
+            _remove(left)
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
@@ -47,10 +51,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Provide an empty temporary folder that becomes `path` when the block succeeds.
 
-    Removes what killed processes left half-written: `path` is the output of one stage, which DVC never runs twice at
-    once.
+    Removes what killed processes left half-written, even where their number has gone to another process: `path` is the
+    output of one stage, which DVC never runs twice at once.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    for left in _partial(path):
         _remove(left)
     with replacing(path) as temporary:
         temporary.mkdir(parents=True)
@@ -84,7 +88,9 @@ def write_csv_chunks(path: Path, chunks: Iterable[pd.DataFrame]) -> None:
     """Write the rows of `chunks`, one at least, as `write_csv` would write them in one table."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for number, chunk in enumerate(chunks):
-            chunk.to_csv(file, header=not number, index=False, float_format=FLOAT_FORMAT, lineterminator="\n")
+            _with_text(chunk, inert).to_csv(
+                file, header=not number, index=False, float_format=FLOAT_FORMAT, lineterminator="\n"
+            )
 
 
 def read_csv(
@@ -96,13 +102,49 @@ def read_csv(
     these are read.
     """
     types: Mapping[Any, str] = dict.fromkeys(text, "str") | dict.fromkeys(categories, "category")
-    return pd.read_csv(path, dtype=types, keep_default_na=False, usecols=columns)
+    return _with_text(pd.read_csv(path, dtype=types, keep_default_na=False, usecols=columns), _active)
 
 
 def read_csv_chunks(path: Path, columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
     """Yield `columns` of a table, all as text, `CHUNK_ROWS` rows at a time; the index continues from chunk to chunk."""
     with pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns, chunksize=CHUNK_ROWS) as chunks:
-        yield from chunks
+        for chunk in chunks:
+            yield _with_text(chunk, _active)
+
+
+def inert(cell: str) -> str:
+    """Return a cell of CSV that no spreadsheet takes for a formula; numbers, which are none, stay as they are."""
+    return f"'{cell}" if cell.startswith(_FORMULA) and not _is_number(cell) else cell
+
+
+def _active(cell: str) -> str:
+    """Return what `inert` was given."""
+    return cell.removeprefix("'")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """Return `table` with `change` applied to its text; itself where there is nothing to change."""
+    changed: dict[str, Any] = {}
+    for name, column in table.items():
+        is_category = isinstance(column.dtype, pd.CategoricalDtype)
+        if not is_category and column.dtype != object:
+            continue
+        old = list(column.cat.categories if is_category else column)
+        new = [change(value) if isinstance(value, str) else value for value in old]
+        # Text that stays is the same object.
+        if any(one is not other for one, other in zip(old, new, strict=True)):
+            changed[str(name)] = (
+                column.cat.rename_categories(new) if is_category else pd.Series(new, column.index, object)
+            )
+    return table.assign(**changed) if changed else table
 
 
 def to_bytes_array(names: Iterable[str]) -> NDArray[np.bytes_]:
@@ -140,6 +182,30 @@ def scratch_folder(name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _partial(path: Path) -> Iterator[Path]:
+    """Yield what processes have written of `path` so far, or left."""
+    return (
+        left
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial")
+        if left.name.removeprefix(f".{path.name}.").removesuffix(".partial").isdecimal()
+    )
+
+
+def _is_written(partial: Path) -> bool:
+    """Return whether another process is writing a temporary file: the number in its name is that of one that runs."""
+    number = int(partial.name.split(".")[-2])
+    # In a container, a process killed earlier may have had the number of this one.
+    if number == os.getpid():
+        return False
+    try:
+        os.kill(number, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -10,16 +10,20 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from tqdm import tqdm
 
+from stages.core.addresses import redirect_fault
 from stages.core.errors import WeightsError
 from stages.core.files import replacing
 from stages.core.settings.weights import WeightsParams
+from stages.core.surroundings import keras_home
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 # A host that did not answer is not tried again for this many seconds.
 _REMEMBER_SECONDS = 600
 _UNREACHABLE = Path(".cache/unreachable.json")
-_CHUNK = 1 << 20
+# Give up on a server that sends no more than a byte now and then: a file of 600 MB takes as long at 80 kB a second.
+_MOST_SECONDS = 2 * 3600
 # The first bytes of every HDF5 file (HDF5 file format specification 3.0, II.A).
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -110,13 +115,19 @@ def _download(url: str, target: Path, connect_timeout: float) -> None:
     log.info("downloading %s", url)
     timeout = httpx.Timeout(30.0, connect=connect_timeout)
     response: httpx.Response | None = None
+    deadline = time.monotonic() + _MOST_SECONDS
     try:
-        with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
+        hooks: dict[str, list[Callable[..., None]]] = {"response": [partial(_refuse_redirect, url)]}
+        with (
+            httpx.Client(timeout=timeout, follow_redirects=True, event_hooks=hooks) as client,
+            client.stream("GET", url) as response,
+        ):
             _refuse(response, url)
             size = int(response.headers.get("content-length", 0)) or None
             with target.open("wb") as file, tqdm(total=size, unit="B", unit_scale=True, disable=None) as bar:
-                for chunk in response.iter_bytes(_CHUNK):
+                for chunk in response.iter_bytes():
                     file.write(chunk)
+                    _require_time(url, deadline)
                     bar.update(len(chunk))
     except (httpx.RequestError, httpx.InvalidURL, ImportError, ValueError) as error:
         # ImportError and ValueError come from proxies in the environment that httpx cannot use.
@@ -128,6 +139,21 @@ def _download(url: str, target: Path, connect_timeout: float) -> None:
             ) from error
         _remember(host)
         raise _no_answer(host) from error
+
+
+def _require_time(url: str, deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise WeightsError(
+            f"{url} is not fetched after {_MOST_SECONDS / 60:g} minutes",
+            "the whole file by then",
+            "fetch it yourself into a folder, and name that as weights.mirror",
+        )
+
+
+def _refuse_redirect(url: str, response: "httpx.Response") -> None:
+    target = urljoin(str(response.url), response.headers.get("location", ""))
+    if response.has_redirect_location and (fault := redirect_fault(url, target)):
+        raise UnreachableError(f"{url} is {fault}", "a redirect to a public address", "name another weights.mirror")
 
 
 def _refuse(response: "httpx.Response", url: str) -> None:
@@ -163,14 +189,14 @@ def _remember(host: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Return Keras's own cache of weights, shared by all Keras programs, or, if read-only, one in the project.
+    """Return Keras's own cache of weights, shared by all Keras programs, or, without one to write to, the project's.
 
     Source: https://keras.io/api/utils/python_utils/#get_file-function.
     """
-    folder = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras")) / "models"
     try:
+        folder = keras_home() / "models"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):
         return Path(".cache/keras")
     return folder if os.access(folder, os.W_OK) else Path(".cache/keras")
 

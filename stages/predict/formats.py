@@ -2,16 +2,20 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from stages.core.errors import one_line
-from stages.core.files import FLOAT_FORMAT
+from stages.core.files import FLOAT_FORMAT, inert
 from stages.core.predictions import PREFIX
+from stages.sources.listing import Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,26 @@ FORMATS: dict[str, Callable[[Sequence[str], Iterable[Batch]], Iterator[str]]] = 
 
 
 def lines(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as lines of CSV."""
+    """Return rows as lines of CSV, with an apostrophe before what a spreadsheet would take for a formula."""
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(inert, row) for row in rows)
     return text.getvalue()
+
+
+class RejectWriter:
+    """Writes rejects to a file, or to standard error; counts them and keeps the first one."""
+
+    def __init__(self, file: IO[str] | None) -> None:
+        self.count, self.first = 0, ""
+        self._file = file
+        if file:
+            file.write(lines([["path", "reason"]]))
+
+    def add(self, reject: Reject) -> None:
+        """Write a reject."""
+        self.count += 1
+        self.first = self.first or f", such as '{reject.path}' ({reject.reason})"
+        if self._file:
+            self._file.write(lines([[reject.path, reject.reason]]))
+        else:
+            tqdm.write(f"left out: {reject.path}: {reject.reason}", file=sys.stderr)

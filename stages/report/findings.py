@@ -167,7 +167,9 @@ def _imbalance(audit: Audit, language: Language) -> Finding | None:
     return Finding(
         "classes",
         language.say("the largest class has %(ratio)s times the images of the smallest", ratio=language.number(ratio)),
-        language.say("read the recall of each class, and try finetune.class_weight: balanced"),
+        language.say("read the recall of each class")
+        if audit["balanced"]
+        else language.say("read the recall of each class, and try finetune.class_weight: balanced"),
         misleads=True,
     )
 

@@ -16,6 +16,17 @@ SPLITS = {
 }
 # The longest name of a file or folder on common file systems, bytes.
 NAME_BYTES = 255
+# Folders, in lower case, that systems put among other people's files: thumbnails, recycle bins, snapshots. Those whose
+# names begin with a dot are hidden anyway.
+_SYSTEM_FOLDERS = {
+    "__macosx",  # the Finder, in archives
+    "network trash folder", "temporary items",  # file servers for macOS
+    "$recycle.bin", "recycler", "system volume information",  # Windows
+    "@eadir", "#recycle", "#snapshot", "@tmp",  # Synology
+    "@recycle", "@recently-snapshot",  # QNAP
+    "lost+found",  # ext4
+    "__pycache__",  # Python
+}  # fmt: skip
 
 # Control characters, lone surrogates (a name that is not UTF-8), and separators of lines and paragraphs
 # (general categories of Unicode): they break tables, pages and plots.
@@ -52,6 +63,15 @@ class Reject:
     path: str
     reason: str
     label: str = ""
+
+
+def hidden_fault(name: str, *, is_folder: bool) -> str:
+    """Return why a file or folder of this name is not among the images, or an empty string."""
+    if name.startswith("."):
+        return "hidden: the name begins with a dot"
+    if is_folder and name.lower() in _SYSTEM_FOLDERS:
+        return "hidden: a folder of the system, not of images"
+    return ""
 
 
 def normalize_label(label: str) -> str:

@@ -1,6 +1,6 @@
 """The manifest while it grows: accepted images, named and grouped once all are known.
 
-The rows are on disk and are sorted there; memory holds only the hashes that are compared, 32 bytes per image.
+The rows are on disk and are sorted there; memory holds only the hashes that are compared, 40 bytes per image.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.dataset.duplicates import GROUP_DIGITS, components, digests, near, same
+from stages.core.dataset.duplicates import GROUP_DIGITS, HASH_BYTES, LOOKS_BYTES, components, digests, near, same
 from stages.core.decoding import SUFFIXES
 from stages.sources.disk_table import database
 from stages.sources.listing import Reject
@@ -39,6 +39,7 @@ class Accepted:
     source_split: str
     source_group: str
     phash: str
+    colours: str
     scores: tuple[float, ...]
 
 
@@ -93,7 +94,8 @@ class Manifest:
         links = [same(pixels), self._same_source()]
         del pixels
         if near_duplicates is not None:
-            links.append(near(self._digests("SELECT phash FROM images ORDER BY place", count), near_duplicates))
+            looks = self._digests("SELECT phash || colours FROM images ORDER BY place", count, LOOKS_BYTES)
+            links.append(near(looks, near_duplicates))
         rows = ((place, int(component)) for place, component in enumerate(components(links, count), start=1))
         self._database.executemany("INSERT INTO components VALUES (?, ?)", rows)
         self._database.execute(_NAME, (GROUP_DIGITS,))
@@ -129,8 +131,8 @@ class Manifest:
     def __len__(self) -> int:
         return self._number("SELECT count(*) FROM names WHERE NOT contradicts")
 
-    def _digests(self, query: str, count: int) -> NDArray[np.bytes_]:
-        return digests((value for (value,) in self._database.execute(query)), count)
+    def _digests(self, query: str, count: int, size: int = HASH_BYTES) -> NDArray[np.bytes_]:
+        return digests((value for (value,) in self._database.execute(query)), count, size)
 
     def _same_source(self) -> NDArray[np.int64]:
         """Return links, (2, n), between images that the source groups together, each to the next one."""

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from stages.core.cost import Cost
 from stages.core.decoding import Limits, UnusableError
-from stages.core.errors import DataError
+from stages.core.errors import DataError, require_machine
 from stages.core.files import scratch_folder
 from stages.core.settings.data import DataParams
 from stages.sources.archives import is_archive, unpacked
@@ -27,12 +28,23 @@ from stages.sources.tables import Locate, is_table, locate_below, read_table
 # Where a source is fetched and unpacked.
 SCRATCH = Path(".cache/source")
 
+# Tables of Excel, LibreOffice and Numbers, most of them zip archives.
+_WORKBOOKS = {".xlsx", ".xlsm", ".xls", ".ods", ".numbers"}
+
 log = logging.getLogger(__name__)
 
 
 def budget(params: DataParams) -> Budget:
     """Return the most that an archive or a URL may hold."""
-    return Budget(params.max_megabytes * 1e6, params.max_unpacked_gigabytes * 1e9)
+    unpacking = Cost(params.max_unpack_minutes * 60, params.max_unpack_memory_gigabytes * 1e9)
+    return Budget(
+        params.max_megabytes * 1e6, params.max_unpacked_gigabytes * 1e9, params.max_fetch_minutes * 60, unpacking
+    )
+
+
+def cost(params: DataParams) -> Cost:
+    """Return the most that reading one image may cost."""
+    return Cost(params.max_seconds, params.max_memory_gigabytes * 1e9)
 
 
 def limits(params: DataParams) -> Limits:
@@ -91,6 +103,7 @@ def read_file(location: Path, params: DataParams) -> bytes:
             raise UnusableError(f"too large: {size / 1e6:.1f} MB, at most {params.max_megabytes:g}")
         data = location.read_bytes()
     except OSError as error:
+        require_machine(error)
         raise UnusableError(f"unreadable: {error.strerror}") from error
     if not data:
         raise UnusableError("empty file: no bytes")
@@ -112,6 +125,10 @@ def read_source(source: str, checksum: str | None, budget: Budget, scratch: Path
 
 def _read_file(file: Path, source: str, budget: Budget, scratch: Path) -> Listing:
     """Read a single file: an archive, or a table that lies on this machine beside its images."""
+    if file.suffix.lower() in _WORKBOOKS:
+        raise DataError(
+            f"data.source = '{source}' is a workbook", "a table in CSV or Parquet", "save it as CSV (UTF-8)"
+        )
     if is_archive(file):
         members = scratch / "members"
         members.mkdir()

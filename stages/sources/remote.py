@@ -3,11 +3,16 @@
 A URL is fetched whenever ingest runs: DVC tracks it, and runs ingest when it has changed.
 """
 
+import math
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
 from tqdm import tqdm
 
+from stages.core.addresses import redirect_fault
 from stages.core.errors import DataError, UserError
 from stages.sources.archives import over_budget
 from stages.sources.disk_table import Files
@@ -30,17 +35,19 @@ def fetched(url: str, folder: Path, budget: Budget) -> Path | Files:
 
     Raises DataError when it cannot be fetched completely.
     """
+    deadline = time.monotonic() + budget.seconds
     try:
-        system, path = _opened(url)
+        system, path = _opened(url, budget)
         # To a web server every URL is a file: asking whether it is a folder would fetch it.
         if not _is_web(url) and system.isdir(path):
-            return _folder(system, path, url, folder, budget)
-        return _file(system, path, url, folder / "fetched", budget)
+            return _folder(system, path, url, folder, budget, deadline)
+        return _file(system, path, url, folder / "fetched", budget, deadline)
     except UserError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"data.source = '{url}' does not exist", "a file or folder", "correct the URL") from error
     except Exception as error:  # Every protocol has errors of its own.
+        _require_time(url, budget, deadline)
         raise DataError(
             f"data.source = '{url}' cannot be fetched ({type(error).__name__}: {error})",
             "a complete response",
@@ -48,7 +55,17 @@ def fetched(url: str, folder: Path, budget: Budget) -> Path | Files:
         ) from error
 
 
-def _opened(url: str) -> tuple["AbstractFileSystem", str]:
+def _require_time(url: str, budget: Budget, deadline: float) -> None:
+    """Raise DataError when the time to fetch `url` is over: a server may send a byte now and then for ever."""
+    if time.monotonic() >= deadline:
+        raise DataError(
+            f"data.source = '{url}' is not fetched after {budget.seconds / 60:g} minutes",
+            f"at most data.max_fetch_minutes = {budget.seconds / 60:g}",
+            "fetch it yourself, or raise data.max_fetch_minutes if the server is that slow",
+        )
+
+
+def _opened(url: str, budget: Budget) -> tuple["AbstractFileSystem", str]:
     """Return the file system of `url`, and the path in it."""
     from fsspec.core import url_to_fs
 
@@ -60,7 +77,7 @@ def _opened(url: str) -> tuple["AbstractFileSystem", str]:
             "name the archive itself: it is unpacked",
         )
     try:
-        opened: tuple[AbstractFileSystem, str] = url_to_fs(url, **(_web_options() if _is_web(url) else {}))
+        opened: tuple[AbstractFileSystem, str] = url_to_fs(url, **(_web_options(url, budget) if _is_web(url) else {}))
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         raise DataError(
@@ -81,17 +98,31 @@ def _is_web(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _web_options() -> dict[str, Any]:
+def _web_options(url: str, budget: Budget) -> dict[str, Any]:
     """Return the options for a web server: by default aiohttp gives up on any download after five minutes."""
     import aiohttp
 
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+    # Without a limit the total is None.
+    total = budget.seconds if math.isfinite(budget.seconds) else None
+    timeout = aiohttp.ClientTimeout(total=total, sock_connect=_CONNECT_SECONDS, sock_read=_SILENT_SECONDS)
+    redirects = aiohttp.TraceConfig()
+    redirects.on_request_redirect.append(partial(_require_outside, url))
     # The stored file, not compressed for the transfer: its checksum may be known.
     headers = {"Accept-Encoding": "identity"}
-    return {"client_kwargs": {"timeout": timeout, "trust_env": True, "auto_decompress": False, "headers": headers}}
+    options = {"timeout": timeout, "trust_env": True, "auto_decompress": False, "headers": headers}
+    return {"client_kwargs": options | {"trace_configs": [redirects]}, "skip_instance_cache": True}
 
 
-def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budget: Budget) -> Path:
+async def _require_outside(source: str, _session: object, _context: object, redirect: Any) -> None:
+    """Raise DataError when a redirect leads into the network of this machine from outside."""
+    target = urljoin(str(redirect.url), redirect.response.headers.get("Location", ""))
+    if fault := redirect_fault(source, target):
+        raise DataError(
+            f"data.source = '{source}' is {fault}", "a redirect to a public address", "name that URL if you trust it"
+        )
+
+
+def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budget: Budget, deadline: float) -> Path:
     """Stream one file into `target`, and stop when it exceeds the budget."""
     from fsspec.callbacks import Callback
 
@@ -100,6 +131,7 @@ def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budge
         def progress(size: int | None, value: int) -> None:
             bar.total = size
             bar.update(value - bar.n)
+            _require_time(url, budget, deadline)
             if value > budget.total:
                 raise over_budget(f"data.source = '{url}' sends {value / 1e9:.3g} GB or more", budget)
 
@@ -107,13 +139,14 @@ def _file(system: "AbstractFileSystem", path: str, url: str, target: Path, budge
     return target
 
 
-def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, budget: Budget) -> Files:
+def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, budget: Budget, deadline: float) -> Files:
     """Fetch all files below `path`. Their names are checked like those of an archive's members."""
     member_filter = MemberFilter(budget)
     wanted: list[str] = []
     total = 0
     for name, about in sorted(system.find(path, detail=True).items()):
-        size = about["size"] or 0
+        # Some file systems do not say how large a file is.
+        size = 1 if about["size"] is None else about["size"]
         if member_filter.takes(name.removeprefix(path.rstrip("/") + "/"), size, folder / str(len(wanted))):
             wanted.append(name)
             total += size
@@ -121,6 +154,7 @@ def _folder(system: "AbstractFileSystem", path: str, url: str, folder: Path, bud
         raise over_budget(f"data.source = '{url}' holds {total / 1e9:.3g} GB", budget)
     with tqdm(total=len(wanted), desc="fetch", disable=None) as bar:
         for start in range(0, len(wanted), _BATCH):
+            _require_time(url, budget, deadline)
             names = wanted[start : start + _BATCH]
             system.get(names, [str(folder / str(number)) for number in range(start, start + len(names))])
             bar.update(len(names))

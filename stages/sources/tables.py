@@ -1,17 +1,22 @@
 """Tables of images: CSV or Parquet with the columns path, label and, optionally, split and group."""
 
+import codecs
 import csv
 import logging
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 
+from stages.core.addresses import redacted
 from stages.core.errors import DataError, one_line
 from stages.core.params import nearest
 from stages.sources.disk_table import DiskTable, Listing
+from stages.sources.encodings import TABLE_PAGES, encoding_of, is_utf8
 from stages.sources.listing import SPLITS, Found, Reject, label_fault, normalize_label
 
 NEEDED = ("path", "label")
@@ -19,6 +24,19 @@ OPTIONAL = ("split", "group")
 
 # The first bytes of a Parquet file (Apache Parquet, File Format).
 _PARQUET = b"PAR1"
+# What may divide the columns: Excel writes semicolons where the comma is the decimal mark, tabs as "Unicode text".
+_DELIMITERS = (",", ";", "\t", "|")
+# Encodings by the bytes that a table begins with: marks of the byte order.
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Lines by which the encoding of other tables is guessed, and characters of one of them that a warning shows.
+_SAMPLE, _SHOWN = 1000, 60
+# A first line that is no header: Excel's choice of delimiter, PowerShell's type of the rows.
+_PREAMBLE = re.compile(r"(?i)sep=.\s*$|#TYPE ")
 # More rows than any folder of images has files.
 _MAX_ROWS = 2_000_000
 
@@ -77,8 +95,7 @@ def locate_below(folder: Path) -> Locate:
         except PermissionError as error:
             return f"unreadable: {error.strerror}"
         except OSError as error:
-            hint = ", folders are divided by '/'" if "\\" in path else ""
-            return f"missing file: {error.strerror}{hint}"
+            return f"missing file: {error.strerror}"
         if stat.S_ISDIR(mode):
             return "not a file: a folder"
         return location if stat.S_ISREG(mode) else "not a file: a pipe, socket or device"
@@ -90,18 +107,29 @@ def _row(texts: Texts | str, number: int, source: str, locate: Locate) -> _Row |
     """Return a row of the table, or why it is left out."""
     if isinstance(texts, str):
         return Reject(f"row {number}", texts)
-    path, label = texts["path"], normalize_label(texts["label"])
+    path, label = texts["path"], normalize_label(texts["label"].strip())
     split = _split(texts.get("split", ""), number, source)
     shown = one_line(path) or f"row {number}"
-    if not path or "\0" in path:
-        return Reject(shown, "missing file: the path is empty" if not path else "missing file: its path holds a NUL")
-    location = locate(path)
+    if not path.strip() or "\0" in path:
+        return Reject(
+            shown, "missing file: its path holds a NUL" if "\0" in path else "missing file: the path is empty"
+        )
+    location = _located(path, locate)
     if isinstance(location, str):
         return Reject(shown, location)
     if fault := label_fault(label):
         return Reject(shown, fault)
-    group = one_line(texts.get("group", ""))
+    group = one_line(texts.get("group", "").strip())
     return _Row(number, os.path.normpath(location), shown, location, label, split, group)
+
+
+def _located(path: str, locate: Locate) -> Path | str:
+    """Return where the file of a row is, by its path as it stands or as another system would write it."""
+    first = locate(path)
+    slashes = path.strip().replace("\\", "/")
+    others = (path.strip(), slashes, unicodedata.normalize("NFC", slashes), unicodedata.normalize("NFD", slashes))
+    locations = (first, *map(locate, others)) if isinstance(first, str) else (first,)
+    return next((location for location in locations if isinstance(location, Path)), first)
 
 
 def _split(text: str, number: int, source: str) -> str:
@@ -155,9 +183,13 @@ def _is_parquet(table: Path) -> bool:
 
 
 def _csv_rows(table: Path, source: str) -> Iterator[Texts | str]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        header = next(reader, [])
+    with table.open(encoding=_encoding(table, source), newline="") as file:
+        first = next(file, "")
+        if _PREAMBLE.match(first):
+            first = next(file, "")
+        delimiter = _delimiter(first)
+        reader = _reader(chain([first], file), delimiter)
+        header = _stripped(next(reader, []))
         known = _columns(header, source)
         for number, fields in enumerate(filter(None, reader), start=1):
             _require_few(number, source)
@@ -167,15 +199,57 @@ def _csv_rows(table: Path, source: str) -> Iterator[Texts | str]:
                 yield f"broken row: {len(fields)} fields, the header has {len(header)}"
 
 
+def _encoding(table: Path, source: str) -> str:
+    """Return the encoding of a CSV table; log it if it is a guess."""
+    with table.open("rb") as file:
+        head = file.read(4)
+        for mark, encoding in _MARKS.items():
+            if head.startswith(mark):
+                return encoding
+        if b"\0" in head[:2]:
+            return "utf-16-be" if head.startswith(b"\0") else "utf-16-le"
+        file.seek(0)
+        if all(map(is_utf8, file)):
+            return "utf-8"
+        file.seek(0)
+        sample = list(islice((line for line in file if not line.isascii()), _SAMPLE))
+    encoding = encoding_of(sample, TABLE_PAGES)
+    log.warning(
+        "the table of '%s' is not UTF-8: it is read as %s, such as '%s'; if that is wrong, save it as UTF-8",
+        redacted(source), encoding, one_line(sample[0].decode(encoding).strip()[:_SHOWN]),
+    )  # fmt: skip
+    return encoding
+
+
+def _delimiter(first: str) -> str:
+    """Return what divides the columns of the header `first`."""
+    headers = ((mark, _stripped(next(_reader([first], mark), []))) for mark in _DELIMITERS)
+    return next((mark for mark, header in headers if set(NEEDED) <= set(header)), ",")
+
+
+def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    # The csv module knows no blanks behind a quoted field.
+    behind = re.compile(rf'(?<!")" +(?={re.escape(delimiter)}|[\r\n]*$)')
+    return csv.reader(
+        (behind.sub('"', line) for line in lines), delimiter=delimiter, skipinitialspace=True, strict=True
+    )
+
+
+def _stripped(names: Iterable[str]) -> list[str]:
+    return [name.strip() for name in names]
+
+
 def _parquet_rows(table: Path, source: str) -> Iterator[Texts | str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(table) as opened:
-        known = _columns(opened.schema_arrow.names, source)
+        header = _stripped(opened.schema_arrow.names)
+        known = _columns(header, source)
+        names = [opened.schema_arrow.names[header.index(name)] for name in known]
         _require_few(opened.metadata.num_rows, source)
-        for batch in opened.iter_batches(columns=known):
-            columns = [batch.column(name).cast(pa.string()).to_pylist() for name in known]
+        for batch in opened.iter_batches(columns=names):
+            columns = [batch.column(name).cast(pa.string()).to_pylist() for name in names]
             for values in zip(*columns, strict=True):
                 yield {name: value or "" for name, value in zip(known, values, strict=True)}
 
@@ -184,12 +258,11 @@ def _columns(header: Sequence[str], source: str) -> list[str]:
     """Return the columns that are read. Raise DataError when one is missing or occurs twice."""
     missing = [name for name in NEEDED if name not in header]
     if missing:
-        joined = len(header) == 1 and any(mark in header[0] for mark in ";\t|")
         raise DataError(
             f"the table of data.source = '{source}' has no column {' and no column '.join(missing)}, "
             f"only {', '.join(header) or 'an empty first line'}",
             f"the columns {', '.join(NEEDED)} and, optionally, {', '.join(OPTIONAL)}",
-            "divide the columns by commas" if joined else nearest(missing[0], list(header)) or "add it, or rename one",
+            nearest(missing[0], list(header)) or "add it, or rename one",
         )
     known = [name for name in (*NEEDED, *OPTIONAL) if name in header]
     for name in known:

@@ -1,12 +1,14 @@
 """Images without classes, from folders, archives, URLs and single files, in one list.
 
-Each path starts with the source as given, so that sources do not mix. The kinds and limits are those of `reading.py`.
+Each path starts with the source as given, but for passwords, so that sources do not mix. The kinds and limits are
+those of `reading.py`.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import mkdtemp
 
+from stages.core.addresses import redacted
 from stages.core.errors import DataError, one_line
 from stages.sources.archives import is_archive, unpacked
 from stages.sources.disk_table import DiskTable, Files
@@ -54,4 +56,5 @@ def _read(source: str, budget: Budget, scratch: Path) -> Files:
 
 
 def _inside(source: str, path: str) -> str:
+    source = redacted(source)
     return f"{source.rstrip('/')}/{path}" if path else source

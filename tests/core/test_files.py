@@ -1,7 +1,10 @@
 """Files are written whole or not at all, and equal content gives equal bytes."""
 
+import csv
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -164,6 +167,31 @@ def test_a_table_in_pieces_is_written_and_read_as_in_one(tmp_path: Path) -> None
     pd.testing.assert_frame_equal(pd.concat(pieces), table[["label", "row"]].astype({"row": str}))
 
 
+# --- cells that spreadsheets take for formulas ---
+
+FORMULAS = ["=cmd|' /C calc'!A0", "=1+1", "+1+1", "-1+1", "-rf", "@SUM(1)", "'=1", "''", "--", "+"]
+
+
+@pytest.mark.parametrize("cell", FORMULAS)
+def test_a_cell_that_a_spreadsheet_takes_for_a_formula_is_text_in_csv_and_read_as_it_was(
+    tmp_path: Path, cell: str
+) -> None:
+    path = tmp_path / "a.csv"
+    table = pd.DataFrame({"label": [cell, "tree"], "kind": pd.Categorical([cell, "tree"]), "value": [-1.5, 2.0]})
+    write_csv(path, table)
+    with path.open(encoding="utf-8", newline="") as file:
+        assert [row[:2] for row in csv.reader(file)][1] == [f"'{cell}"] * 2
+    pd.testing.assert_frame_equal(read_csv(path, text=("label",), categories=("kind",)), table)
+    (chunk,) = read_csv_chunks(path, ("label",))
+    assert chunk["label"].tolist() == [cell, "tree"]
+
+
+@pytest.mark.parametrize("cell", ["l'arbre", "a=b", "1-2", "-1", "+1.5e3", "-inf", "🧘", "", "001"])
+def test_other_text_and_numbers_are_written_as_they_are(tmp_path: Path, cell: str) -> None:
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"label": [cell], "value": [-1.5]}))
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()[1] == f"{cell},-1.5"
+
+
 def test_packed_names_are_what_they_were() -> None:
     names = ["a", "", "Straße/体操.jpg"]
     assert [name.decode() for name in to_bytes_array(names)] == names
@@ -225,6 +253,36 @@ def test_a_scratch_folder_is_empty_each_time_and_out_of_git(tmp_path: Path, monk
         (folder / "checkpoint").touch()
     assert not folder.exists()
     assert f"{folder.parts[0]}/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+@pytest.fixture
+def ended() -> int:
+    """Return the number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        return process.pid
+
+
+@pytest.mark.parametrize("name", ["table.csv", "data.json", "no suffix", "[odd]*.csv"])
+@pytest.mark.parametrize("is_folder", [False, True], ids=["file", "folder"])
+def test_what_killed_processes_left_of_a_file_goes_when_it_is_written_next(
+    tmp_path: Path, ended: int, name: str, *, is_folder: bool
+) -> None:
+    for number in (ended, os.getpid(), 2**70):
+        left = tmp_path / f".{name}.{number}.partial"
+        left.mkdir() if is_folder else left.write_text("half")
+    write_text(tmp_path / name, "whole")
+    assert names(tmp_path) == [name]
+
+
+def test_what_a_running_process_is_writing_stays_and_so_does_what_belongs_to_other_files(
+    tmp_path: Path, ended: int
+) -> None:
+    # The first process, and the one that started this one, run.
+    others = {f".a.csv.{os.getppid()}.partial", ".a.csv.1.partial", f".a.csv.csv.{ended}.partial", ".a.csv.x.partial"}
+    for other in others:
+        (tmp_path / other).write_text("half")
+    write_text(tmp_path / "a.csv", "whole")
+    assert set(names(tmp_path)) == others | {"a.csv"}
 
 
 def test_a_folder_clears_what_killed_processes_left(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from stages.core.errors import WeightsError
 from stages.core.settings.weights import WeightsParams
+from stages.core.surroundings import GIVEN
 from stages.networks import download
 from stages.networks.download import Published, UnreachableError, cache_folder, fetch
 from tests.support.web import Web, serve
@@ -25,7 +26,7 @@ def origin():
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setitem(GIVEN, "KERAS_HOME", str(tmp_path / "keras"))
 
 
 def params(mirror: str | None = None, if_unreachable: str = "stop") -> WeightsParams:
@@ -113,6 +114,30 @@ def test_a_404_says_so(origin: Web) -> None:
         fetch(Published("none.h5", f"{origin.url}/none.h5", "0" * 32), params())
 
 
+@pytest.mark.parametrize("target", ["http://169.254.169.254/net.h5", "//10.0.0.1/net.h5"])
+def test_a_redirect_into_another_network_inside_is_refused(origin: Web, target: str) -> None:
+    origin.redirects["moved.h5"] = target
+    with pytest.raises(
+        UnreachableError, match=r"moved.h5 is redirected to '[\d.]+', a .* address; expected a redirect"
+    ):
+        fetch(Published("moved.h5", f"{origin.url}/moved.h5", "0" * 32), params())
+
+
+def test_a_redirect_within_one_network_is_followed(origin: Web) -> None:
+    origin.redirects["moved.h5"] = "/net.h5"
+    file = Published("moved.h5", f"{origin.url}/moved.h5", hashlib.md5(CONTENT).hexdigest())
+    assert fetch(file, params()).read_bytes() == CONTENT
+
+
+def test_a_download_that_trickles_ends_when_its_time_is_over(origin: Web, monkeypatch) -> None:
+    monkeypatch.setattr(download, "_MOST_SECONDS", 0.3)
+    origin.slow.add("net.h5")
+    with pytest.raises(
+        WeightsError, match=r"net.h5 is not fetched after 0.005 minutes; expected the whole file by then"
+    ):
+        fetch(published(origin), params())
+
+
 def test_a_damaged_file_in_the_cache_is_fetched_again(origin: Web, caplog) -> None:
     cache_folder().mkdir(parents=True, exist_ok=True)
     (cache_folder() / "net.h5").write_bytes(b"half a file")
@@ -123,8 +148,8 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(origin: Web, caplog) -> No
 def test_a_host_that_does_not_answer_is_asked_once_for_all_backbones(monkeypatch) -> None:
     host = f"127.0.0.1:{closed_port()}"
     asked = []
-    stream = httpx.stream
-    monkeypatch.setattr(httpx, "stream", lambda *a, **k: asked.append(a[1]) or stream(*a, **k))
+    stream = httpx.Client.stream
+    monkeypatch.setattr(httpx.Client, "stream", lambda *a, **k: asked.append(a[2]) or stream(*a, **k))
     for name in ("one.h5", "two.h5", "three.h5"):
         with pytest.raises(UnreachableError, match=f"'{host}' cannot be reached; expected a network"):
             fetch(Published(name, f"http://{host}/{name}", "0" * 32), params(if_unreachable="random"))
@@ -163,7 +188,7 @@ def test_with_stop_a_host_is_always_asked(origin: Web) -> None:
 
 def test_a_cache_that_cannot_be_made_is_replaced_by_one_in_the_project(origin: Web, tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("a file where the folder would be")
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    monkeypatch.setitem(GIVEN, "KERAS_HOME", str(tmp_path / "file"))
     assert fetch(published(origin), params()).is_relative_to(".cache")
 
 

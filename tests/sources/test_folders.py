@@ -159,6 +159,91 @@ def test_files_directly_in_the_folder_of_a_split_have_no_class(tmp_path: Path) -
     assert reasons(tmp_path) == {"test/2": "no class: lies in the folder of a split, but in no class folder"}
 
 
+# --- folders that people's systems and tools add ---
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "@eaDir", "#recycle", "#snapshot", "@tmp", "@Recycle", "@Recently-Snapshot",
+        "$RECYCLE.BIN", "System Volume Information", "RECYCLER",
+        "__MACOSX", "Network Trash Folder", "Temporary Items", "lost+found", "__pycache__",
+        ".AppleDouble", ".Trashes", ".ipynb_checkpoints", ".@__thumb", ".picasaoriginals",
+    ],
+)  # fmt: skip
+def test_folders_of_systems_and_their_thumbnails_are_no_classes(tmp_path: Path, name: str) -> None:
+    images(tmp_path, "tree/1.jpg", "plank/2.jpg", f"tree/{name}/1.jpg/THUMB_XL.jpg", f"{name}/3.jpg")
+    assert labels(tmp_path) == {"plank/2.jpg": "plank", "tree/1.jpg": "tree"}
+    assert set(reasons(tmp_path)) == {f"{name}/", f"tree/{name}/"}
+    assert all(reason.startswith("hidden: ") for reason in reasons(tmp_path).values())
+
+
+def test_a_class_may_be_called_much_like_a_folder_of_a_system(tmp_path: Path) -> None:
+    images(tmp_path, "recycle/1.jpg", "snapshot/2.jpg", "tmp/3.jpg")
+    assert set(labels(tmp_path).values()) == {"recycle", "snapshot", "tmp"}
+
+
+@pytest.mark.parametrize("inner", ["images", "Images", "img", "JPEGImages", "photos/originals", "images/rgb/jpg"])
+@pytest.mark.parametrize("split", [False, True], ids=["classes", "splits"])
+def test_a_folder_that_holds_all_images_in_each_class_is_no_class(
+    tmp_path: Path, inner: str, caplog: pytest.LogCaptureFixture, *, split: bool
+) -> None:
+    tops = ("train/", "val/") if split else ("",)
+    images(tmp_path, *(f"{top}{name}/{inner}/1.jpg" for top in tops for name in ("cat", "dog")))
+    # As in Tiny ImageNet.
+    touch(tmp_path, f"{tops[0]}cat/boxes.txt")
+    found = {path: label for path, label in labels(tmp_path).items() if path.endswith("jpg")}
+    assert found == {f"{top}{name}/{inner}/1.jpg": name for top in tops for name in ("cat", "dog")}
+    assert caplog.messages == [f"every image lies in a folder '{inner}': its class is the folder above"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images/1.jpg", "images/2.jpg"),
+        ("train/images/1.jpg", "val/images/2.jpg"),
+        ("cat/images/1.jpg", "cat/images/2.jpg"),
+        ("monday/cat/1.jpg", "tuesday/cat/2.jpg"),
+    ],
+)
+def test_where_there_is_one_class_no_other_folder_becomes_one(tmp_path: Path, names: tuple[str, ...]) -> None:
+    images(tmp_path, *names)
+    assert len(set(labels(tmp_path).values())) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ("A/images/1", "A/masks/2", "B/images/3", "B/masks/4"),
+            "'images' is one class, from 'A/images', 'B/images': if the classes are the folders above, move",
+        ),
+        (("anna/tree/1", "bo/tree/2", "plank/3"), "'tree' is one class, from 'anna/tree', 'bo/tree': if"),
+        (
+            ("1/x/1", "2/x/2", "3/x/3", "4/x/4", "5/x/5", "y/6"),
+            "'x' is one class, from '1/x', '2/x', '3/x' and 2 more: if",
+        ),
+        (("train/a/x/1", "val/b/x/2", "val/b/y/3"), "'x' is one class, from 'a/x', 'b/x': if"),
+        (("tree/1", "old/tree/2", "plank/3"), "'tree' is one class, from 'old/tree', 'tree': if"),
+    ],
+)
+def test_a_class_from_several_folders_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, ...], said: str
+) -> None:
+    images(tmp_path, *names)
+    labels(tmp_path)
+    (message,) = caplog.messages
+    assert said in message
+
+
+def test_a_class_in_the_folders_of_several_splits_is_nothing_to_be_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images(tmp_path, "train/tree/1", "val/tree/2", "test/tree/3", "train/plank/4")
+    labels(tmp_path)
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("name", ["   ", "x\u2029y"])
 def test_a_folder_that_can_be_no_class_is_left_out(tmp_path: Path, name: str) -> None:
     touch(tmp_path, f"{name}/1")

@@ -1,5 +1,6 @@
 """Whatever data.source may name is listed in one way, and what was fetched or unpacked for it goes afterwards."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -9,9 +10,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from stages.core.errors import DataError
+from stages.core import addresses
+from stages.core.errors import DataError, MachineError
+from stages.core.settings.data import DataParams
+from stages.sources.folders import read_folder
 from stages.sources.members import Budget
-from stages.sources.reading import SCRATCH, local_path, opened
+from stages.sources.reading import SCRATCH, local_path, opened, read_file
 from tests.stages.test_ingest import image, lay_out
 from tests.support.archives import tarred, zipped
 from tests.support.web import serve
@@ -168,11 +172,12 @@ def test_classes_that_differ_only_in_case_or_blanks_are_an_error(tmp_path: Path,
         ),
         ("1.jpg", "is a file of unknown kind"),
         ("empty.zip", "is a file of unknown kind"),
+        ("labels.xlsx", r"is a workbook; expected a table in CSV or Parquet; save it as CSV \(UTF-8\)"),
         ("https://user@host/a.zip::simplecache", "is a chain of file systems"),
     ],
 )
 def test_what_is_no_source_is_an_error_in_one_line(source: str, message: str) -> None:
-    lay_out(Path(), {"text.txt": b"x", "1.jpg": FILES["tree/1.jpg"], "empty.zip": b""})
+    lay_out(Path(), {"text.txt": b"x", "1.jpg": FILES["tree/1.jpg"], "empty.zip": b"", "labels.xlsx": b"PK\3\4"})
     os.mkfifo("pipe")
     Path("loop").symlink_to("loop")
     with pytest.raises(DataError, match=message):
@@ -289,6 +294,85 @@ def test_what_a_web_server_does_wrong_is_an_error_in_one_line(tmp_path: Path, na
     assert not SCRATCH.exists()
 
 
+@pytest.mark.parametrize("target", ["/a.zip", "a.zip", "{url}/a.zip", "{url}/again"])
+def test_a_redirect_within_one_network_is_followed(tmp_path: Path, target: str) -> None:
+    with serve() as web:
+        web.files["a.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
+        web.redirects |= {"moved.zip": target.format(url=web.url), "again": "/a.zip"}
+        assert len(read(f"{web.url}/moved.zip")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "is redirected to '169.254.169.254', a link-local address"),
+        ("//192.168.0.1/a.zip", "is redirected to '192.168.0.1', a private address"),
+        ("/again", "is redirected to '10.0.0.1', a private address"),
+    ],
+)
+def test_a_redirect_into_another_network_inside_is_an_error(target: str, said: str) -> None:
+    with serve() as web:
+        web.redirects |= {"moved.zip": target, "again": "http://10.0.0.1/"}
+        with pytest.raises(DataError, match=rf"/moved.zip' {said}; expected a redirect to a public address; name that"):
+            read(f"{web.url}/moved.zip")
+
+
+def test_a_redirect_from_outside_to_this_machine_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if the server on loopback were elsewhere.
+    kinds = addresses._kinds
+    monkeypatch.setattr(addresses, "_kinds", lambda url: {"public"} if "/moved" in url else kinds(url))
+    with serve() as web:
+        web.files["a.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
+        web.redirects["moved.zip"] = "/a.zip"
+        with pytest.raises(DataError, match=r"/moved.zip' is redirected to '127.0.0.1', a loopback address"):
+            read(f"{web.url}/moved.zip")
+        assert web.requests == ["GET /moved.zip"]
+
+
+@pytest.mark.parametrize("name", ["body.zip", "moved.zip"])
+def test_a_download_that_trickles_ends_when_its_time_is_over(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.sources.test_reading.BUDGET", Budget(1e6, 1e7, seconds=0.3))
+    with serve() as web:
+        web.files["body.zip"] = bytes(100_000)
+        web.slow.add("body.zip")
+        web.redirects["moved.zip"] = "/body.zip"
+        with pytest.raises(
+            DataError,
+            match=rf"/{name}' is not fetched after 0.005 minutes; expected at most data.max_fetch_minutes = 0.005",
+        ):
+            read(f"{web.url}/{name}")
+    assert not SCRATCH.exists()
+
+
+def test_a_folder_elsewhere_is_given_up_when_its_time_is_over(memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory.pipe({f"/poses/{name}": data for name, data in FILES.items()})
+    monkeypatch.setattr("tests.sources.test_reading.BUDGET", Budget(1e6, 1e7, seconds=0))
+    with pytest.raises(DataError, match=r"'memory://poses' is not fetched after 0 minutes"):
+        read("memory://poses")
+
+
+def test_a_password_comes_from_netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login anna password secret\n")
+    with serve() as web:
+        web.files["a.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
+        web.login = "anna:secret"
+        with pytest.raises(DataError, match=r"cannot be fetched \(ClientResponseError: 401"):
+            read(f"{web.url}/a.zip")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert len(read(f"{web.url}/a.zip")[0]) == 2
+
+
+@pytest.mark.parametrize("path", ["none.zip", "moved.zip", "large.zip", "page.html"])
+def test_a_password_in_an_address_is_in_no_error(path: str) -> None:
+    with serve() as web:
+        web.files |= {"page.html": b"<html>", "large.zip": bytes(30_000_000)}
+        web.redirects["moved.zip"] = "http://10.0.0.1/"
+        with pytest.raises(DataError) as caught:
+            read(f"{web.url.replace('://', '://anna:hunter2@')}/{path}?token=hunter3")
+    assert "hunter" not in str(caught.value)
+    assert "***@127.0.0.1" in str(caught.value)
+
+
 def test_a_wrong_check_sum_of_a_download_is_an_error(tmp_path: Path) -> None:
     with serve() as web:
         web.files["a.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
@@ -356,7 +440,7 @@ def test_names_elsewhere_are_judged_as_those_in_archives(memory, tmp_path: Path)
     assert rejects == {
         "../../out.jpg": "unsafe name: leads out of the archive",
         "large/3.jpg": "too large: 2.0 MB, at most 1",
-        "tree/.2.jpg": "hidden: the name begins with a dot or is __MACOSX",
+        "tree/.2.jpg": "hidden: the name begins with a dot",
     }
     assert not (tmp_path / "out.jpg").exists()
 
@@ -365,3 +449,23 @@ def test_a_folder_elsewhere_that_is_too_large_is_an_error(memory) -> None:
     memory.pipe({f"/poses/tree/{number}.jpg": bytes(900_000) for number in range(12)})
     with pytest.raises(DataError, match=r"holds 0.0108 GB; expected at most data.max_unpacked_gigabytes = 0.01"):
         read("memory://poses")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+@pytest.mark.parametrize("call", ["scandir", "read_bytes"])
+def test_no_image_and_no_folder_is_left_out_for_what_the_machine_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/1.jpg").write_bytes(b"image")
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if call == "scandir":
+        monkeypatch.setattr(os, "scandir", fail)
+    else:
+        monkeypatch.setattr(Path, "read_bytes", fail)
+    params = DataParams.model_construct(max_megabytes=1)
+    with pytest.raises(MachineError, match=os.strerror(number)):
+        read_folder(tmp_path) if call == "scandir" else read_file(tmp_path / "cat/1.jpg", params)

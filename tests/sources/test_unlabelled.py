@@ -9,6 +9,7 @@ from stages.core.errors import DataError
 from stages.sources.members import Budget
 from stages.sources.unlabelled import gather
 from tests.support.archives import zip_info, zipped
+from tests.support.web import serve
 
 BUDGET = Budget(1e6, 1e7)
 
@@ -73,3 +74,13 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
         archive.writestr(zip_info("link.jpg", mode=0o120777), "/etc/passwd")
         archive.writestr("6.jpg", b"6")
     assert paths(tmp_path, "link.zip") == (["link.zip/6.jpg"], [("link.zip/link.jpg", "link: not followed")])
+
+
+def test_a_password_in_an_address_is_in_no_path(tmp_path: Path) -> None:
+    with serve() as web:
+        web.files["packed.zip"] = (tmp_path / "packed.zip").read_bytes()
+        web.login = "anna:secret"
+        found, left_out = paths(tmp_path, f"{web.url.replace('://', '://anna:secret@')}/packed.zip?token=other")
+        address = f"{web.url.replace('://', '://***@')}/packed.zip?token=***"
+    assert found == [f"{address}/top/4.jpg"]
+    assert left_out == [(f"{address}/../5.jpg", "unsafe name: leads out of the archive")]

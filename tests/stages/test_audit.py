@@ -68,6 +68,20 @@ def plant(collection: Collection) -> dict[str, str]:
     return {"cat/4.png": "dog", "dog/7.png": "cat"}
 
 
+@pytest.mark.parametrize("kinds", [("balanced", "balanced"), ("balanced", "none"), ("none", "none")])
+def test_balanced_class_weights_are_advised_unless_every_backbone_has_them(
+    collection: Collection, kinds: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(200):
+        collection.add(f"cat/more {number}.png", "cat", image(100 + number))
+    probe = collection.probe
+    by_name = dict(zip(("vgg16", "scratch"), kinds, strict=True))
+    collection.probe = lambda name, *found, **facts: probe(name, *found, class_weight=by_name[name], **facts)  # type: ignore[method-assign]
+    run(collection)
+    (said,) = [message for message in caplog.messages if "times the images of the smallest" in message]
+    assert ("class_weight" in said) is (set(kinds) != {"balanced"})
+
+
 def test_everything_planted_is_on_the_page_by_its_path(collection: Collection) -> None:
     found = text(run(collection, plant(collection)))
     for path in (

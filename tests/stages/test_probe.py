@@ -145,6 +145,7 @@ def test_the_numbers_are_of_the_images_that_train_and_choose(project: Path) -> N
         "images": 24,
         "strength": 10.0,
         "weights": "random",
+        "class_weight": "none",
     }
 
 
@@ -238,6 +239,7 @@ def test_a_backbone_without_a_frozen_part_has_empty_tables_and_no_scores(
         "losses": {},
         "images": 0,
         "weights": "none",
+        "class_weight": "none",
     }
     assert caplog.messages == ["scratch: nothing is frozen, so there is no linear head"]
 

@@ -2,20 +2,40 @@
 
 import hashlib
 import threading
+import time
+from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @dataclass
 class Web:
-    """What is served: files by name, how many bytes of each are sent before the connection ends, what answers 500."""
+    """What is served: files by name, how many bytes of each are sent before the connection ends, what answers 500.
+
+    `redirects` has the URL that a name leads to; files in `slow` are sent a byte at a time; `login` is what a request
+    has to bring for Basic authentication.
+    """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     cut_after: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    redirects: dict[str, str] = field(default_factory=dict)
+    slow: set[str] = field(default_factory=set)
+    login: str = ""
+
+    def status(self, name: str, authorization: str | None) -> int:
+        """Return the status that answers a request for `name`."""
+        if name in self.redirects:
+            return 302
+        if self.login and authorization != f"Basic {b64encode(self.login.encode()).decode()}":
+            return 401
+        if name in self.broken:
+            return 500
+        return 200 if name in self.files else 404
+
     requests: list[str] = field(default_factory=list)
 
 
@@ -29,17 +49,29 @@ def serve() -> Iterator[Web]:
             self._head()
 
         def do_GET(self) -> None:
-            data = self._head()
-            self.wfile.write(data[: web.cut_after.get(self.path[1:], len(data))])
+            name, data = self._name(), self._head()
+            if name not in web.slow:
+                self.wfile.write(data[: web.cut_after.get(name, len(data))])
+                return
+            with suppress(ConnectionError):
+                for octet in data:
+                    self.wfile.write(bytes([octet]))
+                    time.sleep(0.02)
+
+        def _name(self) -> str:
+            return self.path[1:].partition("?")[0]
 
         def _head(self) -> bytes:
-            name = self.path[1:]
+            name = self._name()
             web.requests.append(f"{self.command} {self.path}")
-            if name in web.broken or name not in web.files:
-                self.send_error(500 if name in web.broken else 404)
+            status = web.status(name, self.headers["Authorization"])
+            if status >= 400:
+                self.send_error(status)
                 return b""
-            data = web.files[name]
-            self.send_response(200)
+            data = web.files.get(name, b"")
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", web.redirects[name])
             self.send_header("Content-Length", str(len(data)))
             self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
             self.end_headers()

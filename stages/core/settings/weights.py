@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from stages.core.addresses import holds_secret
 from stages.core.params import Section
 from stages.core.settings.backbones import known_source
 
@@ -15,6 +16,13 @@ class WeightsParams(Section):
     mirror: str | None = Field(min_length=1)
     if_unreachable: Literal["stop", "random"]
     connect_timeout: float = Field(gt=0, le=600)
+
+    @field_validator("mirror")
+    @classmethod
+    def _without_a_secret(cls, value: str | None) -> str | None:
+        if value and holds_secret(value):
+            raise ValueError("an address without a password or token, which git would keep; fetch the files yourself")
+        return value
 
     @field_validator("source")
     @classmethod

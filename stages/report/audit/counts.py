@@ -37,12 +37,14 @@ class Probes:
     """What linear probes predict of the labels, averaged over backbones with the same kind of weights.
 
     `accuracies` are those of the backbones that take part; `weights` says what these carry, "none" where
-    none takes part. `table` has file, label and a column p:<class> for each class.
+    none takes part. `table` has file, label and a column p:<class> for each class. `balanced` says whether every
+    backbone is trained with class_weight: balanced.
     """
 
     accuracies: dict[str, float]
     weights: str
     table: pd.DataFrame
+    balanced: bool = False
 
 
 def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
@@ -58,12 +60,12 @@ def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
 
 
 def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    """Return `manifest` with `near` for `phash`: equal for images that are copies, exact or near, of one another.
+    """Return `manifest` with `near` for `phash` and `colours`: equal for images that are copies of one another.
 
     Unlike `group` it leaves out what only the source puts together. `limit` is data.near_duplicates.
     """
     near = groups(manifest.assign(source_group=""), limit)
-    return manifest.drop(columns="phash").assign(near=near)
+    return manifest.drop(columns=["phash", "colours"]).assign(near=near)
 
 
 def exact_copies(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -146,6 +148,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "smallest_class_training_images": min(training_of_each.values()),
         "small_classes": {label: count for label, count in training_of_each.items() if count < FEW},
         "imbalance": float(counts.max() / counts.min()),
+        "balanced": probes.balanced,
         "exact_copies": _groups(exact, "pixels_sha256"),
         "near_copies": _groups(near, "near") | {"under_two_labels": _under_two_labels(near)},
         "conflicts": _groups(tables.quarantine, "group"),

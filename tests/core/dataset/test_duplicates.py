@@ -5,13 +5,15 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance
 
-from stages.core.dataset.duplicates import groups, perceptual_hash
+from stages.core.dataset.duplicates import colours, groups, perceptual_hash
 from stages.core.settings.data import HASH_BITS
 from stages.sources.manifest import conflicts
 
 LIMIT = 16
+# The colours of an image without any.
+GREY = "80" * 8
 
 
 def scene(seed: int, side: int = 160) -> Image.Image:
@@ -33,7 +35,7 @@ def hashed(*bits: int) -> str:
 def table(*rows: tuple[str, str], groups: tuple[str, ...] = ()) -> pd.DataFrame:
     """Return a table of one digest (a letter) and one hash for each image."""
     found = pd.DataFrame(list(rows), columns=["pixels_sha256", "phash"])
-    return found.assign(pixels_sha256=found["pixels_sha256"] * 64, source_group=groups or "")
+    return found.assign(pixels_sha256=found["pixels_sha256"] * 64, source_group=groups or "", colours=GREY)
 
 
 def together(rows: pd.DataFrame, limit: int | None = LIMIT) -> set[frozenset[int]]:
@@ -80,6 +82,74 @@ def test_other_images_and_mirrored_ones_are_no_near_copies() -> None:
     assert min(distances) > 4 * LIMIT
 
 
+# --- colours ---
+
+
+def looks(images: list[Image.Image]) -> pd.DataFrame:
+    rows = {"phash": map(perceptual_hash, images), "colours": map(colours, images)}
+    return pd.DataFrame(rows).assign(pixels_sha256=[f"{n:032x}" * 2 for n in range(len(images))], source_group="")
+
+
+def plain(colour: tuple[int, int, int]) -> Image.Image:
+    return Image.new("RGB", (80, 80), colour)
+
+
+def gradient(colour: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray((np.linspace(0, 1, 80)[None, :, None] * np.ones((80, 1, 1)) * colour).astype(np.uint8))
+
+
+def disc(colour: tuple[int, int, int]) -> Image.Image:
+    image = Image.new("RGB", (80, 80), (230, 230, 230))
+    ImageDraw.Draw(image).ellipse((20, 20, 60, 60), fill=colour)
+    return image
+
+
+def tinted(colour: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray((np.asarray(scene(3).convert("L"))[..., None] * (np.array(colour) / 255)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("draw", [plain, gradient, disc, tinted])
+def test_images_that_differ_in_colour_alone_are_no_near_copies(draw) -> None:
+    images = [draw(colour) for colour in [(220, 40, 30), (60, 180, 50), (40, 60, 200), (230, 200, 40), (120, 40, 160)]]
+    assert len(together(looks(images))) == len(images)
+
+
+def test_classes_of_plain_colours_have_as_many_images_as_there_are_colours() -> None:
+    images = [plain((200 + n, 40, 30)) for n in range(20)] + [plain((60, 170 + n, 50)) for n in range(20)]
+    assert len(together(looks(images))) == 40
+
+
+@pytest.mark.parametrize("size", [(40, 40), (200, 100)])
+@pytest.mark.parametrize("colour", [(220, 40, 30), (0, 0, 0), (255, 255, 255)])
+def test_plain_images_of_one_colour_are_near_copies_whatever_their_size(
+    size: tuple[int, int], colour: tuple[int, int, int]
+) -> None:
+    assert len(together(looks([plain(colour), plain(colour).resize(size)]))) == 1
+
+
+@pytest.mark.parametrize("draw", [gradient, disc, tinted])
+def test_a_limit_of_nothing_tells_images_of_slightly_different_colours_apart(draw) -> None:
+    images = [draw((200 + 3 * n, 40, 30)) for n in range(10)]
+    assert len(together(looks(images), 0)) > 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "change",
+    [
+        recompressed,
+        lambda image: image.resize((90, 90)),
+        lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+        lambda image: ImageEnhance.Contrast(image).enhance(1.15),
+        lambda image: ImageEnhance.Color(image).enhance(0.7),
+        lambda image: image.convert("L").convert("RGB"),
+    ],
+    ids=["recompressed", "smaller", "brighter", "more contrast", "paler", "grey"],
+)
+def test_a_retouched_image_is_a_near_copy_in_its_colours_too(change, seed: int) -> None:
+    assert len(together(looks([scene(seed), change(scene(seed))]))) == 1
+
+
 # --- groups ---
 
 
@@ -124,7 +194,7 @@ def test_all_near_pairs_of_many_are_found() -> None:
         bits[row, draw.choice(HASH_BITS, row % 34, replace=False)] ^= 1
     hashes = ["".join(map(str, row)) for row in bits.tolist()]
     rows = pd.DataFrame({"phash": [f"{int(row, 2):064x}" for row in hashes]})
-    rows = rows.assign(pixels_sha256=[f"{number:032x}" * 2 for number in range(300)], source_group="")
+    rows = rows.assign(pixels_sha256=[f"{number:032x}" * 2 for number in range(300)], source_group="", colours=GREY)
     pairs = (bits[:, None] != bits[None]).sum(axis=2) <= LIMIT
     found = groups(rows, LIMIT).to_numpy()
     np.testing.assert_array_equal(found[:, None] == found[None], pairs)
