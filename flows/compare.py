@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
+import httpx
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -20,15 +21,18 @@ from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
 from flows import dvc, publish, workspace
-from flows.graph import End, FlowError, Schedule, select, with_descendants
+from flows.faults import FAULTS, sentence
+from flows.graph import End, Schedule, select, with_descendants
 from flows.pool import PoolRunner
-from flows.process import StoppedError, end_with_worker
+from flows.process import ProcessGroups, StoppedError, end_with_worker
 from flows.progress import Progress
 from flows.runners import LocalRunner, Runner
-from flows.server import require_configured, server
+from flows.server import answers, leave, require_configured, server
 
 # The most names in a sentence: a fault in params.yaml stops every stage.
 _LONGEST_LIST = 12
+# What the flow came to: Prefect returns nothing when it cannot tell its server.
+_reached: list[State[Any]] = []
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
 
@@ -41,6 +45,8 @@ def run_stage(stage: str, runner: Runner) -> State[Any]:
         outcome = runner.run(stage, lambda line: logger.log(level(line), "%s", line))
     except StoppedError:
         return Cancelled(message="stopped before it ended")
+    except FAULTS as error:
+        return Failed(message=sentence(error))
     if outcome.how == "failed":
         return Failed(message=outcome.message)
     return Completed(name="Cached" if outcome.how == "cached" else "Completed", message=outcome.message)
@@ -54,7 +60,7 @@ def settle_stage(stage: str, fault: str = "") -> State[Any]:  # noqa: ARG001 (it
     return Completed(name="Cached", message="unchanged")
 
 
-@flow(name="compare", persist_result=False)
+@flow(name="compare", retries=0, persist_result=False)
 def compare(
     targets: tuple[str, ...] = (),
     jobs: Annotated[int, Field(ge=1)] = 1,
@@ -69,15 +75,20 @@ def compare(
     end_with_worker()
     try:
         with workspace.exclusive(get_run_logger().info):
-            return run(targets, jobs, fail_fast=fail_fast, pool=pool)
-    except FlowError as error:
-        return Failed(message=str(error))
+            state = run(targets, jobs, fail_fast=fail_fast, pool=pool)
+    except FAULTS as error:
+        state = Failed(message=sentence(error))
+    _reached.append(state)
+    # Prefect would ask a server that is gone for minutes.
+    answers()
+    return state
 
 
 def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str | None = None) -> State[Any]:
     """Run the graph in the working directory, as `compare` does; return the final state of the flow."""
     try:
         graph = select(dvc.read_graph(), targets)
+        dvc.require_checked(graph, ProcessGroups(), get_run_logger().info)
         changed = with_descendants(graph, dvc.outdated(graph))
         runner = PoolRunner(pool, graph, changed, get_run_logger().info) if pool else LocalRunner()
         schedule = Schedule(graph, changed, jobs, runner.has_capacity, fail_fast=fail_fast)
@@ -85,8 +96,8 @@ def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str
         if not schedule.complete:
             return Failed(message=failure(schedule))
         left = sorted(dvc.outdated(graph)) if changed else []
-    except FlowError as error:
-        return Failed(message=str(error))
+    except FAULTS as error:
+        return Failed(message=sentence(error))
     if left:
         return Failed(message=f"every stage has run, but DVC still reports changes in {', '.join(left)}")
     publish.results(graph)
@@ -187,15 +198,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.pool:
             require_configured()
         with server():
-            state: State[Any] = compare(
-                tuple(options.targets), options.jobs, options.fail_fast, options.pool, return_state=True
-            )
-    except FlowError as error:
-        return _refuse(str(error))
+            state = _run_flow(options)
+    except FAULTS as error:
+        return _refuse(sentence(error))
     except KeyboardInterrupt:
         print("flow: stopped", file=sys.stderr)
         return 128 + signal.SIGINT
     return 0 if state.is_completed() else _refuse(state.message or state.name or "failed")
+
+
+def _run_flow(options: argparse.Namespace) -> State[Any]:
+    """Run the flow; return the state that it came to, whether or not Prefect's server is there to be told."""
+    _reached.clear()
+    try:
+        state: State[Any] = compare(
+            tuple(options.targets), options.jobs, options.fail_fast, options.pool, return_state=True
+        )
+    except httpx.HTTPError:
+        if not _reached:
+            raise
+        (state,) = _reached
+        if state.is_completed():
+            # Prefect's engine would have said so.
+            print(f"flow: {state.message}", file=sys.stderr)
+    return state
 
 
 def _without_empty_traceback(record: logging.LogRecord) -> bool:
@@ -221,4 +247,4 @@ def _exit_on_signal(number: int, _frame: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

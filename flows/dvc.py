@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows import graph
+from flows import graph, locks
 from flows.graph import FlowError, Graph
 from flows.process import ProcessGroups, clean, environment
 from flows.redaction import redact
 
 _STARTED = re.compile(r"Running stage '(.+)':")
+_CHECK = "check"
+_NOT_KEPT = "ERROR: failed to transfer"
 _LOCK_FAULT = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
 # The flag that waits for the repository's lock does not wait for the locks of single paths, which `dvc status`
 # holds for a moment. A lock held for minutes may belong to a dead process, whose id another one has now.
@@ -35,6 +37,18 @@ def read_graph() -> Graph:
     if not stages:
         raise FlowError("dvc.yaml declares no stage; expected at least one; restore it, for instance from git")
     return stages
+
+
+def require_checked(stages: Collection[str], groups: ProcessGroups, log: Callable[[str], None]) -> None:
+    """Raise FlowError with what `check`, if it is one of `stages`, finds at fault.
+
+    DVC runs it only when params.yaml has changed, but reads the images for every question, and may stop or hang at
+    what the check names.
+    """
+    if _CHECK in stages:
+        code, lines = groups.run([sys.executable, "-m", f"stages.{_CHECK}"], log)
+        if code:
+            raise FlowError(f"{_CHECK}: {'; '.join(lines) or f'it ended with exit code {code}'}")
 
 
 def outdated(stages: Collection[str]) -> set[str]:
@@ -71,6 +85,7 @@ def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple
     code, lines = groups.run(command, log)
     while code and retries and lock_failed_before_run(stage, lines):
         log("Another DVC command has locked files of this stage: trying again.")
+        locks.release_dead()
         time.sleep(_BUSY_SECONDS)
         code, lines = groups.run(command, log)
         retries -= 1
@@ -107,7 +122,11 @@ def run(arguments: Sequence[str], groups: ProcessGroups, log: Callable[[str], No
 
 
 def success(stage: str, lines: list[str]) -> Outcome:
-    """Return how a successful DVC command that printed `lines` obtained the outputs of `stage`."""
+    """Return how a DVC command that ended with 0 and printed `lines` obtained the outputs of `stage`."""
+    # DVC goes on when its cache is full or cannot be written.
+    if faults := [line for line in lines if line.startswith(_NOT_KEPT)]:
+        reason = faults[0].removeprefix(_NOT_KEPT).strip()
+        return Outcome("failed", f"DVC could not keep its outputs ({reason}); mend that, then `dvc commit {stage}`")
     # DVC names a stage as "Stage '...'", but a `.dvc` file without that prefix.
     if any(line.endswith(f"'{stage}' didn't change, skipping") for line in lines):
         return Outcome("cached", "unchanged")

@@ -34,6 +34,20 @@ def require_author() -> None:
         ) from None
 
 
+def require_signature() -> None:
+    """Raise FlowError when git is to sign commits and cannot, as where nobody can enter a passphrase."""
+    if _git("config", "--type=bool", "--default=false", "--get", "commit.gpgsign").strip() == "false":
+        return
+    try:
+        # A commit that belongs to no branch.
+        _git("commit-tree", "-S", "-m", "signature", "HEAD^{tree}")
+    except FlowError as error:
+        raise FlowError(
+            f"git cannot sign commits here ({error}); run `git config commit.gpgsign false` here, "
+            "or set user.signingkey to a key without a passphrase"
+        ) from None
+
+
 def changed() -> list[str]:
     """Return the tracked files, here and below, that differ from the last commit, staged or not."""
     return _names("diff", "--name-only", "--no-renames", "--relative", "-z", "HEAD")

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from flows import changes, dvc, git, remotes, workspace
 from flows.compare import run
+from flows.faults import FAULTS, sentence
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
@@ -21,7 +22,7 @@ MESSAGE = "Update the comparison: nightly run"
 _GATE = "stages.gate"
 
 
-@flow(name="nightly", persist_result=False)
+@flow(name="nightly", retries=0, persist_result=False)
 def nightly(
     jobs: Annotated[int, Field(ge=1)] = 1, pool: str | None = None, *, commit: bool = False, push: bool = False
 ) -> State[Any]:
@@ -34,8 +35,8 @@ def nightly(
     try:
         with workspace.exclusive(get_run_logger().info):
             return _update(jobs, pool, commit=commit, push=push)
-    except FlowError as error:
-        return Failed(message=str(error))
+    except FAULTS as error:
+        return Failed(message=sentence(error))
 
 
 def _update(jobs: int, pool: str | None, *, commit: bool, push: bool) -> State[Any]:
@@ -61,6 +62,7 @@ def _ready_to_commit() -> str:
     """Return the last commit. Raise FlowError, before hours of work, when a new commit would fail."""
     git.branch()
     git.require_author()
+    git.require_signature()
     changes.require_committed("a commit of the results would not match their sources")
     return git.head()
 

@@ -9,11 +9,12 @@ from pydantic import Field
 
 from flows import dvc, experiments, workspace
 from flows.compare import run
-from flows.graph import FlowError, select
+from flows.faults import FAULTS, sentence
+from flows.graph import select
 from flows.process import ProcessGroups, end_with_worker
 
 
-@flow(name="on-demand", persist_result=False)
+@flow(name="on-demand", retries=0, persist_result=False)
 def on_demand(
     targets: tuple[str, ...] = (),
     jobs: Annotated[int, Field(ge=1)] = 1,
@@ -38,6 +39,6 @@ def on_demand(
             # With its stages named, DVC does not commit others, which may be outdated.
             stages = list(select(dvc.read_graph(), targets)) if targets else []
             saved = experiments.save(name, stages, ProcessGroups(), log)
-    except FlowError as error:
-        return Failed(message=str(error))
+    except FAULTS as error:
+        return Failed(message=sentence(error))
     return Completed(message=f"{state.message}; saved as experiment {saved}: `dvc exp apply {saved}`")

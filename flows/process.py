@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
-from flows import guard
+from flows import guard, proxies
 from flows.guard import CLEAN_UP_SECONDS, HEED_SECONDS
 from flows.redaction import redact
 
@@ -24,6 +24,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 # A guard ends its command within this time, gracefully or not.
 _STOP_SECONDS = HEED_SECONDS + CLEAN_UP_SECONDS + 1.0
 _POLL_SECONDS = 0.05
+# With these each warning of a library ends a command, `python -m` finds no stage, and OpenVINO misses docstrings.
+_FATAL = {"PYTHONWARNINGS", "PYTHONSAFEPATH", "PYTHONOPTIMIZE"}
 _WORKER_SECONDS = 0.5
 
 
@@ -100,7 +102,7 @@ def end_with_worker() -> None:
 
     Without its worker the run could not be cancelled any more.
     """
-    if "PREFECT__FLOW_RUN_ID" not in os.environ:
+    if not has_worker():
         return
     worker = os.getppid()
 
@@ -116,14 +118,21 @@ def end_with_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment with this Python's programs first in PATH and unbuffered output.
+def has_worker() -> bool:
+    """Return whether a Prefect worker started this process, to run a deployment."""
+    return "PREFECT__FLOW_RUN_ID" in os.environ
 
-    Stage commands call `python`, and a worker or cron has no activated environment.
+
+def environment() -> dict[str, str]:
+    """Return the environment of commands: the user's, without what would end them.
+
+    Stage commands call `python`, and a worker or cron has no activated environment; their names of files and output
+    are UTF-8, whatever the locale.
     """
     programs = str(Path(sys.executable).parent)
     path = os.pathsep.join([programs, os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    kept = {name: value for name, value in proxies.given().items() if name not in _FATAL}
+    return kept | {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 def clean(line: str) -> str:

@@ -2,13 +2,15 @@
 
 import json
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
+from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows import dvc
+from flows import dvc, server
 from flows.graph import FlowError
 from flows.redaction import redact
 
@@ -18,6 +20,30 @@ REPORT = Path("data/report/comparison.md")
 PAGES = {"compare": Path("data/report/comparison.html"), "audit": Path("data/report/audit.html")}
 
 
+_Arguments = ParamSpec("_Arguments")
+
+
+def _never_fatal(publish: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
+    """Have `publish` log a warning instead of failing: what it shows is done, and lies in files."""
+
+    @wraps(publish)
+    def attempt(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> None:
+        fault = "Prefect's server does not answer"
+        # Prefect would try each artifact for a minute.
+        if server.answers():
+            try:
+                publish(*arguments, **named)
+            except Exception as error:  # noqa: BLE001 (Prefect, its server, the files)
+                fault = redact(" ".join(str(error).split()))
+            else:
+                return
+        if not server.is_gone():
+            get_run_logger().warning("No %s on Prefect's page: %s", publish.__name__, fault)
+
+    return attempt
+
+
+@_never_fatal
 def durations(ended: Mapping[str, tuple[str, float]]) -> None:
     """Publish how each stage ended and how long it took, the longest first."""
     longest_first = sorted(ended.items(), key=lambda item: item[1][1], reverse=True)
@@ -25,6 +51,7 @@ def durations(ended: Mapping[str, tuple[str, float]]) -> None:
     create_table_artifact(rows, key="durations", description="Seconds of each stage, including DVC's own work")
 
 
+@_never_fatal
 def results(stages: Collection[str]) -> None:
     """Publish the existing results of `stages`; those of other stages may be outdated."""
     if "compare" in stages and METRICS.is_file():
@@ -50,6 +77,7 @@ def results(stages: Collection[str]) -> None:
             )
 
 
+@_never_fatal
 def scores(labels: Mapping[str, int], rejects: Mapping[str, int], drift: str) -> None:
     """Publish the predictions of a run: images by label, rejects by reason, and the sentence on drift."""
     rows = [{"label": redact(label), "images": images} for label, images in sorted(labels.items())]

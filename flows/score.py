@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import publish, score_state, workspace
+from flows.faults import FAULTS, sentence
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
@@ -23,7 +24,7 @@ _DRIFT = "drift: "
 _FOUND = f"{_DRIFT}found"
 
 
-@flow(name="score", persist_result=False)
+@flow(name="score", retries=0, persist_result=False)
 def score(
     folder: str = "data/incoming", results: str = "data/scores", model: str = "data/exports/winner"
 ) -> State[Any]:
@@ -36,8 +37,8 @@ def score(
     try:
         with workspace.exclusive(get_run_logger().info):
             return _score(Path(folder), Path(results), model)
-    except FlowError as error:
-        return Failed(message=str(error))
+    except FAULTS as error:
+        return Failed(message=sentence(error))
 
 
 def _score(folder: Path, results: Path, model: str) -> State[Any]:

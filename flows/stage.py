@@ -11,11 +11,12 @@ from prefect.states import Completed, Failed
 from flows import changes, dvc, git, remotes, resources, workspace
 from flows.compare import level
 from flows.dvc import Outcome
+from flows.faults import FAULTS, sentence
 from flows.graph import FlowError
 from flows.process import ProcessGroups, end_with_worker
 
 
-@flow(name="stage", flow_run_name="{stage}", persist_result=False)
+@flow(name="stage", flow_run_name="{stage}", retries=0, persist_result=False)
 def run_stage(stage: str, commit: str) -> State[Any]:
     """Check out `commit`, run `stage`, and push its outputs and the record of its run."""
     end_with_worker()
@@ -29,8 +30,8 @@ def run_stage(stage: str, commit: str) -> State[Any]:
         with workspace.exclusive(log):
             _check_out(commit)
             outcome = _reproduce(stage, log)
-    except FlowError as error:
-        return Failed(message=str(error))
+    except FAULTS as error:
+        return Failed(message=sentence(error))
     if outcome.how == "failed":
         return Failed(message=outcome.message)
     return Completed(name="Cached" if outcome.how == "cached" else "Completed", message=outcome.message)

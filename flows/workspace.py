@@ -10,7 +10,7 @@ from typing import IO
 
 from prefect import runtime
 
-from flows import dvc, git
+from flows import dvc, git, locks
 from flows.graph import FlowError
 
 # DVC's folder for files of this worktree only; git ignores it.
@@ -25,6 +25,7 @@ def exclusive(log: Callable[[str], None]) -> Iterator[None]:
     The system releases the lock when this process ends, for any reason.
     """
     with _held(_LOCKS / "flow.lock", log):
+        locks.release_dead()
         yield
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -88,3 +89,15 @@ def ran() -> Callable[[Path], list[str]]:
         return sorted(log.read_text().split()) if log.exists() else []
 
     return read
+
+
+@pytest.fixture
+def dvc_process() -> Iterator["subprocess.Popen[str]"]:
+    """A process with DVC's command line, which goes on until it is killed."""
+    program = "print('begun', flush=True); input()"
+    command = [sys.executable, "-c", program, "-m", "dvc", "repro"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        yield process
+        process.kill()

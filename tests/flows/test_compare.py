@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -142,6 +144,24 @@ def test_a_server_that_does_not_answer_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("flow: no Prefect server answers at http://127.0.0.1:9/api ")
     assert line.endswith("; start it, or unset PREFECT_API_URL for a temporary one")
+
+
+def test_a_flow_asks_the_check_before_dvc_reads_the_images(
+    project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe would have DVC wait for ever, also when nothing but the images has changed and DVC skips the check."""
+    graph = yaml.safe_load((project / "dvc.yaml").read_text())
+    graph["stages"]["check"] = {"cmd": "echo check >> ran.log && touch checked", "outs": ["checked"]}
+    graph["stages"]["first"]["deps"].append("images")
+    (project / "dvc.yaml").write_text(yaml.safe_dump(graph))
+    (project / "stages").mkdir()
+    (project / "stages/__init__.py").touch()
+    (project / "stages/check.py").write_text("import sys\nsys.exit('data: images/p.jpg is a pipe')\n")
+    (project / "images").mkdir()
+    os.mkfifo(project / "images/p.jpg")
+    assert main(["check", "first"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "flow: check: data: images/p.jpg is a pipe"
+    assert ran(project) == []
 
 
 def test_the_flow_fails_when_dvc_still_finds_work(project: Path) -> None:

@@ -1,8 +1,8 @@
 import json
-import os
+import resource
 import subprocess
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,34 +45,56 @@ def test_a_failed_stage_says_in_one_line_what_failed(project: Path) -> None:
 
 
 def test_a_stage_waits_for_another_command_that_holds_what_it_writes(
-    project: Path, ran: Callable[[Path], list[str]]
+    project: Path, ran: Callable[[Path], list[str]], dvc_process: "subprocess.Popen[str]"
 ) -> None:
-    holder = subprocess.Popen(["sleep", "600"])
     (project / ".dvc/tmp").mkdir()
-    lock = {"write": {str(project / "first.txt"): {"pid": holder.pid, "cmd": "dvc status"}}}
+    lock = {"write": {str(project / "first.txt"): {"pid": dvc_process.pid, "cmd": "dvc status"}}}
     (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
     heard: list[str] = []
 
     def release(line: str) -> None:
         heard.append(line)
         if line == "Another DVC command has locked files of this stage: trying again.":
-            holder.kill()
-            holder.wait()
+            dvc_process.kill()
+            dvc_process.wait()
 
     assert reproduce("first", ProcessGroups(), release) == Outcome("ran", "done")
     assert any("is busy, it is being blocked by:" in line for line in heard)
     assert ran(project) == ["first"]
 
 
-def test_a_stage_that_stays_blocked_says_by_whom(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_stays_blocked_says_by_whom(
+    project: Path, monkeypatch: pytest.MonkeyPatch, dvc_process: "subprocess.Popen[str]"
+) -> None:
     monkeypatch.setattr(dvc, "_BUSY_RETRIES", 1)
     (project / ".dvc/tmp").mkdir()
-    lock = {"write": {str(project / "first.txt"): {"pid": os.getpid(), "cmd": "dvc repro"}}}
+    lock = {"write": {str(project / "first.txt"): {"pid": dvc_process.pid, "cmd": "dvc repro"}}}
     (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
     how, message = run("first")
     assert how == "failed"
-    assert f"first.txt' is busy, it is being blocked by: (PID {os.getpid()}): dvc repro If there are no" in message
+    assert f"first.txt' is busy, it is being blocked by: (PID {dvc_process.pid}): dvc repro If there are no" in message
     assert message.endswith("/.dvc/tmp/rwlock' and try again.")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """Commands can write files of 1 MB, as if the disk were full then; a stage may lift the limit for itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_outputs_that_dvc_cannot_keep_are_a_failure_although_dvc_ends_with_0(project: Path) -> None:
+    command = "ulimit -S -f unlimited; mkdir big; head -c 2000000 /dev/zero > big/one"
+    (project / "dvc.yaml").write_text(f"stages: {{big: {{cmd: '{command}', outs: [big]}}}}")
+    how, message = run("big")
+    assert how == "failed"
+    assert message.startswith("DVC could not keep its outputs (")
+    assert "File too large" in message
+    assert message.endswith("); mend that, then `dvc commit big`")
+    assert outdated(["big"]) == {"big"}
 
 
 def test_what_dvc_watches_is_recorded_once(project: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_failed_stage_fails_the_run_before_the_gate(project: Path) -> None:
 REFUSALS = {
     "git checkout --quiet --detach": "git has no branch checked out here (HEAD is detached), so a commit would be lost",
     "git config --unset user.email; git config user.useConfigOnly true": "git does not know the author",
+    "git config commit.gpgsign true; git config gpg.program false": "git cannot sign commits here (`git commit-tree`",
     "echo x >> dvc.yaml": "dvc.yaml differs from the last commit, and a commit of the results would not match",
     "echo x > new.py; git add new.py": "new.py differs from the last commit",
     "git rm --quiet --cached dvc.yaml": "dvc.yaml differs from the last commit",

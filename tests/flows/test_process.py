@@ -70,6 +70,27 @@ def test_commands_find_this_python_first() -> None:
     assert Path(first) == Path(sys.executable).parent
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PYTHONWARNINGS", "error"),
+        ("PYTHONSAFEPATH", "1"),
+        ("PYTHONOPTIMIZE", "2"),
+        ("PYTHONUTF8", "0"),
+        ("PYTHONIOENCODING", "ascii:strict"),
+    ],
+)
+def test_no_setting_of_the_user_s_python_ends_a_command(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "beside.py").write_text("'''Größe'''; import warnings; warnings.warn('old'); print(__doc__)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv(name, value)
+    code, lines = ProcessGroups().run([sys.executable, "-m", "beside"], print)
+    assert (code, lines[-1]) == (0, "Größe")
+
+
 def test_a_stop_ends_a_stubborn_tree_and_lets_nothing_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     groups, ends = ProcessGroups(), []

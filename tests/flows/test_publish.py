@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -91,3 +92,32 @@ def test_what_a_run_has_not_made_is_not_shown(results: Path) -> None:
     assert set(published(["audit"])) == {"audit-page"}
     (results / "data/report/audit.html").unlink()
     assert published(["audit"]) == {}
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        httpx.ConnectError("refused"),
+        httpx.HTTPStatusError("409", request=httpx.Request("POST", "http://x"), response=httpx.Response(409)),
+        json.JSONDecodeError("no JSON", "", 0),
+        OSError(28, "No space left on device"),
+        KeyError("accuracy"),
+        RuntimeError("of Prefect's"),
+    ],
+)
+def test_nothing_that_goes_wrong_with_publishing_fails_a_run(
+    results: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(publish, "create_table_artifact", fail)
+    assert published(["compare"]) == {}
+    assert publish.ranking(METRICS)
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_nothing_is_sent_to_a_server_that_does_not_answer(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish.server, "answers", lambda: False)
+    assert published(["compare", "audit"]) == {}

@@ -19,6 +19,7 @@ from stages.core.head import Head, Layer
 from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
 from stages.core.settings.backbones import FAMILIES, SCRATCH
 from stages.core.settings.weights import WeightsParams
+from stages.core.surroundings import GIVEN
 from stages.exports import exporting
 from stages.networks import keras_engine, pretrained
 from stages.networks.architectures import build, preprocess
@@ -43,7 +44,7 @@ DECLARED = {
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setitem(GIVEN, "KERAS_HOME", str(tmp_path / "keras"))
 
 
 @pytest.fixture

@@ -31,11 +31,16 @@ def children(pid: int) -> list[int]:
 
 def marked(mark: str) -> list[str]:
     """Return the commands of the living processes whose environment holds `mark`."""
-    found = []
+    return list(marked_ids(mark).values())
+
+
+def marked_ids(mark: str) -> dict[int, str]:
+    """Return the commands of these processes by their ids."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (FileNotFoundError, PermissionError, ProcessLookupError):
             continue
     return found
