@@ -6,6 +6,9 @@ export PATH := $(BIN):$(PATH)
 # Nothing here reports to anybody.
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
+# What the user has set for other programs: each warning of a library would end DVC, and names would depend on the locale.
+unexport PYTHONWARNINGS PYTHONSAFEPATH PYTHONOPTIMIZE
+export PYTHONUTF8 := 1
 
 # The tests of the pages in a browser run where there is one, and axe-core for those of accessibility: .ci/run gets both.
 BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
@@ -25,7 +28,11 @@ help:  ## list the commands
 
 repro: .venv/.synced  ## set up what is missing and run the whole comparison
 	python -m stages.check
+	@python -P flows/locks.py
 	dvc repro
+	@# DVC goes on, and ends with 0, when its cache is full.
+	@dvc status --quiet --no-updates || { dvc status --no-updates >&2; \
+	  echo "Not done: DVC could not keep what is listed above. Mend what it says of it, then \`make repro\` again." >&2; exit 1; }
 	@echo "The report: data/report/comparison.html"
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
@@ -41,6 +48,9 @@ server: .venv/.synced  ## run Prefect's server, on loopback unless PREFECT_SERVE
 	prefect server start
 
 deploy worker: export PREFECT_API_URL := $(PREFECT_API_URL)
+# A proxy cannot reach a server on this machine.
+deploy worker: export NO_PROXY := $(or $(no_proxy),$(NO_PROXY)),127.0.0.1,localhost
+deploy worker: export no_proxy := $(NO_PROXY)
 
 # A worker makes its pool itself. `prefect work-pool create` has the server ask GitHub what such a pool looks like.
 deploy: .venv/.synced  ## tell the server what prefect.yaml declares: flows, schedules, work pools

@@ -1,12 +1,14 @@
-"""Stage `check`: validate all of params.yaml before anything runs, and report every fault at once.
+"""Stage `check`: validate all of params.yaml and the names of the source's files, and report every fault at once.
 
 Imports the typed parameters of every stage and of the gate, and no heavy libraries. `data/checked.txt` always has the
 same content: other stages depend on it, but rerun only when their own parameters change. So does
 `data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
-parameters of each backbone (see `write_recipes` in stages/core/settings/backbones.py).
+parameters of each backbone (see stages/core/settings/recipes.py).
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
 from stages.core.params import common, lookup, nearest, parse, read, shown
 from stages.core.settings.audit import AuditParams
-from stages.core.settings.backbones import resolve, write_recipes
+from stages.core.settings.backbones import resolve
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.data import DataParams
 from stages.core.settings.evaluate import EvaluateParams
@@ -28,10 +30,12 @@ from stages.core.settings.finetune import Recipe
 from stages.core.settings.gate import GateParams
 from stages.core.settings.preprocess import PreprocessParams
 from stages.core.settings.rank import ALL, RankParams
+from stages.core.settings.recipes import RECIPES, write_recipes
 from stages.core.settings.report import RECOMMENDED, ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
 from stages.core.settings.weights import WeightsParams
+from stages.sources.hashing import obstacles
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataParams,
@@ -51,7 +55,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "gate": GateParams,
 }
 TOP = ("seed", "threads", *SECTIONS, "backbones")
-RECIPES = Path("data/recipes")
 
 
 def faults(params: Mapping[str, Any]) -> list[UserError]:
@@ -202,8 +205,8 @@ def _holds(line: object, path: list[str]) -> bool:
     return True
 
 
-def missing_source(params: Mapping[str, Any]) -> list[UserError]:
-    """Return the fault of a missing `data.source`, before DVC stops at it with a less helpful message.
+def source_faults(params: Mapping[str, Any]) -> list[UserError]:
+    """Return what would stop DVC at `data.source`, which it hashes before `ingest` runs, with a less helpful message.
 
     A source under DVC (`dvc add`, `dvc import-url`) may still be fetched.
     """
@@ -212,27 +215,49 @@ def missing_source(params: Mapping[str, Any]) -> list[UserError]:
     if not isinstance(source, str) or not source or "://" in source:
         return []
     path = Path(source)
-    if path.exists() or path.with_name(f"{path.name}.dvc").exists():
-        return []
+    if os.path.lexists(path):
+        return [*obstacles(path)]
+    return [] if path.with_name(f"{path.name}.dvc").exists() else [_missing(path)]
+
+
+def _missing(path: Path) -> ParameterError:
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return [
-        ParameterError(
-            f"data.source = {shown(source)} does not exist",
-            "a folder, an archive or a table of images",
-            nearest(path.name, beside) or "correct the path",
-            "data.source",
-        )
-    ]
+    meant = next((place for place in _elsewhere(path) if place.exists()), None)
+    return ParameterError(
+        f"data.source = {shown(str(path))} does not exist",
+        "a folder, an archive or a table of images",
+        (meant and f"write it as '{meant}', or set it so by `-S data.source={meant}`")
+        or nearest(path.name, beside)
+        or "correct the path",
+        "data.source",
+    )
+
+
+def _elsewhere(path: Path) -> Iterator[Path]:
+    """Yield the absolute paths that the user may mean by one that leads nowhere from here.
+
+    Neither DVC nor this program expands `~`. A relative path leads elsewhere from DVC's copies of the project, in which
+    `dvc exp run` works with `--queue` or `--temp`, and from git's worktrees.
+    """
+    with suppress(RuntimeError):  # Without a home folder.
+        yield path.expanduser()
+    here = Path.cwd()
+    for folder in here.parents:
+        if folder.match(".dvc/tmp/exps"):
+            yield (folder.parents[2] / path).resolve()
+    if (link := here / ".git").is_file():
+        # gitdir: PROJECT/.git/worktrees/NAME (gitrepository-layout(5))
+        yield (Path(link.read_text(encoding="utf-8").partition(" ")[2].strip()).parents[2] / path).resolve()
 
 
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = read()
-    found = faults(params) + missing_source(params)
+    found = faults(params) + source_faults(params)
     if found:
         raise GroupedUserError(found)
     with replacing_folder(RECIPES) as folder:
-        write_recipes(folder, params, searched=params["tune"]["trials"] > 0)
+        write_recipes(params, folder)
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")
     write_json(Path("data/rankings/all.json"), {"finetune": ALL})
 

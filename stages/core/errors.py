@@ -1,13 +1,22 @@
 """Errors that a user can fix, and the guard that prints them as one line.
 
 A fault on the user's side (a wrong parameter, an unreadable source, unavailable weights) is a `UserError`: it is
-printed as one line and the program exits with 1. Any other exception is a bug and keeps its traceback.
+printed as one line and the program exits with 1. So is what the machine lacks, such as room on its disk, wherever that
+comes up, imports included. Any other exception is a bug and keeps its traceback.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import ClassVar
+
+from stages.core.addresses import redacted
+from stages.core.lacks import lack_behind
+from stages.core.parent import end_with_parent
+from stages.core.recorded import STAGE, Inputs
+from stages.core.surroundings import require_own_python
 
 
 class UserError(Exception):
@@ -23,7 +32,7 @@ class UserError(Exception):
         super().__init__(received, expected, remedy)
 
     def __str__(self) -> str:
-        return one_line(f"{self.received}; expected {self.expected}; {self.remedy}")
+        return one_line(redacted(f"{self.received}; expected {self.expected}; {self.remedy}"))
 
 
 class ParameterError(UserError):
@@ -54,6 +63,18 @@ class EngineError(UserError):
     kind = "engine"
 
 
+class MachineError(UserError):
+    """Something that this machine lacks: room, rights, memory, open files, processes."""
+
+    kind = "machine"
+
+
+class InputError(UserError):
+    """Parameters, code or data that have changed while the stage ran that read them."""
+
+    kind = "inputs"
+
+
 class GroupedUserError(Exception):
     """Several faults, reported together so that they can be fixed together."""
 
@@ -72,10 +93,11 @@ def run(main: Callable[[], None]) -> None:
 
     Log lines go to stderr without time stamps: DVC and Prefect add their own.
     """
+    require_own_python()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.captureWarnings(capture=True)
     try:
-        main()
+        _run_for_dvc(main) if STAGE in os.environ else main()
     except KeyboardInterrupt:
         # As a shell reports a program ended by SIGINT (128 + 2); a traceback would add nothing.
         sys.exit(130)
@@ -84,5 +106,43 @@ def run(main: Callable[[], None]) -> None:
             print(f"{fault.kind}: {fault}", file=sys.stderr)
         sys.exit(1)
     except UserError as fault:
-        print(f"{fault.kind}: {fault}", file=sys.stderr)
+        # A full disk can pass for a damaged archive.
+        named = _of_machine(fault.__cause__, of_all=True) or fault
+        print(f"{named.kind}: {named}", file=sys.stderr)
         sys.exit(1)
+
+
+def _run_for_dvc(main: Callable[[], None]) -> None:
+    """Run a stage's `main`; raise InputError, and remove its outputs, if DVC would record other inputs than it had."""
+    end_with_parent()
+    inputs = Inputs(os.environ[STAGE])
+    main()
+    if changed := inputs.changed():
+        inputs.discard_outputs()
+        raise InputError(
+            f"{', '.join(changed)} changed while {os.environ[STAGE]} ran",
+            "the same parameters, code and data until it ends, when DVC records them",
+            "run it again",
+        )
+
+
+def require_machine(error: Exception) -> None:
+    """Raise MachineError when `error`, met at one file, is due to what the machine lacks for any file."""
+    if lacking := _of_machine(error, of_all=True):
+        raise lacking from error
+
+
+def _of_machine(error: BaseException | None, *, of_all: bool = False) -> MachineError | None:
+    lack = lack_behind(error, of_all=of_all)
+    return MachineError(*lack) if lack else None
+
+
+def _print_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what the machine lacks as one line, and any other exception with its traceback."""
+    if lacking := _of_machine(error):
+        print(f"{lacking.kind}: {lacking}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _print_uncaught

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from stages.core.intervals import Interval
-from stages.pages.language import ENGLISH
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH
 from stages.pages.vega import Figure, logarithmic_ticks
 from stages.report.figures import all_figures, comparison
 from stages.report.figures import backbone as backbone_figures

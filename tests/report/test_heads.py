@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from stages.pages.language import ENGLISH
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH
 from stages.report.heads import Heads, heads
 from stages.report.runs import Run, ranked
 from tests.support.contest import evidence

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from stages.pages.language import ENGLISH, Language
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH, Language
 from stages.report import markdown_summary
 from stages.report.provenance import Change, Commit, Provenance
 from stages.report.verdict import Evidence

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.pages.language import ENGLISH
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH
 from stages.report import page as report
 from stages.report.examples import Explanation
 from stages.report.findings import misleading

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from stages.pages.language import ENGLISH
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH
 from stages.report.pairwise_comparison import PairwiseComparisons, matrix, sentence
 from stages.statistics.pairwise import COLUMNS
 

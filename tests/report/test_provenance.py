@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from stages.core.params import merge, read
-from stages.pages.language import ENGLISH, Language
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH, Language
 from stages.report import provenance
 from stages.report.provenance import Change, Commit, Provenance, changes, commit, digest, sentences
 from stages.report.runs import Run

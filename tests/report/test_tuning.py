@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.pages.language import ENGLISH
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH
 from stages.report import markdown_summary
 from stages.report.runs import Run
 from stages.report.tuning import history, parallel, tuning

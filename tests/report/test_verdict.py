@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages.pages.language import ENGLISH
 from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.check import SECTIONS, TOP, faults, main, missing_source
+from stages.check import SECTIONS, TOP, faults, main, source_faults
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, read
-from stages.core.settings.backbones import read_names, resolve
+from stages.core.settings.backbones import resolve
+from stages.core.settings.recipes import read_names
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = read(ROOT / "params.yaml")
@@ -395,18 +396,19 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
         main()
         read.cache_clear()
         written.append({str(path): path.read_bytes() for path in Path("data/recipes").rglob("*.json")})
-    parts, names = ("head", "linear", "network", "unfreeze", "views"), SHIPPED["backbones"]
+    parts = ("weights", "features", "probe", "views", "unfreeze", "finetune", "explain", "benchmark")
+    names = SHIPPED["backbones"]
     assert sorted(written[0]) == sorted(
         ["data/recipes/names.json", *(f"data/recipes/{name}/{part}.json" for name in names for part in parts)]
     )
-    assert read_names(Path("data/recipes")) == sorted(names)
+    assert read_names() == sorted(names)
     assert not Path("data/recipes/gone").exists()
     assert Path("data/rankings/all.json").exists()
     # Only one line with a dense head has no dropout of its own, but with a search it may have an effect on all.
     changed = [{path for path, content in other.items() if content != written[0][path]} for other in written[1:]]
-    scratch = {"data/recipes/scratch/head.json", "data/recipes/scratch/unfreeze.json"}
+    scratch = {"data/recipes/scratch/finetune.json", "data/recipes/scratch/unfreeze.json"}
     dense = [name for name, line in names.items() if line and line.get("head", {}).get("units")]
-    searched = {f"data/recipes/{name}/{part}.json" for name in names for part in ("head", "views")}
+    searched = {f"data/recipes/{name}/{part}.json" for name in names for part in ("finetune", "views")}
     assert changed == [scratch, scratch | searched - {f"data/recipes/{name}/views.json" for name in dense}]
 
 
@@ -428,7 +430,7 @@ def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Pat
 
 def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    (fault,) = missing_source({"data": {"source": f"{tmp_path}/imgaes"}})
+    (fault,) = source_faults({"data": {"source": f"{tmp_path}/imgaes"}})
     assert fault.received == f"data.source = '{tmp_path}/imgaes' does not exist"
     assert fault.remedy == "did you mean 'images'?"
 
@@ -438,7 +440,38 @@ def test_a_source_that_is_there_or_may_come_or_is_at_fault_otherwise_is_not(tmp_
     (tmp_path / "images").mkdir()
     (tmp_path / "imported.dvc").touch()
     data = {} if source is ABSENT else {"source": source.format(tmp_path) if isinstance(source, str) else source}
-    assert missing_source({"data": data}) == []
+    assert source_faults({"data": data}) == []
+
+
+@pytest.mark.parametrize("copy", ["project/.dvc/tmp/exps/tmp1", "elsewhere/tree"])
+@pytest.mark.parametrize("source", ["../images", "images"])
+def test_where_a_copy_of_the_project_has_no_images_the_absolute_path_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: str, source: str
+) -> None:
+    """Copies are the folders of `dvc exp run --queue` and `--temp`, and git's worktrees."""
+    images = (tmp_path / "project" / source).resolve()
+    images.mkdir(parents=True)
+    (tmp_path / copy).mkdir(parents=True)
+    if "exps" not in copy:
+        (tmp_path / copy / ".git").write_text(f"gitdir: {tmp_path}/project/.git/worktrees/tree\n")
+    monkeypatch.chdir(tmp_path / copy)
+    (fault,) = source_faults({"data": {"source": source}})
+    assert fault.received == f"data.source = '{source}' does not exist"
+    assert fault.remedy == f"write it as '{images}', or set it so by `-S data.source={images}`"
+
+
+def test_a_path_with_a_tilde_is_named_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "images").mkdir()
+    (fault,) = source_faults({"data": {"source": "~/images"}})
+    assert fault.remedy.startswith(f"write it as '{tmp_path}/images'")
+
+
+def test_what_would_stop_dvc_in_the_source_is_a_line_each(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to("nowhere")
+    found = source_faults({"data": {"source": str(tmp_path)}})
+    assert [fault.received.partition(" in ")[0] for fault in found] == ["'a'", "'b'"]
 
 
 def test_check_and_results_load_no_network_library() -> None:

@@ -1,4 +1,4 @@
-"""Killed at any moment, the graph goes on: the next `dvc repro` completes and gives the same bytes."""
+"""Killed or disturbed at any moment, the graph goes on: the next `dvc repro` completes and gives the same bytes."""
 
 import os
 import signal
@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.clone import Clone, environment
 from tests.support.images import draw
+from tests.support.processes import marked
 
 MADE = (
     "data/raw", "data/quarantine", "data/manifest.csv", "data/rejects.csv", "data/splits.csv", "data/leaks.csv",
@@ -52,23 +53,74 @@ def whole(project: Clone) -> dict[str, str]:
     return clone.digests(*MADE)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_the_next_run_completes_with_the_same_bytes(project: Clone, whole: dict[str, str], moment: str) -> None:
-    clone = project.clone(project.folder.parent / moment.replace(" ", "_"))
-    command = [sys.executable, "-m", "dvc", "repro", "preprocess"]
+def begin(clone: Clone, moment: str, **variables: str) -> "subprocess.Popen[str]":
+    """Start `dvc repro` in a session of its own; return it when the moment has come, or it has ended."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "dvc", "repro", "preprocess"],
         cwd=clone.folder,
-        env=environment(clone.folder),
+        env=environment(clone.folder) | variables,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     while process.poll() is None and not MOMENTS[moment](clone.folder):
         time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the moment never came"
+    return process
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_next_run_completes_with_the_same_bytes(project: Clone, whole: dict[str, str], moment: str) -> None:
+    clone = project.clone(project.folder.parent / moment.replace(" ", "_"))
+    with begin(clone, moment) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, "the moment never came"
     done = clone.dvc("repro", "preprocess")
     assert done.code == 0, done.errors
     assert clone.digests(*MADE) == whole
     assert not list((clone.folder / "data").glob(".*.partial"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_to_dvc_alone_ends_its_stage_too(
+    project: Clone, whole: dict[str, str], number: signal.Signals
+) -> None:
+    clone = project.clone(project.folder.parent / number.name)
+    mark = f"MARK={clone.folder}"
+    with begin(clone, "images wait", MARK=str(clone.folder)) as process:
+        assert marked(mark)
+        process.send_signal(number)
+    while marked(mark):
+        time.sleep(0.01)
+    done = clone.dvc("repro", "preprocess")
+    assert done.code == 0, done.errors
+    assert clone.digests(*MADE) == whole
+
+
+CHANGES: dict[str, tuple[Callable[[Clone], object], str]] = {
+    "a parameter": (lambda clone: clone.set({"data": {"min_pixels": 16}}), "'data' in params.yaml"),
+    "code": (lambda clone: (clone.folder / "stages/core/new.py").write_text(""), "'stages/core'"),
+    "data": (
+        lambda clone: (clone.folder / "images/disc/00.jpg").rename(clone.folder / "images/disc/a.jpg"),
+        "'images'",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_what_changes_while_a_stage_runs_fails_it_and_is_recorded_nowhere(project: Clone, kind: str) -> None:
+    clone = project.clone(project.folder.parent / kind.replace(" ", "_"))
+    change, named = CHANGES[kind]
+    with begin(clone, "images wait") as process:
+        change(clone)
+        _, errors = process.communicate()
+    assert process.returncode
+    (line,) = (line for line in errors.splitlines() if line.startswith("inputs: "))
+    assert line.startswith(f"inputs: {named} changed while ingest ran; expected the same parameters, code and data ")
+    assert "  ingest:\n" not in clone.text("dvc.lock")
+    runs = [path.read_text() for path in (clone.folder / ".dvc/cache/runs").glob("*/*/*")]
+    assert len(runs) == 1
+    assert "stages.ingest" not in runs[0]
+    assert not (clone.folder / "data/manifest.csv").exists()
+    done = clone.dvc("repro", "ingest")
+    assert done.code == 0, done.errors

@@ -93,3 +93,21 @@ def test_a_changed_archive_on_a_web_server_is_noticed(clone: Clone, tmp_path: Pa
         assert images(clone) == 7
         del web.files["poses.zip"]
         assert clone.dvc("repro", "ingest").code != 0
+
+
+def test_experiments_in_a_folder_of_dvc_read_images_outside_the_project_by_an_absolute_path(
+    clone: Clone, tmp_path: Path
+) -> None:
+    lay_out(tmp_path / "images", FILES)
+    clone.set({"data": {"source": "../images"}})
+    clone.commit("images")
+    temporary = ("exp", "run", "--temp", "--set-param", "data.min_pixels=33", "ingest")
+    done = clone.dvc(*temporary)
+    assert done.code
+    assert f"write it as '{tmp_path}/images', or set it so by `-S data.source={tmp_path}/images`" in done.errors
+    done = clone.dvc(*temporary, "--set-param", f"data.source={tmp_path}/images")
+    assert done.code == 0, done.errors
+    clone.set({"data": {"source": str(tmp_path / "images")}})
+    clone.commit("absolute")
+    done = clone.dvc(*temporary)
+    assert done.code == 0, done.errors
