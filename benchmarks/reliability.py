@@ -135,8 +135,8 @@ def disks(place: Path, source: Clone, whole: dict[str, str], count: int) -> None
         with full(place / f"disk{number}", 1024) as folder:
             clone = source.clone(folder / "clone")
             used = shutil.disk_usage(folder).used
-            # From hardly any room to nearly all that a run needs.
-            room = int(used + (0.2 + number * 6) * MEGABYTE)
+            # From hardly any room to nearly all that a run needs, 24 MB.
+            room = int(used + (0.2 + 23 * number / count) * MEGABYTE)
             resize(folder, room)
             failed = finish(clone, DVC)
             traceback = "Traceback" in failed.output

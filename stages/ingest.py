@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core.dataset.duplicates import perceptual_hash
+from stages.core.dataset.duplicates import colours, perceptual_hash
 from stages.core.decoding import UnusableError, decode, strict_pillow
 from stages.core.errors import DataError, one_line, run
 from stages.core.files import replacing_folder, write_csv, write_csv_chunks
-from stages.core.parallel import in_processes
+from stages.core.parallel import Guard, in_processes
 from stages.core.params import load
 from stages.core.settings.data import DataParams
 from stages.sources.disk_table import DiskTable
 from stages.sources.listing import Found, Reject
 from stages.sources.manifest import Accepted, Manifest, conflicts
 from stages.sources.quality import score
-from stages.sources.reading import SCRATCH, budget, limits, local_path, opened, read_file
+from stages.sources.reading import SCRATCH, budget, cost, limits, local_path, opened, read_file
 
 RAW = Path("data/raw")
 QUARANTINE = Path("data/quarantine")
@@ -102,7 +102,8 @@ def ingest(
     exclusion = Exclusion(params.exclude)
     check = partial(_checked, waiting=waiting, params=params, exclusion=exclusion)
     manifest, rejects, unmatched = Manifest(), list(left_out), set(exclusion.entries)
-    with in_processes(check, enumerate(found), len(found), "ingest", workers) as results:
+    guard = Guard(cost(params), _refused)
+    with in_processes(check, enumerate(found), len(found), "ingest", guard, workers) as results:
         for number, checked in enumerate(results):
             unmatched -= checked.matched
             if isinstance(checked.outcome, Reject):
@@ -150,9 +151,16 @@ def _checked(numbered: tuple[int, Found], waiting: Path, params: DataParams, exc
         source_split=item.split,
         source_group=item.group,
         phash=perceptual_hash(decoded.image),
+        colours=colours(decoded.image),
         scores=score(decoded.image),
     )
     return Checked(row)
+
+
+def _refused(numbered: tuple[int, Found], reason: str) -> Checked:
+    """Return the outcome for a file that cannot be read at an allowed cost."""
+    _, item = numbered
+    return Checked(Reject(item.path, reason, item.label))
 
 
 def _place(places: Iterable[tuple[int, str]], waiting: Path, folder: Path) -> None:
@@ -176,7 +184,8 @@ def require_classes(classes: Sequence[str], source: str, rejects: Sequence[Rejec
         raise DataError(
             f"data.source = '{source}' has only the class '{classes[0]}'",
             "two classes or more, one folder each",
-            "add images of another class, or name the parent folder",
+            "add a folder for each other class; if the classes are the folders above, move the images up into them, or "
+            "list them in a table labels.csv",
         )
 
 
@@ -209,7 +218,7 @@ def _report(labels: Iterable[str], intake: IngestResult) -> None:
     if largest > max(_LARGEST_GROUP, _LARGEST_FRACTION * len(intake.manifest)):
         log.warning(
             "%d images count as copies of one another and go to the same split: if they are not, "
-            "lower data.near_duplicates",
+            "lower data.near_duplicates, or set it to null",
             largest,
         )
 

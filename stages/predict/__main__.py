@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,22 +27,22 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from stages.core.dataset.resizing import resize_to_square
-from stages.core.decoding import UnusableError, decode, strict_pillow
 from stages.core.errors import DataError, UserError, one_line, run
 from stages.core.files import replacing, replacing_folder
 from stages.core.manifest import ExportError, Manifest, open_export, open_reference
-from stages.core.parallel import in_processes
+from stages.core.parallel import Guard, in_processes
 from stages.core.params import load, threads
 from stages.core.settings.data import DataParams
 from stages.exports.prediction import BATCH, outputs
 from stages.exports.reference import Reference
 from stages.networks.engine import Choice
 from stages.predict.drift import Sample, judge
-from stages.predict.formats import FORMATS, Batch, lines
+from stages.predict.ending import ending_cleanly
+from stages.predict.formats import FORMATS, Batch, RejectWriter, lines
+from stages.predict.preparation import Prepared, prepare, refuse
 from stages.sources.disk_table import Files
 from stages.sources.listing import File, Reject
-from stages.sources.reading import budget, limits, read_file
+from stages.sources.reading import budget, cost
 from stages.sources.unlabelled import gather
 
 log = logging.getLogger(__name__)
@@ -63,14 +62,6 @@ class OptionError(UserError):
     """Something on the command line that cannot be used."""
 
     kind = "predict"
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An image resized for the network, (size, size, 3), and its path."""
-
-    path: str
-    pixels: NDArray[np.uint8]
 
 
 # The command line -----------------------------------------------------------------------------------------
@@ -152,18 +143,6 @@ def _names(path: Path) -> Iterator[str]:
             yield os.fsdecode(rest)
 
 
-def prepare(file: File, manifest: Manifest, data: DataParams) -> Prepared | Reject:
-    """Return an image prepared like those of the classifier, or why it is left out."""
-    path = one_line(file.path)
-    try:
-        content = read_file(file.location, data)
-        with strict_pillow():
-            image = decode(content, limits(data)).image
-    except UnusableError as error:
-        return Reject(path, one_line(str(error)))
-    return Prepared(path, resize_to_square(image, manifest.input_size, manifest.fit))
-
-
 def batches(
     prepared: Iterable[Prepared | Reject], on_reject: OnReject
 ) -> Iterator[tuple[list[str], NDArray[np.uint8]]]:
@@ -193,7 +172,8 @@ def predict(
         on_reject(reject)
     get_ready = partial(prepare, manifest=manifest, data=data)
     # The processes are forked before the engine has threads, which a fork would not copy.
-    with in_processes(get_ready, found, len(found), "predict") as prepared:
+    guard = Guard[File, Prepared | Reject](cost(data), refuse)
+    with in_processes(get_ready, found, len(found), "predict", guard) as prepared:
         # Paths and images are returned with the outputs: explaining needs both.
         tagged = (((paths, images), images) for paths, images in batches(prepared, on_reject))
         for (paths, images), found_outputs in outputs(network, engine_threads, tagged):
@@ -228,25 +208,6 @@ def _emit(file: IO[str], texts: Iterable[str]) -> None:
         # The reader has stopped reading, as `head` does; at exit Python would flush, and fail, again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
         sys.exit(128 + signal.SIGPIPE)
-
-
-class RejectWriter:
-    """Writes rejects to a file, or to standard error; counts them and keeps the first one."""
-
-    def __init__(self, file: IO[str] | None) -> None:
-        self.count, self.first = 0, ""
-        self._file = file
-        if file:
-            file.write(lines([["path", "reason"]]))
-
-    def add(self, reject: Reject) -> None:
-        """Write a reject."""
-        self.count += 1
-        self.first = self.first or f", such as '{reject.path}' ({reject.reason})"
-        if self._file:
-            self._file.write(lines([[reject.path, reject.reason]]))
-        else:
-            tqdm.write(f"left out: {reject.path}: {reject.reason}", file=sys.stderr)
 
 
 # Optional extras ------------------------------------------------------------------------------------------
@@ -318,7 +279,7 @@ def main() -> None:
     keras = open_export(options.model, "keras")[1] if options.explain else None
     reference = read_reference(options.model) if options.drift else None
     data, count, sample = load(DataParams, "data"), options.threads or threads(), Sample()
-    with ExitStack() as stack:
+    with ending_cleanly(), ExitStack() as stack:
         rejects = RejectWriter(stack.enter_context(_opened(options.rejects)) if options.rejects else None)
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="predict-")))
         files = list_files(options, data, scratch)

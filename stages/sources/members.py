@@ -3,13 +3,16 @@
 A member's name never becomes the name of a file on this machine: accepted members are stored under numbers.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.core.cost import UNLIMITED, Cost
 from stages.core.errors import one_line
 from stages.sources.disk_table import DiskTable
-from stages.sources.listing import NAME_BYTES, File, Reject
+from stages.sources.encodings import is_escaped
+from stages.sources.listing import NAME_BYTES, File, Reject, hidden_fault
 
 # A folder, archive or remote folder with one of these at its top level is read as that table.
 TABLES = ("labels.csv", "labels.parquet")
@@ -19,10 +22,15 @@ _PATH_BYTES = 4096
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that an archive or a URL may hold, in bytes: one file, and all together."""
+    """The most that an archive or a URL may hold, in bytes (one file, and all together), and take to fetch, seconds.
+
+    Unpacking an archive may cost `unpacking`.
+    """
 
     file: float
     total: float
+    seconds: float = math.inf
+    unpacking: Cost = UNLIMITED
 
 
 class MemberFilter:
@@ -33,13 +41,13 @@ class MemberFilter:
         self._budget = budget
         self._folders: set[str] = set()
         self._filled: set[str] = set()
-        self._hidden: set[str] = set()
+        self._hidden: dict[str, str] = {}
         self._rejects: list[Reject] = []
 
     def folder(self, name: str) -> None:
         """Note a folder; it becomes a reject if it turns out to be empty."""
         path = _plain(name)
-        if path and not _name_fault(name) and not _hidden(path):
+        if path and not _name_fault(name) and not _hidden(f"{path}/"):
             self._folders.add(path)
 
     def takes(self, name: str, size: int, location: Path, fault: str = "") -> bool:
@@ -52,7 +60,8 @@ class MemberFilter:
         if fault := _name_fault(name) or fault:
             self._rejects.append(Reject(one_line(name), fault))
         elif hidden := _hidden(path):
-            self._hidden.add(hidden)
+            hidden_path, reason = hidden
+            self._hidden[hidden_path] = reason
         elif fault := self._fault(path, size):
             self._rejects.append(Reject(one_line(path), fault))
         else:
@@ -62,7 +71,7 @@ class MemberFilter:
 
     def rejects(self) -> list[Reject]:
         """Return the rejects, empty folders included."""
-        hidden = [Reject(one_line(path), "hidden: the name begins with a dot or is __MACOSX") for path in self._hidden]
+        hidden = [Reject(one_line(path), reason) for path, reason in self._hidden.items()]
         empty = [Reject(one_line(f"{path}/"), "empty folder: nothing in it") for path in self._folders - self._filled]
         return self._rejects + hidden + empty
 
@@ -70,14 +79,25 @@ class MemberFilter:
         if self.files.find(path):
             return "listed twice: an earlier member has the same name"
         # Ingest never decodes a table: it may be larger than any image.
-        if size > self._budget.file and path.rpartition("/")[2] not in TABLES:
+        if path.rpartition("/")[2] in TABLES:
+            return ""
+        if size > self._budget.file:
             return f"too large: {size / 1e6:.1f} MB, at most {self._budget.file / 1e6:g}"
-        return ""
+        # Millions of them take no room in an archive, but much on a disk.
+        return "" if size else "empty file: no bytes"
 
 
 def _plain(name: str) -> str:
-    """Return `name` without empty and '.' parts: tar writes './tree/1.jpg'."""
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+    """Return `name` with '/' between its parts, and none empty or '.': tar writes './tree/1.jpg'.
+
+    PowerShell 5 and .NET before 4.6.1 divide by backslashes, as do uploads of Windows's paths to a bucket.
+    """
+    return "/".join(part for part in _parts(name) if part not in ("", "."))
+
+
+def _parts(name: str) -> list[str]:
+    # In other encodings than UTF-8 the byte of a backslash may be the second half of a letter.
+    return (name if is_escaped(name) else name.replace("\\", "/")).split("/")
 
 
 def _above(path: str) -> list[str]:
@@ -86,24 +106,25 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-def _hidden(path: str) -> str:
-    """Return `path` up to its first hidden name, a folder with a slash, or an empty string without one."""
+def _hidden(path: str) -> tuple[str, str] | None:
+    """Return `path` up to its first hidden name, a folder with a slash, and the reason; None without one."""
     parts = path.split("/")
     for depth, part in enumerate(parts, start=1):
-        if part.startswith(".") or part == "__MACOSX":
-            return "/".join(parts[:depth]) + ("/" if depth < len(parts) else "")
-    return ""
+        if fault := hidden_fault(part, is_folder=depth < len(parts)):
+            return "/".join(parts[:depth]) + ("/" if depth < len(parts) else ""), fault
+    return None
 
 
 def _name_fault(name: str) -> str:
     """Return why a name is rejected: it would never be used as a path here, but it is malicious."""
-    if "\0" in name or "\\" in name:
-        return "unsafe name: holds a backslash or a NUL"
-    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+    parts = _parts(name)
+    if "\0" in name:
+        return "unsafe name: holds a NUL"
+    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
         return "unsafe name: an absolute path"
-    if ".." in name.split("/"):
+    if ".." in parts:
         return "unsafe name: leads out of the archive"
     size = len(name.encode(errors="surrogateescape"))
-    if size > _PATH_BYTES or any(len(part.encode(errors="surrogateescape")) > NAME_BYTES for part in name.split("/")):
+    if size > _PATH_BYTES or any(len(part.encode(errors="surrogateescape")) > NAME_BYTES for part in parts):
         return f"unsafe name: longer than {NAME_BYTES} bytes, or {_PATH_BYTES} with its folders"
     return "unsafe name: empty" if not _plain(name) else ""

@@ -1,21 +1,28 @@
 """Results come in the order of the items, a bounded number of them at a time, and no process is left behind."""
 
+import hashlib
 import multiprocessing
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from stages.core.cost import UNLIMITED, Cost, ExceededError, limited_memory
 from stages.core.errors import ParameterError, UserError
-from stages.core.parallel import BATCH, WAITING, apart, in_processes, in_threads, processors
+from stages.core.parallel import BATCH, WAITING, Guard, apart, in_processes, in_threads, processors
 from tests.support.processes import alive, await_end
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +73,13 @@ def test_an_exception_reaches_the_caller() -> None:
 # --- processes ---
 
 
+def refuse(item: Any, reason: str) -> Any:
+    return item, reason
+
+
+ANY = Guard[Any, Any](UNLIMITED, refuse)
+
+
 def slow_at_first(number: int) -> tuple[int, int]:
     time.sleep(0.01 if number < BATCH else 0)
     return number * number, os.getpid()
@@ -73,18 +87,19 @@ def slow_at_first(number: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_results_of_processes_keep_the_order_of_the_items(workers: int) -> None:
-    with in_processes(slow_at_first, iter(range(MANY + 1)), MANY + 1, "squares", workers) as results:
+    with in_processes(slow_at_first, iter(range(MANY + 1)), MANY + 1, "squares", ANY, workers) as results:
         numbers, processes = zip(*results, strict=True)
     assert list(numbers) == [n * n for n in range(MANY + 1)]
     assert len(set(processes)) == workers
-    assert (os.getpid() in processes) == (workers == 1)
+    assert os.getpid() not in processes
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("total", [0, 1, BATCH])
-def test_few_items_start_no_process(total: int) -> None:
-    with in_processes(slow_at_first, range(total), total, "squares", workers=4) as results:
-        assert {process for _, process in results} <= {os.getpid()}
+@pytest.mark.parametrize(("total", "processes"), [(0, 0), (1, 1), (BATCH, 1)])
+def test_few_items_start_few_processes(total: int, processes: int) -> None:
+    with in_processes(slow_at_first, range(total), total, "squares", ANY, workers=4) as results:
+        assert len(multiprocessing.active_children()) == processes
+        assert len(list(results)) == total
 
 
 def touch(number: int, folder: Path) -> None:
@@ -92,7 +107,7 @@ def touch(number: int, folder: Path) -> None:
 
 
 def test_processes_work_no_further_ahead_than_results_may_wait(tmp_path: Path) -> None:
-    with in_processes(partial(touch, folder=tmp_path), range(MANY), MANY, "files", workers=2) as results:
+    with in_processes(partial(touch, folder=tmp_path), range(MANY), MANY, "files", ANY, workers=2) as results:
         next(results)
         time.sleep(0.05)
         assert len(list(tmp_path.iterdir())) <= 2 * WAITING * BATCH
@@ -103,7 +118,7 @@ def test_a_process_computes_with_one_thread() -> None:
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
     assert np.dot([1.0], [1.0]) == 1
-    with in_processes(threads, range(MANY), MANY, "threads", workers=2) as results:
+    with in_processes(threads, range(MANY), MANY, "threads", ANY, workers=2) as results:
         assert {number for numbers in results for number in numbers} == {1}
 
 
@@ -114,7 +129,7 @@ def fail(number: int) -> int:
 def test_an_exception_in_a_process_reaches_the_caller_with_its_place() -> None:
     with (
         pytest.raises(ValueError, match=r"number \d+") as caught,
-        in_processes(fail, range(MANY), MANY, "failing", workers=2) as results,
+        in_processes(fail, range(MANY), MANY, "failing", ANY, workers=2) as results,
     ):
         list(results)
     assert "in fail" in caught.value.__notes__[0]
@@ -139,8 +154,8 @@ def test_no_process_survives_an_end_of_its_parent(tmp_path: Path, how: signal.Si
 from functools import partial
 from pathlib import Path
 from stages.core.parallel import in_processes
-from tests.core.test_parallel import sleep
-with in_processes(partial(sleep, folder=Path({str(tmp_path)!r})), range(1000), 1000, "sleeping", 3) as results:
+from tests.core.test_parallel import ANY, sleep
+with in_processes(partial(sleep, folder=Path({str(tmp_path)!r})), range(1000), 1000, "sleeping", ANY, 3) as results:
     list(results)
 """
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
@@ -165,10 +180,75 @@ def end(number: int, how: signal.Signals | None) -> int:
 def test_a_process_that_ends_early_is_one_line(how: signal.Signals | None, said: str) -> None:
     with (
         pytest.raises(UserError, match=rf"^a process of work was {said}; expected a process that runs to the end; if"),
-        in_processes(partial(end, how=how), range(MANY), MANY, "work", workers=2) as results,
+        in_processes(partial(end, how=how), range(MANY), MANY, "work", ANY, workers=2) as results,
     ):
         list(results)
     assert multiprocessing.active_children() == []
+
+
+# --- what an item may cost ---
+
+
+def hash_for_ever() -> None:
+    """Take processor time within a single call of C."""
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000_000)
+
+
+def hold(gigabytes: float) -> int:
+    return len(bytearray(int(gigabytes * 1e9)))
+
+
+def crash(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+EXCESSIVE: dict[str, tuple[Callable[[], object], str]] = {
+    "processor time in C": (hash_for_ever, "too slow: more than 1 s of processor time to read it"),
+    "processor time in Python": (partial(sum, repeat(0)), "too slow: more than 1 s of processor time to read it"),
+    "memory at once": (partial(hold, 0.8), "too much memory: more than 0.5 GB to read it"),
+    "memory bit by bit": (partial(list, map(bytearray, repeat(10**7))), "too much memory: more than 0.5 GB to read it"),
+    "a crash": (partial(crash, signal.SIGSEGV), "broken: reading it crashes (SIGSEGV)"),
+    "an abort": (partial(crash, signal.SIGABRT), "broken: reading it crashes (SIGABRT)"),
+}
+
+
+def costly(item: tuple[int, str]) -> int:
+    number, kind = item
+    if kind:
+        EXCESSIVE[kind][0]()
+    return number
+
+
+def test_an_item_that_costs_too_much_or_crashes_is_refused_for_it_and_all_others_are_done() -> None:
+    kinds = {BATCH * place + place: kind for place, kind in enumerate(EXCESSIVE)}
+    # Two in one batch.
+    kinds |= {place + 2: kind for place, kind in kinds.items() if kind == "an abort"}
+    items = [(number, kinds.get(number, "")) for number in range(MANY)]
+    guard = Guard[Any, Any](Cost(seconds=1, memory=0.5e9), refuse)
+    with in_processes(costly, items, MANY, "work", guard, workers=2) as results:
+        found = list(results)
+    assert found == [(item, EXCESSIVE[item[1]][1]) if item[1] else item[0] for item in items]
+    assert multiprocessing.active_children() == []
+
+
+def test_what_the_machine_does_not_allow_is_no_fault_of_the_item() -> None:
+    program = """
+import resource
+from stages.core.cost import limited_memory
+resource.setrlimit(resource.RLIMIT_AS, (8 * 10**9, 8 * 10**9))
+with limited_memory(9e9):
+    pass
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert re.fullmatch(r"machine: .*`ulimit -v` allows 8\.0.*; expected more memory; .*\n", ended.stderr)
+
+
+def test_a_limit_of_memory_ends_with_its_block() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(ExceededError), limited_memory(0.1e9):
+        hold(0.2)
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 # --- a process for one item ---
@@ -187,15 +267,15 @@ def test_nothing_of_a_process_apart_stays() -> None:
     assert kept == []
 
 
-def refuse(number: int) -> int:
+def fault(number: int) -> int:
     raise ParameterError(f"n = {number}", "another number", "change it", "some.n")
 
 
 def test_a_fault_found_apart_is_the_fault_that_it_was() -> None:
     with pytest.raises(ParameterError, match=r"^n = 3; expected another number") as caught:
-        apart(refuse, 3, "refusing")
+        apart(fault, 3, "refusing")
     assert (str(caught.value), caught.value.key) == ("n = 3; expected another number; change it", "some.n")
-    assert "in refuse" in caught.value.__notes__[0]
+    assert "in fault" in caught.value.__notes__[0]
 
 
 def test_a_process_apart_that_is_killed_is_one_line() -> None:

@@ -6,6 +6,7 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 from stages.core.errors import DataError
 from stages.sources.archives import is_archive, unpacked
 from stages.sources.members import Budget
-from tests.support.archives import tar_info, tarred, zip_info, zipped
+from tests.stages.test_ingest import image
+from tests.support.archives import tar_info, tarred, without_encoding, zip_info, zipped
 
 FILES = {"tree/1.jpg": b"one", "tree/deeper/2.jpg": b"two", "3.jpg": bytes(2_000_000)}
 WRITERS: dict[str, Callable[[Path], Path]] = {
@@ -57,16 +59,23 @@ UNSAFE = {
     "/etc/out.jpg": "unsafe name: an absolute path",
     "C:/out.jpg": "unsafe name: an absolute path",
     "c:out.jpg": "unsafe name: an absolute path",
-    "..\\out.jpg": "unsafe name: holds a backslash or a NUL",
-    "tree\\out.jpg": "unsafe name: holds a backslash or a NUL",
+    "..\\out.jpg": "unsafe name: leads out of the archive",
+    "tree\\..\\..\\out.jpg": "unsafe name: leads out of the archive",
+    "C:\\out.jpg": "unsafe name: an absolute path",
+    "\\\\server\\out.jpg": "unsafe name: an absolute path",
     f"tree/{'x' * 300}.jpg": "unsafe name: longer than 255 bytes, or 4096 with its folders",
     "x/" * 2100 + "1.jpg": "unsafe name: longer than 255 bytes, or 4096 with its folders",
     "./.": "unsafe name: empty",
-    ".hidden/1.jpg": "hidden: the name begins with a dot or is __MACOSX",
-    "__MACOSX/tree/._1.jpg": "hidden: the name begins with a dot or is __MACOSX",
-    "tree/.DS_Store": "hidden: the name begins with a dot or is __MACOSX",
+    ".hidden/1.jpg": "hidden: the name begins with a dot",
+    "__MACOSX/tree/._1.jpg": "hidden: a folder of the system, not of images",
+    "tree/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg": "hidden: a folder of the system, not of images",
+    "tree/.DS_Store": "hidden: the name begins with a dot",
 }
-SHOWN = {".hidden/1.jpg": ".hidden/", "__MACOSX/tree/._1.jpg": "__MACOSX/"}
+SHOWN = {
+    ".hidden/1.jpg": ".hidden/",
+    "__MACOSX/tree/._1.jpg": "__MACOSX/",
+    "tree/@eaDir/1.jpg/SYNOPHOTO_THUMB_XL.jpg": "tree/@eaDir/",
+}
 
 
 @pytest.mark.parametrize("name", UNSAFE)
@@ -82,7 +91,7 @@ def test_a_member_whose_name_means_harm_is_left_out(tmp_path: Path, form: str, n
 def test_a_name_with_a_nul_is_left_out(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", {"tree/1.jpgX.jpg": b"x", "tree/2.jpg": b"y"}, zipfile.ZIP_STORED)
     archive.write_bytes(archive.read_bytes().replace(b"1.jpgX.jpg", b"1.jpg\0.jpg"))
-    assert unpack(archive) == ({"tree/2.jpg": b"y"}, {"tree/1.jpg\\x00.jpg": "unsafe name: holds a backslash or a NUL"})
+    assert unpack(archive) == ({"tree/2.jpg": b"y"}, {"tree/1.jpg\\x00.jpg": "unsafe name: holds a NUL"})
 
 
 def test_dots_and_doubled_slashes_in_a_name_say_nothing(tmp_path: Path) -> None:
@@ -172,18 +181,110 @@ def test_a_member_that_is_too_large_is_left_out_unless_it_is_the_table(
 def test_empty_folders_are_listed(tmp_path: Path, form: str) -> None:
     with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
         for name in ("tree/", "tree/deeper/", "plank/", "plank/1.jpg", ".git/"):
-            archive.writestr(name, b"")
+            archive.writestr(name, b"" if name.endswith("/") else b"x")
     with tarfile.open(tmp_path / "tar", "w") as archive:
         for name in ("tree", "tree/deeper", "plank", "plank/1.jpg", ".git"):
-            archive.addfile(tar_info(name, type=tarfile.REGTYPE if "1" in name else tarfile.DIRTYPE))
+            is_file = "1" in name
+            info = tar_info(name, type=tarfile.REGTYPE if is_file else tarfile.DIRTYPE, size=int(is_file))
+            archive.addfile(info, io.BytesIO(b"x"))
     empty = "empty folder: nothing in it"
     assert unpack(tmp_path / form)[1] == {"tree/": empty, "tree/deeper/": empty}
 
 
 def test_names_of_any_bytes_are_read(tmp_path: Path) -> None:
-    names = ["tree/two\nlines.jpg", "tree/🧘.jpg", "-rf/ .jpg", "tree/" + os.fsdecode(b"\xff.jpg")]
+    names = ["tree/two\nlines.jpg", "tree/🧘.jpg", "-rf/ .jpg"]
     files, rejects = unpack(tarred(tmp_path / "a.tar", dict.fromkeys(names, b"x"), "w:"))
     assert (sorted(files), rejects) == (sorted(names), {})
+
+
+# --- names as people's systems write them ---
+
+NAMES = {
+    "UTF-8, composed": (["Übung/1.jpg", "café/niño.jpg", "木/ソフト.jpg"], "utf-8"),
+    "UTF-8, decomposed (the Finder)": (["U\u0308bung/1.jpg", "cafe\u0301/2.jpg"], "utf-8"),
+    "UTF-8, emoji": (["🧘/1.jpg"], "utf-8"),
+    "Western Windows and DOS (cp437)": (["Übung/1.jpg", "Straße/2.jpg", "niño/3.jpg", "élève/4.jpg"], "cp437"),
+    "one such name": (["café/1.jpg"], "cp437"),
+    "Western Europe (cp850)": (["São Paulo/1.jpg", "Ærø/2.jpg"], "cp850"),
+    "ANSI (cp1252)": (["Übung/1.jpg", "São Paulo/2.jpg", "élève/3.jpg"], "cp1252"),
+    "Japan (cp932)": (["犬/1.jpg", "猫/2.jpg", "木のポーズ/表示.jpg"], "cp932"),
+    "one name with a byte that is a backslash": (["ソフト/1.jpg"], "cp932"),
+    "Russia (cp866)": (["собака/1.jpg", "Кошка/2.jpg"], "cp866"),
+    "Russia, ANSI (cp1251)": (["собака/1.jpg", "Кошка/2.jpg"], "cp1251"),
+    "China (gbk)": (["狗/1.jpg", "瑜伽/2.jpg", "树式/3.jpg"], "gbk"),
+    "Poland (cp852)": (["żaba/1.jpg", "łódka/2.jpg"], "cp852"),
+}
+
+
+@pytest.mark.parametrize(("names", "encoding"), NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_names_that_do_not_say_how_they_are_encoded_are_read_as_what_they_look_like(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str, names: list[str], encoding: str
+) -> None:
+    raw = [name.encode(encoding) for name in names]
+    if form == "zip":
+        archive = without_encoding(tmp_path / "a", {f"{n:x}".rjust(len(name), "-"): name for n, name in enumerate(raw)})
+    else:
+        archive = tarred(tmp_path / "a", {os.fsdecode(name): b"x" for name in raw}, "w:")
+    assert unpack(archive) == (dict.fromkeys(names, b"x"), {})
+    # Whatever is guessed is said.
+    assert [f"is read as {encoding};" in message for message in caplog.messages] == [True] * (encoding != "utf-8")
+
+
+def test_a_zip_that_says_how_its_names_are_encoded_is_believed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert list(unpack(zipped(tmp_path / "a", {"Übung/é.jpg": b"x"}))[0]) == ["Übung/é.jpg"]
+    assert not caplog.messages
+
+
+def test_the_extra_field_of_a_zip_has_the_name_if_it_is_that_of_this_name(tmp_path: Path) -> None:
+    raw = {"aaaaa/1.jpg": "Ķiršu".encode("cp775") + b"/1.jpg", "bbbbb/2.jpg": "Übung".encode("cp437") + b"/2.jpg"}
+    fields = {
+        name: struct.pack("<HHBI", 0x7075, 5 + len(text.encode()), 1, zlib.crc32(raw[of])) + text.encode()
+        for name, of, text in [
+            ("aaaaa/1.jpg", "aaaaa/1.jpg", "Ķiršu/1.jpg"),
+            ("bbbbb/2.jpg", "aaaaa/1.jpg", "renamed/2.jpg"),
+        ]
+    }
+    archive = without_encoding(tmp_path / "a", raw, fields)
+    assert sorted(unpack(archive)[0]) == sorted(["Ķiršu/1.jpg", "Übung/2.jpg"])
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_backslashes_between_folders_divide_as_slashes_do(tmp_path: Path, form: str) -> None:
+    names = {"tree\\1.jpg": b"x", "plank\\deep\\2.jpg": b"y", ".\\tree\\3.jpg": b"z"}
+    archive = (zipped if form == "zip" else tarred)(tmp_path / "a", names)
+    assert unpack(archive) == ({"tree/1.jpg": b"x", "plank/deep/2.jpg": b"y", "tree/3.jpg": b"z"}, {})
+
+
+def test_folders_of_a_zip_may_end_in_a_backslash(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a", {"tree\\": b"", "tree\\1.jpg": b"x", "empty\\": b""})
+    assert unpack(archive) == ({"tree/1.jpg": b"x"}, {"empty/": "empty folder: nothing in it"})
+
+
+END_OF_ZIP = b"PK\5\6" + bytes(18)
+
+
+@pytest.mark.parametrize("behind", ["the end of an empty zip", "a whole zip"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "table"])
+def test_an_image_or_a_table_with_a_zip_behind_its_end_is_no_archive(tmp_path: Path, form: str, behind: str) -> None:
+    data = b"path,label\n1.jpg,tree\n" if form == "table" else image(1, form)
+    path = tmp_path / "a"
+    path.write_bytes(data + (zipped(tmp_path / "b", FILES).read_bytes() if "whole" in behind else END_OF_ZIP))
+    assert not is_archive(path)
+
+
+def test_a_tar_that_holds_a_zip_is_read_as_a_tar(tmp_path: Path) -> None:
+    inner = zipped(tmp_path / "b", {"tree/1.jpg": b"x"}).read_bytes()
+    assert unpack(tarred(tmp_path / "a", {"tree/in.zip": inner}, "w:"))[0] == {"tree/in.zip": inner}
+
+
+def test_a_program_that_unpacks_itself_is_a_zip(tmp_path: Path) -> None:
+    path = tmp_path / "a.exe"
+    path.write_bytes(b"MZ" + bytes(500) + zipped(tmp_path / "b", {"tree/1.jpg": b"x"}).read_bytes())
+    assert is_archive(path)
+    assert unpack(path)[0] == {"tree/1.jpg": b"x"}
 
 
 # --- damaged ones ---

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from stages.core import params
-from stages.core.dataset.duplicates import perceptual_hash
+from stages.core.dataset.duplicates import colours, perceptual_hash
 from stages.core.errors import DataError, GroupedUserError
 from stages.core.files import read_csv
 from stages.core.parallel import BATCH
@@ -41,6 +41,11 @@ VALUES: dict[str, Any] = {
     "exclude": [],
     "near_duplicates": 16,
     "max_unpacked_gigabytes": 1,
+    "max_seconds": 10,
+    "max_memory_gigabytes": 1,
+    "max_unpack_minutes": 1,
+    "max_unpack_memory_gigabytes": 0.5,
+    "max_fetch_minutes": 1,
     "min_pixels": 32,
     "max_megapixels": 0.1,
     "max_megabytes": 0.05,
@@ -128,6 +133,7 @@ def test_the_manifest_describes_each_image(tmp_path: Path) -> None:
         "source_split": "",
         "source_group": "",
         "phash": perceptual_hash(decoded),
+        "colours": colours(decoded),
         "group": digest[:32],
     } | dict(zip(SCORES, score(decoded), strict=True))
     assert list(row)[-len(SCORES) - 1 :] == ["group", *SCORES]

@@ -25,6 +25,24 @@ def zip_info(name: str, method: int = zipfile.ZIP_DEFLATED, mode: int = 0) -> zi
     return info
 
 
+def without_encoding(path: Path, names: Mapping[str, bytes], extra: Mapping[str, bytes] | None = None) -> Path:
+    """Write a zip archive of one byte each under raw names, none of which says how it is encoded.
+
+    `names` are the raw names by those that stand for them meanwhile, in ASCII and as long; `extra` their extra fields.
+    """
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            info = zip_info(name)
+            info.extra = (extra or {}).get(name, b"")
+            archive.writestr(info, b"x")
+    data = path.read_bytes()
+    for name, raw in names.items():
+        assert len(raw) == len(name)
+        data = data.replace(name.encode(), raw)
+    path.write_bytes(data)
+    return path
+
+
 def tarred(path: Path, files: Mapping[str, bytes], mode: str = "w:gz", *extra: tarfile.TarInfo) -> Path:
     """Write a tar archive of `files` by name, then the members `extra`, which have no content."""
     with tarfile.open(path, mode) as archive:

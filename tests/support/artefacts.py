@@ -293,6 +293,7 @@ def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, An
         "smallest_class_training_images": 44,
         "small_classes": {},
         "imbalance": 1.0,
+        "balanced": False,
         "exact_copies": pairs,
         "near_copies": pairs | {"under_two_labels": 0},
         "conflicts": pairs,

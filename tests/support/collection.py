@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 
 from stages.core import files
-from stages.core.dataset.duplicates import groups, perceptual_hash
+from stages.core.dataset.duplicates import colours, groups, perceptual_hash
 
 FINE = {"dark": 0.9, "light": 0.9, "blurry": 0.9, "low_information": 0.9, "odd_aspect_ratio": 0.9}
 
@@ -66,6 +66,7 @@ class Collection:
             "source_split": "",
             "source_group": "",
             "phash": perceptual_hash(image),
+            "colours": colours(image),
         }
         self.rows.append(row | FINE | changes)
         self.parts.append(split)
@@ -85,7 +86,7 @@ class Collection:
         splits = dict(zip((row["file"] for row in self.rows), self.parts, strict=True))
         table = probabilities.assign(split=probabilities["file"].map(splits), predicted=probabilities["label"])
         files.write_csv(folder / "predictions.csv", table)
-        known = {"accuracy": 0.9, "images": len(probabilities), "left_out": 0, "frozen": True}
+        known = {"accuracy": 0.9, "images": len(probabilities), "left_out": 0, "frozen": True, "class_weight": "none"}
         files.write_json(folder / "probe.json", known | {"weights": "imagenet"} | facts)
 
     def certain(self, truth: dict[str, str] | None = None) -> pd.DataFrame:

@@ -45,6 +45,11 @@ DATA: dict[str, Any] = {
     "max_megapixels": 1,
     "max_megabytes": 1,
     "max_unpacked_gigabytes": 0.01,
+    "max_seconds": 10,
+    "max_memory_gigabytes": 1,
+    "max_unpack_minutes": 1,
+    "max_unpack_memory_gigabytes": 0.5,
+    "max_fetch_minutes": 1,
 }
 GOOD = {f"{label}/{number}.jpg": image(number + len(label)) for label in ("tree", "plank") for number in (0, 10, 20)}
 JPEG = image(77)

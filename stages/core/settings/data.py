@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from stages.core.addresses import holds_secret
 from stages.core.params import Section, Tuple
 
 # Bits of a perceptual hash, a square number.
@@ -20,8 +21,21 @@ class DataParams(Section):
     min_pixels: int = Field(ge=1, le=4096)
     max_megapixels: float = Field(gt=0, le=1000, allow_inf_nan=False)
     max_megabytes: float = Field(gt=0, le=10_000, allow_inf_nan=False)
+    # Loading the libraries that describe an image counts as well.
+    max_seconds: float = Field(ge=1, le=100_000, allow_inf_nan=False)
+    max_memory_gigabytes: float = Field(ge=0.5, le=100_000, allow_inf_nan=False)
     max_unpacked_gigabytes: float = Field(gt=0, le=100_000, allow_inf_nan=False)
+    max_unpack_minutes: float = Field(gt=0, le=100_000, allow_inf_nan=False)
+    max_unpack_memory_gigabytes: float = Field(ge=0.1, le=100_000, allow_inf_nan=False)
+    max_fetch_minutes: float = Field(gt=0, le=100_000, allow_inf_nan=False)
     checksum: str | None
+
+    @field_validator("source")
+    @classmethod
+    def _without_a_secret(cls, value: str) -> str:
+        if holds_secret(value):
+            raise ValueError("an address without a password or token, which git would keep; put it into ~/.netrc")
+        return value
 
     @field_validator("max_megapixels")
     @classmethod
