@@ -38,8 +38,8 @@ class Verdict:
     `chosen` is the backbone to use, None where nothing is to be chosen; `best` has the highest accuracy (then the lower
     log loss), `candidates` are those that the test set does not tell from it, the best first. `rival` is the one
     weighed against the best: the cheaper one that is chosen, else the cheapest of the candidates, else the next best;
-    None of a single backbone. `shortfall` is what it may lack against the best of all (`shortfall`), `detectable` the
-    difference to it that the test set detects (`paired.detectable_difference`).
+    None of a single backbone. `detectable` is the difference of these two that the test set detects
+    (`paired.detectable_difference`), 0 of a single backbone.
     """
 
     kind: Kind
@@ -47,7 +47,6 @@ class Verdict:
     best: Run
     candidates: list[Run]
     rival: Run | None
-    shortfall: float
     detectable: float
 
     @property
@@ -94,10 +93,10 @@ def _decide(evidence: Evidence) -> Verdict:
     candidates = [run for run in ranking if _candidate(run, ranking, comparisons)]
     cheapest = min((run for run in ranking if _fit(run, evidence)), key=lambda run: cost(run, evidence.prefer))
     rival = _rival(evidence, cheapest, candidates)
-    lacking, detectable = (shortfall(rival, evidence), _detectable(rival, evidence)) if rival else (0.0, 0.0)
+    detectable = _detectable(rival, evidence) if rival else 0.0
     kind = _kind(evidence, cheapest, candidates, rival, detectable)
     chosen = None if kind in ("unusable", "too few") else cheapest
-    return Verdict(kind, chosen, ranking[0], candidates, rival, lacking, detectable)
+    return Verdict(kind, chosen, ranking[0], candidates, rival, detectable)
 
 
 def _fit(run: Run, evidence: Evidence) -> bool:

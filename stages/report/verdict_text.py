@@ -7,7 +7,7 @@ from functools import reduce
 from stages.core.settings.report import Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.runs import Run
-from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, discordant, leaked, missing, random
+from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, discordant, leaked, missing, random, shortfall
 from stages.statistics.paired import POWER, min_images
 
 # From this ratio on a cost is "N times smaller", below it "N % smaller".
@@ -111,12 +111,10 @@ def _ahead(evidence: Evidence, language: Language) -> Text:
 def _best_and_cheapest(evidence: Evidence, language: Language) -> Text:
     return language.say(
         "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones that "
-        "this test set of %(images)s images cannot tell apart (it detects a difference of %(detectable)s points with "
-        "%(power)s power).",
+        "this test set of %(images)s images cannot tell apart (another may still be up to %(points)s points better).",
         cheapest=_cheapest(evidence.prefer, language),
         count=len(evidence.verdict.candidates),
-        detectable=language.points(evidence.verdict.detectable),
-        power=language.share(POWER),
+        points=_shortfall(evidence.verdict.best, evidence, language),
         **_best(evidence, language),
     )
 
@@ -170,11 +168,15 @@ def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
     return {
         "rival": Name(verdict.rival.backbone),
         "cheaper": cost_ratio_text(verdict.rival, verdict.best, evidence.prefer, language),
-        # Rounded up: a limit just above the margin must not read as the margin.
-        "points": language.points(math.ceil(1000 * verdict.shortfall) / 1000),
+        "points": _shortfall(verdict.rival, evidence, language),
         "margin": language.points(evidence.margin),
         **_best(evidence, language),
     }
+
+
+def _shortfall(run: Run, evidence: Evidence, language: Language) -> str:
+    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin."""
+    return language.points(math.ceil(1000 * shortfall(run, evidence)) / 1000)
 
 
 def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:
