@@ -37,9 +37,9 @@ class Verdict:
 
     `chosen` is the backbone to use, None where nothing is to be chosen; `best` has the highest accuracy (then the lower
     log loss), `candidates` are those that the test set does not tell from it, the best first. `rival` is the one
-    weighed against the best: the cheaper one that is chosen, else the cheapest of the candidates, else the next best;
-    None of a single backbone. `detectable` is the difference of these two that the test set detects
-    (`paired.detectable_difference`), 0 of a single backbone.
+    weighed against the best: the cheaper one that is chosen, else the cheapest of the candidates that cost less, else
+    the next candidate, else the next best; None of a single backbone. `detectable` is the difference of these two that
+    the test set detects (`paired.detectable_difference`), 0 of a single backbone.
     """
 
     kind: Kind
@@ -60,8 +60,8 @@ class Evidence:
     """What a verdict is drawn from.
 
     `declared` are the backbones of params.yaml; `audit` is data/audit.json; `source_split` says whether the split that
-    the source brought is used (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1.
-    Ranking and verdict follow from these, and are computed once.
+    the source brought is used (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. Ranking
+    and verdict follow from these, and are computed once.
     """
 
     runs: Sequence[Run]
@@ -100,7 +100,7 @@ def _decide(evidence: Evidence) -> Verdict:
 
 
 def _fit(run: Run, evidence: Evidence) -> bool:
-    """Return whether a backbone may be chosen: no other scores better, or none is better by more than the margin."""
+    """Return whether a backbone may be chosen: no other scores better, or it is shown to be within the margin."""
     highest = evidence.ranking[0].metrics["accuracy"]
     return bool(run.metrics["accuracy"] == highest) or shortfall(run, evidence) <= evidence.margin
 
@@ -125,7 +125,8 @@ def _rival(evidence: Evidence, cheapest: Run, candidates: list[Run]) -> Run | No
     if cheapest is not best:
         return cheapest
     cheaper = [run for run in candidates if cost(run, evidence.prefer) < cost(best, evidence.prefer)]
-    return min(cheaper or others[:1], key=lambda run: cost(run, evidence.prefer), default=None)
+    following = next(iter([*candidates[1:], *others]), None)
+    return min(cheaper, key=lambda run: cost(run, evidence.prefer), default=following)
 
 
 def _detectable(rival: Run, evidence: Evidence) -> float:

@@ -84,6 +84,7 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking(tmp_p
         for part in ("Use large: it scores highest;", "large is right on 90.0 % of 100", "1 large 90.0 %")
     )
     assert verdict < note < ranking
+    assert "test images 100 detect a difference of 7.7 points with 80 % power" in found
     assert "of the test images right 90.0 % 95 % confidence interval 82.6 % to 94.5 %" in found
 
 

@@ -120,6 +120,13 @@ def test_a_best_one_that_is_also_the_cheapest_of_the_tied_ones_needs_no_other_re
     )
 
 
+def test_a_cheaper_one_that_is_significantly_worse_is_not_called_open_beside_a_tied_one_that_is_dearer() -> None:
+    found = evidence({"large": range(40, 58), "middle": range(10), "small": range(17)})
+    assert [run.backbone for run in found.ranking] == ["middle", "small", "large"]
+    assert [run.backbone for run in found.verdict.candidates] == ["middle", "large"]
+    assert verdict(found) == ("best and cheapest", "middle")
+
+
 def test_a_clear_winner_is_recommended_whatever_it_costs_and_its_price_is_told() -> None:
     found = evidence({"large": range(10), "middle": range(25), "small": range(30)})
     assert verdict(found) == ("winner", "large")
