@@ -149,6 +149,7 @@ def gather_evidence(found: list[Run], pairs: pd.DataFrame, audit: dict[str, Any]
         PairwiseComparisons(pairs, params.lookup(params.read(), "evaluate.confidence")),
         audit,
         params.lookup(params.read(), "split.use_folders"),
+        settings.margin / 100,
         settings.prefer,
     )
 

@@ -32,6 +32,7 @@ from stages.report.tuning import tuning
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
 from stages.report.verdict_text import sentence
+from stages.statistics.paired import POWER, min_discordant_pairs
 
 # With more classes a grid of all is too large to read, and the most frequent confusions are listed instead.
 _LARGEST_GRID = 20
@@ -142,6 +143,8 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
         "metrics": tables.metrics(language),
         "repeats": max(run.metrics["repeats"]["count"] for run in ranking),
         "heads": heads(ranking, language),
+        "power": POWER,
+        "least_significant": min_discordant_pairs(1 - comparisons.confidence) / ranking[0].metrics["test_images"],
         "matrix": matrix(names, comparisons, language) if len(names) > 1 else [],
         "comparisons": [comparisons.between(*pair) for pair in combinations(names, 2)],
         "by_folds": material.evidence.ranking_over_folds,

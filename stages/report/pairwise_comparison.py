@@ -15,13 +15,16 @@ Outcome = Literal["better", "worse", "open"]
 class Comparison:
     """Two backbones on the same test images, seen from the first one's side.
 
-    `difference` is the accuracy of the first minus that of the second, `low` and `high` are the ends of its interval,
-    `p` is of McNemar's exact test and `p_holm` that, corrected for the number of pairs. `outcome`: the first is
-    significantly better or worse, or the test set leaves it open.
+    `only_first` and `only_second` count the images that only that one gets right, `difference` is the accuracy of the
+    first minus that of the second, `low` and `high` are the ends of its interval, `p` is of McNemar's exact test and
+    `p_holm` that, corrected for the number of pairs. `outcome`: the first is significantly better or worse, or the test
+    set leaves it open.
     """
 
     first: str
     second: str
+    only_first: int
+    only_second: int
     difference: float
     low: float
     high: float
@@ -36,6 +39,8 @@ class Comparison:
             self,
             first=self.second,
             second=self.first,
+            only_first=self.only_second,
+            only_second=self.only_first,
             difference=-self.difference,
             low=-self.high,
             high=-self.low,

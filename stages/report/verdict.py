@@ -1,16 +1,15 @@
 """The verdict: which backbone to use and why, or why these numbers must not be used to choose.
 
-It is the cheapest of the candidates: the best-scoring backbone, and those that are statistically tied with it.
-`report.prefer` says what is cheap: `size`, the default, is that of the weights in float32, the same on every machine;
-`latency`, the median for one image, is measured on this machine, and two backbones of nearly the same may change
-places from one measurement to the next; `flops` are the operations for one image. Where two cost the same the one
-that scores better is taken.
+It is the best-scoring backbone, unless a cheaper one is shown to be at most `report.margin` worse than any other: then
+it is the cheapest of those. `report.prefer` says what is cheap: `size`, the default, is that of the weights in float32,
+the same on every machine; `latency`, the median for one image, is measured on this machine, and two backbones of nearly
+the same may change places from one measurement to the next; `flops` are the operations for one image. Where two cost
+the same the one that scores better is taken, and where two score the same the cheaper one.
 
-No other backbone is significantly better than a candidate (McNemar's exact test, Holm-corrected for all pairs), nor is
-the best-scoring one without the correction. The correction guards claims of a difference, which go wrong the more often
-the more pairs are compared. Failing to reject a difference is not evidence of equality: corrected for 36 pairs, a
-backbone that is 14 points worse passed. For the same reason nothing is chosen where the test set could only show huge
-differences.
+Shown is what the upper confidence limits of the differences to all others say (`shortfall`). Failing to reject a
+difference is no evidence of equality: among those that a test of 100 images does not tell from the best is often one
+that is 5 to 10 points worse. A cheaper one of these is named as open. For the same reason nothing is chosen where the
+test set could only detect huge differences.
 """
 
 import math
@@ -22,14 +21,14 @@ from typing import Any, Literal
 from stages.core.settings.report import Prefer
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.runs import Run, ranked, ranked_over_folds
-from stages.statistics.pairwise import min_detectable_difference
+from stages.statistics.paired import detectable_difference, upper_limit
 
 # The figure of data/benchmarks that is compared.
 COSTS: Mapping[Prefer, str] = {"size": "size_mb", "latency": "latency_ms_median", "flops": "flops"}
-# A test set that shows no smaller difference than this shows none that people choose by.
+# A test set that detects no smaller difference than this detects none that people choose by.
 TOO_COARSE = 0.2
 
-Kind = Literal["unusable", "alone", "too few", "winner", "ahead", "best and cheapest", "as good", "cheaper"]
+Kind = Literal["unusable", "alone", "too few", "winner", "ahead", "best and cheapest", "as good", "cheaper", "open"]
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,18 @@ class Verdict:
     """What the evidence says.
 
     `chosen` is the backbone to use, None where nothing is to be chosen; `best` has the highest accuracy (then the lower
-    log loss), `candidates` are those it was chosen from, the best first. `smallest` is the smallest difference of two
-    accuracies that the test set can show, 0 to 1; larger than 1 where it can show none.
+    log loss), `candidates` are those that the test set does not tell from it, the best first. `rival` is the one
+    weighed against the best: the cheaper one that is chosen, else the cheapest of the candidates that cost less, else
+    the next candidate, else the next best; None of a single backbone. `detectable` is the difference of these two that
+    the test set detects (`paired.detectable_difference`), 0 of a single backbone.
     """
 
     kind: Kind
     chosen: Run | None
     best: Run
     candidates: list[Run]
-    smallest: float
+    rival: Run | None
+    detectable: float
 
     @property
     def subject(self) -> Run:
@@ -58,7 +60,8 @@ class Evidence:
     """What a verdict is drawn from.
 
     `declared` are the backbones of params.yaml; `audit` is data/audit.json; `source_split` says whether the split that
-    the source brought is used (`split.use_folders`). Ranking and verdict follow from these, and are computed once.
+    the source brought is used (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. Ranking
+    and verdict follow from these, and are computed once.
     """
 
     runs: Sequence[Run]
@@ -66,6 +69,7 @@ class Evidence:
     comparisons: PairwiseComparisons
     audit: Mapping[str, Any]
     source_split: bool
+    margin: float
     prefer: Prefer
 
     @cached_property
@@ -86,13 +90,54 @@ class Evidence:
 
 def _decide(evidence: Evidence) -> Verdict:
     ranking, comparisons = evidence.ranking, evidence.comparisons
-    best, candidates = ranking[0], [run for run in ranking if _candidate(run, ranking, comparisons)]
-    smallest = min_detectable_difference(
-        best.metrics["test_images"], max(len(comparisons), 1), 1 - comparisons.confidence
-    )
-    cheapest = min(candidates, key=lambda run: cost(run, evidence.prefer))
-    kind = _kind(evidence, cheapest, candidates, smallest)
-    return Verdict(kind, None if kind in ("unusable", "too few") else cheapest, best, candidates, smallest)
+    candidates = [run for run in ranking if _candidate(run, ranking, comparisons)]
+    cheapest = min((run for run in ranking if _fit(run, evidence)), key=lambda run: cost(run, evidence.prefer))
+    rival = _rival(evidence, cheapest, candidates)
+    detectable = _detectable(rival, evidence) if rival else 0.0
+    kind = _kind(evidence, cheapest, candidates, rival, detectable)
+    chosen = None if kind in ("unusable", "too few") else cheapest
+    return Verdict(kind, chosen, ranking[0], candidates, rival, detectable)
+
+
+def _fit(run: Run, evidence: Evidence) -> bool:
+    """Return whether a backbone may be chosen: no other scores better, or it is shown to be within the margin."""
+    highest = evidence.ranking[0].metrics["accuracy"]
+    return bool(run.metrics["accuracy"] == highest) or shortfall(run, evidence) <= evidence.margin
+
+
+def shortfall(run: Run, evidence: Evidence) -> float:
+    """Return how much worse than the best of all others a backbone may truly be, -1 to 1.
+
+    With the probability `evaluate.confidence` it holds of all backbones at once. The one that is truly the best is
+    unknown, so the largest limit against any other counts; against that one there are as many limits as there are
+    others, for which they are corrected (Bonferroni), not for all pairs. Hsu 1984, "Constrained simultaneous confidence
+    intervals for multiple comparisons with the best", Annals of Statistics 12.
+    """
+    others = [other for other in evidence.runs if other is not run]
+    confidence = 1 - (1 - evidence.comparisons.confidence) / len(others)
+    pairs = [evidence.comparisons.between(other.backbone, run.backbone) for other in others]
+    counts = [pair.only_first for pair in pairs], [pair.only_second for pair in pairs]
+    return float(upper_limit(run.metrics["test_images"], *counts, confidence).max())
+
+
+def _rival(evidence: Evidence, cheapest: Run, candidates: list[Run]) -> Run | None:
+    best, *others = evidence.ranking
+    if cheapest is not best:
+        return cheapest
+    cheaper = [run for run in candidates if cost(run, evidence.prefer) < cost(best, evidence.prefer)]
+    following = next(iter([*candidates[1:], *others]), None)
+    return min(cheaper, key=lambda run: cost(run, evidence.prefer), default=following)
+
+
+def _detectable(rival: Run, evidence: Evidence) -> float:
+    images = rival.metrics["test_images"]
+    return detectable_difference(images, discordant(rival, evidence), 1 - evidence.comparisons.confidence)
+
+
+def discordant(rival: Run, evidence: Evidence) -> float:
+    """Return the share of test images, 0 to 1, that either the best or its rival gets right, and not both."""
+    pair = evidence.comparisons.between(evidence.ranking[0].backbone, rival.backbone)
+    return (pair.only_first + pair.only_second) / float(rival.metrics["test_images"])
 
 
 def _candidate(run: Run, ranking: list[Run], comparisons: PairwiseComparisons) -> bool:
@@ -110,20 +155,25 @@ def cost(run: Run, prefer: Prefer) -> float:
     return math.inf if found is None else float(found)
 
 
-def _kind(evidence: Evidence, cheapest: Run, candidates: list[Run], smallest: float) -> Kind:
+def _kind(evidence: Evidence, cheapest: Run, candidates: list[Run], rival: Run | None, detectable: float) -> Kind:
     best = candidates[0]
     if unusable(evidence):
         return "unusable"
-    if len(evidence.runs) == 1:
+    if rival is None:
         return "alone"
+    if cheapest.metrics["accuracy"] < best.metrics["accuracy"]:
+        return "cheaper"
     if len(candidates) == 1:
         others = [run for run in evidence.runs if run is not best]
         return "winner" if all(evidence.comparisons.better(best.backbone, run.backbone) for run in others) else "ahead"
-    if smallest > TOO_COARSE:
-        return "too few"
-    if cheapest is best:
-        return "best and cheapest"
-    return "as good" if cheapest.metrics["accuracy"] == best.metrics["accuracy"] else "cheaper"
+    return "too few" if detectable > TOO_COARSE else _kind_of_tied(evidence, cheapest, rival)
+
+
+def _kind_of_tied(evidence: Evidence, cheapest: Run, rival: Run) -> Kind:
+    best = evidence.ranking[0]
+    if cheapest is not best:
+        return "as good"
+    return "open" if cost(rival, evidence.prefer) < cost(best, evidence.prefer) else "best and cheapest"
 
 
 def unusable(evidence: Evidence) -> bool:

@@ -39,12 +39,12 @@ def _score(evidence: Evidence, language: Language) -> list[Text]:
 
 
 def _price(evidence: Evidence, language: Language) -> list[Text]:
-    """Return how much better the best is than the chosen one, or how much cheaper the cheapest than a clear winner."""
+    """Return how much better the best is than a cheaper rival, or how much cheaper the cheapest than a winner."""
     verdict = evidence.verdict
     best, cheapest = verdict.best, min(evidence.runs, key=lambda run: cost(run, evidence.prefer))
-    if verdict.kind not in ("cheaper", "winner") or (verdict.kind == "winner" and cheapest is best):
+    other = cheapest if verdict.kind == "winner" else verdict.rival
+    if verdict.kind not in ("cheaper", "open", "winner") or other is None or other is best:
         return []
-    other = cheapest if verdict.kind == "winner" else verdict.subject
     comparison = evidence.comparisons.between(best.backbone, other.backbone)
     values: dict[str, Value] = {
         "best": Name(best.backbone),
@@ -52,15 +52,17 @@ def _price(evidence: Evidence, language: Language) -> list[Text]:
         "points": language.points(comparison.difference),
         "figures": interval(comparison, evidence.comparisons, language),
     }
-    if verdict.kind == "cheaper":
-        return [language.say("%(best)s scores %(points)s points more (%(figures)s).", **values)]
-    return [
-        language.say(
-            "The cheapest, %(other)s, %(cheaper)s it and scores %(points)s points less (%(figures)s).",
-            cheaper=cost_ratio_text(cheapest, best, evidence.prefer, language),
-            **values,
-        )
-    ]
+    if verdict.kind == "winner":
+        return [
+            language.say(
+                "The cheapest, %(other)s, %(cheaper)s it and scores %(points)s points less (%(figures)s).",
+                cheaper=cost_ratio_text(cheapest, best, evidence.prefer, language),
+                **values,
+            )
+        ]
+    if verdict.kind == "open":
+        return [language.say("%(other)s scores %(points)s points less (%(figures)s).", **values)]
+    return [language.say("%(best)s scores %(points)s points more (%(figures)s).", **values)]
 
 
 def _remedies(evidence: Evidence, language: Language) -> list[Text]:
@@ -178,7 +180,7 @@ def _unlike(evidence: Evidence, language: Language) -> list[Text]:
     """Return which networks stayed frozen where one that did not is among the best, or `_from_scratch` has a note."""
     ranking, verdict = evidence.ranking, evidence.verdict
     frozen = [run for run in ranking if run.frozen]
-    concerned = {run.backbone for run in verdict.candidates}
+    concerned = {run.backbone for run in (*verdict.candidates, verdict.subject)}
     if _from_scratch(evidence, language):
         concerned |= {run.backbone for run in ranking if run.from_scratch}
     trained = [run for run in ranking if not run.frozen and run.backbone in concerned]

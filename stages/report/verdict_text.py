@@ -7,7 +7,8 @@ from functools import reduce
 from stages.core.settings.report import Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.runs import Run
-from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, leaked, missing, random
+from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, discordant, leaked, missing, random, shortfall
+from stages.statistics.paired import POWER, min_images
 
 # From this ratio on a cost is "N times smaller", below it "N % smaller".
 _TWICE = 2
@@ -62,22 +63,24 @@ def _alone(evidence: Evidence, language: Language) -> Text:
 
 def _too_few(evidence: Evidence, language: Language) -> Text:
     verdict = evidence.verdict
-    images = verdict.best.metrics["test_images"]
+    assert verdict.rival
+    needed = min_images(TOO_COARSE, discordant(verdict.rival, evidence), 1 - evidence.comparisons.confidence)
     values: dict[str, Value] = {
-        "images": language.number(images),
-        "needed": language.number(math.ceil(verdict.smallest * images / TOO_COARSE)),
+        "images": language.number(verdict.best.metrics["test_images"]),
+        "needed": language.number(needed),
         "coarse": language.number(100 * TOO_COARSE),
+        "power": language.share(POWER),
     }
-    if verdict.smallest > 1:
+    if verdict.detectable > 1:
         return language.say(
             "Nothing can be chosen with this test set of %(images)s images, which is too small to show any "
-            "difference; %(needed)s would show differences of %(coarse)s points.",
+            "difference; %(needed)s would detect a difference of %(coarse)s points with %(power)s power.",
             **values,
         )
     return language.say(
-        "Nothing can be chosen with this test set of %(images)s images, which could only show differences of "
-        "%(points)s points or more; %(needed)s would show differences of %(coarse)s points.",
-        points=language.points(verdict.smallest),
+        "Nothing can be chosen with this test set of %(images)s images, which only detects differences of %(points)s "
+        "points or more with %(power)s power; %(needed)s would detect one of %(coarse)s points.",
+        points=language.points(verdict.detectable),
         **values,
     )
 
@@ -108,27 +111,34 @@ def _ahead(evidence: Evidence, language: Language) -> Text:
 def _best_and_cheapest(evidence: Evidence, language: Language) -> Text:
     return language.say(
         "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones that "
-        "are statistically tied on this test set of %(images)s images (which could show differences of %(points)s "
-        "points or more).",
+        "this test set of %(images)s images cannot tell apart (another may still be up to %(points)s points better).",
         cheapest=_cheapest(evidence.prefer, language),
         count=len(evidence.verdict.candidates),
-        **_resolution(evidence, language),
+        points=_shortfall(evidence.verdict.best, evidence, language),
+        **_best(evidence, language),
     )
 
 
 def _as_good(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(chosen)s: no other backbone has a higher accuracy, and it %(cheaper)s %(best)s, which has the same "
-        "accuracy on this test set of %(images)s images (which could show differences of %(points)s points or more).",
+        "Use %(rival)s: no other backbone has a higher accuracy, and it %(cheaper)s %(best)s, which has the same "
+        "accuracy on this test set of %(images)s images (%(rival)s may still be up to %(points)s points worse).",
         **_cheaper(evidence, language),
     )
 
 
 def _cheaper_one(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(chosen)s: no other backbone is significantly better, and it %(cheaper)s the best-scoring %(best)s, with "
-        "which it is statistically tied on this test set of %(images)s images (which could show differences of "
-        "%(points)s points or more).",
+        "Use %(rival)s: it %(cheaper)s the best-scoring %(best)s, and this test set of %(images)s images shows that it "
+        "is within %(margin)s points of the best (at most %(points)s points worse).",
+        **_cheaper(evidence, language),
+    )
+
+
+def _open(evidence: Evidence, language: Language) -> Text:
+    return language.say(
+        "Use %(best)s: it scores highest; %(rival)s %(cheaper)s it, but may be up to %(points)s points worse: this "
+        "test set of %(images)s images cannot show that it is within %(margin)s points.",
         **_cheaper(evidence, language),
     )
 
@@ -142,24 +152,31 @@ _SENTENCES: Mapping[Kind, Callable[[Evidence, Language], Text]] = {
     "best and cheapest": _best_and_cheapest,
     "as good": _as_good,
     "cheaper": _cheaper_one,
+    "open": _open,
 }
 
 
-def _resolution(evidence: Evidence, language: Language) -> dict[str, Value]:
-    verdict = evidence.verdict
-    return {
-        "best": Name(verdict.best.backbone),
-        "images": language.number(verdict.best.metrics["test_images"]),
-        "points": language.points(verdict.smallest),
-    }
+def _best(evidence: Evidence, language: Language) -> dict[str, Value]:
+    best = evidence.verdict.best
+    return {"best": Name(best.backbone), "images": language.number(best.metrics["test_images"])}
 
 
 def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
-    """Return the parts of a sentence about a choice that costs less than the best-scoring one."""
+    """Return the parts of a sentence about a rival that costs less than the best-scoring one."""
     verdict = evidence.verdict
-    assert verdict.chosen
-    cheaper = cost_ratio_text(verdict.chosen, verdict.best, evidence.prefer, language)
-    return {"chosen": Name(verdict.chosen.backbone), "cheaper": cheaper, **_resolution(evidence, language)}
+    assert verdict.rival
+    return {
+        "rival": Name(verdict.rival.backbone),
+        "cheaper": cost_ratio_text(verdict.rival, verdict.best, evidence.prefer, language),
+        "points": _shortfall(verdict.rival, evidence, language),
+        "margin": language.points(evidence.margin),
+        **_best(evidence, language),
+    }
+
+
+def _shortfall(run: Run, evidence: Evidence, language: Language) -> str:
+    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin."""
+    return language.points(math.ceil(1000 * shortfall(run, evidence)) / 1000)
 
 
 def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from stages.core.errors import DataError
 from stages.core.intervals import Interval, rule_of_three
 from stages.statistics.bootstrap import percentile, resamples
-from stages.statistics.paired import Pairs, mcnemar, min_discordant_pairs
+from stages.statistics.paired import Pairs, mcnemar
 
 # Columns of the table of all pairs.
-COLUMNS = ("first", "second", "difference", "low", "high", "p", "p_holm")
+COLUMNS = ("first", "second", "only_first", "only_second", "difference", "low", "high", "p", "p_holm")
 
 
 def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int, seed: int) -> pd.DataFrame:
     """Return a row for each pair of backbones, in the order of `tables`, their predictions; none for one backbone.
 
-    Columns: first, second; difference, the accuracy of the first minus that of the second on the test images,
-    with its interval low to high (`differences`, from `count` resamples); p of McNemar's exact test, two-sided;
-    p_holm, the same corrected for the number of pairs. Raises DataError when the backbones were tested on different
-    images.
+    Columns: first, second; only_first and only_second, how many test images only that one gets right; difference, the
+    accuracy of the first minus that of the second, with its interval low to high (`differences`, from `count`
+    resamples); p of McNemar's exact test, two-sided; p_holm, the same corrected for the number of pairs. Raises
+    DataError when the backbones were tested on different images.
     """
     right = correct(tables)
     names = list(combinations(tables, 2))
@@ -30,7 +30,7 @@ def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int,
     p = [mcnemar(pair) for pair in pairs]
     intervals = differences(right, confidence, count, seed)
     rows = [
-        (*name, pair.difference, *intervals[name], value, corrected)
+        (*name, pair.only_first, pair.only_second, pair.difference, *intervals[name], value, corrected)
         for name, pair, value, corrected in zip(names, pairs, p, holm(p), strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -89,12 +89,3 @@ def holm(p: Sequence[float]) -> list[float]:
     from statsmodels.stats.multitest import multipletests
 
     return [float(value) for value in multipletests(p, method="holm")[1]] if p else []
-
-
-def min_detectable_difference(images: int, pairs: int, significance: float) -> float:
-    """Return the smallest difference of two accuracies, 0 to 1, that can be significant with this many test `images`.
-
-    With `pairs` comparisons the smallest p must be at most significance / pairs to pass `holm`, which takes
-    `min_discordant_pairs` images that only one of the two gets right. Above 1, no difference can be significant.
-    """
-    return min_discordant_pairs(significance / pairs) / images

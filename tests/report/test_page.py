@@ -81,10 +81,11 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking(tmp_p
     found = text(material.page(tmp_path, contest({"large": range(10), "small": range(12), "x": range(40)})))
     verdict, note, ranking = (
         found.index(part)
-        for part in ("Use small: no other backbone is", "small is right on 88.0 % of 100", "1 large 90.0 %")
+        for part in ("Use large: it scores highest;", "large is right on 90.0 % of 100", "1 large 90.0 %")
     )
     assert verdict < note < ranking
-    assert "of the test images right 88.0 % 95 % confidence interval 80.2 % to 93.0 %" in found
+    assert "test images 100 detect a difference of 7.7 points with 80 % power" in found
+    assert "of the test images right 90.0 % 95 % confidence interval 82.6 % to 94.5 %" in found
 
 
 def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
@@ -179,7 +180,7 @@ def test_pairwise_comparisons_are_a_matrix_with_every_sentence_and_a_list_of_all
     assert re.search('class="better" title="a is better than c by 40.0 points', page)
     assert f"a b 3.0 {minus}" not in found
     assert "a c 40.0 " in found
-    assert "No difference below 7.0 points can be significant." in found
+    assert "No difference below 6.0 points can be significant, not even that of one pair alone." in found
 
 
 def test_one_backbone_has_nobody_to_be_compared_with(tmp_path: Path) -> None:

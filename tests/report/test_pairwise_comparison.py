@@ -10,9 +10,9 @@ from stages.statistics.pairwise import COLUMNS
 
 PAIRS = pd.DataFrame(
     [
-        ("a", "b", 0.052, 0.02, 0.084, 0.001, 0.003),
-        ("a", "c", 0.01, -0.02, 0.04, 0.4, 0.4),
-        ("b", "c", -0.042, -0.08, 0.004, 0.03, 0.06),
+        ("a", "b", 9, 4, 0.052, 0.02, 0.084, 0.001, 0.003),
+        ("a", "c", 6, 5, 0.01, -0.02, 0.04, 0.4, 0.4),
+        ("b", "c", 4, 8, -0.042, -0.08, 0.004, 0.03, 0.06),
     ],
     columns=list(COLUMNS),
 )
@@ -29,6 +29,7 @@ def test_a_pair_has_one_outcome_seen_from_either_side(first: str, second: str, o
 
 def test_seen_from_the_other_side_difference_and_interval_turn_round() -> None:
     comparison = COMPARISONS.between("b", "a")
+    assert (comparison.only_first, comparison.only_second) == (4, 9)
     assert (comparison.difference, comparison.low, comparison.high) == (-0.052, -0.084, -0.02)
     assert (comparison.first, comparison.second, comparison.p_holm) == ("b", "a", 0.003)
 

@@ -1,10 +1,21 @@
 """Two sets of predictions are compared on the images of both, and the test agrees with published examples."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from stages.statistics.paired import Alternative, Pairs, mcnemar, min_discordant_pairs, pair
+from stages.statistics.paired import (
+    Alternative,
+    Pairs,
+    detectable_difference,
+    mcnemar,
+    min_discordant_pairs,
+    min_images,
+    pair,
+    upper_limit,
+)
 
 BOTH_RIGHT, BOTH_WRONG = 40, 10
 
@@ -109,3 +120,87 @@ def test_only_the_images_of_the_split_are_paired() -> None:
 def test_texts_that_look_like_other_values_stay_classes() -> None:
     found = pair(predictions({"NA/1.jpg": "NA", "1/2.jpg": "1.0"}), predictions({"NA/1.jpg": "nan", "1/2.jpg": "1"}))
     assert (found.first.tolist(), found.second.tolist()) == ([True, False], [False, True])
+
+
+# The upper limit ----------------------------------------------------------------------------------------
+
+STUDIES = 20_000
+
+
+def draw(images: int, discordant: float, difference: float) -> np.ndarray:
+    """Return how many images only the first and only the second is right on, in studies with such shares."""
+    shares = ((discordant + difference) / 2, (discordant - difference) / 2, 1 - discordant)
+    return np.random.default_rng(0).multinomial(images, shares, STUDIES).T[:2]
+
+
+def test_the_limits_agree_with_those_of_r() -> None:
+    """`scoreci.mp` of R's package PropCIs: 48 and 41 of 549 differ, 90 % interval -1.57 to 4.14 points."""
+    assert upper_limit(549, 48, 41, 0.95) == pytest.approx(0.0414, abs=5e-5)
+    assert -upper_limit(549, 41, 48, 0.95) == pytest.approx(-0.0157, abs=5e-5)
+
+
+@pytest.mark.parametrize("images", [1, 20, 100, 4000])
+@pytest.mark.parametrize("confidence", [0.6, 0.95, 0.999])
+def test_without_discordant_pairs_the_limit_has_a_closed_form(images: int, confidence: float) -> None:
+    z = NormalDist().inv_cdf(confidence)
+    assert upper_limit(images, 0, 0, confidence) == pytest.approx(z**2 / (images + z**2), abs=1e-9)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 3), (3, 0), (7, 7), (12, 30), (0, 99), (50, 50)])
+def test_at_the_limit_the_score_is_the_quantile(first: int, second: int) -> None:
+    images, limit = 100, float(upper_limit(100, first, second, 0.95))
+    # The likelihood of the share q that only the second gets right is at its maximum, found by trying all.
+    q = np.linspace(max(0, -limit), (1 - limit) / 2, 1_000_001)[1:-1]
+    rest = images - first - second
+    likelihood = first * np.log(q + limit) + second * np.log(q) + rest * np.log(1 - 2 * q - limit)
+    best = q[likelihood.argmax()]
+    deviation = np.sqrt(images * (2 * best + limit * (1 - limit)))
+    assert (first - second - images * limit) / deviation == pytest.approx(-1.645, abs=2e-3)
+
+
+def test_limits_stay_possible_and_have_the_shape_of_the_counts() -> None:
+    found = upper_limit(10, [[10, 0], [0, 5]], [[0, 10], [0, 5]], 0.95)
+    assert found.shape == (2, 2)
+    assert found[0, 0] == pytest.approx(1)
+    assert -1 < found[0, 1] < -0.5
+
+
+def test_a_limit_without_confidence_is_the_difference_itself() -> None:
+    assert upper_limit(100, 5, 3, 0.5) == upper_limit(100, 5, 3, 0.01) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 1 - 0.05 / 8])
+@pytest.mark.parametrize("images", [60, 100, 400])
+@pytest.mark.parametrize("discordant", [0.05, 0.2])
+@pytest.mark.parametrize("difference", [0.0, 0.02, 0.05])
+def test_the_true_difference_is_above_the_limit_as_rarely_as_the_confidence_says(
+    confidence: float, images: int, discordant: float, difference: float
+) -> None:
+    above = (upper_limit(images, *draw(images, discordant, difference), confidence) < difference).mean()
+    assert above <= 1.3 * (1 - confidence)
+
+
+# What a test set detects --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("images", [60, 100, 400, 1000])
+@pytest.mark.parametrize("discordant", [0.05, 0.17, 0.3])
+def test_the_detectable_difference_is_significant_in_about_four_of_five_studies(images: int, discordant: float) -> None:
+    from scipy.stats import binom
+
+    difference = detectable_difference(images, discordant, 0.05)
+    first, second = draw(images, max(discordant, difference), difference)
+    p = np.minimum(1, 2 * binom.cdf(np.minimum(first, second), first + second, 0.5))
+    assert (p <= 0.05).mean() == pytest.approx(0.78, abs=0.04)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 5, 6, 20, 100])
+@pytest.mark.parametrize("discordant", [0.0, 0.1, 1.0])
+def test_no_less_is_detectable_than_the_exact_test_can_show(images: int, discordant: float) -> None:
+    assert detectable_difference(images, discordant, 0.05) >= min_discordant_pairs(0.05) / images
+
+
+@pytest.mark.parametrize("discordant", [0.0, 0.1, 0.5, 1.0])
+def test_the_fewest_images_are_those_that_just_detect_the_difference(discordant: float) -> None:
+    fewest = min_images(0.2, discordant, 0.05)
+    assert detectable_difference(fewest, discordant, 0.05) <= 0.2 < detectable_difference(fewest - 1, discordant, 0.05)

@@ -336,7 +336,7 @@ def write_params(root: Path, backbones: list[str], language: str = "en") -> None
         f"seed: {SEED}\nthreads: 2\nbackbones:\n{declared}"
         "split:\n  use_folders: false\n"
         "evaluate:\n  confidence: 0.95\n  top_k: 2\n  calibration_bins: 10\n  resamples: 200\n"
-        f"report:\n  language: {language}\n  prefer: size\n  examples: 12\n",
+        f"report:\n  language: {language}\n  margin: 2\n  prefer: size\n  examples: 12\n",
         encoding="utf-8",
     )
 

@@ -28,6 +28,7 @@ def evidence(runs: list[Run], **changes: Any) -> Evidence:
         "comparisons": PairwiseComparisons(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
         "audit": artefacts.audit(),
         "source_split": False,
+        "margin": 0.02,
         "prefer": "size",
     }
     return Evidence(runs, **(values | changes))

@@ -11,9 +11,11 @@ Prefer = Literal["size", "latency", "flops"]
 
 
 class ReportParams(Section):
-    """Section `report`: its language, how costs are compared, how many examples are shown."""
+    """Section `report`: its language, what a cheaper backbone may lose, how costs are compared, how many examples."""
 
     language: Literal["en", "es"]
+    # Percentage points of accuracy.
+    margin: float = Field(ge=0, le=100)
     prefer: Prefer
     examples: int = Field(ge=0, le=1000)
 
