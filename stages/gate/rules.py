@@ -1,8 +1,9 @@
 """The rules of the gate, section `gate` of params.yaml: whether a comparison may replace an earlier one.
 
-The accuracy is that of the best backbone of each comparison, whichever it is: both are selected in the same way, so
-that neither is favoured by chance. Following only the earlier best backbone would mistake regression to the mean for a
-regression, and testing every backbone needs a correction that costs power; `dvc metrics diff` shows all of them.
+The accuracy is that of the winner of each comparison, the backbone that `export@winner` ships: the recommended one, or
+else the best. Both are selected in the same way, so that neither is favoured by chance. Following only the earlier
+winner would mistake regression to the mean for a regression, and testing every backbone needs a correction that costs
+power; `dvc metrics diff` shows all of them.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import pandas as pd
 from stages.core.errors import UserError
 from stages.core.settings.gate import GateParams
 from stages.core.settings.report import BEST, RECOMMENDED
-from stages.statistics.paired import Pairs, mcnemar, min_discordant_pairs, pair
+from stages.statistics.paired import POWER, Pairs, detectable_difference, mcnemar, min_discordant_pairs, pair
 
 # The weights in data/metrics.json of backbones that are not pretrained.
 _NOT_PRETRAINED = ("random", "none")
@@ -28,16 +29,16 @@ class GateError(UserError):
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a comparison: the commit or workspace, its metrics and the best backbone's predictions."""
+    """The results of a comparison: the commit or workspace, its metrics and the winner's predictions."""
 
     place: str
     metrics: Mapping[str, Any]
     predictions: pd.DataFrame
 
     @property
-    def best(self) -> str:
-        """The name of the best backbone."""
-        return str(self.metrics[BEST])
+    def winner(self) -> str:
+        """The name of the backbone that ships."""
+        return winner(self.metrics)
 
     @property
     def backbones(self) -> set[str]:
@@ -48,6 +49,11 @@ class Results:
     def test_images(self) -> int:
         """The number of images that the accuracies are computed on."""
         return int((self.predictions["split"] == "test").sum())
+
+
+def winner(metrics: Mapping[str, Any]) -> str:
+    """Return the backbone of data/metrics.json that ships: the recommended one, or else the best."""
+    return str(metrics.get(RECOMMENDED) or metrics[BEST])
 
 
 def faults(before: Results | None, now: Results, audit: Mapping[str, Any], params: GateParams) -> list[UserError]:
@@ -62,10 +68,14 @@ def faults(before: Results | None, now: Results, audit: Mapping[str, Any], param
 
 
 def summary(before: Results, now: Results, params: GateParams) -> str:
-    """Return a sentence that says what was compared, and the smallest detectable drop."""
-    least = min_discordant_pairs(params.significance, "greater")
-    figures = _figures(before, now, pair(before.predictions, now.predictions))
-    return f"best accuracy {figures}; a drop of fewer than {least} images could not be significant"
+    """Return a sentence that says what was compared, and which drop would have been detected."""
+    pairs = pair(before.predictions, now.predictions)
+    discordant = (pairs.only_first + pairs.only_second) / len(pairs)
+    # One-sided: as a two-sided test of twice the significance.
+    least = detectable_difference(len(pairs), discordant, 2 * params.significance)
+    seen = f"a drop of {100 * least:.1f} points would be detected in {POWER:.0%} of all cases".replace("%", " %")
+    seen = seen if least <= 1 else "no drop could be detected"
+    return f"accuracy of the winner {_figures(before, now, pairs)}; {seen}"
 
 
 def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
@@ -92,7 +102,7 @@ def _fall(before: Results, now: Results, params: GateParams) -> GateError | None
     if pairs.difference <= params.max_fall or mcnemar(pairs, "greater") > params.significance:
         return None
     return GateError(
-        f"best accuracy fell by {100 * pairs.difference:.1f} points: {_figures(before, now, pairs)}",
+        f"accuracy of the winner fell by {100 * pairs.difference:.1f} points: {_figures(before, now, pairs)}",
         f"at most {100 * params.max_fall:g} points, unless not significant (p above {params.significance:g})",
         "see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall",
     )
@@ -103,7 +113,7 @@ def _figures(before: Results, now: Results, pairs: Pairs) -> str:
     first, second = (f"{100 * right.mean():.1f} %" for right in (pairs.first, pairs.second))
     changes = f"{pairs.only_first} newly wrong, {pairs.only_second} newly right, p = {mcnemar(pairs, 'greater'):.2g}"
     return (
-        f"{first} ({before.best}) at {before.place}, {second} ({now.best}) now, "
+        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, "
         f"on the {len(pairs)} test images of both ({changes})"
     )
 

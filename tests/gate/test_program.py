@@ -89,7 +89,7 @@ def test_results_that_are_no_worse_pass_with_one_line_and_nothing_is_changed(pro
     before = state(project)
     done = gate(project)
     assert (done.code, done.errors) == (0, "")
-    assert done.output.startswith("gate: passed: best accuracy 100.0 % (vgg16) at HEAD (")
+    assert done.output.startswith("gate: passed: accuracy of the winner 100.0 % (vgg16) at HEAD (")
     assert done.output.count("\n") == 1
     assert state(project) == before
 
@@ -111,7 +111,7 @@ def test_a_commit_without_results_passes_and_is_said_to_have_none(project: Path)
 def test_a_project_in_a_folder_of_its_repository_is_compared_as_well(project: Path) -> None:
     shutil.rmtree(project / ".git")
     Clone.begun(project.parent).commit("all")
-    assert gate(project).output.startswith("gate: passed: best accuracy 100.0 % (vgg16) at HEAD (")
+    assert gate(project).output.startswith("gate: passed: accuracy of the winner 100.0 % (vgg16) at HEAD (")
 
 
 # Failing ------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_a_fall_fails_with_one_line_and_nothing_is_changed(project: Path) -> Non
     before = state(project)
     done = gate(project)
     assert (done.code, done.output) == (1, "")
-    assert done.errors.startswith("gate: best accuracy fell by 12.5 points: 100.0 % (vgg16) at HEAD (")
+    assert done.errors.startswith("gate: accuracy of the winner fell by 12.5 points: 100.0 % (vgg16) at HEAD (")
     assert done.errors.count("\n") == 1
     assert state(project) == before
 
@@ -154,7 +154,7 @@ def test_the_parameters_of_the_workspace_decide(project: Path) -> None:
 def test_predictions_that_the_cache_has_lost_are_read_from_the_remote(project: Path) -> None:
     Clone(project).dvc("push", "--quiet")
     shutil.rmtree(project / ".dvc/cache")
-    assert gate(project).output.startswith("gate: passed: best accuracy 100.0 % (vgg16) at HEAD (")
+    assert gate(project).output.startswith("gate: passed: accuracy of the winner 100.0 % (vgg16) at HEAD (")
     assert not (project / ".dvc/cache").exists()
 
 

@@ -1,5 +1,6 @@
 """The gate's rules on hand-made results: each is broken by what it is about, and by nothing else."""
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,7 @@ def one(before: Results | None, now: Results, audit: dict[str, Any] = CLEAN) -> 
     return fault
 
 
-# The best accuracy --------------------------------------------------------------------------------------
+# The accuracy of the winner --------------------------------------------------------------------------------------
 
 
 def test_equal_results_pass() -> None:
@@ -41,8 +42,8 @@ def test_a_fall_that_chance_does_not_explain_is_named_with_its_figures() -> None
     # 20 newly wrong, 5 newly right: P(B >= 20) of 25 tosses is 68406 / 2^25.
     before, now = results(range(5)), results(range(5, 25), "resnet50", vgg16="imagenet")
     assert one(before, now) == (
-        "best accuracy fell by 15.0 points: 95.0 % (vgg16) at HEAD (1a2b3c4), 80.0 % (resnet50) now, on the 100 test "
-        "images of both (20 newly wrong, 5 newly right, p = 0.002); expected at most 1 points, unless not "
+        "accuracy of the winner fell by 15.0 points: 95.0 % (vgg16) at HEAD (1a2b3c4), 80.0 % (resnet50) now, on the "
+        "100 test images of both (20 newly wrong, 5 newly right, p = 0.002); expected at most 1 points, unless not "
         "significant (p above 0.05); see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise "
         "gate.max_fall"
     )
@@ -95,8 +96,8 @@ def test_no_image_of_both_is_a_fault() -> None:
 def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     text = summary(results(range(4)), results(range(4, 13), "resnet50"), GateParams(**PARAMS))
     assert text == (
-        "best accuracy 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of both "
-        "(9 newly wrong, 4 newly right, p = 0.13); a drop of fewer than 5 images could not be significant"
+        "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of "
+        "both (9 newly wrong, 4 newly right, p = 0.13); a drop of 8.9 points would be detected in 80 % of all cases"
     )
 
 
@@ -144,10 +145,25 @@ def test_leakage_is_a_fault_with_or_without_an_earlier_comparison(before: Result
 def test_every_broken_rule_is_named() -> None:
     before = results(range(0), resnet50="imagenet", scratch="none")
     now = results(range(20), resnet50="random")
-    starts = ["leakage: 3 images", "best accuracy fell", "no results of scratch", "random weights in resnet50"]
+    starts = ["leakage: 3 images", "accuracy of the winner fell", "no results of scratch", "random weights in resnet50"]
     for fault, start in zip(found(before, now, {"leaks": {"groups": 1, "images": 3}}), starts, strict=True):
         assert fault.startswith(start)
 
 
 def test_without_an_earlier_comparison_nothing_is_compared() -> None:
     assert found(None, results(range(100))) == []
+
+
+def test_the_winner_is_what_ships_whatever_is_best() -> None:
+    shipped = results(range(5), "vgg16", resnet50="imagenet")
+    assert shipped.winner == "vgg16"
+    recommended = replace(shipped, metrics=dict(shipped.metrics) | {"recommended": "resnet50"})
+    assert recommended.winner == "resnet50"
+    assert replace(shipped, metrics=dict(shipped.metrics) | {"recommended": None}).winner == "vgg16"
+
+
+def test_a_gate_that_can_see_no_drop_says_so() -> None:
+    few = range(5)
+    assert summary(results(range(0), images=few), results(range(0), images=few), GateParams(**PARAMS)).endswith(
+        "; a drop of 100.0 points would be detected in 80 % of all cases"
+    )
