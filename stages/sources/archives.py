@@ -11,7 +11,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from stages.core.addresses import redacted
 from stages.core.cost import ExceededError, limited_memory
 from stages.core.errors import DataError, UserError, one_line
 from stages.sources.disk_table import DiskTable, Files
-from stages.sources.encodings import ARCHIVE_PAGES, encoding_of, is_escaped
+from stages.sources.encodings import ANSI_PAGES, OEM_PAGES, encoding_of, is_escaped
 from stages.sources.listing import File
 from stages.sources.members import Budget, MemberFilter
 
@@ -127,7 +127,7 @@ def _readable(files: DiskTable[File], source: str) -> DiskTable[File]:
     raw = {file.path.encode(errors="surrogateescape") for file in files if is_escaped(file.path)}
     if not raw:
         return files
-    encoding = _encoding(raw, source)
+    encoding = _encoding(raw, source, ANSI_PAGES)
     renamed = DiskTable(File)
     for file in files:
         name = file.path.encode(errors="surrogateescape").decode(encoding) if is_escaped(file.path) else file.path
@@ -161,7 +161,7 @@ def _zip_members(archive: Path, source: str, budget: Budget) -> Iterator[_Member
 def _zip_names(members: Iterable[zipfile.ZipInfo], source: str) -> list[str]:
     """Return the members' names: of those that do not say how they are encoded, many are UTF-8 (the Finder's)."""
     names = [_zip_name(info) for info in members]
-    encoding = _encoding({name for name in names if isinstance(name, bytes)}, source)
+    encoding = _encoding({name for name in names if isinstance(name, bytes)}, source, OEM_PAGES)
     return [name.decode(encoding) if isinstance(name, bytes) else name for name in names]
 
 
@@ -174,9 +174,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str | bytes:
     return _unicode_path(info.extra, raw) or raw
 
 
-def _encoding(names: Collection[bytes], source: str) -> str:
+def _encoding(names: Collection[bytes], source: str, pages: Sequence[str]) -> str:
     """Return the encoding of all `names`, paths of members; log it if it is a guess."""
-    encoding = encoding_of({part for name in names for part in name.split(b"/")}, ARCHIVE_PAGES)
+    encoding = encoding_of({part for name in names for part in name.split(b"/")}, pages)
     if encoding != "utf-8":
         log.warning(
             "'%s' does not say how its names are encoded: '%s' is read as %s; if that is wrong, pack it again as UTF-8",

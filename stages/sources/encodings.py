@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 # Code pages; of two that fit equally well the first is taken. Zip programs of DOS and Windows write the OEM code page
-# (APPNOTE 6.3.10, appendix D, knows cp437 alone), other programs of Windows the ANSI one.
-ARCHIVE_PAGES = (
+# (APPNOTE 6.3.10, appendix D, knows cp437 alone), other programs of Windows, and tar, the ANSI one or Latin-1.
+OEM_PAGES = (
     "cp437", "cp850", "cp1252", "cp932", "cp866", "gbk", "big5", "cp949", "cp852", "cp1250", "cp1251", "mac_roman"
 )  # fmt: skip
-TABLE_PAGES = (
-    "cp1252", "cp932", "cp1251", "gbk", "big5", "cp949", "cp1250", "mac_roman", "cp850", "cp437", "cp866", "cp852"
+ANSI_PAGES = (
+    "cp1252", "cp932", "cp1251", "gbk", "big5", "cp949", "cp1250", "mac_roman", "cp437", "cp850", "cp866", "cp852"
 )  # fmt: skip
 # Texts by which the code page is chosen.
 _SAMPLE = 1000

@@ -16,7 +16,7 @@ from stages.core.addresses import redacted
 from stages.core.errors import DataError, one_line
 from stages.core.params import nearest
 from stages.sources.disk_table import DiskTable, Listing
-from stages.sources.encodings import TABLE_PAGES, encoding_of, is_utf8
+from stages.sources.encodings import ANSI_PAGES, encoding_of, is_utf8
 from stages.sources.listing import SPLITS, Found, Reject, label_fault, normalize_label
 
 NEEDED = ("path", "label")
@@ -213,7 +213,7 @@ def _encoding(table: Path, source: str) -> str:
             return "utf-8"
         file.seek(0)
         sample = list(islice((line for line in file if not line.isascii()), _SAMPLE))
-    encoding = encoding_of(sample, TABLE_PAGES)
+    encoding = encoding_of(sample, ANSI_PAGES)
     log.warning(
         "the table of '%s' is not UTF-8: it is read as %s, such as '%s'; if that is wrong, save it as UTF-8",
         redacted(source), encoding, one_line(sample[0].decode(encoding).strip()[:_SHOWN]),
@@ -224,7 +224,9 @@ def _encoding(table: Path, source: str) -> str:
 def _delimiter(first: str) -> str:
     """Return what divides the columns of the header `first`."""
     headers = ((mark, _stripped(next(_reader([first], mark), []))) for mark in _DELIMITERS)
-    return next((mark for mark, header in headers if set(NEEDED) <= set(header)), ",")
+    found = (mark for mark, header in headers if set(NEEDED) <= set(header))
+    # Where none divides it into the columns needed, the message names those that there are.
+    return next(found, max(_DELIMITERS, key=first.count))
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:

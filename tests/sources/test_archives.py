@@ -206,7 +206,7 @@ NAMES = {
     "Western Windows and DOS (cp437)": (["Übung/1.jpg", "Straße/2.jpg", "niño/3.jpg", "élève/4.jpg"], "cp437"),
     "one such name": (["café/1.jpg"], "cp437"),
     "Western Europe (cp850)": (["São Paulo/1.jpg", "Ærø/2.jpg"], "cp850"),
-    "ANSI (cp1252)": (["Übung/1.jpg", "São Paulo/2.jpg", "élève/3.jpg"], "cp1252"),
+    "ANSI, several (cp1252)": (["Übung/1.jpg", "São Paulo/2.jpg", "élève/3.jpg"], "cp1252"),
     "Japan (cp932)": (["犬/1.jpg", "猫/2.jpg", "木のポーズ/表示.jpg"], "cp932"),
     "one name with a byte that is a backslash": (["ソフト/1.jpg"], "cp932"),
     "Russia (cp866)": (["собака/1.jpg", "Кошка/2.jpg"], "cp866"),
@@ -229,6 +229,18 @@ def test_names_that_do_not_say_how_they_are_encoded_are_read_as_what_they_look_l
     assert unpack(archive) == (dict.fromkeys(names, b"x"), {})
     # Whatever is guessed is said.
     assert [f"is read as {encoding};" in message for message in caplog.messages] == [True] * (encoding != "utf-8")
+
+
+@pytest.mark.parametrize("name", ["Kätzchen/1.jpg", "café/1.jpg", "Niño/1.jpg"])
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_a_name_that_fits_several_code_pages_is_of_those_that_write_such_archives(
+    tmp_path: Path, form: str, name: str
+) -> None:
+    if form == "zip":
+        archive = without_encoding(tmp_path / "a", {"-" * len(name): name.encode("cp437")})
+    else:
+        archive = tarred(tmp_path / "a", {os.fsdecode(name.encode("latin-1")): b"x"}, "w:")
+    assert unpack(archive) == ({name: b"x"}, {})
 
 
 def test_a_zip_that_says_how_its_names_are_encoded_is_believed(

@@ -252,6 +252,7 @@ def test_a_file_under_two_labels_is_left_out_of_both(folder: Path) -> None:
             "has no column label, only path, labels; expected the columns path, label .*; did you mean 'labels'?",
         ),
         ("Path,Label\n", r"has no column path and no column label, only Path, Label; .* did you mean 'Path'\?"),
+        ("path\tclass\n", "has no column label, only path, class; expected the columns path, label"),
         ("path:label\n3.jpg:tree\n", "only path:label; expected the columns path, label"),
         ("x\n", r"only x; .*; add it, or rename one"),
         ("", "only an empty first line"),
