@@ -22,7 +22,8 @@ def make(folder: Path, check: int, repro: int, status: int) -> "subprocess.Compl
     # The environment counts as set up.
     command = ["make", "--file", str(MAKEFILE), "--assume-old", ".venv/.synced", "repro"]
     (folder / ".venv/.synced").touch()
-    variables = os.environ | {"MAKEFLAGS": ""}
+    # As if no other make had called this one.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 

@@ -7,6 +7,7 @@ from stages.core.intervals import wilson_interval
 from stages.core.predictions import Predictions, of_split
 from stages.statistics import metrics, resampled
 from tests.support import artefacts
+from tests.support.populations import confusion, drawn, true_metrics
 
 NAMES = ["accuracy", "macro_f1", "balanced_accuracy", "log_loss", "ece"]
 
@@ -65,11 +66,10 @@ def test_intervals_hold_the_metric_and_narrow_with_more_images() -> None:
         assert many[name].high - many[name].low < 0.6 * (few[name].high - few[name].low)
 
 
-def test_the_interval_of_the_accuracy_comes_near_wilsons() -> None:
+def test_the_interval_of_the_accuracy_is_wilsons() -> None:
     test = made(per_class=100)
-    found = resampled.intervals(test, 10, 0.95, 4000, 0)["accuracy"]
-    right = int((test.actual == test.predicted).sum())
-    assert found == pytest.approx(tuple(wilson_interval(right, len(test.actual), 0.95)), abs=0.01)
+    found = resampled.intervals(test, 10, 0.95, 100, 0)["accuracy"]
+    assert found == wilson_interval(int((test.actual == test.predicted).sum()), len(test.actual), 0.95)
 
 
 def test_the_interval_of_the_balanced_accuracy_of_equal_classes_comes_near_wilsons() -> None:
@@ -85,32 +85,16 @@ def test_macro_f1_of_few_images_a_class_has_no_interval() -> None:
     assert resampled.intervals(test, 10, 0.95, 100, 0)["macro_f1"] is not None
 
 
-def world(draw: np.random.Generator, classes: int) -> np.ndarray:
-    """Return the probability of each pair of actual and predicted class, for classes of different difficulty."""
-    right = np.clip(draw.beta(5, 1.2, classes), 0.02, 0.995)
-    joint = draw.dirichlet(np.full(classes, 0.3), classes) * (1 - np.eye(classes))
-    joint *= ((1 - right) / joint.sum(axis=1))[:, None]
-    return (joint + np.diag(right)) / classes
-
-
-def true_values(joint: np.ndarray) -> dict[str, float]:
-    right, ends = np.diag(joint), joint.sum(axis=0) + joint.sum(axis=1)
-    recalls = right / joint.sum(axis=1)
-    return {"accuracy": right.sum(), "macro_f1": (2 * right / ends).mean(), "balanced_accuracy": recalls.mean()}
-
-
 @pytest.mark.parametrize(("classes", "images"), [(2, 100), (5, 100), (10, 100), (37, 400), (100, 400), (200, 400)])
 def test_intervals_hold_the_true_values_as_often_as_they_say_with_any_number_of_classes(
     classes: int, images: int
 ) -> None:
-    draw, studies = np.random.default_rng(classes), 120
+    draw = np.random.default_rng(classes)
     held: dict[str, list[bool]] = {"accuracy": [], "macro_f1": [], "balanced_accuracy": []}
-    for _ in range(studies):
-        joint = world(draw, classes)
-        drawn = draw.choice(classes * classes, images, p=joint.ravel())
-        test = certain(*(part.tolist() for part in np.divmod(drawn, classes)), classes)
-        found = resampled.intervals(test, 10, 0.95, 100, 0)
-        for name, value in true_values(joint).items():
+    for _ in range(120):
+        joint = confusion(draw, classes)
+        found = resampled.intervals(drawn(draw, joint, images), 10, 0.95, 100, 0)
+        for name, value in true_metrics(joint).items():
             if ends := found[name]:
                 held[name].append(ends.low <= value <= ends.high)
     # Three standard errors of 120 studies are 6 points. With classes drawn apart it was .32 to .85 for many of them.
@@ -147,7 +131,8 @@ def test_more_confidence_is_a_wider_interval() -> None:
     ids=["perfect", "all wrong", "one image"],
 )
 def test_where_all_resamples_agree_there_is_no_interval(test: Predictions) -> None:
-    assert resampled.intervals(test, 10, 0.95, 100, 0) == dict.fromkeys(NAMES)
+    found = resampled.intervals(test, 10, 0.95, 100, 0)
+    assert {name for name in NAMES if found[name]} == {"accuracy"}
 
 
 def test_a_perfect_score_with_doubts_has_intervals_of_its_doubts_alone() -> None:
@@ -156,7 +141,7 @@ def test_a_perfect_score_with_doubts_has_intervals_of_its_doubts_alone() -> None
         test.classes, test.actual, test.predicted, np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0, 1.0]])
     )
     found = resampled.intervals(doubtful, 10, 0.95, 200, 0)
-    assert {name for name in SHOWN if found[name] is None} == {"accuracy", "macro_f1", "balanced_accuracy"}
+    assert {name for name in SHOWN if found[name] is None} == {"macro_f1", "balanced_accuracy"}
     assert found["log_loss"].low < found["log_loss"].high
 
 

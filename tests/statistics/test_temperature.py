@@ -10,6 +10,7 @@ from stages.core.predictions import apply_temperature
 from stages.statistics import metrics
 from stages.statistics.temperature import fitted
 from tests.support import artefacts
+from tests.support.populations import calibrated
 
 
 class Given(ClassifierMixin, BaseEstimator):
@@ -122,13 +123,3 @@ def test_a_good_calibrated_network_loses_nothing_on_average(accuracy: float, ima
     # 0.31 before there was a prior, with 68 images and an accuracy of 98 %.
     assert np.mean(losses) < before + 0.02
     assert max(losses) < before + 0.06
-
-
-def calibrated(draw: np.random.Generator, accuracy: float, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return actual classes and probabilities of five classes that are right as often as they say."""
-    # Standard deviation of the logits, by the mean confidence that it makes.
-    spread = {0.97: 27.1, 0.98: 40.2, 0.995: 166.3}[accuracy]
-    logits = draw.normal(0, spread, (images, 5))
-    found = np.exp(logits - logits.max(axis=1, keepdims=True))
-    found /= found.sum(axis=1, keepdims=True)
-    return (found.cumsum(axis=1) > draw.random((images, 1))).argmax(axis=1), found

@@ -52,8 +52,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "single class": {"data": {"source": "one_class"}},
 }
 AUDIT = "data/report/audit.html"
-# Part of the columns of `dvc exp show` that hold hashes, as docs/recipes.md leaves them out.
-HASHES = "/"
+# What the columns of `dvc exp show` that hold hashes begin with, as docs/recipes.md leaves them out.
+HASHES = "data/"
 # What two clones must agree on to the last byte.
 SAME = (
     "data/manifest.csv", "data/rejects.csv", "data/raw", "data/quarantine", "data/splits.csv", "data/leaks.csv",

@@ -1,0 +1,45 @@
+"""Classifiers whose true metrics are known, and test sets drawn from them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.predictions import Predictions
+
+# Standard deviation of the logits of five classes, by the mean confidence that it makes.
+_SPREAD = {0.97: 27.1, 0.98: 40.2, 0.99: 81.5, 0.995: 166.3}
+
+
+def confusion(draw: np.random.Generator, classes: int) -> NDArray[np.float64]:
+    """Return the probability of each pair of actual and predicted class, for classes of different difficulty."""
+    right = np.clip(draw.beta(5, 1.2, classes), 0.02, 0.995)
+    joint = draw.dirichlet(np.full(classes, 0.3), classes) * (1 - np.eye(classes))
+    joint *= ((1 - right) / joint.sum(axis=1))[:, None]
+    return np.asarray((joint + np.diag(right)) / classes)
+
+
+def true_metrics(joint: NDArray[np.float64]) -> dict[str, float]:
+    """Return the metrics of all images that there are, with these probabilities."""
+    right, ends = np.diag(joint), joint.sum(axis=0) + joint.sum(axis=1)
+    recalls = right / joint.sum(axis=1)
+    return {
+        "accuracy": float(right.sum()),
+        "macro_f1": float((2 * right / ends).mean()),
+        "balanced_accuracy": float(recalls.mean()),
+    }
+
+
+def drawn(draw: np.random.Generator, joint: NDArray[np.float64], images: int) -> Predictions:
+    """Return a test set of as many images; every prediction is certain."""
+    classes = len(joint)
+    actual, predicted = np.divmod(draw.choice(classes * classes, images, p=joint.ravel()), classes)
+    return Predictions(tuple(map(str, range(classes))), actual, predicted, np.eye(classes)[predicted])
+
+
+def calibrated(
+    draw: np.random.Generator, accuracy: float, images: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return actual classes and probabilities of five classes that are right as often as they say."""
+    logits = draw.normal(0, _SPREAD[accuracy], (images, 5))
+    found = np.exp(logits - logits.max(axis=1, keepdims=True))
+    found /= found.sum(axis=1, keepdims=True)
+    return (found.cumsum(axis=1) > draw.random((images, 1))).argmax(axis=1), found
