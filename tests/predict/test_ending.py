@@ -36,10 +36,12 @@ def test_whatever_ends_the_program_leaves_nothing(tmp_path: Path, number: signal
     assert list(tmp_path.iterdir()) == []
 
 
-def test_signals_are_afterwards_as_before() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_afterwards_as_before(number: signal.Signals) -> None:
+    signal.signal(number, signal.SIG_DFL)
     with ending_cleanly():
-        assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert signal.getsignal(number) != signal.SIG_DFL
+    assert signal.getsignal(number) == signal.SIG_DFL
 
 
 def test_predict_ended_between_unpacking_and_predicting_leaves_nothing(
