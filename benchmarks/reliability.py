@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.clone import Clone, Done, environment  # noqa: E402 (the project is on the path now)
+from tests.support.clone import Clone, Done  # noqa: E402 (the project is on the path now)
 from tests.support.images import draw  # noqa: E402
 from tests.whole.test_smoke import BOTH, SAME, SCRATCH, SMALL, SMALLEST  # noqa: E402
 
@@ -52,22 +52,9 @@ def project(place: Path) -> Clone:
     return clone
 
 
-def start(clone: Clone, command: tuple[str, ...], **variables: str) -> "subprocess.Popen[str]":
-    """Start a module of Python in the clone, in a session of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *command],
-        cwd=clone.folder,
-        env=environment(clone.folder) | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def finish(clone: Clone, command: tuple[str, ...]) -> Done:
     """Run a module of Python in the clone to its end."""
-    process = start(clone, command)
+    process = clone.start(*command)
     output, _ = process.communicate()
     return Done(process.returncode, output, output)
 
@@ -91,7 +78,7 @@ def kills(start_clone: Callable[[str], Clone], whole: dict[str, str], count: int
     for name, command in (("dvc repro", DVC), ("flow with two jobs", FLOW)):
         done, runs, clone = 0, 0, start_clone(f"kills{command[0]}")
         while done < count:
-            process = start(clone, command)
+            process = clone.start(*command)
             try:
                 output, _ = process.communicate(timeout=DRAW.uniform(*BETWEEN))
             except subprocess.TimeoutExpired:
@@ -169,9 +156,9 @@ def servers(start_clone: Callable[[str], Clone], whole: dict[str, str], count: i
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        server = start(clone, ("prefect", "server", "start", "--no-ui", "--port", str(port)))
+        server = clone.start("prefect", "server", "start", "--no-ui", "--port", str(port))
         time.sleep(15)
-        process = start(clone, FLOW, PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
+        process = clone.start(*FLOW, PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
         time.sleep(DRAW.uniform(5, 40))
         os.killpg(server.pid, signal.SIGKILL)
         lost = time.monotonic()

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.sources.archives import unpacked
+from stages.sources.members import Budget
+
 
 def zipped(path: Path, files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     """Write a zip archive of `files` by name; a name that ends in '/' is a folder."""
@@ -59,3 +62,12 @@ def tar_info(name: str, **about: Any) -> tarfile.TarInfo:
     for key, value in about.items():
         setattr(info, key, value)
     return info
+
+
+def unpack(archive: Path, file: float = 1e7, total: float = 1e8) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Return the contents of the members by their paths, and the reasons of those left out."""
+    folder = archive.parent / "scratch"
+    folder.mkdir()
+    files, rejects = unpacked(archive, archive.name, folder, Budget(file, total))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(str(number) for number in range(len(files)))
+    return {item.path: item.location.read_bytes() for item in files}, {item.path: item.reason for item in rejects}

@@ -68,6 +68,18 @@ class Clone:
         """Run DVC in the clone."""
         return _run([sys.executable, "-m", "dvc", *arguments], self.folder)
 
+    def start(self, *module: str, **variables: str) -> "subprocess.Popen[str]":
+        """Start a module of Python in the clone, in a session of its own, with further environment variables."""
+        return subprocess.Popen(
+            [sys.executable, "-m", *module],
+            cwd=self.folder,
+            env=environment(self.folder) | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
     def flow(self, *arguments: str) -> Done:
         """Run the flow in the clone, with a Prefect server of its own."""
         (self.folder / ".cache/prefect").mkdir(parents=True, exist_ok=True)

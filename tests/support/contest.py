@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.pages.language import ENGLISH, Language
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
+from stages.report.verdict_notes import notes
+from stages.report.verdict_text import sentence
 from tests.support import artefacts, material
 
 TWO = ("cat", "dog")
@@ -44,3 +47,18 @@ def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None) ->
     benchmark = artefacts.benchmark(size, 1000) | {"size_mb": size, "flops": int(1e9 * size)}
     provenance = artefacts.provenance(name, TWO, 1000, weights, kept)
     return artefacts.run(name, answers, TWO, count=folds, benchmark=benchmark, provenance=provenance)
+
+
+def said(found: Evidence, language: Language = ENGLISH) -> str:
+    """Return the verdict as a sentence."""
+    return str(sentence(found, language))
+
+
+def noted(found: Evidence) -> list[str]:
+    """Return the notes beside the verdict."""
+    return [str(note) for note in notes(found, ENGLISH)]
+
+
+def verdict(found: Evidence) -> tuple[str, str | None]:
+    """Return the kind of verdict, and the backbone to use."""
+    return found.verdict.kind, found.verdict.chosen and found.verdict.chosen.backbone

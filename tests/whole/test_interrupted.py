@@ -3,14 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.clone import Clone, environment
+from tests.support.clone import Clone
 from tests.support.images import draw
 from tests.support.processes import marked
 
@@ -55,15 +54,7 @@ def whole(project: Clone) -> dict[str, str]:
 
 def begin(clone: Clone, moment: str, **variables: str) -> "subprocess.Popen[str]":
     """Start `dvc repro` in a session of its own; return it when the moment has come, or it has ended."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "preprocess"],
-        cwd=clone.folder,
-        env=environment(clone.folder) | variables,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = clone.start("dvc", "repro", "preprocess", **variables)
     while process.poll() is None and not MOMENTS[moment](clone.folder):
         time.sleep(0.001)
     return process
@@ -113,9 +104,9 @@ def test_what_changes_while_a_stage_runs_fails_it_and_is_recorded_nowhere(projec
     change, named = CHANGES[kind]
     with begin(clone, "images wait") as process:
         change(clone)
-        _, errors = process.communicate()
+        output, _ = process.communicate()
     assert process.returncode
-    (line,) = (line for line in errors.splitlines() if line.startswith("inputs: "))
+    (line,) = (line for line in output.splitlines() if line.startswith("inputs: "))
     assert line.startswith(f"inputs: {named} changed while ingest ran; expected the same parameters, code and data ")
     assert "  ingest:\n" not in clone.text("dvc.lock")
     runs = [path.read_text() for path in (clone.folder / ".dvc/cache/runs").glob("*/*/*")]

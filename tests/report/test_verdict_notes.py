@@ -1,0 +1,133 @@
+"""What stands beside the verdict: folds, repeated trainings, transfer learning, unlike trainings."""
+
+import re
+from typing import Any
+
+import pytest
+
+from stages.report.verdict import Evidence
+from tests.support.contest import evidence, noted, verdict
+
+
+def with_folds(first: list[float], second: list[float]) -> Evidence:
+    """Return the evidence of two backbones, the small one recommended, with these accuracies in four folds."""
+    found = evidence({"large": range(10), "small": range(12)}, folds=4, margin=0.1)
+    for run, accuracies in zip(found.runs, (first, second), strict=True):
+        run.metrics["folds"] |= {"accuracy": accuracies, "accuracy_mean": sum(accuracies) / 4}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "expected"),
+    [
+        (
+            [0.80, 0.82, 0.84, 0.86],
+            [0.83, 0.83, 0.87, 0.87],
+            "The 4 folds agree: there, too, small is first, with 85.0 % on average.",
+        ),
+        (
+            [0.83, 0.83, 0.87, 0.87],
+            [0.80, 0.86, 0.83, 0.85],
+            "The 4 folds do not contradict it: large is first there, 1.5 points ahead of small on average, which may",
+        ),
+        # The folds differ more than the backbones, which differ by 9 to 11 points in each.
+        (
+            [0.60, 0.70, 0.80, 0.90],
+            [0.51, 0.60, 0.70, 0.79],
+            "The 4 folds contradict it: large is first there, 10.0 points ahead of small on average, which chance does",
+        ),
+    ],
+)
+def test_folds_agree_leave_it_open_or_contradict(large: list[float], small: list[float], expected: str) -> None:
+    found = with_folds(large, small)
+    assert verdict(found) == ("cheaper", "small")
+    assert any(note.startswith(expected) for note in noted(found))
+
+
+def test_the_interval_between_two_backbones_over_folds_is_that_of_their_difference_in_each() -> None:
+    # By hand: mean 0.1, variance 2/3 of 0.0001, 1/4 + 1/2 of it is 0.00005; 0.1 ± 3.182 √0.00005.
+    said_of_folds = noted(with_folds([0.60, 0.70, 0.80, 0.90], [0.51, 0.60, 0.70, 0.79]))
+    assert any(note.endswith("(95 % interval 7.7 to 12.3).") for note in said_of_folds)
+
+
+def test_without_folds_nothing_is_said_of_them_and_one_backbone_has_nothing_to_agree_with() -> None:
+    assert not any("fold" in note for note in noted(evidence({"large": range(10), "small": range(12)})))
+    alone = noted(evidence({"a": range(10)}, folds=5))
+    assert any(re.fullmatch(r"Over 5 folds it is right on 90\.0 % on average\.", note) for note in alone)
+
+
+def test_the_spread_over_trainings_is_told_where_there_are_several() -> None:
+    found = evidence({"a": range(10), "b": range(40)})
+    found.runs[0].metrics["repeats"] = {"count": 3, "accuracy": [0.9, 0.88, 0.92], "mean": 0.9, "sd": 0.02}
+    note = (
+        "Over 3 trainings with different seeds a is right on 90.0 % on average, with a standard deviation of 2.0 "
+        "points."
+    )
+    assert note in noted(found)
+    found.runs[0].metrics["repeats"] = {"count": 1, "accuracy": [0.9], "mean": 0.9, "sd": None}
+    assert not any("trainings" in note for note in noted(found))
+
+
+def test_a_backbone_trained_on_these_images_alone_that_nothing_beats_says_that_nothing_was_gained() -> None:
+    from_scratch = {"scratch": "none"}
+    tied = noted(evidence({"vgg16": range(10), "scratch": range(12)}, weights=from_scratch))
+    assert any(note.startswith("Transfer learning could not be shown to help: no pretrained") for note in tied)
+    beaten = noted(evidence({"vgg16": range(40), "scratch": range(12)}, weights=from_scratch))
+    assert any(note.startswith("Transfer learning did not help on these images: scratch") for note in beaten)
+    assert not any(
+        "ransfer" in note for note in noted(evidence({"vgg16": (), "scratch": range(9)}, weights=from_scratch))
+    )
+    # Random weights have learnt nothing that could be transferred.
+    random = noted(evidence({"vgg16": range(9), "scratch": ()}, weights=from_scratch | {"vgg16": "random"}))
+    assert not any("ransfer" in note for note in random)
+
+
+FURTHER = {"scratch": "none"}
+UNLIKE = "Not all were trained alike: the network of %s was trained on these images, of others only the head."
+UNTRIED = "No blocks of %s were unfrozen: phase 2 (finetune.unfreeze.blocks) was not tried there, and may help."
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        # It wins, it is best and another one recommended, it is a candidate of the best one.
+        {"scratch": range(10), "large": range(40)},
+        {"scratch": range(10), "large": range(12)},
+        {"scratch": range(12), "large": range(10)},
+    ],
+)
+def test_frozen_networks_beside_one_that_was_trained_further_are_named(wrong: dict[str, range]) -> None:
+    found = noted(evidence(wrong, weights=FURTHER, kept={"large": "linear"}))
+    assert UNLIKE % "scratch" in found
+    assert UNTRIED % "large" in found
+
+
+def test_where_phase_2_was_tried_and_lost_that_is_said_instead() -> None:
+    found = evidence({"a": range(10), "b": range(11), "c": range(12)}, kept={"a": "unfrozen", "b": "linear"})
+    found.runs[1].provenance["unfrozen"] = {"blocks": 9, "of": 18, "epochs": 4, "stopped": ""}
+    said_of_it = noted(found)
+    assert UNLIKE % "a" in said_of_it
+    assert UNTRIED % "c" in said_of_it
+    assert "Phase 2 was tried on b and lost on validation: the frozen network was kept." in said_of_it
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"wrong": {"a": range(10), "b": range(12)}, "kept": {"a": "linear"}},
+        {"wrong": {"a": range(10), "b": range(12)}, "kept": dict.fromkeys("ab", "unfrozen")},
+        # What was trained further is far behind.
+        {"wrong": {"a": range(10), "scratch": range(60)}, "weights": FURTHER},
+        # Nothing is to be chosen by these numbers.
+        {"wrong": {"a": range(40), "scratch": range(10)}, "weights": FURTHER | {"a": "random"}},
+    ],
+)
+def test_networks_that_were_trained_alike_or_do_not_compete_need_no_word(case: dict[str, Any]) -> None:
+    assert not any("alike" in note or "unfrozen" in note for note in noted(evidence(**case)))
+
+
+def test_no_help_of_transfer_learning_is_said_beside_what_stayed_frozen() -> None:
+    # Not among the candidates, and yet beaten by none after the correction.
+    found = noted(evidence({"a": range(40), "b": range(41), "scratch": range(12)}, weights=FURTHER))
+    help_of_it = next(number for number, note in enumerate(found) if note.startswith("Transfer learning did not help"))
+    assert found[help_of_it + 1 :] == [UNLIKE % "scratch", UNTRIED % "a and b"]
