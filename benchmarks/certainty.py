@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402 (the project is on the path now)
 
 from stages.core.predictions import apply_temperature  # noqa: E402
-from stages.statistics import metrics, resampled  # noqa: E402
+from stages.statistics import metrics  # noqa: E402
 from stages.statistics.temperature import fitted  # noqa: E402
-from tests.support.populations import calibrated, confusion, drawn, true_metrics  # noqa: E402
+from tests.support.populations import calibrated, held  # noqa: E402
 from tests.support.studies import judge  # noqa: E402
 
 IMAGES, BACKBONES = (60, 100, 400, 1000, 4000), (2, 9)
@@ -73,15 +73,8 @@ def coverage(count: int) -> None:
     print("| classes | test images | accuracy | balanced accuracy | macro F1 |\n|--:|--:|--:|--:|--:|")
     for classes, sizes in SIZES.items():
         for images in sizes:
-            draw = np.random.default_rng(classes)
-            held: dict[str, list[bool]] = {"accuracy": [], "balanced_accuracy": [], "macro_f1": []}
-            for _ in range(count):
-                joint = confusion(draw, classes)
-                found = resampled.intervals(drawn(draw, joint, images), 10, CONFIDENCE, 200, 0)
-                for name, value in true_metrics(joint).items():
-                    if ends := found[name]:
-                        held[name].append(ends.low <= value <= ends.high)
-            cells = (percent(float(np.mean(each)), len(each)) if each else "not shown" for each in held.values())
+            found = held(classes, images, count, 200)
+            cells = (percent(float(np.mean(each)), len(each)) if each else "not shown" for each in found.values())
             print(f"| {classes} | {images:,} | {' | '.join(cells)} |", flush=True)
 
 

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support.clone import Clone, Done  # noqa: E402 (the project is on the path now)
 from tests.support.images import draw  # noqa: E402
+from tests.support.processes import marked_ids  # noqa: E402
 from tests.whole.test_smoke import BOTH, SAME, SCRATCH, SMALL, SMALLEST  # noqa: E402
 
 DVC = ("dvc", "repro", "compare")
@@ -62,14 +63,9 @@ def finish(clone: Clone, command: tuple[str, ...]) -> Done:
 def kill_all(process: "subprocess.Popen[str]", clone: Clone) -> None:
     """Kill everything that works in the clone: stages may have sessions of their own."""
     process.kill()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                inside = (entry / "cwd").readlink().is_relative_to(clone.folder)
-            except OSError:
-                continue
-            if inside:
-                os.kill(int(entry.name), signal.SIGKILL)
+    for number in marked_ids(f"MARK={clone.folder}"):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
     process.communicate()
 
 
@@ -78,7 +74,7 @@ def kills(start_clone: Callable[[str], Clone], whole: dict[str, str], count: int
     for name, command in (("dvc repro", DVC), ("flow with two jobs", FLOW)):
         done, runs, clone = 0, 0, start_clone(f"kills{command[0]}")
         while done < count:
-            process = clone.start(*command)
+            process = clone.start(*command, MARK=str(clone.folder))
             try:
                 output, _ = process.communicate(timeout=DRAW.uniform(*BETWEEN))
             except subprocess.TimeoutExpired:
@@ -122,8 +118,8 @@ def disks(place: Path, source: Clone, whole: dict[str, str], count: int) -> None
         with full(place / f"disk{number}", 1024) as folder:
             clone = source.clone(folder / "clone")
             used = shutil.disk_usage(folder).used
-            # From hardly any room to nearly all that a run needs, 24 MB.
-            room = int(used + (0.2 + 23 * number / count) * MEGABYTE)
+            # From hardly any room to more than a run needs.
+            room = int(used + (0.2 + 36 * number / max(1, count - 1)) * MEGABYTE)
             resize(folder, room)
             failed = finish(clone, DVC)
             traceback = "Traceback" in failed.output

@@ -1,5 +1,6 @@
 """What ends a flow with one line instead of a traceback."""
 
+import errno
 import sqlite3
 
 import httpx
@@ -11,10 +12,22 @@ from flows.redaction import redact
 FAULTS = (FlowError, OSError, MemoryError, sqlite3.Error, httpx.HTTPError)
 
 
+# By these numbers the system says that it has not enough of something, or not the right.
+_LACKS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE,
+    errno.ENOMEM, errno.EAGAIN, errno.EIO,
+}  # fmt: skip
+
+
 def sentence(error: Exception) -> str:
-    """Return the sentence for one of FAULTS."""
+    """Return the sentence for one of FAULTS.
+
+    Any other OSError is a mistake in the code: it is raised again, and keeps its traceback.
+    """
     if isinstance(error, FlowError):
         return str(error)
+    if isinstance(error, OSError) and error.errno not in _LACKS:
+        raise error
     said = redact(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, httpx.HTTPError):
         return f"Prefect's server failed ({said}); start it, and run again: stages that are done stay done"

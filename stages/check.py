@@ -247,7 +247,8 @@ def _elsewhere(path: Path) -> Iterator[Path]:
             yield (folder.parents[2] / path).resolve()
     if (link := here / ".git").is_file():
         # gitdir: PROJECT/.git/worktrees/NAME (gitrepository-layout(5))
-        yield (Path(link.read_text(encoding="utf-8").partition(" ")[2].strip()).parents[2] / path).resolve()
+        for project in Path(link.read_text(encoding="utf-8").partition(" ")[2].strip()).parents[2:3]:
+            yield (project / path).resolve()
 
 
 def main() -> None:

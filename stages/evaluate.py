@@ -90,21 +90,21 @@ def evaluate(
 
     The temperature is fitted on `unseen`: images outside the test split, predicted by fits that had not seen them.
 
-    The accuracy has Wilson's interval, which is never too narrow and has a width even for a perfect score; `intervals`
-    has those of the other metrics (`resampled.intervals`). `ece_by_chance` is the calibration error that a calibrated
+    `intervals` are those of `resampled.intervals`; that of the accuracy has a width even for a perfect score.
+    `ece_by_chance` is the calibration error that a calibrated
     network would have on average on as many images. `seed` is that of the resamples.
     """
     actual, predicted, probabilities = test.actual, test.predicted, test.probabilities
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
-    interval = intervals.wilson_interval(int((actual == predicted).sum()), len(actual), settings.confidence)
-    bootstrapped = resampled.intervals(test, settings.calibration_bins, settings.confidence, settings.resamples, seed)
+    ends = resampled.intervals(test, settings.confidence, settings.resamples, seed)
+    assert ends["accuracy"]
     temperature = fitted(unseen.actual, unseen.probabilities)
     scaled = apply_temperature(probabilities, temperature)
     scaled_bins = metrics.calibration(actual, predicted, scaled, settings.calibration_bins)
     values = {
         "accuracy": metrics.accuracy(actual, predicted),
-        "accuracy_low": interval.low,
-        "accuracy_high": interval.high,
+        "accuracy_low": ends["accuracy"].low,
+        "accuracy_high": ends["accuracy"].high,
         "confidence": settings.confidence,
         "macro_f1": metrics.macro_f1(actual, predicted),
         "balanced_accuracy": metrics.balanced_accuracy(actual, predicted),
@@ -116,7 +116,7 @@ def evaluate(
         "temperature_images": len(unseen.actual),
         "log_loss_scaled": metrics.log_loss(actual, scaled),
         "ece_scaled": metrics.expected_calibration_error(scaled_bins),
-        "intervals": {"method": resampled.METHOD, "resamples": settings.resamples, **bootstrapped},
+        "intervals": {"method": resampled.METHOD, "resamples": settings.resamples, **ends},
         "per_class": metrics.per_class(actual, predicted, test.classes),
         "test_images": len(actual),
         "weights": weights,

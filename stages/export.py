@@ -38,7 +38,7 @@ from stages.core.head import load as load_head
 from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
 from stages.core.params import load, lookup, nearest, read, seed, threads
 from stages.core.settings.export import WINNER, ExportParams, Format
-from stages.core.settings.report import BEST, RECOMMENDED
+from stages.core.settings.report import BEST, RECOMMENDED, winner
 from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs
 from stages.networks import engine
@@ -110,7 +110,7 @@ def read_subject(name: str) -> Subject:
     """Return the subject of the export `name`. Raise DataError when an earlier stage has not run."""
     _require(METRICS, "compare")
     compared = read_json(METRICS)
-    backbone = str(compared[RECOMMENDED] or compared[BEST]) if name == WINNER else name
+    backbone = winner(compared) if name == WINNER else name
     provenance, metrics = MODELS / backbone / "provenance.json", EVALUATIONS / backbone / "metrics.json"
     _require(provenance, f"finetune@{backbone}")
     _require(metrics, "evaluate")

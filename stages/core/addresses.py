@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 # user:password@ and token@ after a scheme. A password may contain an @, but no slash (RFC 3986, 3.2.1).
 _USER = re.compile(r"(?<=://)[^\s/?#'\"]+(?=@)")
-_SENSITIVE = r"(?:token|secret|password|passwd|credential|signature|(?:api|access|account)[_-]?key)"
+_SENSITIVE = r"(?:token|secret|password|passwd|credential|signature|connection_string|(?:api|access|account)[_-]?key)"
 # ?token=..., &X-Amz-Signature=..., &sig=...: the name and the value.
-_QUERY = re.compile(rf"(?i)(?P<name>[?&](?:sig|[\w.%-]*{_SENSITIVE}[\w.%-]*)=)[^\s&#'\"]+")
+_QUERY = re.compile(rf"(?i)(?P<name>[?&](?:sig|key|[\w.%-]*{_SENSITIVE}[\w.%-]*)=)[^\s&#'\"]+")
 # Schemes in which a name before the host is no secret: abfs://container@account, sftp://user@host.
-_NAMED = re.compile(r"(?!https?:)[^:/]+://[^\s/?#:]+@")
+_NAMED = re.compile(r"(?i)(?!https?:)[^:/]+://[^\s/?#:]+@")
 
 
 def redacted(text: str) -> str:

@@ -116,14 +116,20 @@ def _run_for_dvc(main: Callable[[], None]) -> None:
     """Run a stage's `main`; raise InputError, and remove its outputs, if DVC would record other inputs than it had."""
     end_with_parent()
     inputs = Inputs(os.environ[STAGE])
+    if late := inputs.late():
+        raise _changed(late)
     main()
     if changed := inputs.changed():
         inputs.discard_outputs()
-        raise InputError(
-            f"{', '.join(changed)} changed while {os.environ[STAGE]} ran",
-            "the same parameters, code and data until it ends, when DVC records them",
-            "run it again",
-        )
+        raise _changed(changed)
+
+
+def _changed(inputs: list[str]) -> InputError:
+    return InputError(
+        f"{', '.join(inputs)} changed while {os.environ[STAGE]} ran",
+        "the same parameters, code and data until it ends, when DVC records them",
+        "run it again",
+    )
 
 
 def require_machine(error: Exception) -> None:

@@ -280,7 +280,8 @@ def _serve(
 
     # Ctrl-C reaches all processes of a terminal; the parent kills this one, and cleans up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.SIG_DFL)
     for other in others:
         # Inherited by the fork; while one copy is open, the end of the parent goes unnoticed.
         other.close()

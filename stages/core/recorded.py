@@ -35,8 +35,11 @@ class Inputs:
         declared = _loaded(Path("dvc.yaml")).get("stages", {}).get(name, {})
         self._stage, self._params = declared.get("do", declared), _loaded(_PARAMS)
         self._ignored = _ignored(Path(".dvcignore"))
-        # Code that was written after this process started may have been imported before.
-        self.states = self._now() | {f"'{path}'": None for path in self._paths("deps") if self._is_late(path)}
+        self.states = self._now()
+
+    def late(self) -> list[str]:
+        """Return the paths of code that was written after this process started: it may have been imported before."""
+        return [f"'{path}'" for path in self._paths("deps") if self._is_late(path)]
 
     def changed(self) -> list[str]:
         """Return what is not as it was, in words: keys of params.yaml, and paths."""

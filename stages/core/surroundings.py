@@ -1,6 +1,6 @@
 """What users have set for libraries on their machine, where it would change results or end a run.
 
-Imported before everything else in this package: libraries read such settings when they are loaded.
+Imported before every library that has such settings: they are read when it is loaded.
 """
 
 import io

@@ -23,6 +23,7 @@ from stages.core import files, params
 from stages.core.errors import DataError, GroupedUserError, one_line, run
 from stages.core.predictions import COLUMNS, read_predictions
 from stages.core.settings.gate import GateParams
+from stages.core.settings.report import winner
 from stages.gate import rules
 from stages.gate.rules import GateError, Results
 
@@ -34,7 +35,7 @@ MODELS = Path("data/models")
 def read(place: str, local: Callable[[Path], Path]) -> Results:
     """Return the results at `place`; `local` maps a path in data/ to a local file with its content."""
     metrics = files.read_json(local(METRICS))
-    table = local(MODELS / rules.winner(metrics) / "predictions.csv")
+    table = local(MODELS / winner(metrics) / "predictions.csv")
     return Results(place, metrics, read_predictions(table, COLUMNS))
 
 

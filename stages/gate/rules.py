@@ -14,7 +14,7 @@ import pandas as pd
 
 from stages.core.errors import UserError
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import BEST, RECOMMENDED
+from stages.core.settings.report import BEST, RECOMMENDED, winner
 from stages.statistics.paired import POWER, Pairs, detectable_difference, mcnemar, min_discordant_pairs, pair
 
 # The weights in data/metrics.json of backbones that are not pretrained.
@@ -51,11 +51,6 @@ class Results:
         return int((self.predictions["split"] == "test").sum())
 
 
-def winner(metrics: Mapping[str, Any]) -> str:
-    """Return the backbone of data/metrics.json that ships: the recommended one, or else the best."""
-    return str(metrics.get(RECOMMENDED) or metrics[BEST])
-
-
 def faults(before: Results | None, now: Results, audit: Mapping[str, Any], params: GateParams) -> list[UserError]:
     """Return every rule that `now` breaks; without `before`, only those that need no comparison.
 
@@ -73,8 +68,7 @@ def summary(before: Results, now: Results, params: GateParams) -> str:
     discordant = (pairs.only_first + pairs.only_second) / len(pairs)
     # One-sided: as a two-sided test of twice the significance.
     least = detectable_difference(len(pairs), discordant, 2 * params.significance)
-    seen = f"a drop of {100 * least:.1f} points would be detected in {POWER:.0%} of all cases".replace("%", " %")
-    seen = seen if least <= 1 else "no drop could be detected"
+    seen = f"a drop of {100 * min(least, 1):.1f} points would be detected in {100 * POWER:g} % of all cases"
     return f"accuracy of the winner {_figures(before, now, pairs)}; {seen}"
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 # A host that did not answer is not tried again for this many seconds.
 _REMEMBER_SECONDS = 600
 _UNREACHABLE = Path(".cache/unreachable.json")
-# Give up on a server that sends no more than a byte now and then: a file of 600 MB takes as long at 80 kB a second.
+# Give up on a server that sends no more than a byte now and then. Not a parameter, unlike data.max_fetch_minutes: the
+# sizes of these files are known, and the largest, of 600 MB, takes as long at 80 kB a second.
 _MOST_SECONDS = 2 * 3600
 # The first bytes of every HDF5 file (HDF5 file format specification 3.0, II.A).
 _HDF5 = b"\x89HDF\r\n\x1a\n"

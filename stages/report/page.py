@@ -33,6 +33,7 @@ from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
 from stages.report.verdict_text import sentence
 from stages.statistics.paired import POWER, min_discordant_pairs
+from stages.statistics.resampled import IMAGES_FOR_F1
 
 # With more classes a grid of all is too large to read, and the most frequent confusions are listed instead.
 _LARGEST_GRID = 20
@@ -144,6 +145,7 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
         "repeats": max(run.metrics["repeats"]["count"] for run in ranking),
         "heads": heads(ranking, language),
         "power": POWER,
+        "images_for_f1": IMAGES_FOR_F1,
         "least_significant": min_discordant_pairs(1 - comparisons.confidence) / ranking[0].metrics["test_images"],
         "matrix": matrix(names, comparisons, language) if len(names) > 1 else [],
         "comparisons": [comparisons.between(*pair) for pair in combinations(names, 2)],

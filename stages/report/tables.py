@@ -15,13 +15,12 @@ _MACHINE = ("processor", "threads", "engine", "precision")
 
 
 def metrics(language: Language) -> list[tuple[str, str]]:
-    """Return the metrics that have a bootstrap interval, with their names for people."""
+    """Return the metrics that have an interval, with their names for people."""
     return [
         ("accuracy", language.gettext("accuracy")),
         ("balanced_accuracy", language.gettext("balanced accuracy")),
         ("macro_f1", language.gettext("macro F1")),
         ("log_loss", language.gettext("log loss")),
-        ("ece", "ECE"),
     ]
 
 

@@ -175,8 +175,11 @@ def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
 
 
 def _shortfall(run: Run, evidence: Evidence, language: Language) -> str:
-    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin."""
-    return language.points(math.ceil(1000 * shortfall(run, evidence)) / 1000)
+    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin.
+
+    The limit of one that scores clearly higher may be below 0, although a test does not tell it from the other.
+    """
+    return language.points(max(0.0, math.ceil(1000 * shortfall(run, evidence)) / 1000))
 
 
 def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:

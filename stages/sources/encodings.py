@@ -52,7 +52,7 @@ def is_utf8(text: bytes) -> bool:
 
 def is_escaped(name: str) -> bool:
     """Return whether the name of a file holds bytes that are not UTF-8, as Python has them (PEP 383)."""
-    return any("\udc80" <= char <= "\udcff" for char in name)
+    return not name.isascii() and any("\udc80" <= char <= "\udcff" for char in name)
 
 
 def _fits(texts: Iterable[bytes], encoding: str) -> bool:

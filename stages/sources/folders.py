@@ -90,6 +90,7 @@ def _entry(entry: os.DirEntry[str], path: str) -> str | File | Reject:
     try:
         mode = entry.stat().st_mode
     except OSError as error:
+        require_machine(error)
         return Reject(one_line(path), f"unreadable: {error.strerror}")
     is_folder = stat.S_ISDIR(mode)
     shown = one_line(f"{path}/" if is_folder else path)

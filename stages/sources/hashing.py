@@ -5,20 +5,19 @@ DVC hashes every file of a folder before `ingest` sees any. It follows links to 
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.core.errors import DataError
+from stages.core.errors import DataError, require_machine
+from stages.sources.encodings import is_escaped
 from stages.sources.listing import NAME_BYTES
 
 # Linux's PATH_MAX, in bytes with the NUL at the end: no longer path can be opened.
 _LONGEST_PATH = 4096
 # DVC needs time and stack for each level; no collection of images is nested like this.
 _DEEPEST = 100
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Files of a kind that get a line of their own.
 _NAMED = 10
 
@@ -101,12 +100,13 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
-    except OSError:
+    except OSError as error:
+        require_machine(error)
         return []
 
 
 def _of_entry(entry: os.DirEntry[str], depth: int) -> _Obstacle | None:
-    if not _is_utf8(entry.name):
+    if is_escaped(entry.name):
         return _NAME
     if entry.is_dir(follow_symlinks=False):
         return _of_folder(entry.path, depth)
@@ -131,8 +131,3 @@ def _of_target(path: str) -> _Obstacle | None:
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         return _SPECIAL
     return None if stat.S_ISDIR(mode) or os.access(path, os.R_OK) else _UNREADABLE
-
-
-def _is_utf8(name: str) -> bool:
-    # Python keeps bytes that are not UTF-8 as lone surrogates (PEP 383).
-    return name.isascii() or not _SURROGATE.search(name)

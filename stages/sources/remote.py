@@ -115,7 +115,9 @@ def _web_options(url: str, budget: Budget) -> dict[str, Any]:
 
 async def _require_outside(source: str, _session: object, _context: object, redirect: Any) -> None:
     """Raise DataError when a redirect leads into the network of this machine from outside."""
-    target = urljoin(str(redirect.url), redirect.response.headers.get("Location", ""))
+    # aiohttp follows either.
+    headers = redirect.response.headers
+    target = urljoin(str(redirect.url), headers.get("Location") or headers.get("URI", ""))
     if fault := redirect_fault(source, target):
         raise DataError(
             f"data.source = '{source}' is {fault}", "a redirect to a public address", "name that URL if you trust it"

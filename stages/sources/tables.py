@@ -172,8 +172,8 @@ def _texts(table: Path, source: str) -> Iterator[Texts | str]:
     except Exception as error:  # pyarrow and csv raise nearly anything for other files.
         raise DataError(
             f"the table of data.source = '{source}' cannot be read ({error or type(error).__name__})",
-            "CSV in UTF-8, or Parquet",
-            "save it again",
+            "a table in CSV or Parquet",
+            "save it again, as CSV in UTF-8",
         ) from error
 
 
@@ -212,7 +212,7 @@ def _encoding(table: Path, source: str) -> str:
         if all(map(is_utf8, file)):
             return "utf-8"
         file.seek(0)
-        sample = list(islice((line for line in file if not line.isascii()), _SAMPLE))
+        sample = list(islice((line for line in file if not is_utf8(line)), _SAMPLE))
     encoding = encoding_of(sample, ANSI_PAGES)
     log.warning(
         "the table of '%s' is not UTF-8: it is read as %s, such as '%s'; if that is wrong, save it as UTF-8",
@@ -223,10 +223,17 @@ def _encoding(table: Path, source: str) -> str:
 
 def _delimiter(first: str) -> str:
     """Return what divides the columns of the header `first`."""
-    headers = ((mark, _stripped(next(_reader([first], mark), []))) for mark in _DELIMITERS)
-    found = (mark for mark, header in headers if set(NEEDED) <= set(header))
+    found = (mark for mark in _DELIMITERS if set(NEEDED) <= set(_header(first, mark)))
     # Where none divides it into the columns needed, the message names those that there are.
     return next(found, max(_DELIMITERS, key=first.count))
+
+
+def _header(first: str, delimiter: str) -> list[str]:
+    """Return the names in the header `first`, divided by `delimiter`; none if it then has a quote inside a field."""
+    try:
+        return _stripped(next(_reader([first], delimiter), []))
+    except csv.Error:
+        return []
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:

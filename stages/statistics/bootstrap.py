@@ -1,8 +1,7 @@
-"""The stratified bootstrap: how far a number would vary with other test images of the same classes.
+"""The bootstrap: how far a number would vary with other test images.
 
-Each class keeps its number of images, so that a resample has the composition of the test set and no class can vanish
-from it. Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7;
-Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.2, for several samples.
+Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7. Images are drawn without regard
+to their class: drawn within each class, two images of a class would have half of their variance.
 """
 
 from collections.abc import Iterator
@@ -17,18 +16,14 @@ from stages.core.intervals import Interval
 _DRAWN = 2_000_000
 
 
-def resamples(strata: NDArray[np.int64], count: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the positions of resampled images, (rows, n), until there are `count` rows in total.
+def resamples(images: int, count: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the positions of resampled `images`, (rows, images), until there are `count` rows in total.
 
-    `strata` has the class of each of n images. Each row has, for each class, as many of its images as there
-    are, drawn with replacement.
+    Each row has as many images as there are, drawn with replacement.
     """
-    draw, order = np.random.default_rng(seed), np.argsort(strata, kind="stable")
-    _, first, sizes = np.unique(strata[order], return_index=True, return_counts=True)
-    low, size = np.repeat(first, sizes), np.repeat(sizes, sizes)
-    rows = max(1, _DRAWN // len(strata))
+    draw, rows = np.random.default_rng(seed), max(1, _DRAWN // images)
     for start in range(0, count, rows):
-        yield order[draw.integers(low, low + size, (min(rows, count - start), len(strata)))]
+        yield draw.integers(0, images, (min(rows, count - start), images))
 
 
 def percentile(values: NDArray[np.float64], confidence: float) -> Interval:

@@ -59,14 +59,13 @@ def differences(right: pd.DataFrame, confidence: float, count: int, seed: int) -
     """Return for each pair of columns of `correct` the interval of the difference of their accuracies.
 
     By the paired bootstrap: a resample has the same images for both, so that the difficulty of an image cancels
-    out. The ends are percentiles of stratified resamples, see `bootstrap`. Where all resamples agree, as for two
+    out. The ends are percentiles. Where all resamples agree, as for two
     that are right on the same images, other images might still distinguish them: then the interval extends by
     `rule_of_three` to either side.
     """
     images = len(right)
-    strata = right.index.get_level_values("label").factorize()[0].astype(np.int64)
     # Counted first, then divided, so that equal differences are equal to the last bit.
-    parts = [[right[name].to_numpy()[rows].sum(axis=1) for name in right] for rows in resamples(strata, count, seed)]
+    parts = [[right[name].to_numpy()[rows].sum(axis=1) for name in right] for rows in resamples(images, count, seed)]
     counts = dict(zip(map(str, right), np.concatenate(parts, axis=1), strict=True))
     return {
         (first, second): _ends((counts[first] - counts[second]) / images, rule_of_three(images, confidence), confidence)

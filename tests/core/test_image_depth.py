@@ -42,7 +42,9 @@ def shown(data: bytes) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_grey_of_any_depth_fills_eight_bits(depth: int, form: str) -> None:
-    levels = shown(written(ramp(depth), form))[..., 0]
+    data = written(ramp(depth), form)
+    levels = shown(data)[..., 0]
+    assert decode(data).mode.startswith("I;16")
     assert np.array_equal(levels, ramp(depth) >> (depth - 8))
     assert len(np.unique(levels)) == 256
 

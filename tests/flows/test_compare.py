@@ -2,7 +2,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,9 @@ def run(*targets: str, jobs: int = 1, fail_fast: bool = False) -> State[Any]:
 
 
 @pytest.fixture
-def signals() -> Iterator[None]:
-    """Take SIGINT as Python does, and give the handlers back; shells start background jobs with SIGINT ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def signals() -> None:
+    """Take SIGINT as Python does; shells start background jobs with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -343,9 +342,7 @@ def test_a_pool_that_runs_no_stages_and_a_worker_in_the_wrong_folder_are_refused
 
 
 def test_a_pool_needs_a_server_that_its_workers_know(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    handler = signal.getsignal(signal.SIGTERM)
     with contextlib.chdir(clone(shared, "coordinator")), temporary_settings({PREFECT_API_URL: None}):
         assert main(["--pool", "stages"]) == 1
-    signal.signal(signal.SIGTERM, handler)
     said = "no Prefect server is configured; expected the one that the workers use; set PREFECT_API_URL"
     assert capsys.readouterr().err == f"flow: {said}\n"

@@ -162,7 +162,7 @@ def test_the_winner_is_what_ships_whatever_is_best() -> None:
     assert replace(shipped, metrics=dict(shipped.metrics) | {"recommended": None}).winner == "vgg16"
 
 
-def test_a_gate_that_can_see_no_drop_says_so() -> None:
+def test_a_gate_of_five_images_detects_only_the_fall_of_all() -> None:
     few = range(5)
     assert summary(results(range(0), images=few), results(range(0), images=few), GateParams(**PARAMS)).endswith(
         "; a drop of 100.0 points would be detected in 80 % of all cases"

@@ -47,7 +47,7 @@ def test_a_cheaper_one_that_is_not_told_from_the_best_but_may_be_worse_than_the_
     )
     assert noted(found)[:2] == [
         "large is right on 90.0 % of 100 test images (95 % confidence interval 82.6 % to 94.5 %).",
-        "small scores 3.0 points less (95 % interval 0.0 to 7.0, Holm-corrected p = 0.750).",
+        "small scores 3.0 points less (95 % interval 0.0 to 6.0, Holm-corrected p = 0.750).",
     ]
 
 
@@ -102,6 +102,13 @@ def test_a_best_one_that_is_also_the_cheapest_of_the_tied_ones_needs_no_other_re
         "Use small: no other backbone has a higher accuracy, and it is the smallest of the 2 backbones that "
         "this test set of 100 images cannot tell apart (another may still be up to 1.8 points better)."
     )
+
+
+@pytest.mark.parametrize("wrong", [14, 15])
+def test_what_another_may_still_gain_is_never_less_than_nothing(wrong: int) -> None:
+    found = evidence({"large": range(wrong), "small": range(10)})
+    assert verdict(found) == ("best and cheapest", "small")
+    assert said(found).endswith("(another may still be up to 0.0 points better).")
 
 
 def test_a_cheaper_one_that_is_significantly_worse_is_not_called_open_beside_a_tied_one_that_is_dearer() -> None:

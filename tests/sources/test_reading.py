@@ -317,13 +317,16 @@ def test_a_redirect_into_another_network_inside_is_an_error(target: str, said: s
             read(f"{web.url}/moved.zip")
 
 
-def test_a_redirect_from_outside_to_this_machine_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("header", ["Location", "URI"])
+def test_a_redirect_from_outside_to_this_machine_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
     # As if the server on loopback were elsewhere.
     kinds = addresses._kinds
     monkeypatch.setattr(addresses, "_kinds", lambda url: {"public"} if "/moved" in url else kinds(url))
     with serve() as web:
         web.files["a.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes()
-        web.redirects["moved.zip"] = "/a.zip"
+        web.redirects["moved.zip"], web.redirect_header = "/a.zip", header
         with pytest.raises(DataError, match=r"/moved.zip' is redirected to '127.0.0.1', a loopback address"):
             read(f"{web.url}/moved.zip")
         assert web.requests == ["GET /moved.zip"]

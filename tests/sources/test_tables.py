@@ -152,15 +152,24 @@ def test_a_first_line_for_another_program_is_no_header(folder: Path, first: str)
         "path ,label ,split ,group \n3.jpg ,tree ,test ,Bo \n",
         "path,label,split,group\n3.jpg,tree\u00a0,test,\tBo\n",
         '  path; label; split; group\n  "3.jpg" ; tree ;test;"Bo"\n',
+        '"path";"label";"split";"group"\n"3.jpg";"tree";"test";"Bo"\n',
+        '"path"\t"label"\t"split"\t"group"\n"3.jpg"\t"tree"\t"test"\t"Bo"\n',
+        '"path"|"label"|"split"|"group"\n"3.jpg"|"tree"|"test"|"Bo"\n',
         "path\t label \tsplit\tgroup\n3.jpg\t tree\ttest \tBo\n",
     ],
 )
-def test_blanks_around_a_cell_are_no_part_of_it(folder: Path, text: str) -> None:
+def test_blanks_and_quotes_around_a_cell_are_no_part_of_it(folder: Path, text: str) -> None:
     found, rejects = read(folder, text)
     assert [(item.path.strip(), *row[1:]) for item, row in zip(found, rows(found), strict=True)] == [
         ("3.jpg", "tree", "test", "Bo")
     ]
     assert rejects == {}
+
+
+def test_one_line_in_a_code_page_behind_many_in_utf_8_decides(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = ["path,label", *["café/4.jpg,déjà"] * 1001]
+    read(folder, "\n".join(lines).encode() + "\n3.jpg,Übung\n".encode("latin-1"))
+    assert any("is read as cp1252, such as '3.jpg,Übung'" in message for message in caplog.messages)
 
 
 def test_blanks_around_a_cell_of_parquet_are_no_part_of_it(folder: Path) -> None:

@@ -460,6 +460,13 @@ def test_where_a_copy_of_the_project_has_no_images_the_absolute_path_is_named(
     assert fault.remedy == f"write it as '{images}', or set it so by `-S data.source={images}`"
 
 
+def test_a_repository_that_git_keeps_elsewhere_is_no_worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".git").write_text("gitdir: /w.git\n")
+    monkeypatch.chdir(tmp_path)
+    (fault,) = source_faults({"data": {"source": "images"}})
+    assert fault.received == "data.source = 'images' does not exist"
+
+
 def test_a_path_with_a_tilde_is_named_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "images").mkdir()

@@ -113,7 +113,7 @@ def test_a_score_without_a_doubt_has_no_bootstrap_interval_but_wilsons(tmp_path:
     perfect = certain([0, 1, 1, 0], [0, 1, 1, 0], ("cat", "dog"))
     files.write_json(tmp_path / "m.json", evaluated(perfect, perfect).metrics)
     found = files.read_json(tmp_path / "m.json")
-    assert found["intervals"]["macro_f1"] is found["intervals"]["ece"] is None
+    assert found["intervals"]["macro_f1"] is None
     assert found["accuracy_low"] < found["accuracy_high"] == 1
     assert 0.05 <= found["temperature"] <= 20
 

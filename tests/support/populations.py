@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.predictions import Predictions
+from stages.statistics.resampled import intervals
 
 # Standard deviation of the logits of five classes, by the mean confidence that it makes.
 _SPREAD = {0.97: 27.1, 0.98: 40.2, 0.99: 81.5, 0.995: 166.3}
@@ -33,6 +34,22 @@ def drawn(draw: np.random.Generator, joint: NDArray[np.float64], images: int) ->
     classes = len(joint)
     actual, predicted = np.divmod(draw.choice(classes * classes, images, p=joint.ravel()), classes)
     return Predictions(tuple(map(str, range(classes))), actual, predicted, np.eye(classes)[predicted])
+
+
+def held(classes: int, images: int, studies: int, count: int) -> dict[str, list[bool]]:
+    """Return by metric whether its 95 % interval from `count` resamples holds the true value, study by study.
+
+    A study without an interval is left out.
+    """
+    draw = np.random.default_rng(classes)
+    found: dict[str, list[bool]] = {"accuracy": [], "balanced_accuracy": [], "macro_f1": []}
+    for _ in range(studies):
+        joint = confusion(draw, classes)
+        ends, true = intervals(drawn(draw, joint, images), 0.95, count, 0), true_metrics(joint)
+        for name, values in found.items():
+            if interval := ends[name]:
+                values.append(interval.low <= true[name] <= interval.high)
+    return found
 
 
 def calibrated(

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Web:
     """What is served: files by name, how many bytes of each are sent before the connection ends, what answers 500.
 
-    `redirects` has the URL that a name leads to; files in `slow` are sent a byte at a time; `login` is what a request
-    has to bring for Basic authentication.
+    `redirects` has the URL that a name leads to, sent as `redirect_header`; files in `slow` are sent a byte at a time;
+    `login` is what a request has to bring for Basic authentication.
     """
 
     url: str = ""
@@ -23,6 +23,7 @@ class Web:
     cut_after: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     redirects: dict[str, str] = field(default_factory=dict)
+    redirect_header: str = "Location"
     slow: set[str] = field(default_factory=set)
     login: str = ""
 
@@ -71,7 +72,7 @@ def serve() -> Iterator[Web]:
             data = web.files.get(name, b"")
             self.send_response(status)
             if status == 302:
-                self.send_header("Location", web.redirects[name])
+                self.send_header(web.redirect_header, web.redirects[name])
             self.send_header("Content-Length", str(len(data)))
             self.send_header("ETag", f'"{hashlib.md5(data).hexdigest()}"')
             self.end_headers()

@@ -1,6 +1,7 @@
 """Section `report` of params.yaml, and keys of data/metrics.json that several stages read."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,3 +23,8 @@ class ReportParams(Section):
 
 # Keys of data/metrics.json beside the backbones' names: the most accurate backbone, and the recommended one.
 BEST, RECOMMENDED = "best", "recommended"
+
+
+def winner(metrics: Mapping[str, Any]) -> str:
+    """Return the backbone of data/metrics.json that ships: the recommended one, or else the best."""
+    return str(metrics.get(RECOMMENDED) or metrics[BEST])

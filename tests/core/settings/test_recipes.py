@@ -15,14 +15,8 @@ from stages.core.settings.recipes import (
     read_recipe,
     write_recipes,
 )
+from tests.core.settings.test_backbones import CHOOSE, DENSE, DROPOUT, LINEAR, SHARES, TOP, WHOLE
 from tests.support.features import ROOT
-
-DROPOUT = {"head": {"dropout": 0.25}}
-LINEAR = {"unfreeze": {"blocks": 0}}
-DENSE = LINEAR | {"head": {"units": [8]}}
-TOP = {"unfreeze": {"blocks": 2}}
-WHOLE = {"builder": "scratch", "head": {"units": [8]}}
-CHOOSE, SHARES = {"head": {"choose": "declared"}}, {"training_shares": [0.3]}
 
 
 def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
