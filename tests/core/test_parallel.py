@@ -202,14 +202,17 @@ def crash(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-EXCESSIVE: dict[str, tuple[Callable[[], object], str]] = {
+SLOW: dict[str, tuple[Callable[[], object], str]] = {
     "processor time in C": (hash_for_ever, "too slow: more than 1 s of processor time to read it"),
     "processor time in Python": (partial(sum, repeat(0)), "too slow: more than 1 s of processor time to read it"),
+}
+LARGE: dict[str, tuple[Callable[[], object], str]] = {
     "memory at once": (partial(hold, 0.8), "too much memory: more than 0.5 GB to read it"),
     "memory bit by bit": (partial(list, map(bytearray, repeat(10**7))), "too much memory: more than 0.5 GB to read it"),
     "a crash": (partial(crash, signal.SIGSEGV), "broken: reading it crashes (SIGSEGV)"),
     "an abort": (partial(crash, signal.SIGABRT), "broken: reading it crashes (SIGABRT)"),
 }
+EXCESSIVE = SLOW | LARGE
 
 
 def costly(item: tuple[int, str]) -> int:
@@ -219,12 +222,20 @@ def costly(item: tuple[int, str]) -> int:
     return number
 
 
-def test_an_item_that_costs_too_much_or_crashes_is_refused_for_it_and_all_others_are_done() -> None:
-    kinds = {BATCH * place + place: kind for place, kind in enumerate(EXCESSIVE)}
+@pytest.mark.parametrize(
+    ("excessive", "cost"),
+    # Half a gigabyte bit by bit may itself take a second, on a busy machine.
+    [(SLOW, Cost(seconds=1, memory=0.5e9)), (LARGE, Cost(seconds=60, memory=0.5e9))],
+    ids=["time", "memory and crashes"],
+)
+def test_an_item_that_costs_too_much_or_crashes_is_refused_for_it_and_all_others_are_done(
+    excessive: dict[str, Any], cost: Cost
+) -> None:
+    kinds = {BATCH * place + place: kind for place, kind in enumerate(excessive)}
     # Two in one batch.
     kinds |= {place + 2: kind for place, kind in kinds.items() if kind == "an abort"}
     items = [(number, kinds.get(number, "")) for number in range(MANY)]
-    guard = Guard[Any, Any](Cost(seconds=1, memory=0.5e9), refuse)
+    guard = Guard[Any, Any](cost, refuse)
     with in_processes(costly, items, MANY, "work", guard, workers=2) as results:
         found = list(results)
     assert found == [(item, EXCESSIVE[item[1]][1]) if item[1] else item[0] for item in items]
