@@ -1,35 +1,61 @@
 """How often the numbers are right: studies whose truth is known, as tables in Markdown.
 
-    python benchmarks/certainty.py [--studies 2000] [--parts verdict coverage temperature]
+    python benchmarks/certainty.py [--studies 2000] [--parts verdict coverage temperature drift]
 
 `verdict`: the best backbone is right on 90 %, the latent correlation of two is 0.7, the margin is 2 points, the
 confidence 95 %. A backbone may be recommended because it scores highest, which by few images happens by luck, or,
 below a higher score, because it is shown to be within the margin: of this the verdict promises that it is wrong in at
 most 5 % of studies. In brackets is the standard error of the simulation. `coverage`: how often the 95 % intervals of
-the metrics hold the true value, with many classes and few images. `temperature`: what a temperature fitted on few
-images does to the log loss of a calibrated network. It takes some minutes.
+the metrics hold the true value, with many classes and few images. `groups`: images that come in groups, such as ten of
+a person, of which half of what makes them easy is their group's: how often the interval of an accuracy and that of a
+difference hold the truth, and how often equally good backbones are called different. `seeds`: the same of backbones
+that are trained three times with different results. `winner`: how far the accuracy of the best one of several that are
+equally good lies above the truth, as measured and as corrected. `gate`: how often it is shut by falls of the accuracy.
+`real`: `winner` and the intervals of differences on real predictions, from which test sets are drawn. `temperature`:
+what a temperature fitted on few images does to the log loss of a calibrated network. `drift`: how often
+`predict --drift` finds that new images look unlike the validation images, and how often that their classes are mixed
+otherwise. It takes some minutes.
 """
 
 import argparse
 import math
 import sys
+from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402 (the project is on the path now)
+import pandas as pd  # noqa: E402
 
-from stages.core.predictions import apply_temperature  # noqa: E402
+from stages.core.predictions import apply_temperature, read_predictions  # noqa: E402
+from stages.core.settings.gate import GateParams  # noqa: E402
+from stages.gate.rules import fallen  # noqa: E402
 from stages.statistics import metrics  # noqa: E402
+from stages.statistics.decision import redrawn  # noqa: E402
+from stages.statistics.groups import accuracy_interval  # noqa: E402
+from stages.statistics.outcomes import read_outcomes  # noqa: E402
+from stages.statistics.pairwise import difference_interval, p_value  # noqa: E402
 from stages.statistics.temperature import fitted  # noqa: E402
+from tests.support.drifting import POPULATIONS, verdicts  # noqa: E402
 from tests.support.populations import calibrated, held  # noqa: E402
-from tests.support.studies import judge  # noqa: E402
+from tests.support.studies import GROUPED_ACCURACY, grouped, independent, judge, seeded, smallest_p, studies  # noqa: E402
 
 IMAGES, BACKBONES = (60, 100, 400, 1000, 4000), (2, 9)
 ACCURACY, WORSE, MARGIN, CONFIDENCE = 0.9, 0.05, 0.02, 0.95
 # Test images, by the number of classes.
 SIZES = {2: (100, 400), 5: (100, 400), 10: (100, 400), 37: (100, 400, 2000), 100: (200, 400, 2000), 200: (400, 2000)}
+# Mix and looks of new images, and how many there are.
+CHANGES = (
+    ("as before", "as before"),
+    ("60 % of one class", "as before"),
+    ("one class alone", "as before"),
+    ("as before", "noise added"),
+    ("as before", "all moved"),
+    ("60 % of one class", "noise added"),
+)
+NEW_IMAGES = (30, 100, 500)
 HEADINGS = (
     "test images",
     "backbones",
@@ -78,6 +104,92 @@ def coverage(count: int) -> None:
             print(f"| {classes} | {images:,} | {' | '.join(cells)} |", flush=True)
 
 
+def groups(count: int) -> None:
+    """Print what intervals and tests say of equally good backbones on images in groups."""
+    headings = ("groups", "images each", "accuracy held", "difference held", "told apart, 2 backbones", "9 backbones")
+    print(f"| {' | '.join(headings)} |\n|{'--:|' * len(headings)}")
+    for number, size in ((15, 10), (25, 4), (25, 10), (40, 10), (40, 25), (100, 4), (100, 10)):
+        pairs = list(grouped(number, size, 2, count, seed=number))
+        intervals = [difference_interval(pair, CONFIDENCE) for pair in pairs]
+        ends = [accuracy_interval(pair.right[:, 0], pair.groups, CONFIDENCE) for pair in pairs]
+        nine = [smallest_p(study) for study in grouped(number, size, 9, count // 4, seed=number)]
+        cells = (
+            percent(float(np.mean([low <= GROUPED_ACCURACY <= high for low, high in ends])), count),
+            percent(float(np.mean([low <= 0 <= high for low, high in intervals])), count),
+            percent(float(np.mean([p_value(pair) <= 1 - CONFIDENCE for pair in pairs])), count),
+            percent(float(np.mean(np.array(nine) <= 1 - CONFIDENCE)), count // 4),
+        )
+        print(f"| {number} | {size} | {' | '.join(cells)} |", flush=True)
+
+
+def seeds(count: int) -> None:
+    """Print how often equally good backbones whose trainings differ are called different."""
+    print("| test images | standard deviation of the seeds, points | 9 backbones told apart |\n|--:|--:|--:|")
+    for images in (100, 400, 1000):
+        for deviation in (0.0, 0.01, 0.02, 0.04):
+            found = [smallest_p(study) for study in seeded(images, [ACCURACY] * 9, 3, deviation, count // 4)]
+            share = percent(float(np.mean(np.array(found) <= 1 - CONFIDENCE)), count // 4)
+            print(f"| {images:,} | {100 * deviation:g} | {share} |", flush=True)
+
+
+def winner(count: int) -> None:
+    """Print the accuracy of the best of equally good backbones less its true one, as measured and as corrected."""
+    headings = ("accuracy", "backbones", "test images", "measured, points above", "corrected", "interval held")
+    print(f"| {' | '.join(headings)} |\n|{'--:|' * len(headings)}")
+    for accuracy, backbones, images in product((0.75, 0.9), BACKBONES, (100, 400)):
+        drawn = np.concatenate(list(studies([accuracy] * backbones, images, count // 4, seed=3)))
+        found = [redrawn(independent(right), range(backbones), None, CONFIDENCE, 200, 0) for right in drawn]
+        measured = drawn.mean(axis=1).max(axis=1) - accuracy
+        corrected = np.array([each.accuracy for each in found]) - accuracy
+        held_by = np.mean([each.interval.low <= accuracy <= each.interval.high for each in found])
+        cells = (f"{100 * measured.mean():+.1f}", f"{100 * corrected.mean():+.1f}", percent(float(held_by), len(found)))
+        print(f"| {100 * accuracy:g} % | {backbones} | {images} | {' | '.join(cells)} |", flush=True)
+
+
+def gate(count: int) -> None:
+    """Print how often the gate is shut by true falls, and without one, of backbones that are trained three times."""
+    settings = GateParams(max_fall=0.01, significance=0.05, keep_backbones=True, keep_weights=True, max_leaks=0)
+    falls = (0.0, 0.02, 0.05, 0.1)
+    print("| test images | seeds, points | " + " | ".join(f"fall of {100 * fall:g}" for fall in falls) + " |")
+    print("|--:|--:|" + "--:|" * len(falls))
+    for images, deviation in product((100, 400, 1000), (0.0, 0.01, 0.02)):
+        cells = []
+        for fall in falls:
+            pairs = seeded(images, [ACCURACY, ACCURACY - fall], 3, deviation, count)
+            cells.append(percent(float(np.mean([fallen(pair, settings) for pair in pairs])), count))
+        print(f"| {images:,} | {100 * deviation:g} | {' | '.join(cells)} |", flush=True)
+
+
+def real(count: int) -> None:
+    """Print the same of real predictions: those of the probes in data/, of which test sets are drawn."""
+    tables = {path.parent.name: read_predictions(path) for path in sorted(ROOT.glob("data/probes/*/predictions.csv"))}
+    tables = {name: table for name, table in tables.items() if len(table)}
+    files = next(iter(tables.values()))["file"]
+    right = read_outcomes(tables, pd.Series(files.to_numpy(), index=files)).right
+    true, draw = right.mean(axis=0), np.random.default_rng(0)
+    print(f"{len(right)} images, {len(tables)} backbones\n")
+    print(
+        "| test images | measured, points above | corrected | interval held | differences held |\n|--:|--:|--:|--:|--:|"
+    )
+    for images in (60, 100, 200):
+        rows = []
+        for _ in range(count // 4):
+            study = independent(right[draw.integers(0, len(right), images)])
+            found, best = redrawn(study, range(len(true)), None, CONFIDENCE, 200, 0), study.right.mean(axis=0).argmax()
+            pair = study.of(*(str(name) for name in draw.choice(len(true), 2, replace=False)))
+            low, high = difference_interval(pair, CONFIDENCE)
+            difference = true[int(pair.names[0])] - true[int(pair.names[1])]
+            above = study.right[:, best].mean() - true[best], found.accuracy - true[best]
+            rows.append((*above, found.interval.low <= true[best] <= found.interval.high, low <= difference <= high))
+        measured, corrected, held_by, differences = np.mean(rows, axis=0)
+        cells = (
+            f"{100 * measured:+.1f}",
+            f"{100 * corrected:+.1f}",
+            *(percent(share, len(rows)) for share in (held_by, differences)),
+        )
+        print(f"| {images} | {' | '.join(cells)} |", flush=True)
+
+
 def temperature(count: int) -> None:
     """Print the log loss of calibrated networks before and after temperature scaling."""
     print("| accuracy | validation images | log loss | change on average | at worst |\n|--:|--:|--:|--:|--:|")
@@ -94,7 +206,25 @@ def temperature(count: int) -> None:
             print(f"| {100 * accuracy:g} % | {images} | {before:.3f} | {changes} |", flush=True)
 
 
-PARTS = {"verdict": verdict, "coverage": coverage, "temperature": temperature}
+def drift(count: int) -> None:
+    """Print how often new images are found to look otherwise, and to have another mix of classes."""
+    sizes = [heading for images in NEW_IMAGES for heading in (f"{images} new images: other looks", "another mix")]
+    print(f"| classes | mix | looks | {' | '.join(sizes)} |\n|:--|:--|:--|{'--:|' * len(sizes)}")
+    for population in POPULATIONS:
+        for mix, look in CHANGES:
+            cells = []
+            for images in NEW_IMAGES:
+                found = verdicts(population, mix, look, images, count)
+                others = ["mix of classes differs (" in one.sentence for one in found]
+                cells += [percent(float(np.mean(each)), count) for each in ([one.found for one in found], others)]
+            print(f"| {population} | {mix} | {look} | {' | '.join(cells)} |", flush=True)
+
+
+PARTS = {
+    "verdict": verdict, "coverage": coverage, "groups": groups, "seeds": seeds, "winner": winner, "gate": gate,
+    "real": real,
+    "temperature": temperature, "drift": drift,
+}  # fmt: skip
 
 
 def main() -> None:

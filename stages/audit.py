@@ -110,7 +110,7 @@ def main() -> None:
     files.write_json(AUDIT, numbers)
     files.write_text(PAGE, page)
     for finding in findings(numbers):
-        _log.warning("%s", finding)
+        _log.log(logging.INFO if finding.settled else logging.WARNING, "%s", finding)
     _log.info("%d images audited; %s", numbers["accepted"], PAGE)
 
 

@@ -1,15 +1,17 @@
 """Stage `benchmark@B`: what a classifier costs on this machine.
 
-Writes `data/benchmarks/B.json`. The network is measured whole, from raw images to probabilities, by the inference
-engine, in float32 or the precision of `features.precision`. Costs depend only on the architecture, so the trained
-layers have no weights here (`data/models/B/architecture/`), and retraining does not rerun the stage. Timings are not
-metrics: they differ from run to run. Peak memory is that of a process that holds the network and has classified images
-one by one; larger batches are measured afterwards.
+Writes `data/benchmarks/B.json`. The network is measured whole, from raw images to probabilities, as `stages.predict`
+and the exports run it: by OpenVINO in float32, whatever precision the features are computed in. Costs depend only on
+the architecture, so the trained layers have no weights here (`data/models/B/architecture/`), and retraining does not
+rerun the stage. Timings are not metrics: they differ from run to run. What is slowed down by other programs is measured
+again after a pause, and if that does not help it is marked: `latency_under_load`, `throughput_under_load`. Peak memory
+is that of a process that holds the network and has classified images one by one; larger batches are measured
+afterwards.
 """
 
 import logging
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from stages.core.files import read_json, write_json
 from stages.core.params import named_backbone
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.recipes import BenchmarkRecipe, read_recipe
-from stages.networks.engine import FROZEN, Choice, choose, compile_openvino, flops, join, read_architecture
+from stages.networks.engine import FROZEN, Choice, compile_openvino, flops, join, read_architecture
 from stages.networks.processor import processor
+from stages.networks.timing import measure_quietly
 
 log = logging.getLogger(__name__)
 BENCHMARKS = Path("data/benchmarks")
@@ -32,44 +35,31 @@ _MIN_PASSES = 3
 Network = Callable[[Any], Any]
 
 
-def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> dict[str, float]:
-    """Return the latency of one image of `size` pixels, ms: median and 95th percentile."""
-    taken = _seconds(network, _images(1, size, seed), params.warmup, params.repeats)
-    return {
-        "latency_ms_median": float(np.median(taken)) * 1e3,
-        "latency_ms_p95": float(np.percentile(taken, 95)) * 1e3,
-    }
+def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> dict[str, Any]:
+    """Return the latency of one image of `size` pixels (`Passes.latency`)."""
+    return measure_quietly(partial(network, _images(1, size, seed)), params.warmup, params.repeats).latency()
 
 
-def throughput(network: Network, size: int, params: BenchmarkParams, single: float, seed: int) -> dict[str, float]:
-    """Return the highest throughput, images per second, and its batch size.
+def throughput(network: Network, size: int, params: BenchmarkParams, single: float, seed: int) -> dict[str, Any]:
+    """Return the highest throughput, images per second, its batch size, and whether it was measured under load.
 
     `single` is the throughput of one image at a time. Batches grow as long as the throughput does: where a smaller
     batch already saturates the processor, a larger one only takes longer.
     """
-    best = {"throughput_per_s": single, "batch_size": 1}
+    best, under_load = {"throughput_per_s": single, "batch_size": 1}, False
     for count in params.batch_sizes:
-        taken = _seconds(network, _images(count, size, seed), 1, max(params.repeats // count, _MIN_PASSES))
-        reached = count / float(np.median(taken))
+        forward = partial(network, _images(count, size, seed))
+        passes = measure_quietly(forward, 1, max(params.repeats // count, _MIN_PASSES))
+        under_load = under_load or passes.under_load
+        reached = count / passes.median
         if reached <= best["throughput_per_s"]:
             break
         best = {"throughput_per_s": reached, "batch_size": count}
-    return best
+    return best | {"throughput_under_load": under_load}
 
 
 def _images(count: int, size: int, seed: int) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3)).astype(np.float32)
-
-
-def _seconds(network: Network, images: Any, warmup: int, repeats: int) -> list[float]:
-    for _ in range(warmup):
-        network(images)
-    taken = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        network(images)
-        taken.append(time.perf_counter() - begin)
-    return taken
 
 
 def peak_memory_mb() -> float:
@@ -81,22 +71,13 @@ def peak_memory_mb() -> float:
     return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
 
 
-def _cpu_choice(recipe: BenchmarkRecipe) -> Choice:
-    """Return the engine and precision of the features, or those of OpenVINO if TensorFlow computed them."""
-    choice = choose(recipe.features, recipe.threads)
-    if choice.engine == "openvino":
-        return choice
-    on_cpu = recipe.features.model_copy(update={"engine": "openvino", "precision": "auto"})
-    return choose(on_cpu, recipe.threads)
-
-
 def main() -> None:
     """Write `data/benchmarks/B.json` for the backbone named on the command line."""
     name = named_backbone()
     weights, shape = Path("data/weights") / name, Path("data/models") / name / "architecture"
     size = read_json(weights / "backbone.json")["input_size"]
     recipe = read_recipe(BenchmarkRecipe, name)
-    choice = _cpu_choice(recipe)
+    choice = Choice("openvino", "float32", recipe.threads)
     whole = join(weights / FROZEN, shape)
     network = compile_openvino(whole, choice)
     figures = latency(network, size, recipe, recipe.seed)
@@ -106,6 +87,11 @@ def main() -> None:
         "%s: %.1f ms for one image, %.0f per second in batches of %d",
         name, *(figures[key] for key in ("latency_ms_median", "throughput_per_s", "batch_size")),
     )  # fmt: skip
+    if figures["latency_under_load"] or figures["throughput_under_load"]:
+        log.warning(
+            "%s was measured while other programs used the processor; 'dvc repro -f -s benchmark@%s' measures it again",
+            name, name,
+        )  # fmt: skip
     architecture = read_architecture(shape)
     known = vars(choice) | {key: architecture[key] for key in ("parameters", "size_mb")}
     measured = figures | {"flops": flops(whole, size), "peak_memory_mb": memory}

@@ -15,7 +15,7 @@ import pandas as pd
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
-from stages.core.predictions import read_predictions, tested
+from stages.core.predictions import COLUMNS, read_groups, read_predictions, tested
 from stages.core.settings.report import BEST, ReportParams
 from stages.pages import catalogues
 from stages.pages.language import Language
@@ -27,6 +27,7 @@ from stages.report.runs import Run
 from stages.report.transfer import transfer
 from stages.report.verdict import Evidence
 from stages.statistics import pairwise
+from stages.statistics.outcomes import Outcomes, read_outcomes
 
 EVALUATIONS = Path("data/evaluations")
 EXPLANATIONS = Path("data/explanations")
@@ -48,7 +49,7 @@ _CALIBRATIONS = ("calibration", "calibration_scaled")
 _OF_BACKBONE = {
     EVALUATIONS: ("evaluate", ("metrics.json", "confusion.csv", *(f"{name}.csv" for name in _CALIBRATIONS))),
     TUNING: ("tune", ("search.json", "trials.csv")),
-    MODELS: ("finetune", ("history.csv", "predictions.csv", "provenance.json")),
+    MODELS: ("finetune", ("history.csv", "predictions.csv", "repeats.csv", "provenance.json")),
     EXPLANATIONS: ("explain", ("examples.csv", "embedding.csv", "precision.json")),
 }
 
@@ -83,6 +84,7 @@ def read_run(backbone: str) -> Run:
     numbers = history.columns.drop("phase")
     bins = [files.read_csv(evaluation / f"{name}.csv").apply(pd.to_numeric) for name in _CALIBRATIONS]
     origin = files.read_json(model / "provenance.json")
+    repeats = read_predictions(model / "repeats.csv", ("repeat", *COLUMNS))
     return Run(
         backbone=backbone,
         metrics=files.read_json(evaluation / "metrics.json"),
@@ -94,6 +96,7 @@ def read_run(backbone: str) -> Run:
         provenance=origin,
         timings=_seconds(backbone),
         tested=tested(read_predictions(model / "predictions.csv"), tuple(origin["classes"])),
+        repeats=repeats[repeats["split"] == "test"],
         search=files.read_json(TUNING / backbone / "search.json"),
         precision=files.read_json(EXPLANATIONS / backbone / "precision.json"),
         trials=files.read_csv(TUNING / backbone / "trials.csv", text=("state", "optimizer", "units")),
@@ -134,23 +137,28 @@ def read_paths(names: set[str]) -> dict[str, str]:
     return {file: path for file, path in rows if file in names}
 
 
-def compare_pairs(found: list[Run]) -> pd.DataFrame:
-    """Return all pairs of backbones compared on the same test images."""
-    confidence, resamples = (params.lookup(params.read(), f"evaluate.{key}") for key in ("confidence", "resamples"))
-    tables = {run.backbone: run.tested.assign(split="test") for run in found}
-    return pairwise.all_pairs(tables, confidence, resamples, params.seed())
+def gather_outcomes(found: list[Run]) -> Outcomes:
+    """Return on which test images each backbone is right, in each of its trainings."""
+    tables = {run.backbone: run.tested for run in found}
+    repeats = {run.backbone: run.repeats for run in found}
+    return read_outcomes(tables, read_groups(SPLITS), repeats)
 
 
-def gather_evidence(found: list[Run], pairs: pd.DataFrame, audit: dict[str, Any], settings: ReportParams) -> Evidence:
+def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportParams) -> Evidence:
     """Return what the verdict is drawn from."""
+    declared, outcomes = params.read(), gather_outcomes(found)
+    confidence, redraws = (params.lookup(declared, f"evaluate.{key}") for key in ("confidence", "resamples"))
     return Evidence(
         found,
         params.declared_backbones(),
-        PairwiseComparisons(pairs, params.lookup(params.read(), "evaluate.confidence")),
+        outcomes,
+        PairwiseComparisons(pairwise.all_pairs(outcomes, confidence), confidence),
         audit,
-        params.lookup(params.read(), "split.use_folders"),
+        params.lookup(declared, "split.use_folders"),
         settings.margin / 100,
         settings.prefer,
+        redraws,
+        params.seed(),
     )
 
 
@@ -181,10 +189,11 @@ def main() -> None:
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
     runs.check(found)
-    audit, pairs = files.read_json(AUDIT), compare_pairs(found)
-    evidence = gather_evidence(found, pairs, audit, settings)
+    audit = files.read_json(AUDIT)
+    evidence = gather_evidence(found, audit, settings)
     chosen = evidence.verdict.chosen
-    summary = runs.summary(evidence.ranking, chosen.backbone if chosen else None)
+    recommended = chosen.backbone if chosen else None
+    summary = runs.summary(evidence.ranking, recommended, evidence.redrawn)
     material = page.Material(
         evidence,
         transfer(evidence.ranking, evidence.comparisons, language),
@@ -199,7 +208,7 @@ def main() -> None:
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 
     files.write_json(METRICS, summary)
-    _write_plots(found, pairs)
+    _write_plots(found, evidence.comparisons.table)
     files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)
     _log.info("best of %d backbones: %s; %s", len(found), summary[BEST], REPORT / "comparison.html")

@@ -4,8 +4,8 @@ Reads the predictions of every declared backbone and writes data/evaluations/BAC
 row for each test image), calibration.csv, and calibration_scaled.csv with the temperature fitted on out-of-sample
 predictions. Labels and predictions of the test images are not compared before this stage. In metrics.json `heads` has
 the metrics of each head that was tried, `folds` mean and standard deviation over folds, `repeats` the standard
-deviation over trainings with other seeds, `shares` the accuracy with fewer training images, `tuning` the gain of tuned
-hyperparameters.
+deviation over trainings with other seeds, `shares` the accuracy with fewer training images, `learning_curve` what twice
+of them would bring, `tuning` the gain of tuned hyperparameters.
 """
 
 import hashlib
@@ -20,14 +20,18 @@ from tqdm import tqdm
 
 from stages.core import files, intervals, params, predictions
 from stages.core.errors import DataError, run
-from stages.core.intervals import Interval
-from stages.core.predictions import Predictions, apply_temperature, read_predictions
+from stages.core.predictions import Predictions, apply_temperature, read_groups, read_predictions
 from stages.core.settings.evaluate import EvaluateParams
 from stages.core.settings.recipes import read_names
-from stages.statistics import metrics, paired, pairwise, resampled
+from stages.core.shares import Training, trainings
+from stages.statistics import metrics, pairwise, resampled
+from stages.statistics.groups import Groups, accuracy_images
+from stages.statistics.outcomes import Outcomes, read_outcomes
+from stages.statistics.shares import Shares, over_shares
 from stages.statistics.temperature import fitted
 
 MODELS = Path("data/models")
+SPLITS = Path("data/splits.csv")
 EVALUATIONS = Path("data/evaluations")
 # The head that is solved exactly on frozen features, as heads.csv calls it.
 LINEAR = "linear"
@@ -39,10 +43,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Model:
-    """The results of finetune for one backbone: its provenance, and its tables of predictions by name."""
+    """The results of finetune for one backbone: its provenance, and its tables of predictions by name.
+
+    `groups` has the name of the group of each image's file.
+    """
 
     provenance: dict[str, Any]
     tables: dict[str, pd.DataFrame]
+    groups: "pd.Series[str]"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -66,12 +74,13 @@ def judge(model: Model, settings: EvaluateParams, seed: int) -> Evaluation:
     table, heads = tables["predictions"], tables["heads"]
     test, validation = (predictions.of_split(table, split, classes) for split in ("test", VALIDATION))
     unseen = predictions.unseen(table, classes)
-    result = evaluate(test, validation, unseen, model.provenance["weights"]["source"], settings, seed)
+    groups = Groups.of(model.groups.loc[table.loc[table["split"] == "test", "file"]].to_numpy())
+    result = evaluate(test, groups, validation, unseen, model.provenance["weights"]["source"], settings, seed)
     more = {
-        "heads": over_heads(heads, model.provenance["head"]["kept"], classes, settings, seed),
+        "heads": over_heads(heads, model.provenance["head"]["kept"], classes, model.groups, settings),
         "repeats": over_repeats(test, predictions.of_repeats(tables["repeats"], classes)),
-        "shares": over_shares(_shares(model, heads, test), settings.confidence),
-        "tuning": over_tuning(table, tables["baseline"], settings, seed),
+        **over_shares(_shares(model, heads, test), groups, settings.confidence, seed),
+        "tuning": over_tuning(table, tables["baseline"], model.groups, settings),
     }
     if folds := predictions.of_folds(tables["folds"], classes):
         more["folds"] = over_folds(folds, settings.confidence) | {"digest": digest(tables["folds"])}
@@ -80,6 +89,7 @@ def judge(model: Model, settings: EvaluateParams, seed: int) -> Evaluation:
 
 def evaluate(
     test: Predictions,
+    groups: Groups,
     validation: Predictions,
     unseen: Predictions,
     weights: str,
@@ -90,13 +100,15 @@ def evaluate(
 
     The temperature is fitted on `unseen`: images outside the test split, predicted by fits that had not seen them.
 
-    `intervals` are those of `resampled.intervals`; that of the accuracy has a width even for a perfect score.
-    `ece_by_chance` is the calibration error that a calibrated
-    network would have on average on as many images. `seed` is that of the resamples.
+    `groups` are those of the test images. `intervals` are those of `resampled.intervals`; that of the accuracy has a
+    width even for a perfect score.
+    `design_effect` says how many of them are worth one image, which is 1 where each is a group of its own.
+    `ece_by_chance` is the calibration error that a calibrated network would have on average on as many images. `seed`
+    is that of the resamples.
     """
     actual, predicted, probabilities = test.actual, test.predicted, test.probabilities
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
-    ends = resampled.intervals(test, settings.confidence, settings.resamples, seed)
+    ends = resampled.intervals(test, groups, settings.confidence, settings.resamples, seed)
     assert ends["accuracy"]
     temperature = fitted(unseen.actual, unseen.probabilities)
     scaled = apply_temperature(probabilities, temperature)
@@ -119,6 +131,8 @@ def evaluate(
         "intervals": {"method": resampled.METHOD, "resamples": settings.resamples, **ends},
         "per_class": metrics.per_class(actual, predicted, test.classes),
         "test_images": len(actual),
+        "test_groups": len(groups),
+        "design_effect": len(actual) / accuracy_images(actual == predicted, groups, settings.confidence),
         "weights": weights,
         "validation": {
             "accuracy": metrics.accuracy(validation.actual, validation.predicted),
@@ -164,30 +178,19 @@ def over_repeats(test: Predictions, repeats: list[Predictions]) -> dict[str, Any
     return {"count": len(found), "accuracy": found, "mean": statistics.fmean(found), "sd": deviation}
 
 
-def over_shares(found: dict[tuple[float, int], Predictions], confidence: float) -> list[dict[str, float]]:
-    """Return the accuracy, with Wilson's interval, for each fraction and number of training images."""
-    rows = []
-    for (share, images), test in found.items():
-        right = int((test.actual == test.predicted).sum())
-        low, high = intervals.wilson_interval(right, len(test.actual), confidence)
-        accuracy = metrics.accuracy(test.actual, test.predicted)
-        rows.append({"share": share, "training_images": images, "accuracy": accuracy, "low": low, "high": high})
-    return rows
-
-
 def over_heads(
-    table: pd.DataFrame, kept: str, classes: tuple[str, ...], settings: EvaluateParams, seed: int
+    table: pd.DataFrame, kept: str, classes: tuple[str, ...], groups: "pd.Series[str]", settings: EvaluateParams
 ) -> list[dict[str, Any]]:
     """Return the metrics of each head in heads.csv, in its order, and for those not kept the difference from `kept`.
 
     `validation_log_loss` is on the validation images that all heads could predict; the kept one was chosen by it.
-    `difference` is the accuracy of the kept one minus theirs on the same test images, with its interval low to high by
-    the paired bootstrap and the p-value of McNemar's exact test.
+    `difference` is the accuracy of the kept one minus theirs on the same test images, with its interval low to high and
+    its p-value (`pairwise`).
     """
     found = {name: table[table["head"] == name] for name in dict.fromkeys(table["head"])}
     if kept not in found:
         raise DataError(f"heads.csv without the kept head '{kept}'", "each head that was tried", "run finetune again")
-    differences, comparable = _differences(found, kept, settings, seed), _comparable(found)
+    differences, comparable = _differences(found, kept, groups, settings), _comparable(found)
     return [
         {"head": name, "kept": name == kept} | _scores(rows, classes) | differences.get(name, {})
         for name, rows in comparable.items()
@@ -211,51 +214,47 @@ def _scores(rows: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, float]:
 
 
 def _differences(
-    found: dict[str, pd.DataFrame], kept: str, settings: EvaluateParams, seed: int
+    found: dict[str, pd.DataFrame], kept: str, groups: "pd.Series[str]", settings: EvaluateParams
 ) -> dict[str, dict[str, float]]:
     """Return the differences of the kept head from each other head."""
-    others = [name for name in found if name != kept]
-    if not others:
-        return {}
-    right = pairwise.correct({name: found[name] for name in (kept, *others)})
-    differences = pairwise.differences(right, settings.confidence, settings.resamples, seed)
-    return {name: _between(right, (kept, name), differences[kept, name]) for name in others}
+    outcomes = read_outcomes({name: rows[rows["split"] == "test"] for name, rows in found.items()}, groups)
+    return {name: _between(outcomes.of(kept, name), settings.confidence) for name in found if name != kept}
 
 
-def _between(right: pd.DataFrame, names: tuple[str, str], interval: Interval) -> dict[str, float]:
-    """Return the first accuracy minus the second, with its interval, and McNemar's p."""
-    pairs = paired.Pairs(*(right[name].to_numpy() for name in names))
-    return {"difference": pairs.difference, **interval._asdict(), "p": paired.mcnemar(pairs)}
+def _between(pair: Outcomes, confidence: float) -> dict[str, float]:
+    """Return the first accuracy minus the second, with its interval, and the p-value."""
+    interval = pairwise.difference_interval(pair, confidence)
+    return {"difference": pairwise.difference(pair), **interval._asdict(), "p": pairwise.p_value(pair)}
 
 
-def _shares(model: Model, heads: pd.DataFrame, test: Predictions) -> dict[tuple[float, int], Predictions]:
-    """Return the test predictions by each fraction of the training images, and by all of them; none without shares.
+def _shares(model: Model, heads: pd.DataFrame, test: Predictions) -> Shares:
+    """Return the trainings of linear heads, which are fitted on validation images as well, or else of the kept model.
 
-    They are those of linear heads, which are fitted on validation images as well, or else of the kept model, whose
-    predictions are `test`.
+    The predictions of the latter are `test`.
     """
-    if not (shares := predictions.of_shares(model.tables["shares"], model.classes)):
-        return {}
+    few = trainings(model.tables["shares"], len(test.actual))
     linear, images = heads[heads["head"] == LINEAR], model.provenance["train_images"]
+    validation = int((model.tables["predictions"]["split"] == VALIDATION).sum())
     if linear.empty:
-        return shares | {(1.0, images): test}
+        return Shares([*few, Training(1.0, 0, images, test.predicted)] if few else [], test.actual, validation)
     if VALIDATION not in model.provenance["head"]["fitted_on"]:
-        images += int((model.tables["predictions"]["split"] == VALIDATION).sum())
-    return shares | {(1.0, images): predictions.of_split(linear, "test", model.classes)}
+        images += validation
+    solved = predictions.of_split(linear, "test", model.classes)
+    return Shares([*few, Training(1.0, 0, images, solved.predicted)] if few else [], solved.actual, 0)
 
 
 def over_tuning(
-    table: pd.DataFrame, baseline: pd.DataFrame, settings: EvaluateParams, seed: int
+    table: pd.DataFrame, baseline: pd.DataFrame, groups: "pd.Series[str]", settings: EvaluateParams
 ) -> dict[str, float] | None:
     """Return the gain of tuned hyperparameters on the test images; None if none were chosen.
 
     `gain` is the accuracy minus that of the default ones, `baseline_accuracy`, on the same images, with its interval
-    low to high by the paired bootstrap and the p-value of McNemar's exact test.
+    low to high and its p-value.
     """
     if baseline.empty:
         return None
     found = {"tuned": table, "baseline": baseline}
-    between = _differences(found, "tuned", settings, seed)["baseline"]
+    between = _differences(found, "tuned", groups, settings)["baseline"]
     gain = between.pop("difference")
     test = baseline[baseline["split"] == "test"]
     return {"baseline_accuracy": float((test["label"] == test["predicted"]).mean()), "gain": gain, **between}
@@ -267,12 +266,12 @@ def digest(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def read(backbone: str) -> Model:
+def read(backbone: str, groups: "pd.Series[str]") -> Model:
     """Return the results of finetune for one backbone. Raise DataError when it has not run."""
     folder = MODELS / backbone
     try:
         provenance = files.read_json(folder / "provenance.json")
-        return Model(provenance, {name: read_predictions(folder / f"{name}.csv") for name in _TABLES})
+        return Model(provenance, {name: read_predictions(folder / f"{name}.csv") for name in _TABLES}, groups)
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", f"the predictions of '{backbone}'", f"run 'dvc repro finetune@{backbone}'"
@@ -289,9 +288,10 @@ def write(folder: Path, found: Evaluation) -> None:
 def main() -> None:
     """Evaluate all declared backbones."""
     settings, seed = params.load(EvaluateParams, "evaluate"), params.seed()
+    groups = read_groups(SPLITS)
     with files.replacing_folder(EVALUATIONS) as target:
         for backbone in tqdm(read_names(), desc="evaluate", disable=None):
-            found = judge(read(backbone), settings, seed)
+            found = judge(read(backbone, groups), settings, seed)
             write(target / backbone, found)
             _report(backbone, found.metrics)
 

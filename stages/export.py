@@ -11,7 +11,8 @@ Writes `data/exports/NAME/`:
     README.md         the model card
     manifest.json     what programs need to know, with the checksums of every form's files
 
-Latencies differ from run to run, so they are in `data/latencies/NAME.csv`.
+Latencies differ from run to run, so they are in `data/latencies/NAME.csv`, marked where other programs slowed
+them down.
 
 The stage fails if a float32 form predicts another class than Keras on more than `export.tolerance` of the images, or if
 its probabilities differ by more than `export.largest_difference`. int8 may differ: its accuracy is reported.
@@ -19,9 +20,9 @@ its probabilities differ by more than `export.largest_difference`. int8 may diff
 
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,7 @@ from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs
 from stages.networks import engine
 from stages.networks.processor import processor
+from stages.networks.timing import measure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,20 +140,6 @@ def predict(network: "Run", images: Rows) -> "NDArray[np.float32]":
     return np.concatenate([network(batch) for batch in images.batches(_BATCH)])
 
 
-def latency(network: "Run", images: Rows, repeats: int) -> dict[str, float]:
-    """Return the latency of one image, ms: median and 95th percentile."""
-    image, taken = images[:1], []
-    for _ in range(_WARMUP + repeats):
-        begin = time.perf_counter()
-        network(image)
-        taken.append(time.perf_counter() - begin)
-    measured = np.array(taken[_WARMUP:]) * 1e3
-    return {
-        "latency_ms_median": float(np.median(measured)),
-        "latency_ms_p95": float(np.percentile(measured, 95)),
-    }
-
-
 def require_agreement(subject: Subject, form: Format, found: dict[str, float], params: ExportParams) -> None:
     """Raise ExportError when a float32 form deviates from Keras by more than section `export` allows."""
     differing, largest = 1 - found["agreement"], found["largest_difference"]
@@ -209,10 +197,12 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
         if expected is None:
             expected = found
             require_evaluated(subject, tested, found)
-        compared = agreement.agreement(expected, found, actual, lookup(read(), "evaluate.confidence"))
+        confidence = lookup(read(), "evaluate.confidence")
+        compared = agreement.agreement(expected, found, actual, confidence, subject.metrics["design_effect"])
         require_agreement(subject, form, compared, params)
         table.append({"format": form, "size_mb": size_mb(folder, form)} | compared)
-        latencies.append({"format": form, **latency(network, images, params.latency_repeats)})
+        passes = measure(partial(network, images[:1]), _WARMUP, params.latency_repeats)
+        latencies.append({"format": form, **passes.latency()})
     return pd.DataFrame(table)[list(agreement.COLUMNS)], pd.DataFrame(latencies).assign(processor=processor())
 
 
@@ -238,22 +228,23 @@ def write_reference(subject: Subject, folder: Path) -> None:
     """Write `reference.json`, computed by the OpenVINO form, which also predicts new images."""
     index = read_index(PREPARED)
     training, validation = (select(index, split, _REFERENCE_IMAGES) for split in ("train", "validation"))
-    vectors, _ = _embedded(subject, folder, training)
-    found = reference.fit(vectors, training["label"].tolist(), *_embedded(subject, folder, validation))
+    labels = [[subject.classes.index(label) for label in part["label"]] for part in (training, validation)]
+    (trained, _), (held_out, probabilities) = (_embedded(subject, folder, part) for part in (training, validation))
+    found = reference.fit(trained, labels[0], held_out, labels[1], probabilities)
     write_json(folder / REFERENCE, found.model_dump())
 
 
 def _embedded(
     subject: Subject, folder: Path, chosen: pd.DataFrame
 ) -> "tuple[NDArray[np.float64], NDArray[np.float32]]":
-    """Return the hashed embeddings and the confidences of `chosen` rows of the index, by the OpenVINO form."""
+    """Return the hashed embeddings and the probabilities of `chosen` rows of the index, by the OpenVINO form."""
     batches = (((), batch) for batch in rows_of(chosen, subject.size).batches(BATCH))
     found = [
-        (reference.hashed(part.embedding), part.probabilities.max(axis=1))
+        (reference.hashed(part.embedding), part.probabilities)
         for _, part in outputs(folder / PATHS["openvino"], threads(), batches)
     ]
-    vectors, confidences = zip(*found, strict=True)
-    return np.concatenate(vectors), np.concatenate(confidences)
+    vectors, probabilities = zip(*found, strict=True)
+    return np.concatenate(vectors), np.concatenate(probabilities)
 
 
 def size_mb(folder: Path, form: Format) -> float:
@@ -272,6 +263,8 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
             backbone=subject.backbone,
             best=compared[BEST],
             recommended=compared[RECOMMENDED],
+            compared=compared[subject.backbone],
+            rivals=len(compared) - len((BEST, RECOMMENDED)) - 1,
             metrics=subject.metrics,
             confusion=read_csv(EVALUATIONS / subject.backbone / "confusion.csv", text=("actual", "predicted")),
             provenance=subject.provenance,

@@ -7,8 +7,8 @@ Writes `data/probes/B/`, without TensorFlow:
                       images, predictions of test images by the head; images that no fit could predict are left out
     probe.json        the strength and the log loss of each one tried, and the criteria of stage rank: accuracy, log
                       loss and LogME of training and validation images
-    shares.csv        share, training_images, file, label, predicted, p:CLASS...: test predictions by heads on a
-                      fraction of the other images (`finetune.training_shares`)
+    shares.csv        classes of the test images by heads on fractions of the other images, each of them drawn several
+                      times (`finetune.training_shares`, `finetune.training_draws`; stages/core/shares.py)
     folds.csv         fold, file, label, predicted, p:CLASS...: each image, predicted by the run that tests its fold
 
 Stage audit finds doubtful labels with the predictions, stage rank ranks by them, and stage finetune uses the head.
@@ -27,12 +27,14 @@ from threadpoolctl import threadpool_limits
 from stages.core import files, head
 from stages.core.dataset.features import project, stratified_sample
 from stages.core.dataset.prepared import SPLITS, Rows, count_folds, fold_roles, read_classes, read_index
-from stages.core.dataset.subsample import subsample
+from stages.core.dataset.subsample import possible, subsamples
 from stages.core.errors import DataError, run
 from stages.core.params import named_backbone
 from stages.core.predictions import PREFIX
 from stages.core.settings.recipes import ProbeRecipe, read_recipe
-from stages.heads import linear
+from stages.core.shares import Training
+from stages.core.shares import table as table_of_trainings
+from stages.heads import linear, subsets
 from stages.statistics import metrics
 from stages.statistics.logme import logme
 
@@ -41,6 +43,9 @@ FEATURES = Path("data/features")
 PROBES = Path("data/probes")
 # The most images that LogME is computed on.
 _MAX_SCORED = 10_000
+# Of more images shares are drawn less often: fits take long, and draws differ little.
+_MANY = 20_000
+_FEW_DRAWS = 3
 # Rows predicted at a time.
 _BATCH = 1024
 
@@ -105,16 +110,17 @@ def main_run(probed: Probed) -> tuple[linear.Solved, pd.DataFrame]:
     return found, pd.concat([own, tested], ignore_index=True)
 
 
-def shares(probed: Probed) -> pd.DataFrame:
-    """Return the predictions of the test images by a head on each fraction of the others."""
+def shares(probed: Probed, strength: float) -> list[Training]:
+    """Return heads of the given strength on fractions of the images outside the test split, the smallest first."""
     seen, test = (probed.table[(probed.table["split"] == "test") == tested] for tested in (False, True))
-    tables = []
-    for share in probed.recipe.training_shares:
-        part = seen[subsample(seen, share, probed.recipe.seed)]
-        found = probed.predict(probed.solve(part).head, test)
-        marked = test.assign(share=share, training_images=len(part))
-        tables.append(probed.described(marked, found, "share", "training_images"))
-    return pd.concat(tables, ignore_index=True) if tables else _no_rows(probed, "share", "training_images")
+    recipe, wanted = probed.recipe, [] if test.empty else possible(seen["label"], probed.recipe.training_shares)
+    draws = recipe.training_draws if len(seen) <= _MANY else min(recipe.training_draws, _FEW_DRAWS)
+    drawn = [subsamples(seen, wanted, recipe.seed, draw) for draw in range(draws)]
+    cases = [(share, draw, np.flatnonzero(drawn[draw][n])) for n, share in enumerate(wanted) for draw in range(draws)]
+    pool = subsets.Pool(probed.rows(seen), probed.labels(seen), len(probed.classes), recipe.class_weight)
+    found = subsets.predict(pool, [part for *_, part in cases], strength, probed.rows(test), probed.scratch)
+    pairs = zip(cases, found, strict=True)
+    return [Training(share, draw, len(part), predicted) for (share, draw, part), predicted in pairs]
 
 
 def folds(probed: Probed) -> pd.DataFrame:
@@ -165,15 +171,16 @@ def write(folder: Path, probed: Probed) -> dict[str, Any]:
     scores = numbers(probed, found, predictions)
     head.save(found.head, folder / "head.npz")
     files.write_csv(folder / "predictions.csv", predictions)
-    files.write_csv(folder / "shares.csv", shares(probed))
+    files.write_csv(folder / "shares.csv", table_of_trainings(shares(probed, found.strength)))
     files.write_csv(folder / "folds.csv", folds(probed))
     return scores
 
 
 def write_nothing(folder: Path, probed: Probed) -> dict[str, Any]:
     """Write the tables of a backbone that has no frozen features, without rows; return its numbers."""
-    for name, keys in {"predictions": ["split"], "shares": ["share", "training_images"], "folds": ["fold"]}.items():
-        files.write_csv(folder / f"{name}.csv", _no_rows(probed, *keys))
+    for name, key in {"predictions": "split", "folds": "fold"}.items():
+        files.write_csv(folder / f"{name}.csv", _no_rows(probed, key))
+    files.write_csv(folder / "shares.csv", table_of_trainings([]))
     left_out = int((probed.table["split"] != "test").sum())
     nothing = dict.fromkeys(("strength", "accuracy", "log_loss", "logme"))
     return {**nothing, "losses": {}, "images": 0, "left_out": left_out}

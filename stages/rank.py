@@ -13,11 +13,12 @@ from pathlib import Path
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
-from stages.core.predictions import COLUMNS, read_predictions
+from stages.core.predictions import COLUMNS, read_groups, read_predictions
 from stages.core.settings.recipes import read_names
 from stages.statistics.ranking import Probe, best, contenders, lines, ranking
 
 PROBES = Path("data/probes")
+SPLITS = Path("data/splits.csv")
 RANKING = Path("data/ranking.csv")
 BEST = Path("data/rankings/best")
 CONTENDERS = Path("data/rankings/contenders.json")
@@ -40,7 +41,8 @@ def read_probe(backbone: str) -> Probe:
 def main() -> None:
     """Rank all declared backbones."""
     backbones, confidence = read_names(), params.lookup(params.read(), "evaluate.confidence")
-    table = ranking({backbone: read_probe(backbone) for backbone in backbones}, confidence)
+    probes = {backbone: read_probe(backbone) for backbone in backbones}
+    table = ranking(probes, read_groups(SPLITS), confidence)
     files.write_csv(RANKING, table)
     with files.replacing_folder(BEST) as folder:
         for most in range(1, len(backbones) + 1):

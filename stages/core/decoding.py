@@ -127,8 +127,9 @@ def starts_like_image(start: bytes) -> bool:
 def decode(data: bytes, limits: Limits | None = None) -> Decoded:
     """Return the image in `data`, the first one of an animation or of several pages.
 
-    Transparency is composited over white, as viewers show it. CMYK is converted without its colour profile;
-    JPEG stores it inverted, as Adobe does and Pillow assumes. Of 16-bit grey and colours
+    Transparency is composited over white, as viewers show it. Colour profiles are ignored, as in the decoding of the
+    images that published weights were trained on: Display P3 and Adobe RGB are read as sRGB. CMYK is converted without
+    its profile; JPEG stores it inverted, as Adobe does and Pillow assumes. Of 16-bit grey and colours
     the upper eight of the fewest bits (8, 10, 12, 14 or 16) that hold the image's largest value are kept: cameras store
     10 or 12 bits in 16.
 

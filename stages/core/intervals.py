@@ -34,16 +34,6 @@ def wilson(share: float, trials: float, confidence: float) -> Interval:
     return Interval(max(0.0, centre - half) if share > 0 else 0.0, min(1.0, centre + half) if share < 1 else 1.0)
 
 
-def rule_of_three(trials: int, confidence: float) -> float:
-    """Return the largest plausible rate of an event never seen in `trials` trials: 1 - (1 - confidence)^(1 / trials).
-
-    An event with a higher rate would have occurred with a probability above `confidence`: this is the upper end of the
-    exact one-sided interval. At 0.95 it is about 3 / trials, the rule of three: Hanley and Lippman-Hand 1983, "If
-    nothing goes wrong, is everything all right?", JAMA 249.
-    """
-    return float(1 - (1 - confidence) ** (1 / trials))
-
-
 def mean_over_folds(shares: Sequence[float], test_to_training: float, confidence: float) -> Interval:
     """Return the interval of the mean of one fraction per fold, such as its accuracy, by the corrected resampled t.
 

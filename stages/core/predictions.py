@@ -43,6 +43,16 @@ def read_predictions(path: Path, columns: tuple[str, ...] | None = None) -> pd.D
     return read_csv(path, text=("head", *COLUMNS), columns=columns)
 
 
+def read_groups(path: Path) -> "pd.Series[str]":
+    """Return the name of each file's group from data/splits.csv: images of a group are alike, or of one origin."""
+    try:
+        table = read_csv(path, text=("file", "group"), columns=("file", "group"))
+    except FileNotFoundError as error:
+        raise DataError(f"no {error.filename}", "the groups of the images", "run 'dvc repro split'") from error
+    found: pd.Series[str] = table.set_index("file")["group"]
+    return found
+
+
 def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
     """Return the rows of `split`. Raise DataError when they cannot be scored."""
     return _scorable(table, table["split"] == split, split, classes)
@@ -75,15 +85,6 @@ def of_repeats(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Prediction
         _scorable(table, test & (table["repeat"] == repeat), f"repeat {repeat}", classes)
         for repeat in sorted(table["repeat"].unique())
     ]
-
-
-def of_shares(table: pd.DataFrame, classes: tuple[str, ...]) -> dict[tuple[float, int], Predictions]:
-    """Return the rows of each fraction of the training images, by fraction and number, the smallest first."""
-    found = sorted(set(zip(table["share"], table["training_images"], strict=True)))
-    return {
-        (float(share), int(images)): _scorable(table, table["share"] == share, f"share {share}", classes)
-        for share, images in found
-    }
 
 
 def _scorable(table: pd.DataFrame, wanted: pd.Series, name: str, classes: tuple[str, ...]) -> Predictions:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.core.intervals import wilson_interval
+from stages.core.intervals import wilson
 from stages.exports.licences import Licence
 from stages.pages.templates import render
 
@@ -28,13 +28,15 @@ class Subject:
     of actual and predicted class of each test image, `provenance` is that of finetune, `layers` are the units and
     activation of each hidden layer of the head. `counts` has a row for each class and a column for each split, `forms`
     the columns agreement.COLUMNS. `manifest` is that of the export. `best` and `recommended` are from
-    data/metrics.json.
+    data/metrics.json, `compared` is what that has of this backbone, and `rivals` the number of the others.
     """
 
     name: str
     backbone: str
     best: str
     recommended: str | None
+    compared: Mapping[str, Any]
+    rivals: int
     metrics: Mapping[str, Any]
     confusion: pd.DataFrame
     provenance: Mapping[str, Any]
@@ -63,7 +65,8 @@ def _classes(subject: Subject) -> list[dict[str, Any]]:
         support, recall = int(found["support"]), found["recall"]
         interval = None
         if support:
-            interval = wilson_interval(round(recall * support), support, subject.metrics["confidence"])
+            images = support / subject.metrics["design_effect"]
+            interval = wilson(recall, images, subject.metrics["confidence"])
         training = int(subject.counts["train"].get(name, 0))
         rows.append({"name": name, **found, "interval": interval, "training": training})
     return sorted(rows, key=lambda row: (row["recall"] is None, row["recall"], row["name"]))

@@ -8,21 +8,20 @@ https://arxiv.org/abs/0907.4698, eq. 23). Wide embeddings are hashed to `COLUMNS
 distances on average (Weinberger et al. 2009, "Feature hashing for large scale multitask learning",
 https://arxiv.org/abs/0902.2206).
 
-Means and covariance are those of training images. Distances and confidences are those of the validation images: on its
-training images a network is more confident, and they lie closer to their own means, than on any new images.
+Means and covariance are those of training images. Predicted classes, confidences and distances are those of the
+validation images: on its training images a network is more confident, and they lie closer to their own means, than on
+any new images.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from stages.core.params import Section
 
 COLUMNS = 64
-# At most this many distances and confidences are kept, as quantiles.
-_QUANTILES = 1000
 # Floor the variance at this fraction of the mean variance, so that near-constant columns are not amplified.
 _MIN_VARIANCE_FRACTION = 1e-4
 
@@ -33,16 +32,14 @@ class Reference(Section):
     """The content of `reference.json`.
 
     `means` has a row of at most `COLUMNS` numbers for each class with training images, `whitening` is the square
-    matrix that transforms differences from them to unit covariance. `confidences` (0 to 1) and `distances` of the
-    validation images are sorted; of many they are quantiles in equal steps.
+    matrix that transforms differences from them to unit covariance. `validation` has the positions of the
+    actual and the predicted class, the confidence (0 to 1) and the distance of each validation image.
     """
 
     training_images: int = Field(ge=1)
-    validation_images: int = Field(ge=1)
     means: tuple[tuple[float, ...], ...] = Field(min_length=1)
     whitening: tuple[tuple[float, ...], ...] = Field(min_length=1)
-    confidences: tuple[float, ...] = Field(min_length=1)
-    distances: tuple[float, ...] = Field(min_length=1)
+    validation: tuple[tuple[NonNegativeInt, NonNegativeInt, float, float], ...] = Field(min_length=1)
 
     def measure(self, embeddings: Vectors) -> NDArray[np.float64]:
         """Return the distance of each embedding (n, width) to the nearest class mean, (n,)."""
@@ -66,21 +63,27 @@ def hashed(embeddings: Vectors) -> NDArray[np.float64]:
     return found
 
 
-def fit(training: Vectors, labels: Sequence[str], validation: Vectors, confidences: NDArray[np.floating]) -> Reference:
-    """Return the reference from training images with `labels` and validation images with `confidences`.
+def fit(
+    training: Vectors, labels: Sequence[int], validation: Vectors, actual: Sequence[int], probabilities: Vectors
+) -> Reference:
+    """Return the reference from training images with `labels` and validation images with `actual` classes.
 
-    `training` (n, columns) and `validation` (m, columns) are `hashed` embeddings; confidences (m,) are 0 to 1.
+    `training` (n, columns) and `validation` (m, columns) are `hashed` embeddings; classes are positions among the
+    columns of `probabilities` (m, classes).
     """
-    names, position = np.unique(labels, return_inverse=True)
-    means = np.stack([training[position == number].mean(axis=0) for number in range(len(names))])
+    present, position = np.unique(labels, return_inverse=True)
+    means = np.stack([training[position == number].mean(axis=0) for number in range(len(present))])
     whitening = _whitening(training - means[position])
+    distances = _distances(validation, means, whitening)
+    predicted, confidences = probabilities.argmax(axis=1), probabilities.max(axis=1)
     return Reference(
         training_images=len(training),
-        validation_images=len(validation),
         means=_rows(means),
         whitening=_rows(whitening),
-        confidences=_sorted(confidences),
-        distances=_sorted(_distances(validation, means, whitening)),
+        validation=tuple(
+            (int(label), int(answer), float(confidence), float(distance))
+            for label, answer, confidence, distance in zip(actual, predicted, confidences, distances, strict=True)
+        ),
     )
 
 
@@ -108,9 +111,3 @@ def _whitening(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _rows(matrix: Vectors) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(map(float, row)) for row in matrix)
-
-
-def _sorted(values: NDArray[np.floating]) -> tuple[float, ...]:
-    """Return the sorted values, or quantiles of many."""
-    levels = np.linspace(0, 1, min(len(values), _QUANTILES))
-    return tuple(map(float, np.quantile(values, levels)))

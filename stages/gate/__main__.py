@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc_data.index import DataIndexDirError
 
 from stages.core import files, params
 from stages.core.errors import DataError, GroupedUserError, one_line, run
-from stages.core.predictions import COLUMNS, read_predictions
+from stages.core.predictions import COLUMNS, read_groups, read_predictions
 from stages.core.settings.gate import GateParams
 from stages.core.settings.report import winner
 from stages.gate import rules
@@ -29,20 +30,23 @@ from stages.gate.rules import GateError, Results
 
 METRICS = Path("data/metrics.json")
 AUDIT = Path("data/audit.json")
+SPLITS = Path("data/splits.csv")
 MODELS = Path("data/models")
 
 
 def read(place: str, local: Callable[[Path], Path]) -> Results:
     """Return the results at `place`; `local` maps a path in data/ to a local file with its content."""
     metrics = files.read_json(local(METRICS))
-    table = local(MODELS / winner(metrics) / "predictions.csv")
-    return Results(place, metrics, read_predictions(table, COLUMNS))
+    model = MODELS / winner(metrics)
+    predictions = read_predictions(local(model / "predictions.csv"), COLUMNS)
+    repeats = read_predictions(local(model / "repeats.csv"), ("repeat", *COLUMNS))
+    return Results(place, metrics, predictions, repeats)
 
 
-def in_workspace() -> tuple[Results, dict[str, Any]]:
-    """Return the results in the workspace, and data/audit.json. Raise DataError when they are missing."""
+def in_workspace() -> tuple[Results, "pd.Series[str]", dict[str, Any]]:
+    """Return the results in the workspace, groups, and data/audit.json. Raise DataError when any is missing."""
     try:
-        return read("the workspace", lambda path: path), files.read_json(AUDIT)
+        return read("the workspace", lambda path: path), read_groups(SPLITS), files.read_json(AUDIT)
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", "the results of a comparison in the workspace", "run 'dvc repro', or 'dvc pull'"
@@ -106,10 +110,12 @@ def main() -> None:
     parser.add_argument("--against", default="HEAD", metavar="REV", help="the commit (HEAD)")
     settings = params.load(GateParams, "gate")
     commit = Commit.named(parser.parse_args().against)
-    (now, audit), before = in_workspace(), commit.results()
-    if found := rules.faults(before, now, audit, settings):
+    (now, groups, audit), before = in_workspace(), commit.results()
+    if found := rules.faults(before, now, groups, audit, settings):
         raise GroupedUserError(found)
-    compared = rules.summary(before, now, settings) if before else f"{commit.name} has no {METRICS} to compare with"
+    compared = (
+        rules.summary(before, now, groups, settings) if before else f"{commit.name} has no {METRICS} to compare with"
+    )
     print(one_line(f"gate: passed: {compared}"))
 
 

@@ -15,10 +15,15 @@ import pandas as pd
 from stages.core.errors import UserError
 from stages.core.settings.gate import GateParams
 from stages.core.settings.report import BEST, RECOMMENDED, winner
-from stages.statistics.paired import POWER, Pairs, detectable_difference, mcnemar, min_discordant_pairs, pair
+from stages.statistics.groups import MIN_GROUPS, Groups
+from stages.statistics.outcomes import Outcomes, read_outcomes
+from stages.statistics.paired import POWER, detectable_difference, min_discordant_pairs
+from stages.statistics.pairwise import difference, difference_interval, only, p_value
 
 # The weights in data/metrics.json of backbones that are not pretrained.
 _NOT_PRETRAINED = ("random", "none")
+# How the outcomes of both are told apart.
+_SIDES = ("before", "now")
 
 
 class GateError(UserError):
@@ -29,16 +34,25 @@ class GateError(UserError):
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a comparison: the commit or workspace, its metrics and the winner's predictions."""
+    """The results of a comparison: the commit or workspace, its metrics and the winner's predictions.
+
+    `repeats` are those of further trainings of the winner, empty where there are none.
+    """
 
     place: str
     metrics: Mapping[str, Any]
     predictions: pd.DataFrame
+    repeats: pd.DataFrame
 
     @property
     def winner(self) -> str:
         """The name of the backbone that ships."""
         return winner(self.metrics)
+
+    @property
+    def chosen(self) -> float:
+        """In which share of the redraws of the test images the winner was chosen, 0 to 1."""
+        return float(self.metrics[self.winner]["chosen_in_redraws"])
 
     @property
     def backbones(self) -> set[str]:
@@ -51,30 +65,51 @@ class Results:
         return int((self.predictions["split"] == "test").sum())
 
 
-def faults(before: Results | None, now: Results, audit: Mapping[str, Any], params: GateParams) -> list[UserError]:
+def faults(
+    before: Results | None, now: Results, groups: "pd.Series[str]", audit: Mapping[str, Any], params: GateParams
+) -> list[UserError]:
     """Return every rule that `now` breaks; without `before`, only those that need no comparison.
 
-    `audit` is data/audit.json of `now`.
+    `groups` has the name of the group of each image's file, and `audit` is data/audit.json, both of `now`.
     """
     found = [_leaks(audit, params)]
     if before:
-        found += [_fall(before, now, params), _lost(before, now, params), _randomised(before, now, params)]
+        found += [_fall(before, now, groups, params), _lost(before, now, params), _randomised(before, now, params)]
     return [fault for fault in found if fault]
 
 
-def summary(before: Results, now: Results, params: GateParams) -> str:
+def summary(before: Results, now: Results, groups: "pd.Series[str]", params: GateParams) -> str:
     """Return a sentence that says what was compared, and which drop would have been detected."""
-    pairs = pair(before.predictions, now.predictions)
-    discordant = (pairs.only_first + pairs.only_second) / len(pairs)
+    pair = _common(before, now, groups)
+    first, second = only(pair)
+    images = len(pair.right)
+    worth = images / float(pair.counts.precision.scale(1 - params.significance)[0, 0, 1])
     # One-sided: as a two-sided test of twice the significance.
-    least = detectable_difference(len(pairs), discordant, 2 * params.significance)
+    least = params.max_fall + detectable_difference(worth, (first + second) / images, 2 * params.significance)
     seen = f"a drop of {100 * min(least, 1):.1f} points would be detected in {100 * POWER:g} % of all cases"
-    return f"accuracy of the winner {_figures(before, now, pairs)}; {seen}"
+    again = f"{now.winner} is chosen again in {100 * now.chosen:.0f} of 100 redraws of the test images"
+    return f"accuracy of the winner {_figures(before, now, pair)}; {seen}; {again}"
+
+
+def _common(before: Results, now: Results, groups: "pd.Series[str]") -> Outcomes:
+    """Return on which of the test images that both have, with the same label, each of the two winners is right.
+
+    `file` is made of label and content: a relabelled image counts as another image, and is left out.
+    """
+    tested = [found.predictions[found.predictions["split"] == "test"] for found in (before, now)]
+    both = tested[0][["file", "label"]].merge(tested[1][["file", "label"]])
+    tables = {place: both.merge(table) for place, table in zip(_SIDES, tested, strict=True)}
+    repeats = {
+        place: both.merge(found.repeats[found.repeats["split"] == "test"])
+        for place, found in zip(_SIDES, (before, now), strict=True)
+    }
+    return read_outcomes(tables, groups, repeats)
 
 
 def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
-    images, groups = audit["leaks"]["images"], audit["leaks"]["groups"]
-    if images <= params.max_leaks:
+    leaks = audit["leaks"]
+    images, groups = leaks["images"], leaks["groups"]
+    if not leaks["split_used"] or images <= params.max_leaks:
         return None
     return GateError(
         f"leakage: {images} images (groups of copies: {groups}) are in several splits of the source",
@@ -83,32 +118,52 @@ def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
     )
 
 
-def _fall(before: Results, now: Results, params: GateParams) -> GateError | None:
-    """Return the fault of a significant drop in accuracy, or of too few images to test for one."""
-    pairs, least = pair(before.predictions, now.predictions), min_discordant_pairs(params.significance, "greater")
-    if len(pairs) < least:
+def _fall(before: Results, now: Results, groups: "pd.Series[str]", params: GateParams) -> GateError | None:
+    """Return the fault of a drop in accuracy that is more than allowed, or of too few images to test for one."""
+    pair, least = _common(before, now, groups), min_discordant_pairs(params.significance, "greater")
+    if len(pair.groups) < least or pair.groups.few:
         return GateError(
-            f"{len(pairs)} test images are in both, of {before.test_images} at {before.place} "
-            f"and {now.test_images} now",
-            f"at least {least} with the same label, to test a drop for significance",
+            f"{len(pair.right)} test images{_of_groups(pair.groups)} are in both, of {before.test_images} at "
+            f"{before.place} and {now.test_images} now",
+            f"at least {MIN_GROUPS if pair.groups.few else least} with the same label, to test a drop for significance",
             "compare with a commit that shares more, or commit a new reference by hand",
         )
-    if pairs.difference <= params.max_fall or mcnemar(pairs, "greater") > params.significance:
+    if not fallen(pair, params):
         return None
+    shown = f"{100 * _least_fall(pair, params):.1f} with {1 - params.significance:.0%} confidence"
     return GateError(
-        f"accuracy of the winner fell by {100 * pairs.difference:.1f} points: {_figures(before, now, pairs)}",
-        f"at most {100 * params.max_fall:g} points, unless not significant (p above {params.significance:g})",
+        f"accuracy of the winner fell by {100 * difference(pair):.1f} points, and by at least {shown}: "
+        f"{_figures(before, now, pair)}",
+        f"at most {100 * params.max_fall:g} points",
         "see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall",
     )
 
 
-def _figures(before: Results, now: Results, pairs: Pairs) -> str:
+def fallen(pair: Outcomes, params: GateParams) -> bool:
+    """Return whether the accuracy of the second is shown to be lower than that of the first by more than is allowed.
+
+    The probability of that where it is not lower by so much is at most `significance`. Of few images the exact test has
+    to agree.
+    """
+    return _least_fall(pair, params) > params.max_fall and p_value(pair, "greater") <= params.significance
+
+
+def _least_fall(pair: Outcomes, params: GateParams) -> float:
+    """Return the lower end of the drop's one-sided confidence interval."""
+    return difference_interval(pair, 1 - 2 * params.significance).low
+
+
+def _of_groups(groups: Groups) -> str:
+    return "" if groups.alone else f" of {len(groups)} groups"
+
+
+def _figures(before: Results, now: Results, pair: Outcomes) -> str:
     """Return both accuracies on the common images, and their difference."""
-    first, second = (f"{100 * right.mean():.1f} %" for right in (pairs.first, pairs.second))
-    changes = f"{pairs.only_first} newly wrong, {pairs.only_second} newly right, p = {mcnemar(pairs, 'greater'):.2g}"
+    first, second = (f"{100 * share:.1f} %" for share in pair.right.mean(axis=0))
+    wrong, right = only(pair)
     return (
-        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, "
-        f"on the {len(pairs)} test images of both ({changes})"
+        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {len(pair.right)} test "
+        f"images{_of_groups(pair.groups)} of both ({wrong} newly wrong, {right} newly right)"
     )
 
 

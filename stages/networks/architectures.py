@@ -242,17 +242,17 @@ _KINDS: dict[type, Callable[[Any], dict[str, Any] | None]] = {
 }
 
 
-def top(backbone: keras.Model, name: str) -> keras.Model:
+def top(backbone: keras.Model, name: str, *, train_normalization: bool = False) -> keras.Model:
     """Return the trainable part of `backbone` above what `split_point` names; it shares the backbone's layers.
 
-    BatchNormalization stays frozen: a frozen layer also keeps its moving statistics and normalises by them
-    (https://keras.io/guides/transfer_learning/).
+    Unless `train_normalization`, BatchNormalization stays frozen: a frozen layer also keeps its moving statistics and
+    normalises by them (https://keras.io/guides/transfer_learning/).
     """
     backbone.trainable = True
     part = backbone if name == IMAGE else _above(outputs(backbone)[name], name, backbone)
     for layer in _leaves(part):
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.trainable = False
+            layer.trainable = train_normalization
     return part
 
 

@@ -227,7 +227,7 @@ def read_reference(folder: Path) -> Reference:
 def with_drift(found: Iterable[Batch], reference: Reference, sample: Sample) -> Iterator[Batch]:
     """Yield the batches unchanged, and add them to the sample."""
     for batch in found:
-        sample.add(batch.confidences.tolist(), reference.measure(batch.embedding).tolist())
+        sample.add(batch.classes, batch.confidences, reference.measure(batch.embedding))
         yield batch
 
 
@@ -304,7 +304,7 @@ def main() -> None:
         )
     log.info("%d predicted, %d left out", seen - rejects.count, rejects.count)
     if reference:
-        print(f"drift: {judge(reference, sample).sentence}", file=sys.stderr)
+        print(f"drift: {judge(reference, sample, manifest.classes).sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

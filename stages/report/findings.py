@@ -23,7 +23,7 @@ class Finding:
     """One problem: what is wrong, which classes (other people's text, kept apart), and what to do about it.
 
     `section` is the section of the audit's page that shows it; `misleads` says that it changes the meaning of the
-    comparison's numbers.
+    comparison's numbers, `settled` that there is nothing to do.
     """
 
     section: str
@@ -31,6 +31,7 @@ class Finding:
     remedy: Text
     names: tuple[str, ...] = ()
     misleads: bool = False
+    settled: bool = False
 
     def __str__(self) -> str:
         """Return all of it in one line, for the log."""
@@ -41,7 +42,8 @@ class Finding:
 def findings(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
     """Return what is wrong according to `audit`, the most serious first."""
     checks: tuple[Callable[[Audit, Language], Finding | None], ...] = (
-        _conflicts, _lost_classes, _small_classes, _leaks, _doubtful_pairs, _suspects, _rejects, _imbalance, _copies,
+        _conflicts, _lost_classes, _small_classes, _leaks, _doubtful_pairs, _suspects, _outliers, _rejects, _imbalance,
+        _copies,
     )  # fmt: skip
     return [found for check in checks if (found := check(audit, language))]
 
@@ -52,7 +54,7 @@ def misleading(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
 
 
 def _leaks(audit: Audit, language: Language) -> Finding | None:
-    if not audit["leaks"]["groups"]:
+    if not audit["leaks"]["split_used"]:
         return None
     return Finding(
         "leaks",
@@ -61,7 +63,9 @@ def _leaks(audit: Audit, language: Language) -> Finding | None:
             "%(count)s images with a copy on another side of the source's own split",
             audit["leaks"]["images"],
         ),
-        language.say("numbers on that split are too optimistic; here all copies are in one split"),
+        language.say(
+            "numbers on that split are too optimistic; leave the copies out, and expect others that were not found"
+        ),
         misleads=True,
     )
 
@@ -132,7 +136,6 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
     suspects = audit["suspects"]
     if not suspects["share"] or suspects["share"] < _MANY_SUSPECTS:
         return None
-    weak = suspects["weights"] == "random"
     return Finding(
         "suspects",
         language.say_plural(
@@ -141,22 +144,38 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
             suspects["images"],
             share=language.percent(suspects["share"]),
         ),
-        language.say("a weak hint: networks with random weights doubt many correct labels")
-        if weak
+        language.say("check the first ones, but leave no test image out because a backbone doubts it")
+        if suspects["test"]
         else language.say("check the first ones"),
-        misleads=not weak,
+        misleads=True,
+    )
+
+
+def _outliers(audit: Audit, language: Language) -> Finding | None:
+    count = sum(audit["outliers"].values())
+    if not count:
+        return None
+    return Finding(
+        "outliers",
+        language.say_plural(
+            "%(count)s image is dark, light, blurred, nearly empty or of an odd shape",
+            "%(count)s images are dark, light, blurred, nearly empty or of an odd shape",
+            count,
+        ),
+        language.say("look at the first ones, and leave out what is no example of its class"),
     )
 
 
 def _rejects(audit: Audit, language: Language) -> Finding | None:
-    # Images with two labels are a finding of their own, and what the user excludes is none.
-    rejected = audit["rejected"] - audit["conflicts"]["images"] - audit["reasons"].get("excluded", 0)
+    # Images with two labels are a finding of their own; what the user excludes is none, and neither is a README.txt.
+    settled = audit["conflicts"]["images"] + audit["reasons"].get("excluded", 0) + audit["beside_images"]
+    rejected = audit["rejected"] - settled
     if not rejected:
         return None
     return Finding(
         "rejects",
         language.say_plural("%(count)s file left out", "%(count)s files left out", rejected),
-        language.say("see the reasons"),
+        language.say("see the reasons, and mend or remove what is wrong"),
     )
 
 
@@ -169,7 +188,7 @@ def _imbalance(audit: Audit, language: Language) -> Finding | None:
         language.say("the largest class has %(ratio)s times the images of the smallest", ratio=language.number(ratio)),
         language.say("read the recall of each class")
         if audit["balanced"]
-        else language.say("read the recall of each class, and try finetune.class_weight: balanced"),
+        else language.say("read the recall of each class, and try dvc exp run -S finetune.class_weight=balanced"),
         misleads=True,
     )
 
@@ -185,5 +204,6 @@ def _copies(audit: Audit, language: Language) -> Finding | None:
             exact=language.say_plural("%(count)s group of exact copies", "%(count)s groups of exact copies", exact),
             near=language.say_plural("%(count)s group of near copies", "%(count)s groups of near copies", near),
         ),
-        language.say("each is in one split; copies carry less information than as many different images"),
+        language.say("each is in one split, and carries less information than as many different images: nothing to do"),
+        settled=True,
     )

@@ -38,6 +38,11 @@ def heads(ranking: Sequence[Run], language: Language) -> Heads:
     return Heads(rows, [text for builder in builders for text in builder(ranking, language)])
 
 
+def selected(runs: Sequence[Run]) -> bool:
+    """Return whether validation chose among several heads, of which any may be tuned, for one of `runs`."""
+    return any(len(run.heads) > 1 for run in runs)
+
+
 def display_name(head: str, language: Language) -> str:
     """Return the name of a head for people."""
     return {

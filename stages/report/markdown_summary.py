@@ -4,7 +4,9 @@ from pathlib import Path
 
 from stages.pages.language import UNKNOWN, Language
 from stages.pages.templates import render
-from stages.report.heads import heads
+from stages.report.heads import heads, selected
+from stages.report.load import under_load
+from stages.report.outlook import outlook_text
 from stages.report.page import Material
 from stages.report.pairwise_comparison import Comparison, signed
 from stages.report.provenance import sentences
@@ -24,10 +26,13 @@ def markdown(material: Material, language: Language) -> str:
         notes=notes(evidence, language),
         findings=warnings(evidence, language),
         ranking=evidence.ranking,
+        under_load=under_load(evidence.ranking),
         behind=_behind(evidence, language),
         heads=heads(evidence.ranking, language),
         by_folds=evidence.ranking_over_folds,
+        selected=selected(evidence.ranking),
         transfer=transfer,
+        outlook=outlook_text(evidence.verdict.subject, evidence.ranking, language),
         ranking_agreement=material.ranking_agreement,
         gained=[_points(row.comparison, language) for row in transfer.rows] if transfer else [],
         tuning=tuning(evidence.ranking, language),

@@ -22,7 +22,9 @@ from stages.report.figures import all_figures
 from stages.report.figures.all_figures import Gallery
 from stages.report.figures.context import FigureContext
 from stages.report.findings import misleading
-from stages.report.heads import heads
+from stages.report.heads import heads, selected
+from stages.report.load import under_load
+from stages.report.outlook import outlook_text
 from stages.report.pairwise_comparison import matrix
 from stages.report.provenance import Provenance, sentences
 from stages.report.ranking_agreement import RankingAgreement
@@ -115,7 +117,7 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("folds.html.j2", language.say("Over %(count)s folds", count=folds), folds),
         ("costs.html.j2", language.say("Costs"), True),
         ("transfer.html.j2", language.say("Gain by transfer learning"), transfer),
-        ("transfer.html.j2", language.say("With fewer images"), figures.training_images and not transfer),
+        ("transfer.html.j2", language.say("With fewer and with more images"), figures.training_images and not transfer),
         ("tuning.html.j2", language.say("Gain by hyperparameter search"), figures.tuning),
         ("ranking_agreement.html.j2", language.say("How well the ranking predicted the result"), True),
         ("curves.html.j2", language.say("Learning curves"), figures.curves),
@@ -150,12 +152,15 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
         "matrix": matrix(names, comparisons, language) if len(names) > 1 else [],
         "comparisons": [comparisons.between(*pair) for pair in combinations(names, 2)],
         "by_folds": material.evidence.ranking_over_folds,
+        "selected": selected(ranking),
         "machines": tables.machines(ranking),
+        "under_load": under_load(ranking),
         "transfer": material.transfer,
         "gains": material.transfer and {row.run.backbone: row.comparison for row in material.transfer.rows},
         "tuning": tuning(ranking, language),
         "ranking_agreement": material.ranking_agreement,
         "shares": tables.training_shares(ranking),
+        "outlook": outlook_text(material.evidence.verdict.subject, ranking, language),
         "classes": classes,
         "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],
         "confusions": [(run, tables.most_confused(run)) for run in ranking],

@@ -16,7 +16,7 @@ class Comparison:
     """Two backbones on the same test images, seen from the first one's side.
 
     `only_first` and `only_second` count the images that only that one gets right, `difference` is the accuracy of the
-    first minus that of the second, `low` and `high` are the ends of its interval, `p` is of McNemar's exact test and
+    first minus that of the second, `low` and `high` are the ends of its interval, `p` is its probability by chance and
     `p_holm` that, corrected for the number of pairs. `outcome`: the first is significantly better or worse, or the test
     set leaves it open.
     """
@@ -52,7 +52,7 @@ class PairwiseComparisons:
     """The comparisons of all pairs at one confidence, such as 0.95: a pair differs where p_holm is at most 1 - 0.95."""
 
     def __init__(self, pairs: pd.DataFrame, confidence: float) -> None:
-        self.confidence = confidence
+        self.table, self.confidence = pairs, confidence
         self._found: dict[tuple[str, str], Comparison] = {}
         for row in pairs.to_dict("records"):
             values: dict[str, Any] = {str(key): value for key, value in row.items()}

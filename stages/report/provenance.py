@@ -27,7 +27,7 @@ DEFAULTS = Path(__file__).with_name("defaults.yaml")
 # Files that the results depend on, beside the images, which have a digest of their own.
 MADE_BY = ("stages", "params.yaml", "dvc.yaml", "uv.lock")
 # Libraries that calculate the report.
-LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
+LIBRARIES = ("numpy", "pandas", "scikit-learn", "scipy")
 # Sections of params.yaml that no result depends on.
 BESIDE = ("export", "gate")
 # Characters of a value that are shown.

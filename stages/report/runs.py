@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from stages.core.errors import DataError, ParameterError
 from stages.core.intervals import Interval
 from stages.core.settings.report import BEST, RECOMMENDED
+from stages.statistics.decision import Redrawn
 
 # Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
+# Metrics of the validation split that are there too, prefixed with val_: experiments can be chosen by them without the
+# test images.
+VALIDATION_SUMMARY = ("accuracy", "log_loss")
 # Metrics over folds that are there too, prefixed with folds_, where there are folds.
 FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")
@@ -25,7 +29,8 @@ _FURTHER = ("unfrozen", "whole")
 class Run:
     """One backbone: its metrics, costs, history and where it came from, each as its stage wrote it.
 
-    `tested` has a row for each test image: file, label, predicted, confidence. `search` is tune's search.json,
+    `tested` has a row for each test image: file, label, predicted, confidence; `repeats` has repeat, file, label and
+    predicted of further trainings with other seeds, and is empty where there are none. `search` is tune's search.json,
     `trials` its table, empty where nothing was searched; `precision` is explain's precision.json.
     """
 
@@ -39,6 +44,7 @@ class Run:
     provenance: dict[str, Any]
     timings: dict[str, Any]
     tested: pd.DataFrame
+    repeats: pd.DataFrame
     search: dict[str, Any]
     precision: dict[str, Any]
     trials: pd.DataFrame
@@ -62,6 +68,11 @@ class Run:
     def frozen(self) -> bool:
         """Whether the network below the head that was kept still has the weights it came with."""
         return self.kept not in _FURTHER
+
+    @property
+    def trained_once(self) -> bool:
+        """Whether it is unknown what another seed would have made of it: a linear head is solved exactly."""
+        return self.kept != "linear" and self.metrics["repeats"]["count"] == 1
 
     @property
     def curved(self) -> bool:
@@ -155,20 +166,28 @@ def ranked_over_folds(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
 
 
-def summary(ranking: list[Run], recommended: str | None) -> dict[str, Any]:
+def summary(ranking: list[Run], recommended: str | None, redrawn: Redrawn) -> dict[str, Any]:
     """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`.
 
-    `ranking` has the best first.
+    `ranking` has the best first. `chosen_in_redraws` is the share of the redraws in which a backbone was chosen; the
+    chosen one, or else the best, has the accuracy without the optimism of the choice as well.
     """
     for key in (BEST, RECOMMENDED):
         if any(run.backbone == key for run in ranking):
             raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
-    values: dict[str, Any] = {run.backbone: {key: run.metrics[key] for key in SUMMARY} | _folds(run) for run in ranking}
+    values: dict[str, Any] = {run.backbone: _summary(run) for run in ranking}
+    for name, share in redrawn.shares.items():
+        values[name]["chosen_in_redraws"] = share
+    interval = redrawn.interval
+    corrected = {"accuracy_of_choice": redrawn.accuracy, "accuracy_of_choice_low": interval.low}
+    values[recommended or ranking[0].backbone] |= corrected | {"accuracy_of_choice_high": interval.high}
     return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended}
 
 
-def _folds(run: Run) -> dict[str, float]:
-    return {f"folds_{key}": run.folds[key] for key in FOLDS_SUMMARY} if run.folds else {}
+def _summary(run: Run) -> dict[str, Any]:
+    validation = {f"val_{key}": run.metrics["validation"][key] for key in VALIDATION_SUMMARY}
+    folds = {f"folds_{key}": run.folds[key] for key in FOLDS_SUMMARY} if run.folds else {}
+    return {key: run.metrics[key] for key in SUMMARY} | validation | folds
 
 
 def learning_curves(runs: list[Run]) -> pd.DataFrame:
@@ -194,8 +213,8 @@ def fold_accuracies(runs: list[Run]) -> pd.DataFrame:
 
 
 def training_shares(runs: list[Run]) -> pd.DataFrame:
-    """Return the accuracy of each backbone after training on each share of the training images, in long form."""
-    columns = ["share", "training_images", "accuracy", "low", "high"]
+    """Return the mean accuracy of each backbone over the draws of each share of the training images, in long form."""
+    columns = ["share", "training_images", "draws", "accuracy", "low", "high"]
     rows = [[run.backbone, *(share[key] for key in columns)] for run in runs for share in run.metrics["shares"]]
     return pd.DataFrame(rows, columns=["backbone", *columns])
 

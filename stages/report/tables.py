@@ -11,6 +11,8 @@ from stages.pages.language import Language
 from stages.report.runs import Run, counts, shares
 
 _LONGEST_LIST = 15
+# Columns of the table of accuracies with fewer images.
+_MOST_SHARES = 5
 _MACHINE = ("processor", "threads", "engine", "precision")
 
 
@@ -33,8 +35,11 @@ def machines(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def training_shares(runs: Iterable[Run]) -> list[float]:
-    """Return the fractions of the training images that were trained on, the smallest first."""
-    return sorted({share["share"] for run in runs for share in run.metrics["shares"]})
+    """Return some fractions of the training images on which all backbones were trained that have any, ascending."""
+    trained = [{share["share"] for share in run.metrics["shares"]} for run in runs if run.metrics["shares"]]
+    shares = sorted(set.intersection(*trained)) if trained else []
+    shown = np.linspace(0, len(shares) - 1, min(len(shares), _MOST_SHARES)).round().astype(int)
+    return [shares[place] for place in shown]
 
 
 def grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:

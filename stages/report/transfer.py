@@ -145,35 +145,24 @@ def _time(pretrained: list[Row], own: Row, language: Language) -> Text:
 
 
 def _shares(best: Row, own: Row, shares: list[float], language: Language) -> list[Text]:
-    """Return how both do with the fewest images, and how many the pretrained one's linear head needs to catch up."""
-    if not any(share < 1 for share in shares):
+    """Return how both do with the fewest images that both were trained on."""
+    known = _images(best.run)
+    few = next((share for share in shares if share < 1 and share in known), None)
+    if few is None:
         return []
-    few, images, names = shares[0], _images(best.run), {"best": Name(best.run.backbone), "name": Name(own.run.backbone)}
-    with_few = language.say(
-        "With %(share)s of the training images the linear head of %(best)s (%(count)s images) is right on "
-        "%(accuracy)s of the test images, %(name)s (%(own_count)s images) on %(own)s.",
-        share=language.share(few),
-        count=language.number(images.get(few)),
-        own_count=language.number(_images(own.run)[few]),
-        accuracy=language.percent(best.accuracies[0]),
-        own=language.percent(own.accuracies[0]),
-        **names,
-    )
-    reached = [
-        share
-        for share, accuracy in zip(shares, best.accuracies, strict=True)
-        if accuracy is not None and accuracy >= own.run.metrics["accuracy"]
-    ]
-    if not reached or min(reached) == 1:
-        return [with_few]
-    enough = min(reached)
+    stopped = next(share["validation_images"] for share in own.run.metrics["shares"])
     return [
-        with_few,
         language.say(
-            "The linear head of %(best)s needs %(share)s of them (%(count)s images) to be right as often as %(name)s "
-            "is with all.",
-            share=language.share(enough),
-            count=language.number(images[enough]),
-            **names,
-        ),
+            "With %(share)s of the training images the linear head of %(best)s (%(count)s images) is right on "
+            "%(accuracy)s of the test images, %(name)s (%(own_count)s images, and %(validation)s more to stop by) on "
+            "%(own)s.",
+            share=language.share(few),
+            best=Name(best.run.backbone),
+            name=Name(own.run.backbone),
+            count=language.number(known[few]),
+            own_count=language.number(_images(own.run)[few]),
+            validation=language.number(stopped),
+            accuracy=language.percent(best.accuracies[shares.index(few)]),
+            own=language.percent(own.accuracies[shares.index(few)]),
+        )
     ]

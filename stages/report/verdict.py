@@ -6,10 +6,10 @@ the same on every machine; `latency`, the median for one image, is measured on t
 the same may change places from one measurement to the next; `flops` are the operations for one image. Where two cost
 the same the one that scores better is taken, and where two score the same the cheaper one.
 
-Shown is what the upper confidence limits of the differences to all others say (`shortfall`). Failing to reject a
-difference is no evidence of equality: among those that a test of 100 images does not tell from the best is often one
-that is 5 to 10 points worse. A cheaper one of these is named as open. For the same reason nothing is chosen where the
-test set could only detect huge differences.
+Shown is what the upper confidence limits of the differences to all others say (`Evidence.shortfalls`). Failing to
+reject a difference is no evidence of equality: among those that a test of 100 images does not tell from the best is
+often one that is 5 to 10 points worse. A cheaper one of these is named as open. For the same reason nothing is chosen
+where the test set could only detect huge differences, or where its images come from few groups.
 """
 
 import math
@@ -18,17 +18,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from stages.core.settings.report import Prefer
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.runs import Run, ranked, ranked_over_folds
-from stages.statistics.paired import detectable_difference, upper_limit
+from stages.statistics.decision import Redrawn, choose, redrawn, shortfalls
+from stages.statistics.outcomes import Outcomes
+from stages.statistics.paired import detectable_difference
 
 # The figure of data/benchmarks that is compared.
 COSTS: Mapping[Prefer, str] = {"size": "size_mb", "latency": "latency_ms_median", "flops": "flops"}
 # A test set that detects no smaller difference than this detects none that people choose by.
 TOO_COARSE = 0.2
 
-Kind = Literal["unusable", "alone", "too few", "winner", "ahead", "best and cheapest", "as good", "cheaper", "open"]
+Kind = Literal[
+    "unusable", "alone", "few groups", "too few", "winner", "ahead", "best and cheapest", "as good", "cheaper", "open"
+]
+# Kinds of which nothing is chosen.
+NOTHING_CHOSEN: tuple[Kind, ...] = ("unusable", "few groups", "too few")
 
 
 @dataclass(frozen=True)
@@ -59,18 +67,22 @@ class Verdict:
 class Evidence:
     """What a verdict is drawn from.
 
-    `declared` are the backbones of params.yaml; `audit` is data/audit.json; `source_split` says whether the split that
-    the source brought is used (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. Ranking
-    and verdict follow from these, and are computed once.
+    `declared` are the backbones of params.yaml; `outcomes` says on which test images each of the `runs` is right;
+    `audit` is data/audit.json; `source_split` says whether the split that the source brought is used
+    (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. The decision is drawn again `redraws` times,
+    with `seed`. Ranking and verdict follow from these, and are computed once.
     """
 
     runs: Sequence[Run]
     declared: Sequence[str]
+    outcomes: Outcomes
     comparisons: PairwiseComparisons
     audit: Mapping[str, Any]
     source_split: bool
     margin: float
     prefer: Prefer
+    redraws: int
+    seed: int
 
     @cached_property
     def ranking(self) -> list[Run]:
@@ -87,37 +99,43 @@ class Evidence:
         """What they say."""
         return _decide(self)
 
+    @property
+    def confidence(self) -> float:
+        """That of all intervals and tests."""
+        return self.comparisons.confidence
+
+    @cached_property
+    def shortfalls(self) -> dict[str, float]:
+        """How much worse than the best of all others each backbone may truly be, -1 to 1 (`decision.shortfalls`)."""
+        found = shortfalls(self.outcomes.counts, self.confidence)[0]
+        return dict(zip(self.outcomes.names, map(float, found), strict=True))
+
+    @cached_property
+    def redrawn(self) -> Redrawn:
+        """How the choice comes out on other test images: the recommended backbone, or the best where none is."""
+        if self.verdict.chosen:
+            return redrawn(self.outcomes, self.order, self.margin, self.confidence, self.redraws, self.seed)
+        ranking = [self.outcomes.names.index(run.backbone) for run in self.ranking]
+        return redrawn(self.outcomes, ranking, None, self.confidence, self.redraws, self.seed)
+
+    @property
+    def order(self) -> list[int]:
+        """The positions of the backbones in `outcomes`, the cheapest first; of equal cost the better first."""
+        cheapest = sorted(self.ranking, key=lambda run: cost(run, self.prefer))
+        return [self.outcomes.names.index(run.backbone) for run in cheapest]
+
 
 def _decide(evidence: Evidence) -> Verdict:
     ranking, comparisons = evidence.ranking, evidence.comparisons
     candidates = [run for run in ranking if _candidate(run, ranking, comparisons)]
-    cheapest = min((run for run in ranking if _fit(run, evidence)), key=lambda run: cost(run, evidence.prefer))
+    order = np.array(evidence.order)
+    position = choose(evidence.outcomes.counts, order, evidence.margin, evidence.confidence)[0]
+    cheapest = next(run for run in ranking if run.backbone == evidence.outcomes.names[position])
     rival = _rival(evidence, cheapest, candidates)
     detectable = _detectable(rival, evidence) if rival else 0.0
     kind = _kind(evidence, cheapest, candidates, rival, detectable)
-    chosen = None if kind in ("unusable", "too few") else cheapest
+    chosen = None if kind in NOTHING_CHOSEN else cheapest
     return Verdict(kind, chosen, ranking[0], candidates, rival, detectable)
-
-
-def _fit(run: Run, evidence: Evidence) -> bool:
-    """Return whether a backbone may be chosen: no other scores better, or it is shown to be within the margin."""
-    highest = evidence.ranking[0].metrics["accuracy"]
-    return bool(run.metrics["accuracy"] == highest) or shortfall(run, evidence) <= evidence.margin
-
-
-def shortfall(run: Run, evidence: Evidence) -> float:
-    """Return how much worse than the best of all others a backbone may truly be, -1 to 1.
-
-    With the probability `evaluate.confidence` it holds of all backbones at once. The one that is truly the best is
-    unknown, so the largest limit against any other counts; against that one there are as many limits as there are
-    others, for which they are corrected (Bonferroni), not for all pairs. Hsu 1984, "Constrained simultaneous confidence
-    intervals for multiple comparisons with the best", Annals of Statistics 12.
-    """
-    others = [other for other in evidence.runs if other is not run]
-    confidence = 1 - (1 - evidence.comparisons.confidence) / len(others)
-    pairs = [evidence.comparisons.between(other.backbone, run.backbone) for other in others]
-    counts = [pair.only_first for pair in pairs], [pair.only_second for pair in pairs]
-    return float(upper_limit(run.metrics["test_images"], *counts, confidence).max())
 
 
 def _rival(evidence: Evidence, cheapest: Run, candidates: list[Run]) -> Run | None:
@@ -130,8 +148,17 @@ def _rival(evidence: Evidence, cheapest: Run, candidates: list[Run]) -> Run | No
 
 
 def _detectable(rival: Run, evidence: Evidence) -> float:
-    images = rival.metrics["test_images"]
-    return detectable_difference(images, discordant(rival, evidence), 1 - evidence.comparisons.confidence)
+    images = len(evidence.outcomes.right) / image_scale(rival, evidence)
+    return detectable_difference(images, discordant(rival, evidence), 1 - evidence.confidence)
+
+
+def image_scale(rival: Run, evidence: Evidence) -> float:
+    """Return how many test images are worth one, in a test between the best and its rival: at least 1.
+
+    More than 1 where images come in groups, or where one of both was trained several times with different results.
+    """
+    pair = evidence.outcomes.of(evidence.ranking[0].backbone, rival.backbone)
+    return float(pair.counts.precision.scale((1 + evidence.confidence) / 2)[0, 0, 1])
 
 
 def discordant(rival: Run, evidence: Evidence) -> float:
@@ -161,6 +188,8 @@ def _kind(evidence: Evidence, cheapest: Run, candidates: list[Run], rival: Run |
         return "unusable"
     if rival is None:
         return "alone"
+    if evidence.outcomes.groups.few:
+        return "few groups"
     if cheapest.metrics["accuracy"] < best.metrics["accuracy"]:
         return "cheaper"
     if len(candidates) == 1:

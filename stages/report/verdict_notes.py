@@ -4,22 +4,28 @@ from stages.core.intervals import Interval, difference_over_folds
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
+from stages.report.load import load_notes
 from stages.report.pairwise_comparison import interval
 from stages.report.runs import Run
 from stages.report.transfer import transfer_gain_text
-from stages.report.verdict import Evidence, cost, leaked, missing, random
-from stages.report.verdict_text import cost_ratio_text, score
+from stages.report.verdict import NOTHING_CHOSEN, Evidence, cost, leaked, missing, random
+from stages.report.verdict_text import cost_ratio_text, images_to_detect, score
+from stages.statistics.paired import POWER
 
 
 def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
-    The accuracy of the backbone, and what choosing it costs; what to do where nothing is to be chosen; whether repeated
-    trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen networks are
-    compared with fine-tuned ones; whether the images are too easy. The backbone is the chosen one or, where there is
-    none, the most accurate one.
+    The accuracy of the backbone, and what choosing it costs; whether other images would choose it again, and how many
+    more would tell it from its rival; what to do where nothing is to be chosen; whether repeated trainings and the
+    folds agree; the gain by transfer learning, where there was none; whether frozen networks are compared with
+    fine-tuned ones; whether the images are too easy; whether latencies were measured under load. The backbone is the
+    chosen one or, where there is none, the most accurate one.
     """
-    builders = (_score, _price, _remedies, _repeats, _folds, _from_scratch, _unlike, _too_easy)
+    builders = (
+        *(_score, _price, _again, _more_images, _remedies, _repeats, _trained_once),
+        *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
+    )
     return [note for builder in builders for note in builder(evidence, language)]
 
 
@@ -63,6 +69,85 @@ def _price(evidence: Evidence, language: Language) -> list[Text]:
     if verdict.kind == "open":
         return [language.say("%(other)s scores %(points)s points less (%(figures)s).", **values)]
     return [language.say("%(best)s scores %(points)s points more (%(figures)s).", **values)]
+
+
+def _again(evidence: Evidence, language: Language) -> list[Text]:
+    """Return how often other test images would choose the same, and the accuracy without the optimism of the choice."""
+    if evidence.verdict.kind in ("alone", *NOTHING_CHOSEN):
+        return []
+    found, subject = evidence.redrawn, evidence.verdict.subject.backbone
+    shares = {name: round(100 * share) for name, share in found.shares.items()}
+    others = [name for name in shares if name != subject and shares[name]]
+    accuracy: dict[str, Value] = {
+        "accuracy": language.percent(found.accuracy),
+        "confidence": language.share(evidence.confidence),
+        "low": language.percent(found.interval.low),
+        "high": language.percent(found.interval.high),
+    }
+    expected = language.say(
+        "These images chose it, which flatters it: on others expect about %(accuracy)s (%(confidence)s confidence "
+        "interval %(low)s to %(high)s).",
+        **accuracy,
+    )
+    if not others:
+        return [language.say("Chosen again in each of 100 redraws of the test images."), expected]
+    rival = max(others, key=lambda name: shares[name])
+    again = language.say(
+        "Chosen again in %(count)s of 100 redraws of the test images; %(rival)s in %(other)s.",
+        count=language.number(shares[subject]),
+        rival=Name(rival),
+        other=language.number(shares[rival]),
+    )
+    return [again, expected]
+
+
+def _more_images(evidence: Evidence, language: Language) -> list[Text]:
+    """Return how many test images would tell the best from its rival, and know the accuracy to within the margin."""
+    verdict, margin = evidence.verdict, evidence.margin
+    if verdict.kind not in ("open", "best and cheapest", "as good", "cheaper") or verdict.rival is None:
+        return []
+    subject, other = verdict.subject, verdict.rival if verdict.subject is verdict.best else verdict.best
+    found = evidence.comparisons.between(subject.backbone, other.backbone)
+    texts = []
+    if found.difference and found.outcome == "open":
+        needed = images_to_detect(abs(found.difference), verdict.rival, evidence)
+        texts.append(
+            language.say(
+                "If the difference from %(name)s is as large as it looks, %(points)s points, it takes about %(needed)s "
+                "test images like these to show it with %(power)s power.",
+                points=language.points(abs(found.difference)),
+                needed=language.number(needed),
+                power=language.share(POWER),
+                name=Name(other.backbone),
+            )
+        )
+    half = (subject.interval.high - subject.interval.low) / 2
+    if half > margin > 0:
+        texts.append(
+            language.say(
+                "To know its accuracy to within %(margin)s points takes about %(needed)s test images like these.",
+                margin=language.points(margin),
+                # The width falls with the root of the number.
+                needed=language.number(len(evidence.outcomes.right) * (half / margin) ** 2),
+            )
+        )
+    return texts
+
+
+def _trained_once(evidence: Evidence, language: Language) -> list[Text]:
+    """Return which of the backbones that the verdict is about have no repeats to know the seed's part from."""
+    verdict = evidence.verdict
+    concerned = dict.fromkeys(run.backbone for run in (verdict.subject, verdict.best, verdict.rival) if run)
+    once = [run.backbone for run in evidence.ranking if run.backbone in concerned and run.trained_once]
+    if not once or verdict.kind == "unusable":
+        return []
+    return [
+        language.say(
+            "Trained once: %(names)s. What is said of it holds for this training; another seed may come out "
+            "differently. finetune.repeats and finetune.unfreeze.repeats above 1 take that into account.",
+            names=Names(tuple(once)),
+        )
+    ]
 
 
 def _remedies(evidence: Evidence, language: Language) -> list[Text]:

@@ -7,7 +7,8 @@ from functools import reduce
 from stages.core.settings.report import Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.runs import Run
-from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, discordant, leaked, missing, random, shortfall
+from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, discordant, image_scale, leaked, missing, random
+from stages.statistics.groups import MIN_GROUPS
 from stages.statistics.paired import POWER, min_images
 
 # From this ratio on a cost is "N times smaller", below it "N % smaller".
@@ -64,10 +65,9 @@ def _alone(evidence: Evidence, language: Language) -> Text:
 def _too_few(evidence: Evidence, language: Language) -> Text:
     verdict = evidence.verdict
     assert verdict.rival
-    needed = min_images(TOO_COARSE, discordant(verdict.rival, evidence), 1 - evidence.comparisons.confidence)
     values: dict[str, Value] = {
         "images": language.number(verdict.best.metrics["test_images"]),
-        "needed": language.number(needed),
+        "needed": language.number(images_to_detect(TOO_COARSE, verdict.rival, evidence)),
         "coarse": language.number(100 * TOO_COARSE),
         "power": language.share(POWER),
     }
@@ -82,6 +82,22 @@ def _too_few(evidence: Evidence, language: Language) -> Text:
         "points or more with %(power)s power; %(needed)s would detect one of %(coarse)s points.",
         points=language.points(verdict.detectable),
         **values,
+    )
+
+
+def images_to_detect(difference: float, rival: Run, evidence: Evidence) -> int:
+    """Return how many test images like these it takes to detect a `difference` between the best and its rival."""
+    independent = min_images(difference, discordant(rival, evidence), 1 - evidence.confidence)
+    return math.ceil(independent * image_scale(rival, evidence))
+
+
+def _few_groups(evidence: Evidence, language: Language) -> Text:
+    return language.say(
+        "Nothing can be chosen: the %(images)s test images come from %(groups)s groups, and images of a group are "
+        "right or wrong together; with fewer than %(least)s groups nobody can tell how certain a difference is.",
+        images=language.number(len(evidence.outcomes.right)),
+        groups=language.number(len(evidence.outcomes.groups)),
+        least=language.number(MIN_GROUPS),
     )
 
 
@@ -146,6 +162,7 @@ def _open(evidence: Evidence, language: Language) -> Text:
 _SENTENCES: Mapping[Kind, Callable[[Evidence, Language], Text]] = {
     "unusable": _unusable,
     "alone": _alone,
+    "few groups": _few_groups,
     "too few": _too_few,
     "winner": _winner,
     "ahead": _ahead,
@@ -179,7 +196,7 @@ def _shortfall(run: Run, evidence: Evidence, language: Language) -> str:
 
     The limit of one that scores clearly higher may be below 0, although a test does not tell it from the other.
     """
-    return language.points(max(0.0, math.ceil(1000 * shortfall(run, evidence)) / 1000))
+    return language.points(max(0.0, math.ceil(1000 * evidence.shortfalls[run.backbone]) / 1000))
 
 
 def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:
@@ -212,11 +229,20 @@ def _cheapest(prefer: Prefer, language: Language) -> Text:
 
 def score(run: Run, language: Language) -> Text:
     """Return the accuracy of a backbone with its interval, as a part of a sentence."""
+    values: dict[str, Value] = {
+        "accuracy": language.percent(run.metrics["accuracy"]),
+        "images": language.number(run.metrics["test_images"]),
+        "confidence": language.share(run.metrics["confidence"]),
+        "low": language.percent(run.interval.low),
+        "high": language.percent(run.interval.high),
+    }
+    if run.metrics["test_groups"] == run.metrics["test_images"]:
+        return language.say(
+            "%(accuracy)s of %(images)s test images (%(confidence)s confidence interval %(low)s to %(high)s)", **values
+        )
     return language.say(
-        "%(accuracy)s of %(images)s test images (%(confidence)s confidence interval %(low)s to %(high)s)",
-        accuracy=language.percent(run.metrics["accuracy"]),
-        images=language.number(run.metrics["test_images"]),
-        confidence=language.share(run.metrics["confidence"]),
-        low=language.percent(run.interval.low),
-        high=language.percent(run.interval.high),
+        "%(accuracy)s of %(images)s test images of %(groups)s groups (%(confidence)s confidence interval %(low)s to "
+        "%(high)s)",
+        groups=language.number(run.metrics["test_groups"]),
+        **values,
     )

@@ -1,16 +1,15 @@
-"""Two sets of predictions for the same images: where they differ, and whether that is significant.
+"""Two classifiers on the same images: whether they differ significantly, by how much at most, and what can be detected.
 
 Images that both get right, or both wrong, carry no information about which is better: the tests use only the
 discordant ones, never the difference of two accuracies.
 """
 
-import itertools
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 # Halvings of an interval of at most 2 that leave an error of 2^-39.
@@ -21,62 +20,40 @@ POWER = 0.8
 Alternative = Literal["two-sided", "greater"]
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """Whether the first and the second set are right on each of n images: two arrays of shape (n,)."""
+def sign_flip(differences: NDArray[np.int64], alternative: Alternative = "two-sided") -> float:
+    """Return the p-value of the exact sign-flip test: the probability of such a sum if each sign were a coin toss.
 
-    first: NDArray[np.bool_]
-    second: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.first)
-
-    @property
-    def only_first(self) -> int:
-        """How many images the first gets right and the second does not."""
-        return int((self.first & ~self.second).sum())
-
-    @property
-    def only_second(self) -> int:
-        """How many images the second gets right and the first does not."""
-        return int((self.second & ~self.first).sum())
-
-    @property
-    def difference(self) -> float:
-        """Accuracy of the first minus that of the second, -1 to 1."""
-        return (self.only_first - self.only_second) / len(self)
-
-
-def pair(first: pd.DataFrame, second: pd.DataFrame, split: str = "test") -> Pairs:
-    """Pair the images of `split` that both tables have with the same label, in the first one's order.
-
-    The tables have `core.predictions.COLUMNS`. `file` is made of label and content: a relabelled image counts as
-    another image, and is left out.
+    `differences` has for each group of images how many more of them the first gets right than the second. Where neither
+    is better each could as well have the other sign: with S the sum so drawn and s the observed one, "greater" is
+    P(S ≥ s), "two-sided" P(|S| ≥ |s|). With groups of one image it is McNemar's exact test: McNemar 1947, "Note on the
+    sampling error of the difference between correlated proportions or percentages", Psychometrika 12; Dietterich 1998,
+    "Approximate statistical tests for comparing supervised classification learning algorithms", Neural Computation 10.
+    Fisher 1935, "The design of experiments", section 21, has it for sums.
     """
-    one, other = (table.loc[table["split"] == split, ["file", "label", "predicted"]] for table in (first, second))
-    both = one.merge(other, on=["file", "label"], validate="one_to_one", suffixes=("_first", "_second"))
-    right = [(both[f"predicted_{name}"] == both["label"]).to_numpy(dtype=np.bool_) for name in ("first", "second")]
-    return Pairs(*right)
+    chances, total = _sums_by_chance(np.abs(differences)), int(differences.sum())
+    largest = len(chances) // 2
+    tail = float(chances[largest + abs(total) :].sum())
+    if alternative == "two-sided":
+        return min(1.0, 2 * tail) if total else 1.0
+    return min(1.0, tail if total >= 0 else 1 - tail + float(chances[largest + abs(total)]))
 
 
-def mcnemar(pairs: Pairs, alternative: Alternative = "two-sided") -> float:
-    """Return the p-value of McNemar's exact test: the probability of such a difference between two equally good sets.
+def _sums_by_chance(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the probability of each sum of `sizes` with random signs, from the lowest to the highest."""
+    from scipy.signal import convolve
+    from scipy.stats import binom
 
-    Of the b + c images that only one set gets right, b are the first's. Where neither is better, b is
-    binomial with b + c trials of 1/2: "greater" is P(B ≥ b), "two-sided" P(|B - (b + c)/2| ≥ |b - (b + c)/2|);
-    1 if b + c = 0. McNemar 1947, "Note on the sampling error of the difference between correlated proportions
-    or percentages", Psychometrika 12, has the test; Dietterich 1998, "Approximate statistical tests for comparing
-    supervised classification learning algorithms", Neural Computation 10, recommends it for models that were
-    trained once.
-    """
-    from scipy.stats import binomtest
-
-    differing = pairs.only_first + pairs.only_second
-    return float(binomtest(pairs.only_first, differing, alternative=alternative).pvalue) if differing else 1.0
+    found = np.ones(1)
+    for size, count in zip(*np.unique(sizes[sizes > 0], return_counts=True), strict=True):
+        steps = np.zeros(2 * size * count + 1)
+        steps[:: 2 * size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        found = convolve(found, steps)
+    # Where there are many it goes by Fourier transforms, which round.
+    return np.maximum(found, 0)
 
 
 def min_discordant_pairs(significance: float, alternative: Alternative = "two-sided") -> int:
-    """Return the smallest number m of discordant pairs, all in favour of the first, that `mcnemar` finds significant.
+    """Return the smallest number m of discordant pairs, all in favour of the first, that is significant.
 
     That is the smallest m with s / 2^m ≤ significance, where s is 2 for "two-sided", else 1. With n images, no
     difference below m / n can be significant.
@@ -85,33 +62,49 @@ def min_discordant_pairs(significance: float, alternative: Alternative = "two-si
     return max(1, math.ceil(math.log2(sides / significance)))
 
 
-def upper_limit(images: int, only_first: ArrayLike, only_second: ArrayLike, confidence: float) -> NDArray[np.float64]:
+def upper_limit(
+    images: ArrayLike, only_first: ArrayLike, only_second: ArrayLike, confidence: float
+) -> NDArray[np.float64]:
     """Return the one-sided upper confidence limit of the difference of two accuracies, first minus second, -1 to 1.
 
     The counts are those of discordant pairs among `images`, of any shapes that broadcast; the limit has that shape.
-    With b and c of them, a true difference d has the score (b - c - nd) / √(n (2q + d(1 - d))), where q is the maximum
-    likelihood estimate, given d, of the share that only the second gets right: the larger root of
-    2n q² + ((2n - b + c)d - b - c) q - c d(1 - d) = 0. The limit is the largest d whose score is not below the normal
-    quantile of 1 - `confidence`. Unlike b - c ± z √(b + c), it is not too narrow for few discordant pairs; without any
-    it is z² / (n + z²). Tango 1998, "Equivalence test and confidence interval for the difference in proportions for
-    the paired-sample design", Statistics in Medicine 17.
+    It is the largest difference that is not `excluded`. Unlike b - c ± z √(b + c), for counts b and c, it is not too
+    narrow for few discordant pairs; without any it is z² / (n + z²).
     """
-    from scipy.stats import norm
-
-    quantile = float(norm.ppf(confidence))
-    first, second = np.broadcast_arrays(np.asarray(only_first, np.float64), np.asarray(only_second, np.float64))
-    low, high = (first - second) / images, np.ones(first.shape)
+    total, first, second = np.broadcast_arrays(*(np.asarray(each, float) for each in (images, only_first, only_second)))
+    low, high = (first - second) / total, np.ones(first.shape)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        compatible = first - second - images * middle + quantile * _deviation(images, first, second, middle) >= 0
-        low, high = np.where(compatible, middle, low), np.where(compatible, high, middle)
+        out = excluded(total, first, second, middle, confidence)
+        low, high = np.where(out, low, middle), np.where(out, middle, high)
     return np.asarray(low)
 
 
+def excluded(
+    images: ArrayLike, only_first: ArrayLike, only_second: ArrayLike, difference: ArrayLike, confidence: float
+) -> NDArray[np.bool_]:
+    """Return whether the first is shown to be better than the second by less than `difference`, above the observed one.
+
+    With n images and counts b and c of discordant pairs a true difference d has the score
+    (b - c - nd) / √(n (2q + d(1 - d))), where q is the maximum likelihood estimate, given d, of the share that only the
+    second gets right: the larger root of 2n q² + ((2n - b + c)d - b - c) q - c d(1 - d) = 0. It is excluded if that is
+    below the normal quantile of 1 - `confidence`. Tango 1998, "Equivalence test and confidence interval for the
+    difference in proportions for the paired-sample design", Statistics in Medicine 17. In groups of images the counts
+    are divided by a design effect, as Yang, Sun and Hardin 2012 do for clustered pairs, "Testing non-inferiority for
+    clustered matched-pair binary data in diagnostic medicine", Computational Statistics & Data Analysis 56.
+    """
+    total, first, second, at = (np.asarray(each, float) for each in (images, only_first, only_second, difference))
+    score = first - second - total * at + NormalDist().inv_cdf(confidence) * _deviation(total, first, second, at)
+    return np.asarray(score < 0)
+
+
 def _deviation(
-    images: int, first: NDArray[np.float64], second: NDArray[np.float64], difference: NDArray[np.float64]
+    images: NDArray[np.float64],
+    first: NDArray[np.float64],
+    second: NDArray[np.float64],
+    difference: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return the standard deviation of b - c if the true difference is `difference`, as in `upper_limit`."""
+    """Return the standard deviation of b - c if the true difference is `difference`, as in `excluded`."""
     # Rounding may leave a little below 0 where it is 0.
     spread = difference * (1 - difference)
     linear = (2 * images - first + second) * difference - first - second
@@ -119,7 +112,7 @@ def _deviation(
     return np.asarray(np.sqrt(np.maximum(images * ((root - linear) / (2 * images) + spread), 0)))
 
 
-def detectable_difference(images: int, discordant: float, significance: float) -> float:
+def detectable_difference(images: float, discordant: float, significance: float) -> float:
     """Return the difference of two accuracies that the two-sided test detects with probability `POWER`, 0 to 1.
 
     `discordant` is the share of discordant pairs, 0 to 1, here as observed. With normal quantiles a of
@@ -128,14 +121,19 @@ def detectable_difference(images: int, discordant: float, significance: float) -
     in proportions for the paired-sample design", Biometrics 43. It is never below what the exact test can show at
     best; above 1, the test set can show no difference.
     """
-    from scipy.stats import norm
-
-    a, b = float(norm.ppf(1 - significance / 2)), float(norm.ppf(POWER))
+    a, b = NormalDist().inv_cdf(1 - significance / 2), NormalDist().inv_cdf(POWER)
     factor = (a * math.sqrt(images) + b * math.sqrt(max(images + b**2 - a**2, 0))) / (images + b**2)
     found = factor * max(factor, math.sqrt(discordant))
     return max(found, min_discordant_pairs(significance) / images)
 
 
 def min_images(difference: float, discordant: float, significance: float) -> int:
-    """Return how many images it takes for `detectable_difference` to be at most `difference`."""
-    return next(n for n in itertools.count(1) if detectable_difference(n, discordant, significance) <= difference)
+    """Return how many images it takes for `detectable_difference` to be at most `difference`, above 0."""
+
+    def enough(images: int) -> bool:
+        return detectable_difference(images, discordant, significance) <= difference
+
+    most = 1
+    while not enough(most):
+        most *= 2
+    return most // 2 + bisect_left(range(most // 2, most), 1, key=enough)

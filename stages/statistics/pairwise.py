@@ -1,82 +1,78 @@
-"""Pairwise comparisons of all backbones on the same test images: differences, their intervals and p-values."""
+"""Pairwise comparisons of classifiers on the same test images: differences, their intervals and p-values."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from stages.core.errors import DataError
-from stages.core.intervals import Interval, rule_of_three
-from stages.statistics.bootstrap import percentile, resamples
-from stages.statistics.paired import Pairs, mcnemar
+from stages.core.intervals import Interval
+from stages.statistics.outcomes import Outcomes
+from stages.statistics.paired import Alternative, sign_flip, upper_limit
 
 # Columns of the table of all pairs.
 COLUMNS = ("first", "second", "only_first", "only_second", "difference", "low", "high", "p", "p_holm")
 
 
-def all_pairs(tables: Mapping[str, pd.DataFrame], confidence: float, count: int, seed: int) -> pd.DataFrame:
-    """Return a row for each pair of backbones, in the order of `tables`, their predictions; none for one backbone.
+def all_pairs(outcomes: Outcomes, confidence: float) -> pd.DataFrame:
+    """Return a row for each pair of classifiers, in their order; none for one.
 
     Columns: first, second; only_first and only_second, how many test images only that one gets right; difference, the
-    accuracy of the first minus that of the second, with its interval low to high (`differences`, from `count`
-    resamples); p of McNemar's exact test, two-sided; p_holm, the same corrected for the number of pairs. Raises
-    DataError when the backbones were tested on different images.
+    accuracy of the first minus that of the second, with its interval low to high (`difference_interval`); p, two-sided
+    (`p_value`); p_holm, the same corrected for the number of pairs.
     """
-    right = correct(tables)
-    names = list(combinations(tables, 2))
-    pairs = [Pairs(right[first].to_numpy(), right[second].to_numpy()) for first, second in names]
-    p = [mcnemar(pair) for pair in pairs]
-    intervals = differences(right, confidence, count, seed)
+    pairs = [outcomes.of(*names) for names in combinations(outcomes.names, 2)]
+    p = [p_value(pair) for pair in pairs]
     rows = [
-        (*name, pair.only_first, pair.only_second, pair.difference, *intervals[name], value, corrected)
-        for name, pair, value, corrected in zip(names, pairs, p, holm(p), strict=True)
+        (*pair.names, *only(pair), difference(pair), *difference_interval(pair, confidence), value, corrected)
+        for pair, value, corrected in zip(pairs, p, holm(p), strict=True)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def correct(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return whether each backbone is right on each test image: a column per backbone, rows by file and label.
+def only(pair: Outcomes) -> tuple[int, int]:
+    """Return how many images only the first, and how many only the second of two is right on."""
+    found = pair.counts.only[0]
+    return round(float(found[0, 1])), round(float(found[1, 0]))
 
-    `tables` has the predictions, with columns split, file, label and predicted. Raises DataError unless all are
-    for the same images.
+
+def difference(pair: Outcomes) -> float:
+    """Return the accuracy of the first of two minus that of the second, -1 to 1."""
+    first, second = only(pair)
+    return (first - second) / len(pair.right)
+
+
+def difference_interval(pair: Outcomes, confidence: float) -> Interval:
+    """Return the interval of that difference: Tango's, of as many images as those in groups are worth.
+
+    See `paired.upper_limit`; where the first or the second was trained several times, it includes the seeds.
     """
-    columns = {}
-    for name, table in tables.items():
-        test = table[table["split"] == "test"].set_index(["file", "label"])
-        columns[name] = test["predicted"] == test.index.get_level_values("label")
-    first = next(iter(columns))
-    for name, column in columns.items():
-        if not column.index.sort_values().equals(columns[first].index.sort_values()):
-            raise DataError(
-                f"'{name}' was tested on other images than '{first}'", "the same images for all", "run 'dvc repro'"
-            )
-    return pd.DataFrame(columns)
+    level = (1 + confidence) / 2
+    images, first, second = (found[0, 0, 1] for found in pair.counts.effective(level))
+    high, low = upper_limit(images, first, second, level), -upper_limit(images, second, first, level)
+    return Interval(float(low), float(high))
 
 
-def differences(right: pd.DataFrame, confidence: float, count: int, seed: int) -> dict[tuple[str, str], Interval]:
-    """Return for each pair of columns of `correct` the interval of the difference of their accuracies.
+def p_value(pair: Outcomes, alternative: Alternative = "two-sided") -> float:
+    """Return the probability of such a difference between two that are equally good; "greater": of the first's being.
 
-    By the paired bootstrap: a resample has the same images for both, so that the difficulty of an image cancels
-    out. The ends are percentiles. Where all resamples agree, as for two
-    that are right on the same images, other images might still distinguish them: then the interval extends by
-    `rule_of_three` to either side.
+    By `sign_flip` over the groups of images. Where one was trained several times it is no less than that of the t test
+    of a variance that includes the seeds.
     """
-    images = len(right)
-    # Counted first, then divided, so that equal differences are equal to the last bit.
-    parts = [[right[name].to_numpy()[rows].sum(axis=1) for name in right] for rows in resamples(images, count, seed)]
-    counts = dict(zip(map(str, right), np.concatenate(parts, axis=1), strict=True))
-    return {
-        (first, second): _ends((counts[first] - counts[second]) / images, rule_of_three(images, confidence), confidence)
-        for first, second in combinations(counts, 2)
-    }
+    from scipy.stats import t
 
-
-def _ends(resampled: NDArray[np.float64], margin: float, confidence: float) -> Interval:
-    if resampled.min() < resampled.max():
-        return percentile(resampled, confidence)
-    return Interval(max(-1.0, float(resampled[0]) - margin), min(1.0, float(resampled[0]) + margin))
+    right = pair.right.astype(int)
+    exact = sign_flip(pair.groups.sums(right[:, 0] - right[:, 1]).astype(int), alternative)
+    if not pair.seeds[0].any():
+        return exact
+    first, second, images = *only(pair), len(pair.right)
+    effect, freedom = (float(found[0, 0, 1]) for found in (pair.counts.precision.effect, pair.counts.precision.freedom))
+    # Without discordant pairs as with one.
+    variance = max((first + second) / images - difference(pair) ** 2, 1 / images) / images * effect
+    statistic = difference(pair) / math.sqrt(variance)
+    sides, extreme = (2, abs(statistic)) if alternative == "two-sided" else (1, statistic)
+    return max(exact, sides * float(t.sf(extreme, freedom)))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -85,6 +81,7 @@ def holm(p: Sequence[float]) -> list[float]:
     Calling pairs with a corrected value of at most s different is free of any false claim with probability 1 - s.
     Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(value) for value in multipletests(p, method="holm")[1]] if p else []
+    values = np.array(p, dtype=np.float64)
+    order, corrected = np.argsort(values), np.empty(len(values))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
+    return [float(value) for value in corrected]

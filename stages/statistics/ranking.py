@@ -7,16 +7,15 @@ from typing import Any
 import pandas as pd
 
 from stages.core.errors import DataError
-from stages.core.intervals import wilson_interval
-from stages.statistics.paired import mcnemar, pair
-from stages.statistics.pairwise import holm
+from stages.statistics.groups import accuracy_interval
+from stages.statistics.outcomes import Outcomes, read_outcomes
+from stages.statistics.pairwise import holm, p_value
 
 # Columns of data/ranking.csv, and those that hold text.
 COLUMNS = (
     "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "images", "weights"
 )  # fmt: skip
 TEXT = ("backbone", "apart", "weights")
-_SPLIT = "ranked"
 
 
 def _share(value: float) -> str:
@@ -47,25 +46,27 @@ class Probe:
     predictions: pd.DataFrame
 
 
-def ranking(probes: Mapping[str, Probe], confidence: float) -> pd.DataFrame:
+def ranking(probes: Mapping[str, Probe], groups: "pd.Series[str]", confidence: float) -> pd.DataFrame:
     """Return a row for each backbone, the best first: by accuracy, then the lower log loss, then the name.
 
-    Accuracy, with Wilson's interval, and log loss are those of out-of-fold predictions. `p_holm` is from McNemar's
-    exact test against the first on the same images, Holm-corrected for the number of backbones tested; `apart` says
-    whether it is at most 1 - `confidence`. The test treats fits of different folds as independent, although they share
-    most of their training images. A backbone without frozen features comes last, without a rank. Raises DataError when
-    probes are of different images.
+    Accuracy, with its interval, and log loss are those of out-of-fold predictions; `groups` has the name of the group
+    of each image's file. `p_holm` is of the difference from the first on the same images (`pairwise.p_value`),
+    Holm-corrected for the number of backbones tested; `apart` says whether it is at most 1 - `confidence`. The test
+    treats fits of different folds as independent, although they share most of their training images. A backbone without
+    frozen features comes last, without a rank. Raises DataError when probes are of different images.
     """
     able = sorted(
         (name for name, probe in probes.items() if len(probe.predictions)), key=lambda name: _order(name, probes[name])
     )
     _require_same_images({name: probes[name].predictions for name in able})
-    tables = [probes[name].predictions.assign(split=_SPLIT) for name in able]
-    corrected = holm([mcnemar(pair(tables[0], table, _SPLIT)) for table in tables[1:]])
-    rows = [
-        [place, *_row(name, probes[name], p, confidence)]
-        for place, (name, p) in enumerate(zip(able, [None, *corrected], strict=False), start=1)
-    ]
+    rows = []
+    if able:
+        outcomes = read_outcomes({name: probes[name].predictions for name in able}, groups)
+        corrected = holm([p_value(outcomes.of(able[0], name)) for name in able[1:]])
+        rows = [
+            [place, *_row(name, probes[name], outcomes, p, confidence)]
+            for place, (name, p) in enumerate(zip(able, [None, *corrected], strict=True), start=1)
+        ]
     rows += [[None, *_without_features(name, probes[name])] for name in probes if name not in able]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
 
@@ -78,12 +79,12 @@ def _order(name: str, probe: Probe) -> tuple[float, float, str]:
     return -_accuracy(probe), probe.numbers["log_loss"], name
 
 
-def _row(name: str, probe: Probe, p: float | None, confidence: float) -> list[Any]:
-    right, images = int((probe.predictions["predicted"] == probe.predictions["label"]).sum()), len(probe.predictions)
-    interval = wilson_interval(right, images, confidence)
+def _row(name: str, probe: Probe, outcomes: Outcomes, p: float | None, confidence: float) -> list[Any]:
+    right = outcomes.of(name).right[:, 0]
+    interval = accuracy_interval(right, outcomes.groups, confidence)
     apart = "" if p is None else "true" if p <= 1 - confidence else "false"
     scores = [probe.numbers["log_loss"], probe.numbers["logme"]]
-    return [name, right / images, *interval, *scores, p, apart, images, probe.numbers["weights"]]
+    return [name, float(right.mean()), *interval, *scores, p, apart, len(right), probe.numbers["weights"]]
 
 
 def _without_features(name: str, probe: Probe) -> list[Any]:

@@ -14,8 +14,11 @@ import pandas as pd
 
 from stages.core import head
 from stages.core.dataset.prepared import count_folds
+from stages.core.dataset.subsample import possible
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.predictions import read_predictions
+from stages.core.shares import Training
+from stages.core.shares import table as table_of_trainings
 from stages.training.inputs import TrainingData
 
 if TYPE_CHECKING:
@@ -132,13 +135,14 @@ def repeats(inputs: TrainingData, count: int, retrain: Retrain) -> pd.DataFrame:
 
 
 def shares(inputs: TrainingData, retrain: Retrain) -> pd.DataFrame:
-    """Return share, training_images, file, label, predicted, p:CLASS of the test images, by fewer training images."""
-    tables = []
-    for share in inputs.backbone.training_shares:
+    """Return shares.csv of trainings on fewer training images, one for each share."""
+    found = []
+    for share in possible(inputs.selected("train")["label"], inputs.backbone.training_shares):
         part = replace(inputs, share=share)
-        images = part.selected("train")["file"].nunique()
-        tables.append(_marked(_test(retrain(part, f"share {share:g}")), share=share, training_images=images))
-    return joined(tables, inputs, "share", "training_images")
+        tested = _test(retrain(part, f"share {share:g}"))
+        places = np.asarray(pd.Index(inputs.classes).get_indexer(pd.Index(tested["predicted"])), dtype=np.int64)
+        found.append(Training(share, 0, part.selected("train")["file"].nunique(), places))
+    return table_of_trainings(found)
 
 
 def folds(inputs: TrainingData, retrain: Retrain) -> pd.DataFrame:

@@ -168,7 +168,7 @@ def callbacks(recipe: Recipe, path: Path, threshold: float | None) -> list[keras
                 plateau.factor,
                 plateau.patience,
                 mode=mode(plateau.monitor),
-                min_delta=0.0,
+                min_delta=plateau.min_delta,
                 min_lr=plateau.min_learning_rate,
             )
         )

@@ -2,8 +2,9 @@
 
 It starts from the linear head (Kumar et al. 2022, "Fine-tuning can distort pretrained features and underperform
 out-of-distribution", https://arxiv.org/abs/2202.10054): a random head would first distort the features. Lower blocks
-have lower learning rates (Howard and Ruder 2018, section 3.2), BatchNormalization stays frozen. A network without
-pretrained weights, such as `scratch`, is trained as a whole, with a random head.
+have lower learning rates (Howard and Ruder 2018, section 3.2), BatchNormalization stays frozen, except in a network
+with random weights that is trained as a whole. A network without pretrained weights, such as `scratch`, is trained as a
+whole, with a random head.
 """
 
 import logging
@@ -65,7 +66,9 @@ class TopTrainer:
         assert inputs.weights is not None
         backbone = keras_engine.load(inputs.weights / keras_engine.BACKBONE)
         start = architectures.split_point(backbone, recipe.unfreeze.blocks, recipe.name)
-        top = architectures.top(backbone, start)
+        # Random weights come with a mean of 0 and a variance of 1: frozen, their BatchNormalization would do nothing.
+        untrained = start == IMAGE and inputs.network["weights"]["source"] == "random"
+        top = architectures.top(backbone, start, train_normalization=untrained)
         built = keras_heads.joined(head) if head else _random_head(inputs, top)
         part = keras.Model(top.input, built(top.output), name="trained")
         rows = self._rows(inputs, start, ("train", "validation", *splits))

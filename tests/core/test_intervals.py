@@ -1,13 +1,11 @@
 """Intervals agree with published ones and say what a test set can tell apart."""
 
 import pytest
-from scipy.stats import binomtest
 
 from stages.core.intervals import (
     Interval,
     difference_over_folds,
     mean_over_folds,
-    rule_of_three,
     wilson_interval,
 )
 
@@ -31,17 +29,6 @@ def test_a_perfect_score_keeps_a_width_and_ends_at_one() -> None:
 def test_more_confidence_is_a_wider_interval() -> None:
     narrow, wide = wilson_interval(80, 100, 0.8), wilson_interval(80, 100, 0.99)
     assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
-
-
-def test_the_rule_of_three_agrees_with_hanley_and_lippman_hand_1983() -> None:
-    """None of 167 patients reacted badly: at most 1.8 %, by the rule of three, 3 / 167."""
-    assert rule_of_three(167, 0.95) == pytest.approx(0.018, abs=5e-4) == pytest.approx(3 / 167, abs=5e-4)
-
-
-@pytest.mark.parametrize(("trials", "confidence"), [(1, 0.95), (14, 0.95), (100, 0.8)])
-def test_the_rule_of_three_is_the_exact_upper_end(trials: int, confidence: float) -> None:
-    exact = binomtest(0, trials, alternative="less").proportion_ci(confidence, method="exact")
-    assert rule_of_three(trials, confidence) == pytest.approx(exact.high)
 
 
 def test_the_interval_over_folds_agrees_with_an_example_worked_by_hand() -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
-from stages.core.predictions import of_folds, of_repeats, of_shares, of_split, unseen
+from stages.core.predictions import of_folds, of_repeats, of_split, unseen
 
 
 def table(**changes: object) -> pd.DataFrame:
@@ -78,20 +78,12 @@ def test_each_repeat_holds_its_test_images_in_order() -> None:
     assert of_repeats(table(repeat=[1, 1, 1]), ("cat", "dog"))[0].actual.tolist() == [1, 0]
 
 
-def test_each_share_is_named_with_its_images_the_smallest_first() -> None:
-    found = of_shares(table(share=[0.5, 0.25, 0.5], training_images=[20, 10, 20]), ("cat", "dog"))
-    assert {key: share.predicted.tolist() for key, share in found.items()} == {(0.25, 10): [1], (0.5, 20): [0, 1]}
-    assert list(found) == [(0.25, 10), (0.5, 20)]
+def test_an_empty_table_has_no_repeats() -> None:
+    assert of_repeats(table(repeat=1)[:0], ("cat", "dog")) == []
 
 
-def test_empty_tables_have_neither_repeats_nor_shares() -> None:
-    empty = table(repeat=1, share=0.5, training_images=3)[:0]
-    assert of_repeats(empty, ("cat", "dog")) == []
-    assert of_shares(empty, ("cat", "dog")) == {}
-
-
-def test_repeats_and_shares_that_cannot_be_scored_are_refused_by_name() -> None:
+def test_repeats_that_cannot_be_scored_are_refused_by_name() -> None:
     with pytest.raises(DataError, match="predictions hold no repeat 1 images"):
         of_repeats(table(split=["validation"] * 3, repeat=1), ("cat", "dog"))
-    with pytest.raises(DataError, match=r"predictions hold share 0\.1 probabilities that are missing"):
-        of_shares(table(share=0.1, training_images=3, **{"p:cat": [0.9, 0.3, np.nan]}), ("cat", "dog"))
+    with pytest.raises(DataError, match="predictions hold repeat 1 probabilities that are missing"):
+        of_repeats(table(split="test", repeat=1, **{"p:cat": [0.9, 0.3, np.nan]}), ("cat", "dog"))

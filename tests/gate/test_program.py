@@ -46,7 +46,11 @@ def write_results(folder: Path, wrong: Iterable[int] = (), best: str = "vgg16", 
         rows = [("test", f"cat/{number}.jpg", "cat", "cat" if found else "dog") for number, found in enumerate(right)]
         table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted"])
         files.write_csv(folder / "data/models" / backbone / "predictions.csv", table.assign(**{"p:cat": 1.0}))
-    metrics = {name: {"accuracy": 1 - len(errs) / 40, "weights": source} for name, source in weights.items()}
+        files.write_csv(folder / "data/models" / backbone / "repeats.csv", table[:0].assign(repeat=0))
+    names = table["file"]
+    files.write_csv(folder / "data/splits.csv", pd.DataFrame({"file": names, "group": names}))
+    of_all = {"accuracy": 1 - len(errs) / 40, "chosen_in_redraws": 1.0}
+    metrics = {name: of_all | {"weights": source} for name, source in weights.items()}
     files.write_json(folder / "data/metrics.json", metrics | {"best": best})
     files.write_json(folder / "data/audit.json", artefacts.audit())
 
@@ -98,7 +102,7 @@ def test_a_fall_that_chance_explains_passes(project: Path) -> None:
     write_results(project, range(4), **PUBLISHED)
     done = gate(project)
     assert done.code == 0
-    assert "90.0 % (vgg16) now, on the 40 test images of both (4 newly wrong, 0 newly right, p = 0.062)" in done.output
+    assert "90.0 % (vgg16) now, on the 40 test images of both (4 newly wrong, 0 newly right)" in done.output
 
 
 def test_a_commit_without_results_passes_and_is_said_to_have_none(project: Path) -> None:
@@ -122,14 +126,17 @@ def test_a_fall_fails_with_one_line_and_nothing_is_changed(project: Path) -> Non
     before = state(project)
     done = gate(project)
     assert (done.code, done.output) == (1, "")
-    assert done.errors.startswith("gate: accuracy of the winner fell by 12.5 points: 100.0 % (vgg16) at HEAD (")
+    assert done.errors.startswith(
+        "gate: accuracy of the winner fell by 12.5 points, and by at least 5.4 with 95% confidence: 100.0 % (vgg16) at "
+        "HEAD ("
+    )
     assert done.errors.count("\n") == 1
     assert state(project) == before
 
 
 def test_each_broken_rule_is_a_line(project: Path) -> None:
     write_results(project, vgg16="random")
-    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2}))
+    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2, "split_used": True}))
     done = gate(project)
     starts = ("gate: leakage: 2 images", "gate: no results of resnet50;", "gate: random weights in vgg16;")
     assert done.code == 1
@@ -138,7 +145,7 @@ def test_each_broken_rule_is_a_line(project: Path) -> None:
 
 
 def test_the_first_results_can_leak(project: Path) -> None:
-    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2}))
+    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2, "split_used": True}))
     assert gate(project, "--against", "start").errors.startswith("gate: leakage: 2 images")
 
 

@@ -69,7 +69,7 @@ def test_a_template_draws_all_backbones_and_revisions(template: str, x: str, y: 
 
 
 def test_the_template_of_pairs_draws_all_pairs_and_revisions() -> None:
-    table = all_pairs({run.backbone: run.tested.assign(split="test") for run in artefacts.nine()[:3]}, 0.95, 200, 1)
+    table = all_pairs(artefacts.outcomes(artefacts.nine()[:3]), 0.95)
     spec = filled(table.astype(str), "pairwise_comparison", "second", "first", ["HEAD~1", "workspace"])
     values = spec["data"]["values"]
     assert len({(row["first"], row["second"], row["rev"]) for row in values}) == 3 * 2

@@ -358,6 +358,22 @@ def test_drift_is_said_of_other_images_alone(command: Command, project: Path, se
     assert "drift: found: the images differ from those of its training: " in said
 
 
+def test_a_reference_of_an_earlier_version_is_refused_in_one_line(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=12))
+    folder = project / "data/exports/winner"
+    known = json.loads((folder / "reference.json").read_text())
+    del known["validation"]
+    (folder / "reference.json").write_text(json.dumps(known | {"validation_images": 200, "confidences": [0.9]}))
+    values = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(values | {"reference": checksums(folder, "reference.json")}))
+    code, _, error = command("new", "--drift")
+    assert (code, error.count("\n")) == (1, 1)
+    assert error == (
+        "export: 'data/exports/winner/reference.json' is not a valid reference; expected that of this version; "
+        "export again with 'dvc repro export'\n"
+    )
+
+
 def test_drift_needs_a_reference(command: Command, project: Path) -> None:
     tiny_export.save(project / "new", arrays(1, seed=12))
     path = project / "data/exports/winner/manifest.json"

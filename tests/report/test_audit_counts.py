@@ -1,5 +1,6 @@
 """The audit counts what lies in the tables, and finds the labels that are wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from stages.core.params import parse
 from stages.core.predictions import PREFIX
 from stages.core.settings.audit import AuditParams
 from stages.report.audit.counts import (
+    NO_SUSPECTS,
     Probes,
     Tables,
+    beside_images,
     exact_copies,
     near_copies,
     numbers,
@@ -61,11 +64,12 @@ def test_everything_is_counted(collection: Collection) -> None:
     collection.rejects += [("fox/1.png", "fox", "broken: cut off"), ("x", "", "no class: lies in no class folder")]
     collection.quarantine("cat", "cat/two.png", image(60), "g")
     collection.quarantine("dog", "dog/two.png", image(60), "g")
-    found = numbers(tables(collection), pd.DataFrame(index=range(3)), NOTHING, PARAMS)
+    found = numbers(tables(collection), pd.DataFrame({"split": ["train", "test", "test"]}), NOTHING, PARAMS)
     assert found == {
         "accepted": 27,
         "rejected": 4,
         "reasons": {"two labels": 2, "broken": 1, "no class": 1},
+        "beside_images": 0,
         "classes": 2,
         "images": {"cat": 13, "dog": 14, "fox": 0},
         "splits": {"train": 15, "validation": 6, "test": 6, "dropped": 0},
@@ -76,10 +80,33 @@ def test_everything_is_counted(collection: Collection) -> None:
         "exact_copies": {"groups": 1, "images": 2},
         "near_copies": {"groups": 1, "images": 2, "under_two_labels": 1},
         "conflicts": {"groups": 1, "images": 2},
-        "leaks": {"groups": 0, "images": 0},
+        "leaks": {"groups": 0, "images": 0, "split_used": False},
         "outliers": {"dark": 1, "light": 0, "blurry": 1, "low_information": 0, "odd_aspect_ratio": 0},
-        "suspects": {"images": 3, "share": None, "weights": "none", "accuracy_of_probes": {}},
+        "suspects": {"images": 3, "test": 2, "share": None, "weights": "none", "accuracy_of_probes": {}},
     }
+
+
+@pytest.mark.parametrize(("action", "used"), [("split again", False), ("moved to test", True), ("dropped", True)])
+def test_it_is_counted_whether_the_split_that_leaks_is_used(collection: Collection, action: str, used: bool) -> None:  # noqa: FBT001
+    leaking = pd.DataFrame({"file": ["a", "b"], "path": ["a", "b"], "group": "g", "action": action})
+    found = numbers(replace(tables(collection), leaks=leaking), NO_SUSPECTS, NOTHING, PARAMS)
+    assert found["leaks"] == {"groups": 1, "images": 2, "split_used": used}
+
+
+def test_texts_and_hidden_files_lie_beside_the_images(collection: Collection) -> None:
+    beside = [
+        ("README.txt", "", "no class: lies in no class folder"),
+        ("cat/labels.CSV", "cat", "not an image: in no known format, or its header is broken"),
+        (".git/", "", "hidden: the name begins with a dot"),
+    ]
+    wrong = [
+        ("cat/1.jpg", "cat", "not an image: in no known format, or its header is broken"),
+        ("cat/2.cr2", "cat", "not an image: in no known format, or its header is broken"),
+        ("3.jpg", "", "no class: lies in no class folder"),
+        ("cat/4.txt", "cat", "unreadable: Permission denied"),
+    ]
+    collection.rejects += [*beside, *wrong]
+    assert beside_images(tables(collection).rejects)["path"].tolist() == [path for path, _, _ in beside]
 
 
 def test_what_the_source_puts_together_is_no_copy(collection: Collection) -> None:
@@ -147,13 +174,13 @@ def probed(weights: str, *, frozen: bool = True, images: int = 9) -> dict[str, A
     [
         ({"a": probed("random"), "b": probed("imagenet")}, (["b"], "imagenet")),
         ({"a": probed("x.keras"), "b": probed("imagenet")}, (["a", "b"], "imagenet, x.keras")),
-        ({"a": probed("random"), "b": probed("random")}, (["a", "b"], "random")),
-        ({"a": probed("random"), "b": probed("none", frozen=False, images=0)}, (["a"], "random")),
+        ({"a": probed("random"), "b": probed("random")}, ([], "random")),
+        ({"a": probed("random"), "b": probed("none", frozen=False, images=0)}, ([], "random")),
         ({"b": probed("none", frozen=False, images=0)}, ([], "none")),
         ({"a": probed("imagenet", images=0)}, ([], "none")),
     ],
 )
-def test_learnt_features_judge_alone_where_there_are_any(facts: dict[str, Any], expected: Any) -> None:
+def test_learned_features_alone_judge_labels(facts: dict[str, Any], expected: Any) -> None:
     assert taking_part(facts) == expected
 
 

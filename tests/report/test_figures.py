@@ -70,6 +70,12 @@ def marks(figure: Figure, kind: str) -> list[ET.Element]:
     return [element for element in ET.fromstring(figure.drawing).iter() if element.get("aria-roledescription") == kind]
 
 
+def intervals(figure: Figure) -> int:
+    """Return how many intervals are drawn as rules."""
+    groups = (g for g in elements(figure, "g") if g.get("class", "").startswith("mark-rule role-mark"))
+    return sum(len(list(group)) for group in groups)
+
+
 def front(*points: tuple[float, float]) -> int:
     """Return how many backbones of such costs and accuracies the front joins."""
     runs = []
@@ -196,6 +202,18 @@ def test_each_backbone_has_a_point_for_each_share_of_the_training_images() -> No
     figure = comparison.training_images(context(run("a"), run("b")))
     assert len(marks(figure, "circle")) == 2 * 4
     assert {"33", "82", "165", "330"} <= set(texts(figure))
+
+
+def test_what_twice_the_images_would_bring_is_drawn_where_it_is_known() -> None:
+    known, unknown = run("a"), run("b")
+    known.metrics["learning_curve"] = artefacts.foreseen(None)
+    unknown.metrics["learning_curve"] = artefacts.foreseen("missed")
+    figure = comparison.training_images(context(known, unknown))
+    assert len(marks(figure, "circle")) == 2 * 4
+    assert "660" in texts(figure)
+    # An interval at each point, and at the forecast.
+    assert intervals(figure) == 2 * 4 + 1
+    assert intervals(comparison.training_images(context(unknown))) == 4
 
 
 def test_what_stands_out_carries_its_place_at_all_the_images_it_learnt_from_however_many_these_are() -> None:

@@ -7,7 +7,7 @@ import pytest
 from stages.report.findings import findings
 from tests.support.artefacts import audit
 
-SUSPECTS = {"images": 30, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
+SUSPECTS = {"images": 30, "test": 0, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
 PAIR = {"groups": 1, "images": 2}
 
 
@@ -23,9 +23,14 @@ ONE = [
         "classes",
         "2 classes have too few training images to be learned reliably: dog",
     ),
-    ({"leaks": PAIR}, "leaks", "2 images with a copy on another side of the source's own split; numbers"),
+    (
+        {"leaks": PAIR | {"split_used": True}},
+        "leaks",
+        "2 images with a copy on another side of the source's own split; numbers",
+    ),
     ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies with two labels; check"),
     ({"suspects": SUSPECTS}, "suspects", "30 doubtful labels (10.0 %); check the first ones"),
+    ({"outliers": {"dark": 2, "light": 1}}, "outliers", "3 images are dark, light, blurred, nearly empty or of an odd"),
     ({"imbalance": 12.3}, "classes", "the largest class has 12 times the images of the smallest; read"),
     ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
     ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),
@@ -47,15 +52,38 @@ def test_the_gravest_comes_first_and_each_once() -> None:
     everything["near_copies"] = {"groups": 2, "images": 4, "under_two_labels": 1}
     everything["rejected"] = 3
     sections = [finding.section for finding in findings(audit(**everything))]
-    assert sections == ["conflicts", "rejects", "classes", "leaks", "near", "suspects", "rejects", "classes", "exact"]
+    assert sections == [
+        "conflicts",
+        "rejects",
+        "classes",
+        "leaks",
+        "near",
+        "suspects",
+        "outliers",
+        "rejects",
+        "classes",
+        "exact",
+    ]
 
 
-def test_few_suspects_are_no_finding_and_random_weights_give_a_weak_one() -> None:
+def test_few_suspects_are_no_finding() -> None:
     assert findings(audit(suspects=SUSPECTS | {"share": 0.04})) == []
     assert findings(audit(suspects=SUSPECTS | {"share": None})) == []
-    (weak,) = findings(audit(suspects=SUSPECTS | {"weights": "random"}))
-    assert "a weak hint: networks with random weights doubt many correct labels" in str(weak)
-    assert not weak.misleads
+
+
+def test_nobody_is_asked_to_leave_out_a_test_image_that_a_backbone_doubts() -> None:
+    (found,) = findings(audit(suspects=SUSPECTS | {"test": 4}))
+    assert str(found).endswith("check the first ones, but leave no test image out because a backbone doubts it")
+
+
+def test_leaks_of_a_split_that_is_not_used_are_no_finding() -> None:
+    assert findings(audit(leaks=PAIR | {"split_used": False})) == []
+
+
+def test_copies_in_one_split_need_nothing_done() -> None:
+    (found,) = findings(audit(exact_copies=PAIR))
+    assert found.settled
+    assert str(found).endswith("nothing to do")
 
 
 @pytest.mark.parametrize("balanced", [False, True])
@@ -63,6 +91,11 @@ def test_class_weights_are_advised_only_where_they_are_not_in_use(*, balanced: b
     (found,) = findings(audit(imbalance=12.3, balanced=balanced))
     assert ("class_weight" in str(found)) is not balanced
     assert "read the recall of each class" in str(found)
+
+
+def test_a_text_that_lies_beside_the_images_is_no_finding() -> None:
+    assert findings(audit({"not an image": 1, "hidden": 2}, beside_images=3)) == []
+    assert len(findings(audit({"not an image": 2}, beside_images=1))) == 1
 
 
 def test_what_is_excluded_on_purpose_is_no_finding() -> None:

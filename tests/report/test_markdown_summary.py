@@ -58,7 +58,7 @@ def test_random_weights_are_said_first() -> None:
 def test_what_the_audit_found_is_repeated_where_it_changes_the_reading_and_leaks_once() -> None:
     audit = artefacts.audit(
         {"broken": 3},
-        leaks={"groups": 1, "images": 2},
+        leaks={"groups": 1, "images": 2, "split_used": True},
         small_classes={"<b>cat": 4},
         exact_copies={"groups": 3, "images": 6},
     )
@@ -92,6 +92,13 @@ def test_folds_have_a_table_where_there_are_folds() -> None:
     assert "### Over 4 folds\n\n| rank by mean | backbone |" in found
     assert re.search(r"\| 1 \| `a` \| 90\.0 % \| [\d.]+ % to [\d.]+ % \| [\d.]+ % \|\n\| 2 \| `b` \| 60\.0 % \|", found)
     assert "fold" not in markdown(evidence({"a": range(10), "b": range(40)}))
+
+
+def test_folds_that_test_images_by_which_something_was_chosen_say_so() -> None:
+    sentence = "on images that the folds test as well, so these accuracies are somewhat optimistic.\n"
+    assert sentence in markdown(evidence({"a": range(10), "b": range(40)}, folds=4))
+    whole = {"scratch": "whole"}
+    assert sentence not in markdown(evidence({"scratch": range(40)}, weights={"scratch": "none"}, kept=whole, folds=4))
 
 
 def test_the_gain_by_transfer_learning_has_sentences_and_a_table_by_share_of_the_images() -> None:

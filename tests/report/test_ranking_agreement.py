@@ -14,7 +14,10 @@ WRONG = {"a": range(20), "b": range(10), "c": range(30), "d": range(40)}
 
 def before(order: str, wrong: dict[str, range] | None = None) -> RankingAgreement:
     """Return what is said where a ranking had this order."""
-    return ranking_agreement(artefacts.ranking(order), evidence(wrong or WRONG).ranking, ENGLISH)
+    errors = wrong or WRONG
+    kept = {name: "dense" for name in errors if name != "scratch"}
+    found = evidence(errors, kept=kept, weights={"scratch": "none"})
+    return ranking_agreement(artefacts.ranking(order), found.ranking, ENGLISH)
 
 
 def said(found: RankingAgreement) -> list[str]:
@@ -63,7 +66,7 @@ def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> No
 
 
 def test_where_the_linear_head_was_kept_only_the_images_differ() -> None:
-    ranking = evidence(WRONG, kept={"a": "linear", "b": "linear", "d": "unfrozen"}).ranking
+    ranking = evidence(WRONG, kept={"c": "dense", "d": "unfrozen"}).ranking
     found = ranking_agreement(artefacts.ranking("abcd"), ranking, ENGLISH)
     assert said(found)[-1] == (
         "The ranking before training is by linear heads, which b and a kept: there only the images differ before and "

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from stages.core.errors import DataError, ParameterError
+from stages.core.intervals import Interval
 from stages.report import runs
+from stages.statistics.decision import Redrawn
 from tests.support import artefacts
 
 TWO = ("cat", "dog")
@@ -23,16 +25,23 @@ def test_the_ranking_is_by_accuracy_then_log_loss_then_name() -> None:
 
 
 def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_one() -> None:
-    found = runs.summary([scored("b", 0.8), scored("a", 0.7)], "a")
+    found = runs.summary(
+        [scored("b", 0.8), scored("a", 0.7)], "a", Redrawn({"b": 0.3, "a": 0.7}, 0.69, Interval(0.6, 0.75))
+    )
     assert (found["best"], found["recommended"]) == ("b", "a")
     assert set(found) == {"a", "b", "best", "recommended"}
-    assert tuple(found["a"]) == runs.SUMMARY
+    assert tuple(found["b"]) == (*runs.SUMMARY, "val_accuracy", "val_log_loss", "chosen_in_redraws")
+    assert [found[name]["chosen_in_redraws"] for name in "ba"] == [0.3, 0.7]
+    of_choice = {key: value for key, value in found["a"].items() if key not in found["b"]}
+    assert of_choice == {
+        "accuracy_of_choice": 0.69, "accuracy_of_choice_low": 0.6, "accuracy_of_choice_high": 0.75
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["best", "recommended"])
 def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str) -> None:
     with pytest.raises(ParameterError, match=f"a backbone named '{name}'"):
-        runs.summary([scored(name, 0.7)], None)
+        runs.summary([scored(name, 0.7)], None, Redrawn({name: 1.0}, 0.7, Interval(0.6, 0.8)))
 
 
 def test_backbones_scored_on_other_images_are_not_compared() -> None:
@@ -65,8 +74,9 @@ def test_the_ranking_over_folds_is_by_mean_accuracy_then_log_loss_then_name() ->
 
 
 def test_the_summary_holds_mean_and_spread_only_where_there_are_folds() -> None:
-    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None)["a"]
-    assert tuple(found) == (*runs.SUMMARY, "folds_accuracy_mean", "folds_accuracy_sd")
+    redrawn = Redrawn({"a": 1.0}, 0.6, Interval(0.5, 0.7))
+    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None, redrawn)["a"]
+    assert [key for key in found if key.startswith("folds_")] == ["folds_accuracy_mean", "folds_accuracy_sd"]
     assert found["folds_accuracy_mean"] == pytest.approx(0.6)
 
 

@@ -3,9 +3,11 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stages.report.verdict import Evidence
+from stages.statistics.groups import Groups
 from tests.support.contest import evidence, noted, verdict
 
 
@@ -66,6 +68,67 @@ def test_the_spread_over_trainings_is_told_where_there_are_several() -> None:
     assert note in noted(found)
     found.runs[0].metrics["repeats"] = {"count": 1, "accuracy": [0.9], "mean": 0.9, "sd": None}
     assert not any("trainings" in note for note in noted(found))
+
+
+def test_how_often_others_would_be_chosen_is_told_with_the_accuracy_to_expect() -> None:
+    found = evidence({"large": range(10), "middle": range(12), "x": range(40)})
+    again, expected = noted(found)[2:4]
+    told = re.fullmatch(r"Chosen again in (\d+) of 100 redraws of the test images; middle in (\d+)\.", again)
+    assert told
+    assert int(told[1]) > 50 > int(told[2]) > 0
+    told = re.fullmatch(
+        r"These images chose it, which flatters it: on others expect about (\S+) % \(95 % confidence interval (\S+) % "
+        r"to (\S+) %\)\.",
+        expected,
+    )
+    assert told
+    accuracy, low, high = map(float, told.groups())
+    assert 88 < accuracy < 90
+    assert low < accuracy - 4 < accuracy + 4 < high
+
+
+def test_a_clear_choice_is_the_same_again_and_again() -> None:
+    assert "Chosen again in each of 100 redraws of the test images." in noted(evidence({"a": range(5), "b": range(60)}))
+
+
+def test_where_nothing_is_chosen_nothing_is_chosen_again() -> None:
+    for found in (
+        evidence({"a": range(10), "b": range(30)}, weights={"a": "random"}),
+        evidence({"a": (1,), "b": ()}, images=6),
+        evidence({"a": range(10)}),
+    ):
+        assert not any(note.startswith(("Chosen again", "These images chose")) for note in noted(found))
+
+
+def test_how_many_test_images_would_tell_two_apart_and_know_the_accuracy_is_told() -> None:
+    found = noted(evidence({"large": range(10), "small": range(13)}))
+    assert (
+        "If the difference from small is as large as it looks, 3.0 points, it takes about 260 test images like these "
+        "to show it with 80 % power."
+    ) in found
+    assert "To know its accuracy to within 2.0 points takes about 887 test images like these." in found
+
+
+def test_of_equal_scores_no_number_of_images_is_told_and_a_known_accuracy_needs_no_more() -> None:
+    assert not any("80 % power" in note for note in noted(evidence({"large": range(5), "small": range(5, 10)})))
+    sure = noted(evidence({"large": range(5), "small": range(5)}, images=3000))
+    assert not any(note.startswith("To know its accuracy") for note in sure)
+
+
+def test_images_in_groups_take_more_of_them() -> None:
+    wrong = {"large": range(20), "small": range(24)}
+    alone, alike = (evidence(wrong, images=300, groups=groups) for groups in (None, Groups(np.arange(300) // 5)))
+    needed = [next(note for note in noted(found) if "80 % power" in note) for found in (alone, alike)]
+    few, many = (int(note.split(" test images")[0].split()[-1].replace(",", "")) for note in needed)
+    assert many > 2 * few
+
+
+def test_one_that_was_trained_once_is_named_unless_its_head_is_solved_exactly() -> None:
+    note = "Trained once: large. What is said of it holds for this training;"
+    wrong = {"large": range(10), "small": range(12)}
+    assert any(text.startswith(note) for text in noted(evidence(wrong, kept={"large": "dense"}, trainings=1)))
+    assert not any(text.startswith("Trained once") for text in noted(evidence(wrong, kept={"large": "dense"})))
+    assert not any(text.startswith("Trained once") for text in noted(evidence(wrong)))
 
 
 def test_a_backbone_trained_on_these_images_alone_that_nothing_beats_says_that_nothing_was_gained() -> None:

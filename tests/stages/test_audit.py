@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages import audit
 from stages.core import files, params
@@ -105,7 +106,7 @@ def test_the_first_sentence_says_what_is_wrong_and_what_to_do_first(collection: 
 def test_good_images_get_a_clean_bill(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     found = text(run(collection))
-    assert "No problem found in 40 images of 2 classes." in found
+    assert "Nothing to do: no problem found in 40 images of 2 classes." in found
     assert caplog.messages == ["40 images audited; data/report/audit.html"]
     assert files.read_csv(Path("data/suspects.csv")).empty
 
@@ -125,15 +126,56 @@ def test_doubtful_labels_are_listed_the_most_doubtful_first(collection: Collecti
     assert files.read_json(Path("data/audit.json"))["suspects"] == {
         "accuracy_of_probes": {"vgg16": 0.9},
         "images": len(table),
+        "test": (table["split"] == "test").sum(),
         "share": pytest.approx(len(table) / 46),
         "weights": "imagenet",
     }
 
 
-def test_random_weights_are_said_to_be_a_weak_hint(collection: Collection) -> None:
+def test_a_line_to_paste_leaves_out_what_is_doubtful(collection: Collection) -> None:
+    collection.rejects.append(("cat/gone.png", "cat", "excluded: data.exclude names 'cat/gone.png'"))
+    html = run(collection, plant(collection))
+    reader = Reader()
+    reader.feed(html)
+    pasted = [yaml.safe_load(line) for line in "".join(reader.parts).splitlines() if line.startswith("  exclude: [")]
+    assert {"exclude": ["cat/gone.png", "cat/both.png", "dog/both.png"]} in pasted
+    assert {"exclude": ["cat/gone.png", "dog/leak a.png"]} in pasted
+    assert {"exclude": ["cat/gone.png", "dog/dark.png", "dog/narrow.png"]} in pasted
+
+
+def test_a_test_image_whose_label_is_doubted_is_marked_and_in_no_line_to_paste(collection: Collection) -> None:
+    # Of every eight images the last two are for testing.
+    truth = {"cat/4.png": "dog", "dog/7.png": "cat"}
+    html = run(collection, truth)
+    found = text(html)
+    assert "In the test split: 1" in found
+    assert found.index("cat/4.png") < found.index("In the test split") < found.index("dog/7.png", found.index("In the"))
+    assert 'exclude: ["cat/4.png"]' in found
+    assert "Leave no test image out because a backbone doubts it" in found
+
+
+def test_what_random_weights_doubt_is_not_shown(collection: Collection) -> None:
     found = text(run(collection, plant(collection), weights="random"))
-    assert "A weak hint only." in found
-    assert files.read_json(Path("data/audit.json"))["suspects"]["weights"] == "random"
+    assert "No label was checked: networks with random weights doubt too many correct labels." in found
+    assert "cat → dog" not in found
+    assert files.read_csv(Path("data/suspects.csv")).empty
+    assert files.read_json(Path("data/audit.json"))["suspects"] == {
+        "accuracy_of_probes": {},
+        "images": 0,
+        "test": 0,
+        "share": None,
+        "weights": "random",
+    }
+
+
+def test_leaks_of_a_split_that_is_not_used_need_nothing_done(
+    collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant(collection)
+    collection.actions = dict.fromkeys(collection.actions, "split again")
+    found = text(run(collection))
+    assert "These numbers do not use its split (split.use_folders), and here all copies are in one split" in found
+    assert not any("source's own split" in message for message in caplog.messages)
 
 
 def test_without_any_frozen_backbone_no_label_is_judged(collection: Collection) -> None:

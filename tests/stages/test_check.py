@@ -109,6 +109,7 @@ ONE_FAULT = [
     ({"finetune.repeats": 0}, "finetune.repeats = 0; expected at least 1; correct it"),
     ({"finetune.training_shares": [0.5, 0.1]}, "training_shares = [0.5, 0.1]; expected rising fractions between 0"),
     ({"finetune.training_shares": [0.5, 1.0]}, "training_shares = [0.5, 1.0]; expected rising fractions between 0"),
+    ({"finetune.training_draws": 0}, "finetune.training_draws = 0; expected"),
     ({"finetune.training_shares": 0.5}, "finetune.training_shares = 0.5; expected a list; correct it"),
     ({"evaluate.resamples": 50}, "evaluate.resamples = 50; expected at least 100; correct it"),
     ({"evaluate.confidence": 95}, "evaluate.confidence = 95; expected less than 1; correct it"),

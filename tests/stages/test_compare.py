@@ -15,6 +15,7 @@ from stages import compare, evaluate
 from stages.core import files, params
 from stages.core.errors import DataError, ParameterError
 from stages.report.provenance import digest
+from stages.report.runs import SUMMARY
 from tests.support import artefacts
 
 OUTPUTS = [
@@ -87,7 +88,9 @@ def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(compared: Path)
     found = files.read_json(compared / "data/metrics.json")
     assert list(found) == ["best", "recommended", "resnet50", "scratch", "vgg16"]
     evaluated = files.read_json(compared / "data/evaluations/vgg16/metrics.json")
-    assert found["vgg16"] == {key: evaluated[key] for key in found["vgg16"]}
+    assert found["vgg16"].items() >= {key: evaluated[key] for key in SUMMARY}.items()
+    assert found["vgg16"]["val_accuracy"] == evaluated["validation"]["accuracy"]
+    assert sum(found[name]["chosen_in_redraws"] for name in ("vgg16", "resnet50", "scratch")) == pytest.approx(1)
     assert found["best"] == max(("vgg16", "resnet50", "scratch"), key=lambda name: found[name]["accuracy"])
     assert found["scratch"]["weights"] == "none"
 
@@ -192,10 +195,10 @@ def test_what_explain_and_ingest_made_stands_in_the_page(compared: Path) -> None
 def test_without_shares_of_the_training_images_their_table_is_empty(project: Path) -> None:
     for name in ("vgg16", "resnet50", "scratch"):
         path = project / f"data/evaluations/{name}/metrics.json"
-        files.write_json(path, files.read_json(path) | {"shares": []})
+        files.write_json(path, files.read_json(path) | {"shares": [], "learning_curve": None})
     compare.main()
     assert (project / "data/plots/training_shares.csv").read_text().splitlines() == [
-        "backbone,share,training_images,accuracy,low,high"
+        "backbone,share,training_images,draws,accuracy,low,high"
     ]
 
 

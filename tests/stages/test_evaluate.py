@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from stages import evaluate
-from stages.core import files, params
+from stages.core import files, params, shares
 from stages.core.errors import DataError
 from stages.core.predictions import Predictions, of_split
+from stages.statistics.groups import Groups
 from tests.support import artefacts
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,7 @@ SETTINGS, SEED = artefacts.SETTINGS, artefacts.SEED
 
 def evaluated(test: Predictions, validation: Predictions, weights: str = "imagenet") -> evaluate.Evaluation:
     """Return what is found of a head that validation stopped, so that its images are those that it had not seen."""
-    return evaluate.evaluate(test, validation, validation, weights, SETTINGS, SEED)
+    return evaluate.evaluate(test, Groups.single(len(test.actual)), validation, validation, weights, SETTINGS, SEED)
 
 
 def certain(actual: list[int], predicted: list[int], classes: tuple[str, ...]) -> Predictions:
@@ -85,7 +86,9 @@ def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test
         actual = np.repeat([0, 1], [right, images - right])
         return Predictions(("cat", "dog"), actual, np.zeros(images, np.int64), np.tile([0.9, 0.1], (images, 1)))
 
-    result = evaluate.evaluate(sure(9, 10), sure(5, 10), sure(75_000, 100_000), "imagenet", SETTINGS, SEED)
+    result = evaluate.evaluate(
+        sure(9, 10), Groups.single(10), sure(5, 10), sure(75_000, 100_000), "imagenet", SETTINGS, SEED
+    )
     found = result.metrics
     assert found["temperature"] == pytest.approx(2, abs=1e-3)
     assert (found["ece"], found["ece_scaled"]) == pytest.approx((0, 0.15), abs=1e-3)
@@ -126,21 +129,12 @@ def test_repeats_give_the_spread_over_trainings() -> None:
     assert evaluate.over_repeats(right[0], []) == {"count": 1, "accuracy": [0.8], "mean": 0.8, "sd": None}
 
 
-def test_shares_give_the_accuracy_with_fewer_images() -> None:
-    """Newcombe 1998, table I: 81 of 263 is 0.2553 to 0.3662, 15 of 148 is 0.0624 to 0.1605."""
-    few = certain([0] * 148, [0] * 15 + [1] * 133, ("cat", "dog"))
-    many = certain([0] * 263, [0] * 81 + [1] * 182, ("cat", "dog"))
-    rows = evaluate.over_shares({(0.1, 20): few, (1.0, 200): many}, 0.95)
-    assert [(row["share"], row["training_images"]) for row in rows] == [(0.1, 20), (1.0, 200)]
-    assert [row["accuracy"] for row in rows] == pytest.approx([15 / 148, 81 / 263])
-    ends = [round(row[end], 4) for row in rows for end in ("low", "high")]
-    assert ends == [0.0624, 0.1605, 0.2553, 0.3662]
-
-
 def test_top_k_is_named_after_its_parameter() -> None:
     predictions = certain([0, 1], [0, 0], ("cat", "dog"))
     settings = evaluate.EvaluateParams(confidence=0.9, top_k=5, calibration_bins=1, resamples=100)
-    found = evaluate.evaluate(predictions, predictions, predictions, "none", settings, SEED)
+    found = evaluate.evaluate(
+        predictions, Groups.single(len(predictions.actual)), predictions, predictions, "none", settings, SEED
+    )
     assert found.metrics["top_5"] == 1
     assert found.metrics["confidence"] == 0.9
     assert len(found.calibration) == 1
@@ -177,12 +171,12 @@ def test_without_repeats_and_shares_there_is_one_training_and_no_share(project: 
     artefacts.write_model(project, "vgg16", artefacts.POSES, table, "random")
     folder = project / "data/models/vgg16"
     files.write_csv(folder / "repeats.csv", artefacts.repeats(table, count=1))
-    files.write_csv(folder / "shares.csv", artefacts.shares(table, found=()))
+    files.write_csv(folder / "shares.csv", shares.table([]))
     evaluate.main()
     metrics = files.read_json(project / "data/evaluations/vgg16/metrics.json")
     accuracy = metrics["accuracy"]
     assert metrics["repeats"] == {"count": 1, "accuracy": [accuracy], "mean": accuracy, "sd": None}
-    assert metrics["shares"] == []
+    assert (metrics["shares"], metrics["learning_curve"]) == ([], None)
 
 
 def test_folds_give_means_and_spread_that_agree_with_an_example_worked_by_hand() -> None:
@@ -251,7 +245,12 @@ def test_classes_named_like_numbers_and_missing_values_stay_names(project: Path)
     assert {name: row["support"] for name, row in metrics["per_class"].items()} == dict.fromkeys(classes, 22)
 
 
-def test_missing_predictions_say_which_command_makes_them(project: Path) -> None:
+def test_missing_groups_and_predictions_say_which_command_makes_them(project: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"no data/splits.csv; expected the groups of the images; run 'dvc repro split'"
+    ):
+        evaluate.main()
+    files.write_csv(project / "data/splits.csv", pd.DataFrame({"file": ["a.png"], "group": ["a"]}))
     with pytest.raises(DataError, match=r"no data/models/vgg16/provenance.json; .* run 'dvc repro finetune@vgg16'"):
         evaluate.main()
 
@@ -313,6 +312,8 @@ def test_a_linear_head_has_no_repeats_and_the_largest_share_is_its_own(project: 
     assert found["shares"][-1]["accuracy"] == found["accuracy"]
     # Linear heads learn from the validation images as well.
     assert [share["training_images"] for share in found["shares"]] == [33, 82, 165, 330]
+    assert {share["validation_images"] for share in found["shares"]} == {0}
+    assert [share["draws"] for share in found["shares"]] == [2, 2, 2, 1]
 
 
 def test_the_largest_share_is_the_linear_heads_where_another_was_kept(project: Path) -> None:
@@ -329,6 +330,8 @@ def test_a_network_trained_from_nothing_has_its_own_shares_of_the_training_image
     evaluate.main()
     found = files.read_json(project / "data/evaluations/vgg16/metrics.json")
     assert [share["training_images"] for share in found["shares"]] == [22, 55, 110, 220]
+    assert {share["validation_images"] for share in found["shares"]} == {110}
+    assert found["learning_curve"] is None
     assert found["shares"][-1]["accuracy"] == found["accuracy"]
 
 
@@ -346,8 +349,13 @@ def tried(right: dict[str, int], images: int = 20) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def over_heads(table: pd.DataFrame, kept: str) -> list[dict[str, Any]]:
+    """Return the metrics of the heads in a table of images that are groups of their own."""
+    return evaluate.over_heads(table, kept, ("cat", "dog"), artefacts.groups_of(table), SETTINGS)
+
+
 def test_each_head_is_scored_and_compared_with_the_kept_one_on_the_same_images() -> None:
-    found = evaluate.over_heads(tried({"linear": 18, "dense": 10}), "linear", ("cat", "dog"), SETTINGS, SEED)
+    found = over_heads(tried({"linear": 18, "dense": 10}), "linear")
     kept, other = found
     losses = [-(count * np.log(0.8) + (20 - count) * np.log(0.2)) / 20 for count in (18, 10)]
     assert kept == {
@@ -366,7 +374,7 @@ def test_each_head_is_scored_and_compared_with_the_kept_one_on_the_same_images()
 
 
 def test_a_head_that_is_better_on_the_test_images_than_the_kept_one_has_a_negative_difference() -> None:
-    found = evaluate.over_heads(tried({"linear": 18, "dense": 10}), "dense", ("cat", "dog"), SETTINGS, SEED)
+    found = over_heads(tried({"linear": 18, "dense": 10}), "dense")
     assert [row["head"] for row in found] == ["linear", "dense"]
     assert found[0]["difference"] == pytest.approx(-0.4)
 
@@ -375,29 +383,29 @@ def test_heads_are_judged_by_the_validation_images_that_all_of_them_predict() ->
     table = tried({"linear": 18, "dense": 10})
     # The linear head has no prediction of the images that it is right about: the others are worth log 5 to both.
     alone = (table["head"] == "linear") & (table["split"] == "validation") & (table["predicted"] == "cat")
-    found = evaluate.over_heads(table[~alone], "linear", ("cat", "dog"), SETTINGS, SEED)
+    found = over_heads(table[~alone], "linear")
     assert [row["validation_log_loss"] for row in found] == pytest.approx([np.log(5)] * 2)
     assert [row["accuracy"] for row in found] == [0.9, 0.5]
 
 
 def test_a_single_head_is_compared_with_none() -> None:
-    (found,) = evaluate.over_heads(tried({"whole": 18}), "whole", ("cat", "dog"), SETTINGS, SEED)
+    (found,) = over_heads(tried({"whole": 18}), "whole")
     assert set(found) == {"head", "kept", "accuracy", "log_loss", "validation_log_loss"}
 
 
 def test_a_kept_head_that_was_not_tried_is_one_line() -> None:
     with pytest.raises(DataError, match=r"heads.csv without the kept head 'dense'; .* run finetune again"):
-        evaluate.over_heads(tried({"linear": 18}), "dense", ("cat", "dog"), SETTINGS, SEED)
+        over_heads(tried({"linear": 18}), "dense")
 
 
 def test_what_tuning_brought_is_the_kept_accuracy_less_that_of_the_defaults() -> None:
     found = tried({"tuned": 18, "baseline": 10})
     tuned, baseline = (found[found["head"] == head].drop(columns="head") for head in ("tuned", "baseline"))
-    gain = evaluate.over_tuning(tuned, baseline, SETTINGS, SEED)
+    gain = evaluate.over_tuning(tuned, baseline, artefacts.groups_of(tuned), SETTINGS)
     assert gain
     assert (gain["baseline_accuracy"], gain["gain"]) == (0.5, pytest.approx(0.4))
     assert gain["low"] < gain["gain"] < gain["high"]
-    assert evaluate.over_tuning(tuned, baseline[:0], SETTINGS, SEED) is None
+    assert evaluate.over_tuning(tuned, baseline[:0], artefacts.groups_of(tuned), SETTINGS) is None
 
 
 def test_evaluate_and_compare_load_no_network_library() -> None:

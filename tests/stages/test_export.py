@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from stages import evaluate, export, weights
-from stages.core import head
+from stages.core import head, shares
 from stages.core import params as params_module
-from stages.core.dataset.prepared import SPLITS
+from stages.core.dataset.prepared import SPLITS, read_index, selected
 from stages.core.errors import DataError, ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.manifest import PATHS, ExportError, open_export, open_reference
@@ -145,8 +145,9 @@ def write_predictions(model: Path, index: pd.DataFrame, found: dict[str, np.ndar
     table[[f"p:{name}" for name in CLASSES]] = probabilities
     write_csv(model / "predictions.csv", table)
     write_csv(model / "heads.csv", table[table["split"] != "train"].assign(head=kept))
-    for name, keys in {"folds": ["fold"], "repeats": ["repeat"], "shares": ["share", "training_images"]}.items():
-        write_csv(model / f"{name}.csv", pd.DataFrame(columns=[*keys, *table]))
+    for name, key in {"folds": "fold", "repeats": "repeat"}.items():
+        write_csv(model / f"{name}.csv", pd.DataFrame(columns=[key, *table]))
+    write_csv(model / "shares.csv", shares.table([]))
     write_csv(model / "baseline.csv", table[:0])
 
 
@@ -165,11 +166,14 @@ def finished(tmp_path_factory):
         patch.setattr(keras_engine, "make_deterministic", lambda seed, _: keras.utils.set_random_seed(seed))
         index = prepare(root / "data/prepared")
         configure(root)
+        write_csv(root / "data/splits.csv", index[["file"]].assign(group=index["file"]))
         for name in BACKBONES:
             make(root, name, index)
         write_json(root / "data/recipes/names.json", {"backbones": list(BACKBONES)})
         stage(evaluate, None, patch)
-        write_json(root / "data/metrics.json", {"best": "scratch", "recommended": None})
+        write_json(
+            root / "data/metrics.json", {"best": "scratch", "recommended": None, **{name: {} for name in BACKBONES}}
+        )
         for name in EXPORTS:
             stage(export, name, patch)
     yield root
@@ -238,6 +242,7 @@ def test_each_form_is_compared_with_keras_and_timed_apart(finished: Path) -> Non
     took = read_csv(finished / "data/latencies/winner.csv", text=("format",))
     assert list(took["format"]) == list(PATHS)
     assert (took["latency_ms_median"] > 0).all()
+    assert took["latency_under_load"].isin([False, True]).all()
 
 
 def labels(path: Path) -> list[str]:
@@ -268,11 +273,15 @@ def test_the_openvino_form_also_gives_what_its_head_is_given(finished: Path) -> 
 def test_the_reference_is_of_validation_images_measured_from_training_images(finished: Path) -> None:
     folder = finished / "data/exports/winner"
     known = Reference.model_validate_json(open_reference(folder).read_bytes())
-    assert (known.training_images, known.validation_images) == (COUNTS["train"], COUNTS["validation"])
+    assert (known.training_images, len(known.validation)) == (COUNTS["train"], COUNTS["validation"])
     network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
     said = network({"images": images(finished, "validation")})
-    np.testing.assert_allclose(known.confidences, np.sort(said["probabilities"].max(axis=1)), rtol=1e-5)
-    np.testing.assert_allclose(known.distances, np.sort(known.measure(said["embedding"])), rtol=1e-4)
+    actual, predicted, confidences, distances = zip(*known.validation, strict=True)
+    rows = selected(read_index(finished / "data/prepared"), "validation")
+    assert [CLASSES[position] for position in actual] == rows["label"].tolist()
+    assert list(predicted) == said["probabilities"].argmax(axis=1).tolist()
+    np.testing.assert_allclose(confidences, said["probabilities"].max(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(distances, known.measure(said["embedding"]), rtol=1e-4)
 
 
 def test_the_manifest_has_the_checksum_of_every_file_but_its_own_and_the_cards(finished: Path) -> None:
@@ -299,7 +308,9 @@ def test_a_form_that_was_cut_is_refused(finished: Path, tmp_path: Path, form: st
 
 def test_the_winner_is_the_recommended_backbone_and_else_the_most_accurate(project: Path) -> None:
     assert export.read_subject("winner").backbone == "scratch"
-    write_json(project / "data/metrics.json", {"best": "scratch", "recommended": "frozen"})
+    write_json(
+        project / "data/metrics.json", {"best": "scratch", "recommended": "frozen", **{name: {} for name in BACKBONES}}
+    )
     assert export.read_subject("winner").backbone == "frozen"
     assert export.read_subject("scratch").backbone == "scratch"
 

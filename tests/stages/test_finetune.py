@@ -26,6 +26,7 @@ from stages.core import params as parameters
 from stages.core.errors import ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.settings.recipes import FinetuneRecipe, UnfreezeRecipe, WeightsRecipe, read_recipe, write_recipes
+from stages.core.shares import trainings
 from stages.exports import exporting
 from stages.networks import architectures, engine, keras_engine
 from stages.networks.pretrained import Origin
@@ -66,7 +67,8 @@ def configure(repeats: int, shares: list[float]) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["preprocess"] |= {"sizes": [SIDE], "views": 1}
     params["features"] |= {"engine": "openvino", "precision": "float32"}
-    params["finetune"] |= {"epochs": 3, "batch_size": 8, "repeats": repeats, "training_shares": shares}
+    params["finetune"] |= {"epochs": 3, "batch_size": 8, "repeats": repeats}
+    params["finetune"] |= {"training_shares": shares, "training_draws": 2}
     params["finetune"]["optimizer"]["learning_rate"] = 0.05
     params["backbones"] = LINES
     Path("params.yaml").write_text(yaml.safe_dump(params))
@@ -194,7 +196,7 @@ def test_the_linear_head_and_its_predictions_are_taken_as_stage_probe_made_them(
     for file in ("head.npz", "predictions.csv", "shares.csv", "folds.csv"):
         assert (model / file).read_bytes() == (probed / file).read_bytes()
     assert set(read(finished, name, "predictions")["split"]) == {"train", "validation", "test"}
-    assert len(read(finished, name, "shares")) == COUNTS["test"]
+    assert len(read(finished, name, "shares")) == 2
 
 
 @pytest.mark.parametrize("name", ["linear", "left"])
@@ -436,10 +438,10 @@ def test_a_repeat_predicts_what_the_main_run_does_with_another_seed(finished: Pa
 def test_fewer_images_are_for_linear_heads_but_where_there_is_none(finished: Path, name: str) -> None:
     table, main = read(finished, name, "shares"), read(finished, name, "predictions")
     images = COUNTS["train"] + (0 if name == "scratch" else COUNTS["validation"])
-    assert list(table) == ["share", "training_images", "file", "label", "predicted", *P]
-    assert set(zip(table["share"], table["training_images"], strict=True)) == {(0.5, images // 2)}
-    assert table["file"].tolist() == main["file"][main["split"] == "test"].tolist()
-    assert_predictions(table)
+    found = trainings(table, int((main["split"] == "test").sum()))
+    draws = 1 if name == "scratch" else 2
+    assert [(each.share, each.draw, each.images) for each in found] == [(0.5, n, images // 2) for n in range(draws)]
+    assert {*np.concatenate([each.predicted for each in found])} <= {0, 1}
     own = (finished / f"data/probes/{name}/shares.csv").read_bytes()
     assert ((finished / f"data/models/{name}/shares.csv").read_bytes() == own) == (name != "scratch")
 
@@ -493,11 +495,12 @@ def test_where_nothing_is_trained_anew_the_tables_are_empty(finished: Path, fold
     for root, name, table, keys in (
         *((finished, name, "folds", "fold") for name in ("linear", *TRAINED)),
         *((finished, name, "baseline", "split") for name in ("linear", *TRAINED)),
-        *((folded, name, "shares", "share,training_images") for name in ("linear", *TRAINED)),
         *((folded, name, "repeats", "repeat,split") for name in ("linear", "dense")),
         (finished, "linear", "repeats", "repeat,split"),
     ):
         assert (root / f"data/models/{name}/{table}.csv").read_text() == f"{keys},{columns}"
+    for name in ("linear", *TRAINED):
+        assert (folded / f"data/models/{name}/shares.csv").read_text() == "share,draw,training_images,predicted\n"
 
 
 def test_a_refit_takes_training_and_validation_images_in_one_order(finished: Path, monkeypatch) -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from stages import probe
 from stages.core import files, head, params
-from stages.core.dataset.subsample import subsample
+from stages.core.dataset.subsample import subsamples
 from stages.core.errors import DataError, run
+from stages.core.shares import Training, trainings
 from stages.heads import linear, logistic
 from stages.statistics.logme import logme
 
@@ -77,7 +78,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def declare(backbone: str = "vgg16", **changes: Any) -> None:
     """Write what stage check makes of the parameters of the linear head."""
-    recipe = {"c": [0.1, 1.0, 10.0], "class_weight": "none", "training_shares": [0.5]}
+    recipe = {"c": [0.1, 1.0, 10.0], "class_weight": "none", "training_shares": [0.5], "training_draws": 2}
     recipe |= {"seed": 3, "threads": 1, "folds": 4}
     files.write_json(Path(f"data/recipes/{backbone}/probe.json"), recipe | changes)
 
@@ -170,25 +171,57 @@ def test_nothing_of_the_test_part_is_in_the_numbers_and_the_head(project: Path) 
     assert written[0] == written[1]
 
 
-def test_a_head_on_each_share_predicts_the_test_images(project: Path) -> None:
+def shares() -> list[Training]:
+    """Return what heads on fractions of the images predict for the 12 test images."""
+    return trainings(read("shares"), 12)
+
+
+def test_a_head_on_each_draw_of_each_share_predicts_the_test_images(project: Path) -> None:
     declare(training_shares=[0.25, 0.5])
+    # Features that tell the classes apart less well, for heads on few images to be wrong.
+    for split in ("train", "validation", "test"):
+        path = Path(f"data/features/vgg16/{split}.npy")
+        np.save(path, np.load(path) + 3e-10 * np.random.default_rng(1).standard_normal((12, 3)).astype(np.float32))
     probe.main()
-    found = read("shares")
-    assert found.columns.tolist() == ["share", "training_images", *COLUMNS]
-    assert found.groupby("share")["training_images"].unique().map(list).to_dict() == {0.25: [6], 0.5: [12]}
+    found, test = shares(), read("predictions").query("split == 'test'")
+    assert [(each.share, each.draw, each.images) for each in found] == [
+        (0.25, 0, 6), (0.25, 1, 6), (0.5, 0, 12), (0.5, 1, 12)
+    ]  # fmt: skip
+    seen = index()[index()["split"] != "test"]
+    for each in found:
+        part = seen[subsamples(seen.assign(group=seen["file"]), [each.share], 3, each.draw)[0]]
+        labels = part["label"].map(CLASSES.index).to_numpy()
+        one = linear.fit(features(part), labels, 3, "none", numbers()["strength"], project)
+        # The rows of a head of the stage are normalised by the moments of all images.
+        assert (each.predicted == one.probabilities(features(test)).argmax(axis=1)).mean() > 0.7
+    assert len({tuple(each.predicted) for each in found}) > 1
+
+
+def test_the_head_on_nearly_all_images_is_that_of_all(project: Path) -> None:
+    declare(training_shares=[0.99], training_draws=1)
+    probe.main()
+    (found,) = shares()
     test = read("predictions").query("split == 'test'")
-    for _, table in found.groupby("share"):
-        assert table["file"].tolist() == test["file"].tolist()
-    half, all_seen = found[found["share"] == 0.5], index()[index()["split"] != "test"]
-    part = all_seen[subsample(all_seen, 0.5, 3)]
-    one = linear.fit(features(part), part["label"].map(CLASSES.index).to_numpy(), 3, "none", 10, project)
-    np.testing.assert_allclose(half[["p:001", "p:NA", "p:tree"]], one.probabilities(features(half)), atol=1e-4)
+    assert (found.images, found.predicted.tolist()) == (24, test["predicted"].map(CLASSES.index).tolist())
+
+
+def test_of_many_images_each_share_is_drawn_less_often(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(training_draws=9)
+    monkeypatch.setattr(probe, "_MANY", 23)
+    probe.main()
+    assert [each.draw for each in shares()] == [0, 1, 2]
+
+
+def test_shares_in_which_a_class_would_have_no_image_are_left_out(project: Path) -> None:
+    declare(training_shares=[0.01, 0.05, 0.5], training_draws=1)
+    probe.main()
+    assert [each.share for each in shares()] == [0.5]
 
 
 def test_no_share_and_no_folds_are_tables_without_rows(project: Path) -> None:
     declare(training_shares=[])
     probe.main()
-    assert (PROBES / "vgg16/shares.csv").read_text() == ",".join(["share", "training_images", *COLUMNS]) + "\n"
+    assert (PROBES / "vgg16/shares.csv").read_text() == "share,draw,training_images,predicted\n"
     assert (PROBES / "vgg16/folds.csv").read_text() == ",".join(["fold", *COLUMNS]) + "\n"
 
 

@@ -31,6 +31,8 @@ def write_probe(backbone: str, wrong: int, weights: str = "imagenet", images: in
     )
     scores = {"log_loss": 0.4 if images else None, "logme": 0.1 if images else None}
     files.write_csv(Path(f"data/probes/{backbone}/predictions.csv"), table)
+    if images:
+        files.write_csv(Path("data/splits.csv"), table[["file"]].assign(group=table["file"]))
     files.write_json(Path(f"data/probes/{backbone}/probe.json"), scores | {"weights": weights})
 
 

@@ -130,6 +130,36 @@ def test_every_part_has_something_of_every_class(groups: list[int], shares: tupl
     assert min(result["tree"].values()) >= 1
 
 
+def small_classes(groups: int, extra: int = 0) -> pd.DataFrame:
+    """Return the manifest of 1,000 classes with so many images each, and `extra` ones that come in later."""
+    return manifest({f"class{number:04}": [1] * (groups + extra) for number in range(1000)})
+
+
+@pytest.mark.parametrize("groups", [3, 5, 8])
+def test_a_split_that_chance_leaves_empty_takes_one_group_and_not_from_test(groups: int) -> None:
+    table = small_classes(groups)
+    places = compact([table], 1)["place"]
+    drawn = pd.Series(np.select([places < 0.25, places < 0.45], ["test", "validation"], "train"))
+    moved = assigned(table, params(), 1)["split"] != drawn
+    empty = len(SPLITS) - drawn.groupby(table["label"]).nunique()
+    pd.testing.assert_series_equal(moved.groupby(table["label"]).sum(), empty, check_names=False)
+    in_test = (drawn == "test").groupby(table["label"]).sum()
+    left = (moved & (drawn == "test")).groupby(table["label"]).sum()
+    # Of three groups outside test, validation or training has two and can give one.
+    assert not left[groups - in_test >= len(SPLITS)].any()
+
+
+# The expected fractions are those of 14,000 simulated classes of each size.
+@pytest.mark.parametrize(("groups", "moving", "leaving"), [(5, 0.218, 0.098), (8, 0.086, 0.037), (12, 0.027, 0.009)])
+def test_one_more_image_rarely_moves_another_one_of_a_small_class(groups: int, moving: float, leaving: float) -> None:
+    before, after = (assigned(small_classes(groups, extra), params(), 1).set_index("file") for extra in (0, 1))
+    old, new = before["split"], after["split"][before.index]
+    for moved, expected in ((old != new, moving), ((old == "test") & (new != "test"), leaving)):
+        fraction = moved.groupby(before["label"]).any().mean()
+        # Four standard deviations of a binomial fraction of 1,000 classes.
+        assert abs(fraction - expected) < 4 * np.sqrt(expected * (1 - expected) / 1000)
+
+
 def test_the_seed_chooses_the_split() -> None:
     table = manifest({"tree": [1] * 30})
     results = [tuple(assigned(table, params(), seed)["split"]) for seed in range(6)]
@@ -310,16 +340,28 @@ def test_the_stage_writes_the_tables(project: Path) -> None:
     assert (project / "data" / "leaks.csv").read_text() == "file,path,source_split,group,action\n"
 
 
-def test_the_stage_warns_of_leaks_and_of_classes_with_too_few_images(
-    project: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("use_folders", "level", "said"),
+    [(True, "WARNING", "split: see"), (False, "INFO", "split, which is not used: see")],
+)
+def test_the_stage_warns_of_leaks_of_a_split_that_is_used(
+    project: Path, caplog: pytest.LogCaptureFixture, *, use_folders: bool, level: str, said: str
 ) -> None:
-    caplog.set_level(logging.WARNING)
-    table = manifest({"tree": [1] * 80, "plank": [1] * 6})
-    table.loc[0, "source_split"], table.loc[1, "source_split"] = "train", "test"
-    table.loc[1, "group"] = table.loc[0, "group"]
-    write_csv(project / "data" / "manifest.csv", table)
+    caplog.set_level(logging.INFO)
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["split"]["use_folders"] = use_folders
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    write_csv(project / "data" / "manifest.csv", brought(*ALL, copies={0: 10}))
     main()
-    leak, few = caplog.messages
-    assert leak.startswith("2 images, copies of one another in 1 groups, are separated by the source's own split")
+    (leak,) = [record for record in caplog.records if "copies of one another" in record.getMessage()]
+    assert leak.levelname == level
+    assert f"2 images, copies of one another in 1 groups, are separated by the source's own {said}" in leak.getMessage()
+
+
+def test_the_stage_warns_of_classes_with_too_few_images(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    write_csv(project / "data" / "manifest.csv", manifest({"tree": [1] * 80, "plank": [1] * 6}))
+    main()
+    (few,) = caplog.messages
     assert few.startswith("class 'plank' has ")
     assert few.endswith("training images, below 10: too few to learn reliably")

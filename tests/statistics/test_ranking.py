@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
-from stages.statistics.ranking import COLUMNS, Probe, best, contenders, lines, ranking
+from stages.statistics import ranking as module
+from stages.statistics.ranking import COLUMNS, Probe, best, contenders, lines
 
 
 def probe(wrong: int, log_loss: float = 0.5, images: int = 100, weights: str = "imagenet") -> Probe:
@@ -18,6 +19,22 @@ def probe(wrong: int, log_loss: float = 0.5, images: int = 100, weights: str = "
     )
     scores = {"log_loss": log_loss, "logme": -log_loss} if images else {"log_loss": None, "logme": None}
     return Probe(scores | {"weights": weights}, table)
+
+
+def ranking(probes: dict[str, Probe], confidence: float) -> pd.DataFrame:
+    """Return the ranking by images that are groups of their own."""
+    files = [f"{number}.jpg" for number in range(100)]
+    return module.ranking(probes, pd.Series(files, index=files), confidence)
+
+
+def test_images_that_are_alike_tell_less() -> None:
+    probes = {"a": probe(0), "b": probe(8)}
+    files = [f"{number}.jpg" for number in range(100)]
+    found = module.ranking(probes, pd.Series([str(number // 8) for number in range(100)], index=files), 0.95)
+    assert ranking(probes, 0.95)["apart"].tolist() == ["", "true"]
+    assert found["apart"].tolist() == ["", "false"]
+    # All errors are in one group of eight.
+    assert found.loc[1, "low"] < ranking(probes, 0.95).loc[1, "low"] - 0.05
 
 
 def test_the_ranking_is_by_accuracy_then_log_loss_then_name() -> None:

@@ -27,26 +27,35 @@ def evidence(
     weights: Mapping[str, str] | None = None,
     folds: int = 0,
     kept: Mapping[str, str] | None = None,
+    trainings: int = 0,
     **changes: Any,
 ) -> Evidence:
     """Return the evidence of backbones, each wrong about the numbers that `wrong` has.
 
-    `weights` names those that are not ImageNet's, `kept` heads that are not dense ones. A backbone that `SIZES` names
-    has the size given there, in MB, and takes as many milliseconds for an image; `changes` replace parts of the
-    evidence.
+    `weights` names those that are not ImageNet's, `kept` heads that are not linear ones; each was trained as often as
+    `trainings` says, or as is usual. A backbone that `SIZES` names has the size given there, in MB, and takes as many
+    milliseconds for an image; `changes` replace parts of the evidence.
     """
     runs = [
-        _run(name, table(images, numbers), (weights or {}).get(name, "imagenet"), folds, (kept or {}).get(name))
+        _run(
+            name,
+            table(images, numbers),
+            (weights or {}).get(name, "imagenet"),
+            folds,
+            (kept or {}).get(name),
+            trainings,
+        )
         for name, numbers in wrong.items()
     ]
     return material.evidence(runs, **changes)
 
 
-def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None) -> Run:
+def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None, trainings: int) -> Run:
     size = SIZES.get(name, 10.0)
     benchmark = artefacts.benchmark(size, 1000) | {"size_mb": size, "flops": int(1e9 * size)}
-    provenance = artefacts.provenance(name, TWO, 1000, weights, kept)
-    return artefacts.run(name, answers, TWO, count=folds, benchmark=benchmark, provenance=provenance)
+    usual = None if weights == "none" else "linear"
+    provenance = artefacts.provenance(name, TWO, 1000, weights, kept or usual)
+    return artefacts.run(name, answers, TWO, folds, trainings, benchmark=benchmark, provenance=provenance)
 
 
 def said(found: Evidence, language: Language = ENGLISH) -> str:

@@ -21,15 +21,20 @@ from tests.support import artefacts
 
 
 def evidence(runs: list[Run], **changes: Any) -> Evidence:
-    """Return what a verdict on the runs is drawn from; `changes` replace parts of it."""
-    tables = {run.backbone: run.tested.assign(split="test") for run in runs}
+    """Return what a verdict on the runs is drawn from; `changes` replace parts of it, and `groups` those of images."""
+    outcomes = artefacts.outcomes(runs)
+    if groups := changes.pop("groups", None):
+        outcomes = replace(outcomes, groups=groups)
     values = {
-        "declared": list(tables),
-        "comparisons": PairwiseComparisons(all_pairs(tables, 0.95, 200, artefacts.SEED), 0.95),
+        "declared": list(outcomes.names),
+        "outcomes": outcomes,
+        "comparisons": PairwiseComparisons(all_pairs(outcomes, 0.95), 0.95),
         "audit": artefacts.audit(),
         "source_split": False,
         "margin": 0.02,
         "prefer": "size",
+        "redraws": 200,
+        "seed": artefacts.SEED,
     }
     return Evidence(runs, **(values | changes))
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.predictions import Predictions
+from stages.statistics.groups import Groups
 from stages.statistics.resampled import intervals
 
 # Standard deviation of the logits of five classes, by the mean confidence that it makes.
@@ -29,23 +30,29 @@ def true_metrics(joint: NDArray[np.float64]) -> dict[str, float]:
     }
 
 
-def drawn(draw: np.random.Generator, joint: NDArray[np.float64], images: int) -> Predictions:
-    """Return a test set of as many images; every prediction is certain."""
+def drawn(draw: np.random.Generator, joint: NDArray[np.float64], images: int, group: int = 1) -> Predictions:
+    """Return a test set of as many images; every prediction is certain.
+
+    In groups of several, a third of the images are one of the group's over again.
+    """
     classes = len(joint)
-    actual, predicted = np.divmod(draw.choice(classes * classes, images, p=joint.ravel()), classes)
+    found = draw.choice(classes * classes, images, p=joint.ravel())
+    first = np.arange(images) // group * group
+    found = np.where(draw.random(images) < 1 / 3, found[first], found) if group > 1 else found
+    actual, predicted = np.divmod(found, classes)
     return Predictions(tuple(map(str, range(classes))), actual, predicted, np.eye(classes)[predicted])
 
 
-def held(classes: int, images: int, studies: int, count: int) -> dict[str, list[bool]]:
+def held(classes: int, images: int, studies: int, count: int, group: int = 1) -> dict[str, list[bool]]:
     """Return by metric whether its 95 % interval from `count` resamples holds the true value, study by study.
 
-    A study without an interval is left out.
+    The images come in groups of `group`. A study without an interval is left out.
     """
-    draw = np.random.default_rng(classes)
+    draw, groups = np.random.default_rng(classes), Groups(np.arange(images) // group)
     found: dict[str, list[bool]] = {"accuracy": [], "balanced_accuracy": [], "macro_f1": []}
     for _ in range(studies):
         joint = confusion(draw, classes)
-        ends, true = intervals(drawn(draw, joint, images), 0.95, count, 0), true_metrics(joint)
+        ends, true = intervals(drawn(draw, joint, images, group), groups, 0.95, count, 0), true_metrics(joint)
         for name, values in found.items():
             if interval := ends[name]:
                 values.append(interval.low <= true[name] <= interval.high)

@@ -1,14 +1,22 @@
 """Comparisons whose truth is known: which backbones are right on random test images, and what is recommended."""
 
 from collections.abc import Iterator, Sequence
+from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
-from stages.statistics.paired import upper_limit
+from stages.statistics.decision import choose
+from stages.statistics.groups import Groups, Precision
+from stages.statistics.outcomes import Counts, Outcomes
+from stages.statistics.pairwise import holm, p_value
 
 # How alike the backbones err: the correlation of the latent ease of one image for two of them.
 CORRELATION = 0.7
+# How often backbones are right on images in groups.
+GROUPED_ACCURACY = 0.85
 # Numbers drawn at a time.
 _NUMBERS = 10_000_000
 
@@ -19,8 +27,6 @@ def studies(accuracies: Sequence[float], images: int, count: int, seed: int) -> 
     A backbone is right where an easiness, normally distributed and in part common to all, is below the quantile of its
     true accuracy.
     """
-    from scipy.stats import norm
-
     random, most = np.random.default_rng(seed), max(1, _NUMBERS // (images * len(accuracies)))
     quantiles = norm.ppf(accuracies).astype(np.float32)
     for start in range(0, count, most):
@@ -33,15 +39,13 @@ def studies(accuracies: Sequence[float], images: int, count: int, seed: int) -> 
 def recommended(right: NDArray[np.bool_], margin: float, confidence: float) -> NDArray[np.int64]:
     """Return the backbone that the verdict recommends in each study, the cheapest one being number 0.
 
-    `right` has shape (studies, images, backbones). For many studies at once, what `report.verdict` says of each.
+    `right` has shape (studies, images, backbones).
     """
-    images, backbones = right.shape[1:]
-    scores, ones = right.sum(axis=1), right.astype(np.float32)
+    studied, images, backbones = right.shape
+    ones = right.astype(np.float32)
     only = np.matmul(ones.transpose(0, 2, 1), 1 - ones)
-    limits = upper_limit(images, only, only.transpose(0, 2, 1), 1 - (1 - confidence) / (backbones - 1))
-    limits[:, np.arange(backbones), np.arange(backbones)] = -1
-    fit = (limits.max(axis=1) <= margin) | (scores == scores.max(axis=1, keepdims=True))
-    return np.asarray(fit.argmax(axis=1))
+    counts = Counts(np.full(studied, images), right.sum(axis=1), only, Precision.independent(only.shape))
+    return choose(counts, np.arange(backbones), margin, confidence)
 
 
 def judge(
@@ -54,3 +58,40 @@ def judge(
         chosen.append(recommended(right, margin, confidence))
         below.append(scores[np.arange(len(scores)), chosen[-1]] < scores.max(axis=1))
     return np.concatenate(chosen), np.concatenate(below)
+
+
+def independent(right: NDArray[np.bool_]) -> Outcomes:
+    """Return the outcomes of backbones that were trained once, on images alone; `right` has a column for each."""
+    return Outcomes(tuple(map(str, range(right.shape[1]))), tuple(right.T[:, None]), Groups.single(len(right)))
+
+
+def grouped(groups: int, size: int, backbones: int, studies: int, seed: int) -> Iterator[Outcomes]:
+    """Yield the outcomes of backbones that are all `GROUPED_ACCURACY` right, on groups of images of equal `size`.
+
+    Half of what makes an image easy is its group's.
+    """
+    draw, codes = np.random.default_rng(seed), np.repeat(np.arange(groups), size)
+    names = tuple(map(str, range(backbones)))
+    for _ in range(studies):
+        ease = draw.standard_normal((2, len(codes), backbones + 1))
+        ease[0] = ease[0, codes]
+        ease = ease.sum(axis=0) / 2
+        right = ease[:, :1] + ease[:, 1:] < NormalDist().inv_cdf(GROUPED_ACCURACY)
+        yield Outcomes(names, tuple(right.T[:, None]), Groups(codes))
+
+
+def smallest_p(study: Outcomes) -> float:
+    """Return the smallest p-value of all pairs, corrected for their number."""
+    return min(holm([p_value(study.of(*pair)) for pair in combinations(study.names, 2)]))
+
+
+def seeded(
+    images: int, accuracies: Sequence[float], trainings: int, deviation: float, studies: int
+) -> Iterator[Outcomes]:
+    """Yield the outcomes of backbones that are right so often on average, with this deviation between trainings."""
+    draw, backbones = np.random.default_rng(images), len(accuracies)
+    names, means = tuple(map(str, range(backbones))), np.array(accuracies)[:, None, None]
+    for _ in range(studies):
+        drawn = np.clip(means + draw.normal(0, deviation, (backbones, trainings, 1)), 0.5, 0.999)
+        ease = 0.6**0.5 * draw.standard_normal(images) + 0.4**0.5 * draw.standard_normal((backbones, trainings, images))
+        yield Outcomes(names, tuple(ease < norm.ppf(drawn)), Groups.single(images))

@@ -63,9 +63,9 @@ def write(folder: Path) -> keras.Model:
         exporting.write(classifier, form, folder)
     said = prediction.outputs(folder / PATHS["openvino"], 1, [((), training), ((), validation)])
     (_, trained), (_, held_out) = said
-    labels = [CLASSES[number % 2] for number in range(200)]
+    labels = [number % 2 for number in range(200)]
     vectors = [reference.hashed(found.embedding) for found in (trained, held_out)]
-    known = reference.fit(vectors[0], labels, vectors[1], held_out.probabilities.max(axis=1))
+    known = reference.fit(vectors[0], labels, vectors[1], labels, held_out.probabilities)
     write_json(folder / "reference.json", known.model_dump())
     write_manifest(
         folder,

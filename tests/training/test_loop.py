@@ -175,10 +175,18 @@ def test_early_stopping_stops_when_validation_does_not_improve(declare, file, tm
 
 def test_the_rate_is_reduced_on_a_plateau_down_to_its_minimum(declare, file, tmp_path) -> None:
     # A rate of nothing learns nothing: every epoch after the first is a plateau.
-    plateau = {"monitor": "val_loss", "patience": 1, "factor": 0.1, "min_learning_rate": 2e-32}
+    plateau = {"patience": 1, "min_delta": 0.0, "factor": 0.1, "min_learning_rate": 2e-32}
     recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}, reduce_on_plateau=plateau)
     _, run = trained(recipe, file, tmp_path, epochs=4, rate=1e-30)
     assert [row["learning_rate"] for row in run.rows] == pytest.approx([1e-30, 1e-30, 1e-31, 2e-32], rel=0.01, abs=0)
+
+
+def test_an_improvement_by_less_than_min_delta_is_a_plateau(declare, file, tmp_path) -> None:
+    plateau = {"patience": 1, "min_delta": 1e6, "factor": 0.1}
+    recipe = declare("vgg16", head={"units": [4]}, early_stopping={"patience": 0}, reduce_on_plateau=plateau)
+    _, run = trained(recipe, file, tmp_path, epochs=3)
+    assert run.rows[1]["val_loss"] < run.rows[0]["val_loss"]
+    assert [row["learning_rate"] for row in run.rows] == pytest.approx([0.01, 0.01, 0.001])
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("best", 1), ("last", 4)])

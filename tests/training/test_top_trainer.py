@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stages.core.files import write_json
+from stages.core.files import read_json, write_json
 from stages.core.head import Head
 from stages.core.params import read
 from stages.core.settings.backbones import resolve
@@ -81,7 +81,8 @@ class Said(logging.Handler):
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     root = tmp_path_factory.mktemp("project")
     network, index = write_weights(root / "weights"), prepare(root / "prepared")
-    write_json(root / "features/features.json", {"engine": "openvino", "precision": "float32", "threads": 1})
+    computed = {"engine": "openvino", "precision": "float32", "threads": 1}
+    write_json(root / "features/features.json", computed | {"network": read_json(root / "weights/backbone.json")})
     for split in COUNTS:
         np.save(root / f"features/{split}.npy", network.predict(np.load(root / f"prepared/32/{split}.npy"), verbose=0))
     params = read(ROOT / "params.yaml")
@@ -147,6 +148,28 @@ def test_the_top_blocks_alone_move_and_no_statistics_of_batch_normalization(proj
     assert {path.split("/")[0] for path in found.weights} == {
         f"{kind}_{block}" for kind in ("convolution", "normalization") for block in (2, 3)
     }
+
+
+@pytest.mark.parametrize(
+    ("source", "share", "expected"),
+    [
+        ("random", "all", {"convolution", "normalization"}),
+        ("random", 0.67, {"convolution"}),
+        ("imagenet", "all", {"convolution"}),
+    ],
+)
+def test_batch_normalization_trains_only_in_random_weights_that_are_trained_as_a_whole(
+    project, tmp_path, source: str, share: float | str, expected: set[str]
+) -> None:
+    computed = read_json(project.root / "features/features.json")
+    computed["network"]["weights"]["source"] = source
+    write_json(tmp_path / "features.json", computed)
+    backbone = project.inputs.backbone
+    last = backbone.model_copy(update={"checkpoint": backbone.checkpoint.model_copy(update={"keep": "last"})})
+    changed = replace(project, inputs=replace(project.inputs, features=tmp_path, backbone=last))
+    found, before = changed.train(tmp_path, SHORT | {"blocks": share}), project.before()
+    moved = {path for path, value in found.weights.items() if not np.array_equal(value, before[path])}
+    assert {path.split("_")[0] for path in moved} == expected
 
 
 def test_the_rate_falls_to_nothing_along_a_cosine(trained) -> None:

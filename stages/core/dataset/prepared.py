@@ -26,6 +26,8 @@ from stages.core.files import read_csv
 SPLITS = ("train", "validation", "test")
 # In column `split`: an image that is in none of them, left out because of a leak in the source's split.
 DROPPED = "dropped"
+# In column `action` of data/leaks.csv: copies across a split of the source that is not used.
+SPLIT_AGAIN = "split again"
 # Too few training images to learn a class reliably, and its recall says little.
 FEW = 10
 # One fold tests, one selects, and at least one must be left to train on.

@@ -184,7 +184,7 @@ class Backbone(BackboneConfig):
         """The keys of section `finetune` that have no effect, but for those of `head`."""
         if not self._trains_dense and not self._trains_top:
             return Recipe.model_fields.keys() - {"head"}
-        idle = {"linear"} | (set() if self._whole else {"training_shares"})
+        idle = {"linear", "training_draws"} | (set() if self._whole else {"training_shares"})
         idle |= set() if self._trains_dense else {"refit", "repeats", "epochs", "schedule"}
         # A schedule other than constant leaves nothing to reduce.
         idle |= {"reduce_on_plateau"} if not self._trains_dense and self.unfreeze.schedule != "constant" else set()
@@ -215,7 +215,9 @@ _UNUSED = Recipe.model_validate(
         "label_smoothing": 0,
         "class_weight": "none",
         "early_stopping": {"monitor": "val_loss", "patience": 0, "min_delta": 0},
-        "reduce_on_plateau": {"monitor": "val_loss", "patience": 0, "factor": 0.5, "min_learning_rate": 0},
+        "reduce_on_plateau": {
+            "monitor": "val_loss", "patience": 0, "min_delta": 0, "factor": 0.5, "min_learning_rate": 0
+        },
         "checkpoint": {"monitor": "val_loss", "keep": "best"},
         "unfreeze": {
             "blocks": 0, "epochs": 1, "learning_rate": 1, "schedule": "constant",
@@ -223,6 +225,7 @@ _UNUSED = Recipe.model_validate(
         },
         "repeats": 1,
         "training_shares": [],
+        "training_draws": 1,
     }
 )  # fmt: skip
 

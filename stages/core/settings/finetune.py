@@ -90,6 +90,7 @@ class ReduceOnPlateau(Section):
 
     monitor: Monitor
     patience: int = Field(ge=0)
+    min_delta: float = Field(ge=0)
     factor: float = Field(gt=0, lt=1)
     min_learning_rate: float = Field(ge=0)
 
@@ -145,6 +146,7 @@ class Recipe(Section):
     unfreeze: Unfreeze
     repeats: int = Field(ge=1, le=100)
     training_shares: Tuple[float]
+    training_draws: int = Field(ge=1, le=1000)
 
     # Validators of fields, not of the model: they run even if other keys are at fault.
     @field_validator("reduce_on_plateau")

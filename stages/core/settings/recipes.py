@@ -52,6 +52,7 @@ class ProbeRecipe(StageRecipe, ProbeParams):
     c: Tuple[float]
     class_weight: Literal["none", "balanced"]
     training_shares: Tuple[float]
+    training_draws: int
 
 
 class ViewsRecipe(StageRecipe, ViewParams):
@@ -80,10 +81,9 @@ class ExplainRecipe(StageRecipe, ExplainParams):
 
 
 class BenchmarkRecipe(StageRecipe, BenchmarkParams):
-    """How costs are measured, and the engine."""
+    """How costs are measured."""
 
     stage = "benchmark"
-    features: EngineParams
 
 
 # Where no views are wanted, how they would be drawn has no effect.
@@ -122,12 +122,13 @@ def _recipes(name: str, params: Mapping[str, Any]) -> list[StageRecipe]:
             c=backbone.linear.c,
             class_weight=backbone.class_weight,
             training_shares=backbone.training_shares,
+            training_draws=backbone.training_draws,
         ),
         ViewsRecipe(**shared, **dict(views if backbone.head.units or searched else _NO_VIEWS), features=features),
         UnfreezeRecipe(**shared, **dict(top), **dict(views if top.unfreeze.blocks else _NO_VIEWS)),
         FinetuneRecipe(**shared, **dict(backbone if searched else backbone.head_recipe)),
         ExplainRecipe(**shared, **params["explain"]),
-        BenchmarkRecipe(**shared, **params["benchmark"], features=features),
+        BenchmarkRecipe(**shared, **params["benchmark"]),
     ]
 
 

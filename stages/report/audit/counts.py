@@ -6,6 +6,7 @@ with two labels (quarantine), the splits and the leaks.
 
 import warnings
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.dataset.duplicates import groups
-from stages.core.dataset.prepared import DROPPED, FEW, SPLITS
+from stages.core.dataset.prepared import DROPPED, FEW, SPLIT_AGAIN, SPLITS
 from stages.core.predictions import PREFIX
 from stages.core.settings.audit import AuditParams, Outliers
 
 # Columns of data/suspects.csv.
 SUSPECT_COLUMNS = ["path", "file", "split", "label", "suggested", "p_label", "p_suggested"]
 NO_SUSPECTS = pd.DataFrame(columns=SUSPECT_COLUMNS)
+# What often lies beside images, and is none: that it is left out needs no attention.
+_TEXTS = frozenset(
+    {".csv", ".htm", ".html", ".ini", ".json", ".log", ".md", ".rst", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
+)
+
+# Kinds of reasons that a file which is no image can have.
+_NO_IMAGES = ("no class", "not an image", "empty file", "too large")
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,9 @@ class Tables:
 class Probes:
     """What linear probes predict of the labels, averaged over backbones with the same kind of weights.
 
-    `accuracies` are those of the backbones that take part; `weights` says what these carry, "none" where
-    none takes part. `table` has file, label and a column p:<class> for each class. `balanced` says whether every
-    backbone is trained with class_weight: balanced.
+    `accuracies` are those of the backbones that take part; `weights` says what these carry; where none takes part,
+    "random" or, without any frozen backbone, "none". `table` has file, label and a column p:<class> for each class.
+    `balanced` says whether every backbone is trained with class_weight: balanced.
     """
 
     accuracies: dict[str, float]
@@ -50,13 +58,13 @@ class Probes:
 def taking_part(facts: dict[str, dict[str, Any]]) -> tuple[list[str], str]:
     """Return the backbones whose probes judge labels, and their weights, from each one's probe.json.
 
-    Published weights judge better than random ones, which take part only where there are no others.
+    Random weights take no part: they doubt too many correct labels.
     """
     able = {backbone: found["weights"] for backbone, found in facts.items() if found["frozen"] and found["images"]}
     published = [backbone for backbone, weights in able.items() if weights != "random"]
     if published:
         return published, ", ".join(sorted({able[backbone] for backbone in published}))
-    return list(able), "random" if able else "none"
+    return [], "random" if able else "none"
 
 
 def with_copies(manifest: pd.DataFrame, limit: int | None) -> pd.DataFrame:
@@ -142,6 +150,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "accepted": len(manifest),
         "rejected": len(tables.rejects),
         "reasons": {str(kind): int(count) for kind, count in kinds.items()},
+        "beside_images": len(beside_images(tables.rejects)),
         "classes": len(counts),
         "images": {label: int(counts.get(label, 0)) for label in labels},
         "splits": {split: int(splits.get(split, 0)) for split in (*SPLITS, DROPPED)},
@@ -152,15 +161,26 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "exact_copies": _groups(exact, "pixels_sha256"),
         "near_copies": _groups(near, "near") | {"under_two_labels": _under_two_labels(near)},
         "conflicts": _groups(tables.quarantine, "group"),
-        "leaks": _groups(tables.leaks, "group"),
+        "leaks": _groups(tables.leaks, "group") | {"split_used": bool((tables.leaks["action"] != SPLIT_AGAIN).any())},
         "outliers": {kind: len(table) for kind, table in outliers(manifest, params.outliers).items()},
         "suspects": {
             "images": len(found),
+            "test": int((found["split"] == "test").sum()),
             "share": len(found) / len(probes.table) if len(probes.table) else None,
             "weights": probes.weights,
             "accuracy_of_probes": probes.accuracies,
         },
     }
+
+
+def beside_images(rejects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rejects that are no images by their names: texts, and what is hidden."""
+    return rejects[[_lies_beside(*row) for row in zip(rejects["path"], rejects["reason"], strict=True)]]
+
+
+def _lies_beside(path: str, reason: str) -> bool:
+    kind = reason.split(":", maxsplit=1)[0]
+    return kind == "hidden" or (kind in _NO_IMAGES and PurePosixPath(path.lower()).suffix in _TEXTS)
 
 
 def _groups(table: pd.DataFrame, column: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """The audit's page: what is wrong with the images, with the images themselves, in one HTML file."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,9 @@ from stages.pages.thumbnails import SIDE, data_uris
 from stages.report.audit import figures as audit_figures
 from stages.report.audit.counts import Tables, exact_copies, near_copies, outliers
 from stages.report.findings import findings
+
+# Paths in a line to paste.
+_MOST_PASTED = 10
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def page(
     tables: Tables, audit: Mapping[str, Any], suspects: pd.DataFrame, params: AuditParams, folders: Folders
 ) -> str:
     """Return audit.html. `audit` is data/audit.json, `suspects` data/suspects.csv."""
-    manifest = tables.manifest
+    manifest, tested = tables.manifest, suspects["split"] == "test"
     sheet = _Sheets(folders.raw, params.thumbnails)
     sheets = {
         "conflicts": _Sheets(folders.quarantine, params.thumbnails)(
@@ -63,7 +67,8 @@ def page(
         "exact": sheet(exact_copies(manifest), "data/manifest.csv", "pixels_sha256"),
         "near": sheet(near_copies(manifest), "data/manifest.csv", "near"),
         "leaks": sheet(_leaks(tables), "data/leaks.csv", "group", _leak),
-        "suspects": sheet(suspects, "data/suspects.csv", note=_doubt),
+        "suspects": sheet(suspects[~tested], "data/suspects.csv", note=_doubt),
+        "suspects_in_test": sheet(suspects[tested], "data/suspects.csv", note=_doubt),
     }
     odd = {
         kind: sheet(table, "data/manifest.csv", note=partial(_score, kind=kind))
@@ -74,6 +79,8 @@ def page(
         Path(__file__).with_name("audit.html.j2"),
         audit=audit,
         findings=findings(audit),
+        most_pasted=_MOST_PASTED,
+        lines=_lines(tables, suspects[~tested], params),
         splits=(*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS,
         classes=_classes(manifest, audit),
         rejects=tables.rejects.to_dict("records"),
@@ -107,6 +114,27 @@ class _Sheets:
     def _tile(self, row: dict[Any, Any], note: str) -> Tile:
         file = self.folder / row["file"]
         return Tile(file, row["path"], row["label"], row.get("split", ""), note, row.get("suggested", ""))
+
+
+def _lines(tables: Tables, suspects: pd.DataFrame, params: AuditParams) -> dict[str, str]:
+    """Return a line for section `data` of params.yaml that leaves out the doubtful images, by section of the page."""
+    near = near_copies(tables.manifest)
+    odd = pd.concat(outliers(tables.manifest, params.outliers).values())
+    doubtful = {
+        "conflicts": tables.quarantine.sort_values(["group", "path"]),
+        "near": near[near["labels"] > 1],
+        "leaks": tables.leaks[tables.leaks["action"] != "kept"],
+        "suspects": suspects,
+        "outliers": odd.drop_duplicates("path"),
+    }
+    # No more than the page shows.
+    most = min(_MOST_PASTED, params.thumbnails)
+    excluded = tables.rejects.loc[tables.rejects["reason"].str.startswith("excluded:"), "path"]
+    return {
+        section: f"  exclude: {json.dumps([*excluded, *table['path'].head(most)], ensure_ascii=False)}"
+        for section, table in doubtful.items()
+        if len(table)
+    }
 
 
 def _leaks(tables: Tables) -> pd.DataFrame:

@@ -115,8 +115,10 @@ def _costs(context: FigureContext) -> Iterator[tuple[str, str, dict[str, float]]
 
     A cost that was measured for none is left out.
     """
+    # The section explains the mark.
+    mark = "*" if any(run.benchmark["latency_under_load"] for run in context.ranking) else ""
     titles = {
-        "latency": ("latency_ms_median", 1.0, context.say("latency of one image, ms")),
+        "latency": ("latency_ms_median", 1.0, context.say("latency of one image, ms") + mark),
         "size": ("size_mb", 1.0, context.say("size of the weights, MB")),
         "flops": ("flops", 1e-9, context.say("operations for one image, GFLOPs")),
     }

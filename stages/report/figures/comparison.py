@@ -9,6 +9,7 @@ from stages.pages.vega import DOTTED, INK, PAGE, Figure, chart, figure, layered,
 from stages.report.figures.context import (
     COUNT,
     FigureContext,
+    Row,
     colour,
     filterable,
     number_tooltip,
@@ -24,6 +25,9 @@ _WIDE = 8
 # Height of a backbone's row, pixels.
 _STEP = 26
 _FADED = 0.2
+_FAINT = 0.2
+_DASHED = [6, 4]
+_FORECAST = ("accuracy", "low", "high")
 
 
 def accuracy(context: FigureContext, largest_class: float) -> Figure:
@@ -34,11 +38,11 @@ def accuracy(context: FigureContext, largest_class: float) -> Figure:
     rows = [context.row(run, accuracy=run.metrics["accuracy"], **run.interval._asdict()) for run in context.ranking]
     again = [context.row(run, accuracy=value) for run in context.ranking for value in run.repeated]
     title = context.say("test accuracy")
-    marks = row_per_backbone(rows)
+    marks, ticks = row_per_backbone(rows), row_per_backbone(again).mark_tick(thickness=1.5, bandSize=14, aria=False)
     whole = layered(
         chart([{"level": largest_class}]).mark_rule(strokeDash=DOTTED, opacity=0.6).encode(x="level:Q"),
         marks.mark_rule(strokeWidth=3, aria=False).encode(x=share_x("low", title), x2="high:Q"),
-        row_per_backbone(again).mark_tick(thickness=1.5, bandSize=14, aria=False).encode(x=share_x("accuracy", title)),
+        *([ticks.encode(x=share_x("accuracy", title))] if again else ()),
         marks.mark_circle(size=110, opacity=1).encode(
             x=share_x("accuracy", title),
             tooltip=context.tooltip(number_tooltip("accuracy", title), *context.interval_tooltips()),
@@ -165,16 +169,63 @@ def _front(marks: alt.Chart) -> alt.Chart:
 
 
 def training_images(context: FigureContext) -> Figure:
-    """Draw accuracy against the number of training images, a line for each backbone.
+    """Draw accuracy with its interval against the number of training images, a line for each backbone.
 
-    The chosen one and those trained from scratch carry their intervals and their places.
+    Dashed curves go on to twice the images where these can be foreseen. The chosen backbone and those trained from
+    scratch carry their places.
     """
     rows = [context.row(run, **share) for run in context.ranking for share in run.metrics["shares"]]
-    counts = sorted({row["training_images"] for row in rows})
+    fitted, foreseen = _foreseen(context)
+    counts = sorted({row["training_images"] for row in (*rows, *foreseen)})
     title, images = context.say("test accuracy"), context.say("training images")
     over = alt.selection_point("over", fields=["place"], on="pointerover", clear="pointerout", empty=True)
     fading = alt.when(over).then(alt.value(1)).otherwise(alt.value(_FADED))
-    marks = visible(rows).encode(
+    marks, curves, ends = (_over_images(each, counts, images, title) for each in (rows, fitted, foreseen))
+    tooltip = context.tooltip(
+        number_tooltip("accuracy", title),
+        *context.interval_tooltips(),
+        number_tooltip("training_images", images, COUNT),
+    )
+    whole = layered(
+        *(_interval(each, title) for each in ((marks, ends) if foreseen else (marks,))),
+        *([_place(marks)] if any(row["kind"] != "other" for row in rows) else ()),
+        *([curves.mark_line(strokeWidth=1.5, strokeDash=_DASHED, aria=False).encode(opacity=fading)] if fitted else []),
+        *([ends.mark_tick(thickness=3, bandSize=12).encode(opacity=fading, tooltip=tooltip)] if foreseen else ()),
+        marks.mark_line(strokeWidth=2.5, aria=False).encode(opacity=fading),
+        marks.mark_circle(size=70)
+        .encode(opacity=fading, tooltip=tooltip)
+        # Altair would number the charts that it makes in this process.
+        .properties(name="points")
+        .add_params(over),
+    )
+    label = context.say(
+        "Accuracy with fewer training images, a line for each backbone, and foreseen with more; the table has the "
+        "numbers."
+    )
+    return figure("training-images", label, filterable(whole).properties(height=300), 560, context.language)
+
+
+def _foreseen(context: FigureContext) -> tuple[list[Row], list[Row]]:
+    """Return the points of the fitted curves, and the forecasts at their ends, of what can be foreseen."""
+    known = [(run, run.metrics["learning_curve"]) for run in context.ranking if run.metrics["learning_curve"]]
+    said = [(run, curve) for run, curve in known if curve["unknown"] is None]
+    points = [
+        context.row(run, training_images=images, accuracy=accuracy)
+        for run, curve in said
+        for images, accuracy in curve["line"]
+    ]
+    ends = [
+        context.row(
+            run, training_images=curve["twice"]["images"], **{key: curve["twice"][key] for key in _FORECAST}
+        )
+        for run, curve in said
+    ]  # fmt: skip
+    return points, ends
+
+
+def _over_images(rows: list[Row], counts: list[int], images: str, title: str) -> alt.Chart:
+    """Return a chart of accuracies over the number of training images."""
+    return visible(rows).encode(
         x=alt.X("training_images:Q")
         .title(images)
         .scale(type="log", nice=False, padding=14)
@@ -183,32 +234,17 @@ def training_images(context: FigureContext) -> Figure:
         detail="place:N",
         color=colour(),
     )
-    whole = layered(
-        *(_named(marks, title) if any(row["kind"] != "other" for row in rows) else ()),
-        marks.mark_line(strokeWidth=2.5, aria=False).encode(opacity=fading),
-        marks.mark_circle(size=70)
-        .encode(
-            opacity=fading,
-            tooltip=context.tooltip(
-                number_tooltip("accuracy", title),
-                *context.interval_tooltips(),
-                number_tooltip("training_images", images, COUNT),
-            ),
-        )
-        # Altair would number the charts that it makes in this process.
-        .properties(name="points")
-        .add_params(over),
-    )
-    label = context.say("Accuracy with fewer training images, a line for each backbone; the table has the numbers.")
-    return figure("training-images", label, filterable(whole).properties(height=300), 560, context.language)
 
 
-def _named(marks: alt.Chart, title: str) -> tuple[alt.Chart, alt.Chart]:
-    """Return intervals, and places beside the points of all the images, of the highlighted backbones."""
-    named = marks.transform_filter("datum.kind !== 'other'")
-    return (
-        named.mark_rule(strokeWidth=1.5, opacity=0.4, aria=False).encode(y=share_y("low", title), y2="high:Q"),
-        named.transform_filter("datum.share === 1")
-        .mark_text(align="left", dx=9, fontWeight="bold", aria=False)
-        .encode(text="place:N"),
-    )
+def _interval(marks: alt.Chart, title: str) -> alt.Chart:
+    """Return the intervals, fainter where a backbone is not highlighted."""
+    faint = alt.when("datum.kind === 'other'").then(alt.value(_FAINT)).otherwise(alt.value(2 * _FAINT))
+    rule: alt.Chart = marks.mark_rule(strokeWidth=1.5, aria=False)
+    return rule.encode(y=share_y("low", title), y2="high:Q", opacity=faint)
+
+
+def _place(marks: alt.Chart) -> alt.Chart:
+    """Return the places of the highlighted backbones, beside the points of all the images."""
+    named: alt.Chart = marks.transform_filter("datum.kind !== 'other' && datum.share === 1")
+    text: alt.Chart = named.mark_text(align="left", dx=9, fontWeight="bold", aria=False).encode(text="place:N")
+    return text

@@ -121,6 +121,7 @@ TOP = {"unfreeze": {"blocks": 2}}
 WHOLE = {"builder": "scratch", "head": {"units": [8]}}
 RATE, DROPOUT = {"optimizer": {"learning_rate": 0.5}}, {"head": {"dropout": 0.25}}
 CHOOSE, SHARES = {"head": {"choose": "declared"}}, {"training_shares": [0.3]}
+DRAWS = {"training_draws": 3}
 
 
 @pytest.mark.parametrize(
@@ -128,19 +129,19 @@ CHOOSE, SHARES = {"head": {"choose": "declared"}}, {"training_shares": [0.3]}
     [
         (
             LINEAR,
-            [RATE, DROPOUT, CHOOSE, SHARES, {"batch_size": 7}, {"repeats": 5}, {"refit": False}, {"epochs": 9},
+            [RATE, DROPOUT, CHOOSE, SHARES, DRAWS, {"batch_size": 7}, {"repeats": 5}, {"refit": False}, {"epochs": 9},
              {"class_weight": "balanced"}, {"linear": {"c": [1]}}, {"unfreeze": {"epochs": 9}}, {"label_smoothing": 0}],
             [{"head": {"units": [4]}}, {"head": {"pooling": "max"}}, {"unfreeze": {"blocks": 1}}],
         ),
         (
             DENSE,
-            [SHARES, {"linear": {"c": [1]}}, {"unfreeze": {"epochs": 9, "learning_rate": 0.5, "repeats": 3}}],
+            [SHARES, DRAWS, {"linear": {"c": [1]}}, {"unfreeze": {"epochs": 9, "learning_rate": 0.5, "repeats": 3}}],
             [RATE, DROPOUT, CHOOSE, {"head": {"l2": 0.25}}, {"batch_size": 7}, {"repeats": 5}, {"refit": False},
              {"epochs": 9}, {"class_weight": "balanced"}, {"label_smoothing": 0}, {"checkpoint": {"keep": "last"}}],
         ),
         (
             TOP,
-            [RATE, DROPOUT, SHARES, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}},
+            [RATE, DROPOUT, SHARES, DRAWS, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}},
              {"schedule": {"decay": 0.5}}, {"reduce_on_plateau": {"patience": 9}}],
             [CHOOSE, {"unfreeze": {"schedule": "constant"}}, {"class_weight": "balanced"}, {"batch_size": 7},
              {"optimizer": {"name": "sgd"}},
@@ -148,7 +149,7 @@ CHOOSE, SHARES = {"head": {"choose": "declared"}}, {"training_shares": [0.3]}
         ),
         (
             WHOLE,
-            [RATE, CHOOSE, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}}],
+            [RATE, CHOOSE, DRAWS, {"repeats": 5}, {"refit": False}, {"epochs": 9}, {"linear": {"c": [1]}}],
             [DROPOUT, SHARES, {"batch_size": 7}, {"unfreeze": {"repeats": 7}}, {"head": {"units": []}}],
         ),
     ],

@@ -87,7 +87,7 @@ def test_what_all_backbones_share_is_in_the_recipes_of_the_stages_that_read_it(t
         after = {path.stem: path.read_bytes() for path in (tmp_path / "vgg16").iterdir()}
         reached[key] = {stage for stage, content in after.items() if content != before[stage]}
     assert reached == {
-        "explain": {"explain"}, "benchmark": {"benchmark"}, "features": {"features", "views", "benchmark"},
+        "explain": {"explain"}, "benchmark": {"benchmark"}, "features": {"features", "views"},
         "audit": {"probe"}, "weights": {"weights"}, "threads": set(before),
     }  # fmt: skip
 

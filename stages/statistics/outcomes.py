@@ -1,0 +1,152 @@
+"""Which of several classifiers are right on the same test images, and how certain the differences between them are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stages.core.errors import DataError
+from stages.statistics.groups import Groups, Precision, Values, precision
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What K classifiers are right on, for several draws of the test images.
+
+    `images` has shape (draws,), `right` (draws, K). `only` (draws, K, K) counts the images that the first of two is
+    right on and the second is not, and `precision` is that of the difference of their accuracies, of the same shape.
+    """
+
+    images: Values
+    right: Values
+    only: Values
+    precision: Precision
+
+    def effective(self, level: float) -> tuple[Values, Values, Values]:
+        """Return what the images, and those that only the first or only the second is right on, are worth.
+
+        Each has shape (draws, K, K); `level` is the probability of the quantile that they are used with.
+        """
+        scale = self.precision.scale(level)
+        return self.images[:, None, None] / scale, self.only / scale, self.only.transpose(0, 2, 1) / scale
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Which of K classifiers are right on each of n test images.
+
+    `trainings` has an array (R, n) for each of them: a row for each of R trainings with different seeds, the first of
+    which is compared. How much their accuracies differ says how much of a difference may be due to the seeds. A
+    classifier with one training has no such variance: a linear head is solved exactly, and what is said of another
+    holds for this training of it.
+    """
+
+    names: tuple[str, ...]
+    trainings: tuple[NDArray[np.bool_], ...]
+    groups: Groups
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each classifier is right on each image, (n, K)."""
+        return np.stack([found[0] for found in self.trainings], axis=1)
+
+    @cached_property
+    def seeds(self) -> tuple[Values, Values]:
+        """The variance of each classifier's accuracy from one training to another, (K,), and its degrees of freedom.
+
+        It is 0 for one training. What changes from image to image is not in it, since the variance between images has
+        that already: it is subtracted, as in an analysis of variance with images and trainings at random.
+        """
+        variances = [_between_trainings(found) for found in self.trainings]
+        return np.array(variances), np.array([max(1.0, len(found) - 1) for found in self.trainings])
+
+    @cached_property
+    def counts(self) -> Counts:
+        """The counts of the test images as they are."""
+        return self.drawn(self.right, np.ones((1, len(self.groups))))
+
+    def of(self, *names: str) -> "Outcomes":
+        """Return those of some of the classifiers."""
+        return Outcomes(names, tuple(self.trainings[self.names.index(name)] for name in names), self.groups)
+
+    def drawn(self, right: NDArray[np.bool_], weights: Values) -> Counts:
+        """Return the counts if each group had been drawn as often as `weights`, (draws, groups), says.
+
+        `right`, (n, K), are the outcomes of these or of other trainings.
+        """
+        value, groups = right.astype(np.float64), self.groups
+        images, sums = weights @ groups.sizes, groups.sums(value)
+        if groups.alone:
+            only = np.stack([(sums * row[:, None]).T @ (1 - sums) for row in weights])
+            found = Precision.independent(only.shape)
+        else:
+            first = groups.sums(value[:, :, None] * (1 - value[:, None, :]))
+            either, differences = first + first.transpose(0, 2, 1), sums[:, :, None] - sums[:, None, :]
+            only = np.tensordot(weights, first, axes=1)
+            found = precision(groups, weights, differences, either, either > 0)
+        return Counts(images, weights @ sums, only, self._with_seeds(found, images, only))
+
+    def _with_seeds(self, found: Precision, images: Values, only: Values) -> Precision:
+        """Return the precision of differences that are due to the images and to the seeds of both trainings.
+
+        Variances add up, and the degrees of freedom are those of Welch 1947, "The generalization of Student's problem
+        when several different population variances are involved", Biometrika 34.
+        """
+        variances, freedom = self.seeds
+        if not variances.any():
+            return found
+        count = images[:, None, None]
+        difference = (only - only.transpose(0, 2, 1)) / count
+        # Without discordant pairs as with one.
+        independent = np.maximum((only + only.transpose(0, 2, 1)) / count - difference**2, 1 / count) / count
+        of_images, of_seeds = found.effect * independent, variances[:, None] + variances
+        unsure = (variances**2 / freedom)[:, None] + variances**2 / freedom + of_images**2 / found.freedom
+        total = of_images + of_seeds
+        welch = np.divide(total**2, unsure, out=np.full_like(total, np.inf), where=unsure > 0)
+        return Precision(total / independent, np.where(of_seeds > 0, welch, found.freedom))
+
+
+def _between_trainings(right: NDArray[np.bool_]) -> float:
+    """Return the variance of accuracies between trainings; `right` has shape (R, n)."""
+    if len(right) == 1:
+        return 0.0
+    accuracies = right.mean(axis=1)
+    changes = right - accuracies[:, None] - right.mean(axis=0) + right.mean()
+    images = int(right.shape[1])
+    by_image = float((changes**2).sum()) / ((len(right) - 1) * max(1, images - 1))
+    return max(0.0, float(accuracies.var(ddof=1)) - by_image / images)
+
+
+def read_outcomes(
+    tables: Mapping[str, pd.DataFrame], groups: "pd.Series[str]", repeats: Mapping[str, pd.DataFrame] | None = None
+) -> Outcomes:
+    """Return the outcomes of predictions by name, each a table with columns file, label and predicted.
+
+    `groups` has the name of each file's group. `repeats` are the predictions of further trainings, where there are any,
+    with a column repeat as well. Raises DataError unless all are of the same images.
+    """
+    first = next(iter(tables))
+    images = _by_image(tables[first]).index
+    trainings = []
+    for name, table in tables.items():
+        further = (repeats or {}).get(name)
+        parts = [table, *(part for _, part in further.groupby("repeat"))] if further is not None else [table]
+        trainings.append(np.stack([_right(_by_image(part), images, name, first) for part in parts]))
+    return Outcomes(tuple(tables), tuple(trainings), Groups.of(groups.loc[images.get_level_values("file")].to_numpy()))
+
+
+def _by_image(table: pd.DataFrame) -> "pd.Series[str]":
+    found: pd.Series[str] = table.set_index(["file", "label"])["predicted"]
+    return found
+
+
+def _right(predicted: "pd.Series[str]", images: pd.Index, name: str, first: str) -> NDArray[np.bool_]:
+    if len(predicted) != len(images) or not predicted.index.isin(images).all():
+        raise DataError(
+            f"'{name}' was tested on other images than '{first}'", "the same images for all", "run 'dvc repro'"
+        )
+    found = predicted.reindex(images)
+    return np.asarray(found.to_numpy() == found.index.get_level_values("label"), dtype=np.bool_)
