@@ -14,7 +14,8 @@ export PYTHONUTF8 := 1
 BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
 AXE := $(wildcard .cache/npm/node_modules/axe-core/axe.min.js)
 LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
-PYTEST = pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
+# One process more than there are cores, since tests of servers and signals mostly wait; four take memory enough.
+PYTEST = pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
 
 # Where Prefect's server is, and which of its work pools a worker serves.
 PREFECT_API_URL ?= http://127.0.0.1:4200/api

@@ -1,5 +1,6 @@
 """What holds for all tests, and backbones, images and features that several rooms' tests are made with."""
 
+import gc
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,14 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Until all is imported and collected nothing of it is garbage.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make alone: looking through all libraries each time costs more than tests."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,5 +1,6 @@
 """TensorFlow under Keras: deterministic set-up, forward passes, model files, conversion to OpenVINO."""
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -44,10 +45,23 @@ def _hidden(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Look for no garbage: what is imported stays, and Python would look through all of it again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 # TensorFlow's C++ code starts with eight lines about missing GPUs, whatever the log level.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Keras imports scikit-learn and Matplotlib for wrappers and plots that no stage uses: a third of its import time.
-with _quiet(), _hidden("sklearn", "matplotlib"):
+# Keras imports scikit-learn and Matplotlib for wrappers and plots that no stage uses: a third of its import time. Of
+# the rest the search for garbage is a fifth.
+with _quiet(), _hidden("sklearn", "matplotlib"), _uncollected():
     import keras
     import tensorflow as tf
 
