@@ -195,14 +195,22 @@ def images(root: Path, split: str = "test") -> np.ndarray:
     return np.load(root / f"data/prepared/{SIDE}/{split}.npy")
 
 
+@pytest.fixture(scope="module")
+def by_keras(finished: Path) -> dict[str, np.ndarray]:
+    """Return the probabilities of the test images that each export's `.keras` file gives: tracing it takes longest."""
+    files = {name: finished / f"data/exports/{name}/model.keras" for name in EXPORTS}
+    return {name: keras.models.load_model(file).predict(images(finished), verbose=0) for name, file in files.items()}
+
+
 @pytest.mark.parametrize("name", EXPORTS)
 @pytest.mark.parametrize("form", FLOAT)
-def test_a_form_takes_raw_bytes_and_gives_the_probabilities_of_keras(finished: Path, name: str, form: str) -> None:
-    folder = finished / "data/exports" / name
-    expected = keras.models.load_model(folder / "model.keras").predict(images(finished), verbose=0)
-    found = runners.runner(form, open_export(folder, form)[1], threads=1)(images(finished))
+def test_a_form_takes_raw_bytes_and_gives_the_probabilities_of_keras(
+    finished: Path, by_keras: dict[str, np.ndarray], name: str, form: str
+) -> None:
+    path = open_export(finished / "data/exports" / name, form)[1]
+    found = runners.runner(form, path, threads=1)(images(finished))
     assert (found.dtype, found.shape) == (np.float32, (COUNTS["test"], len(CLASSES)))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, by_keras[name], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", EXPORTS)
