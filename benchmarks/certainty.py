@@ -1,20 +1,29 @@
 """How often the numbers are right: studies whose truth is known, as tables in Markdown.
 
-    python benchmarks/certainty.py [--studies 2000] [--parts verdict coverage temperature drift]
+    python benchmarks/certainty.py [--studies 2000] [--parts groups seeds ...]
+
+In brackets is the standard error of the simulation. It takes some minutes. The parts:
 
 `verdict`: the best backbone is right on 90 %, the latent correlation of two is 0.7, the margin is 2 points, the
 confidence 95 %. A backbone may be recommended because it scores highest, which by few images happens by luck, or,
 below a higher score, because it is shown to be within the margin: of this the verdict promises that it is wrong in at
-most 5 % of studies. In brackets is the standard error of the simulation. `coverage`: how often the 95 % intervals of
-the metrics hold the true value, with many classes and few images. `groups`: images that come in groups, such as ten of
-a person, of which half of what makes them easy is their group's: how often the interval of an accuracy and that of a
-difference hold the truth, and how often equally good backbones are called different. `seeds`: the same of backbones
-that are trained three times with different results. `winner`: how far the accuracy of the best one of several that are
-equally good lies above the truth, as measured and as corrected. `gate`: how often it is shut by falls of the accuracy.
-`real`: `winner` and the intervals of differences on real predictions, from which test sets are drawn. `temperature`:
-what a temperature fitted on few images does to the log loss of a calibrated network. `drift`: how often
-`predict --drift` finds that new images look unlike the validation images, and how often that their classes are mixed
-otherwise. It takes some minutes.
+most 5 % of studies.
+
+`coverage`: how often the 95 % intervals of the metrics hold the true value, with many classes and few images.
+
+`groups`: images that come in groups, such as ten of a person, of which half of what makes them easy is their group's:
+how often the interval of an accuracy and that of a difference hold the truth, and how often equally good backbones are
+called different. `seeds`: the same of backbones that are trained three times with different results.
+
+`winner`: how far the accuracy of the best one of several that are equally good lies above the truth, as measured and as
+corrected, and how stable its selection is. `real`: the same of real predictions, from which test sets are drawn.
+
+`gate`: how often it is shut by falls of the accuracy.
+
+`temperature`: what a temperature fitted on few images does to the log loss of a calibrated network.
+
+`drift`: how often `predict --drift` finds that new images look unlike the validation images, and how often that their
+classes are mixed otherwise.
 """
 
 import argparse
@@ -33,7 +42,7 @@ from stages.core.predictions import apply_temperature, read_predictions  # noqa:
 from stages.core.settings.gate import GateParams  # noqa: E402
 from stages.gate.rules import fallen  # noqa: E402
 from stages.statistics import metrics  # noqa: E402
-from stages.statistics.decision import redrawn  # noqa: E402
+from stages.statistics.decision import resampled  # noqa: E402
 from stages.statistics.groups import accuracy_interval  # noqa: E402
 from stages.statistics.outcomes import read_outcomes  # noqa: E402
 from stages.statistics.pairwise import difference_interval, p_value  # noqa: E402
@@ -134,15 +143,23 @@ def seeds(count: int) -> None:
 
 def winner(count: int) -> None:
     """Print the accuracy of the best of equally good backbones less its true one, as measured and as corrected."""
-    headings = ("accuracy", "backbones", "test images", "measured, points above", "corrected", "interval held")
+    headings = (
+        *("accuracy", "backbones", "test images", "measured, points above", "corrected", "interval held"),
+        *("selected again in resamples", "by new images"),
+    )
     print(f"| {' | '.join(headings)} |\n|{'--:|' * len(headings)}")
     for accuracy, backbones, images in product((0.75, 0.9), BACKBONES, (100, 400)):
         drawn = np.concatenate(list(studies([accuracy] * backbones, images, count // 4, seed=3)))
-        found = [redrawn(independent(right), range(backbones), None, CONFIDENCE, 200, 0) for right in drawn]
+        found = [resampled(independent(right), range(backbones), None, CONFIDENCE, 200, 0) for right in drawn]
         measured = drawn.mean(axis=1).max(axis=1) - accuracy
         corrected = np.array([each.accuracy for each in found]) - accuracy
         held_by = np.mean([each.interval.low <= accuracy <= each.interval.high for each in found])
-        cells = (f"{100 * measured.mean():+.1f}", f"{100 * corrected.mean():+.1f}", percent(float(held_by), len(found)))
+        best = drawn.mean(axis=1).argmax(axis=1)
+        stable = np.mean([each.shares[str(name)] for each, name in zip(found, best, strict=True)])
+        cells = (
+            *(f"{100 * measured.mean():+.1f}", f"{100 * corrected.mean():+.1f}", percent(float(held_by), len(found))),
+            *(f"{100 * stable:.0f} %", f"{100 * (best[1:] == best[:-1]).mean():.0f} %"),
+        )
         print(f"| {100 * accuracy:g} % | {backbones} | {images} | {' | '.join(cells)} |", flush=True)
 
 
@@ -175,7 +192,10 @@ def real(count: int) -> None:
         rows = []
         for _ in range(count // 4):
             study = independent(right[draw.integers(0, len(right), images)])
-            found, best = redrawn(study, range(len(true)), None, CONFIDENCE, 200, 0), study.right.mean(axis=0).argmax()
+            found, best = (
+                resampled(study, range(len(true)), None, CONFIDENCE, 200, 0),
+                study.right.mean(axis=0).argmax(),
+            )
             pair = study.of(*(str(name) for name in draw.choice(len(true), 2, replace=False)))
             low, high = difference_interval(pair, CONFIDENCE)
             difference = true[int(pair.names[0])] - true[int(pair.names[1])]

@@ -3,7 +3,7 @@
 Writes `data/benchmarks/B.json`. The network is measured whole, from raw images to probabilities, as `stages.predict`
 and the exports run it: by OpenVINO in float32, whatever precision the features are computed in. Costs depend only on
 the architecture, so the trained layers have no weights here (`data/models/B/architecture/`), and retraining does not
-rerun the stage. Timings are not metrics: they differ from run to run. What is slowed down by other programs is measured
+rerun the stage. Timings are not metrics: they differ from run to run. What is measured on a busy machine is measured
 again after a pause, and if that does not help it is marked: `latency_under_load`, `throughput_under_load`. Peak memory
 is that of a process that holds the network and has classified images one by one; larger batches are measured
 afterwards.
@@ -40,13 +40,16 @@ def latency(network: Network, size: int, params: BenchmarkParams, seed: int) -> 
     return measure_quietly(partial(network, _images(1, size, seed)), params.warmup, params.repeats).latency()
 
 
-def throughput(network: Network, size: int, params: BenchmarkParams, single: float, seed: int) -> dict[str, Any]:
+def throughput(
+    network: Network, size: int, params: BenchmarkParams, single: dict[str, Any], seed: int
+) -> dict[str, Any]:
     """Return the highest throughput, images per second, its batch size, and whether it was measured under load.
 
-    `single` is the throughput of one image at a time. Batches grow as long as the throughput does: where a smaller
-    batch already saturates the processor, a larger one only takes longer.
+    `single` is the latency of one image (`Passes.latency`), the first that batches are compared with. They grow as long
+    as the throughput does: where a smaller batch already saturates the processor, a larger one only takes longer.
     """
-    best, under_load = {"throughput_per_s": single, "batch_size": 1}, False
+    best = {"throughput_per_s": 1e3 / single["latency_ms_median"], "batch_size": 1}
+    under_load = single["latency_under_load"]
     for count in params.batch_sizes:
         forward = partial(network, _images(count, size, seed))
         passes = measure_quietly(forward, 1, max(params.repeats // count, _MIN_PASSES))
@@ -82,15 +85,14 @@ def main() -> None:
     network = compile_openvino(whole, choice)
     figures = latency(network, size, recipe, recipe.seed)
     memory = peak_memory_mb()
-    figures |= throughput(network, size, recipe, 1e3 / figures["latency_ms_median"], recipe.seed)
+    figures |= throughput(network, size, recipe, figures, recipe.seed)
     log.info(
         "%s: %.1f ms for one image, %.0f per second in batches of %d",
         name, *(figures[key] for key in ("latency_ms_median", "throughput_per_s", "batch_size")),
     )  # fmt: skip
     if figures["latency_under_load"] or figures["throughput_under_load"]:
         log.warning(
-            "%s was measured while other programs used the processor; 'dvc repro -f -s benchmark@%s' measures it again",
-            name, name,
+            "%s was measured on a busy machine; 'dvc repro -f -s benchmark@%s' measures it again", name, name,
         )  # fmt: skip
     architecture = read_architecture(shape)
     known = vars(choice) | {key: architecture[key] for key in ("parameters", "size_mb")}

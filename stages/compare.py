@@ -147,7 +147,7 @@ def gather_outcomes(found: list[Run]) -> Outcomes:
 def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportParams) -> Evidence:
     """Return what the verdict is drawn from."""
     declared, outcomes = params.read(), gather_outcomes(found)
-    confidence, redraws = (params.lookup(declared, f"evaluate.{key}") for key in ("confidence", "resamples"))
+    confidence, resamples = (params.lookup(declared, f"evaluate.{key}") for key in ("confidence", "resamples"))
     return Evidence(
         found,
         params.declared_backbones(),
@@ -157,7 +157,7 @@ def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportPar
         params.lookup(declared, "split.use_folders"),
         settings.margin / 100,
         settings.prefer,
-        redraws,
+        resamples,
         params.seed(),
     )
 
@@ -193,7 +193,7 @@ def main() -> None:
     evidence = gather_evidence(found, audit, settings)
     chosen = evidence.verdict.chosen
     recommended = chosen.backbone if chosen else None
-    summary = runs.summary(evidence.ranking, recommended, evidence.redrawn)
+    summary = runs.summary(evidence.ranking, recommended, evidence.resampled)
     material = page.Material(
         evidence,
         transfer(evidence.ranking, evidence.comparisons, language),

@@ -11,8 +11,8 @@ Writes `data/exports/NAME/`:
     README.md         the model card
     manifest.json     what programs need to know, with the checksums of every form's files
 
-Latencies differ from run to run, so they are in `data/latencies/NAME.csv`, marked where other programs slowed
-them down.
+Latencies differ from run to run, so they are in `data/latencies/NAME.csv`, marked where they were measured on a busy
+machine.
 
 The stage fails if a float32 form predicts another class than Keras on more than `export.tolerance` of the images, or if
 its probabilities differ by more than `export.largest_difference`. int8 may differ: its accuracy is reported.
@@ -21,7 +21,7 @@ its probabilities differ by more than `export.largest_difference`. int8 may diff
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,16 +155,26 @@ def require_agreement(subject: Subject, form: Format, found: dict[str, float], p
     )
 
 
+def read_evaluated(subject: Subject) -> pd.DataFrame:
+    """Read the predictions that were evaluated: of images that the fits which predict them had not seen."""
+    return predictions.read_predictions(MODELS / subject.backbone / "predictions.csv")
+
+
+def evaluated(subject: Subject, table: pd.DataFrame, chosen: pd.DataFrame, split: str) -> predictions.Predictions:
+    """Return the rows of `table` for the `chosen` images of a split, in their order, scaled by the temperature."""
+    rows = table[table["split"] == split].set_index("file").loc[chosen["file"].tolist()].reset_index()
+    found = predictions.of_split(rows, split, subject.classes)
+    scaled = predictions.apply_temperature(found.probabilities, subject.metrics["temperature"])
+    return replace(found, probabilities=scaled)
+
+
 def require_evaluated(subject: Subject, chosen: pd.DataFrame, found: "NDArray[np.float32]") -> None:
     """Log how far the network deviates from the evaluated predictions, scaled by the same temperature.
 
     Raises RuntimeError when too many classes differ although everything was computed in float32: in a reduced precision
     features differ slightly, and those of random networks noticeably.
     """
-    table = predictions.read_predictions(MODELS / subject.backbone / "predictions.csv")
-    rows = table[table["split"] == "test"].set_index("file").loc[chosen["file"].tolist()].reset_index()
-    evaluated = predictions.of_split(rows, "test", subject.classes).probabilities
-    scaled = predictions.apply_temperature(evaluated, subject.metrics["temperature"])
+    scaled = evaluated(subject, read_evaluated(subject), chosen, "test").probabilities
     differing = float((scaled.argmax(axis=1) != found.argmax(axis=1)).mean())
     precision = subject.provenance["precision"]
     log.info(
@@ -225,26 +235,31 @@ def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
 
 
 def write_reference(subject: Subject, folder: Path) -> None:
-    """Write `reference.json`, computed by the OpenVINO form, which also predicts new images."""
-    index = read_index(PREPARED)
-    training, validation = (select(index, split, _REFERENCE_IMAGES) for split in ("train", "validation"))
-    labels = [[subject.classes.index(label) for label in part["label"]] for part in (training, validation)]
-    (trained, _), (held_out, probabilities) = (_embedded(subject, folder, part) for part in (training, validation))
-    found = reference.fit(trained, labels[0], held_out, labels[1], probabilities)
+    """Write `reference.json`.
+
+    Embeddings are those of the OpenVINO form, which also predicts new images. What validation images are predicted as
+    is taken from the evaluated predictions: the exported head may be fitted on these images.
+    """
+    index, table = read_index(PREPARED), read_evaluated(subject)
+    training = select(index, "train", _REFERENCE_IMAGES)
+    # Images of classes too small to hold out have no prediction.
+    validation = select(index[index["file"].isin(table["file"])], "validation", _REFERENCE_IMAGES)
+    held_out = evaluated(subject, table, validation, "validation")
+    found = reference.fit(
+        _embedded(subject, folder, training),
+        [subject.classes.index(label) for label in training["label"]],
+        _embedded(subject, folder, validation),
+        held_out.actual.tolist(),
+        held_out.probabilities,
+    )
     write_json(folder / REFERENCE, found.model_dump())
 
 
-def _embedded(
-    subject: Subject, folder: Path, chosen: pd.DataFrame
-) -> "tuple[NDArray[np.float64], NDArray[np.float32]]":
-    """Return the hashed embeddings and the probabilities of `chosen` rows of the index, by the OpenVINO form."""
+def _embedded(subject: Subject, folder: Path, chosen: pd.DataFrame) -> "NDArray[np.float64]":
+    """Return the hashed embeddings of `chosen` rows of the index, by the OpenVINO form."""
     batches = (((), batch) for batch in rows_of(chosen, subject.size).batches(BATCH))
-    found = [
-        (reference.hashed(part.embedding), part.probabilities)
-        for _, part in outputs(folder / PATHS["openvino"], threads(), batches)
-    ]
-    vectors, probabilities = zip(*found, strict=True)
-    return np.concatenate(vectors), np.concatenate(probabilities)
+    found = outputs(folder / PATHS["openvino"], threads(), batches)
+    return np.concatenate([reference.hashed(part.embedding) for _, part in found])
 
 
 def size_mb(folder: Path, form: Format) -> float:

@@ -10,13 +10,13 @@ A class with few groups is the exception: where chance leaves one of its splits 
 another, so small classes have somewhat more validation and test images than the fractions say. A new image of the class
 may send that group back or take its place. At the fractions 0.25 for test and 0.2 for validation this happens with 22,
 9, 3 and 0.4 % of the new images of a class with 5, 8, 12 and 20 groups; with 10, 4, 1 and 0.1 % the group leaves test.
+A group may hold images of several classes, as of a person: if possible it moves only where none of them needs it.
 """
 
 import hashlib
 import logging
 from array import array
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +90,15 @@ def split(table: pd.DataFrame, params: SplitParams, number: int) -> pd.DataFrame
     """Return split and fold of each image of the compact `table`, for the seed `number`.
 
     Every split has at least one group of each class. `split` is "dropped" for images that `on_leak: drop` leaves out;
-    `fold` is -1 without folds. Raises DataError for a class with too few distinct images, and for an unusable split of
-    the source.
+    `fold` is -1 without folds. Raises DataError for a class with too few distinct images or
+    without a group for each split, and for an unusable split of the source.
     """
     given = _given(table, params)
     drop = params.use_folders and params.on_leak == "drop"
     kept = ~_outside(table) if drop else np.ones(len(table), dtype=bool)
     splits = _assign(table, kept, given, params)
     split = pd.Series(splits[table["group"]]).where(kept, DROPPED)
-    _require_every_split(table, split)
+    _require_every_split(table, split, use_folders=params.use_folders)
     return pd.DataFrame({"split": split, "fold": _folds(table, kept, params.folds, number)})
 
 
@@ -181,11 +181,8 @@ def _assign(
     assignable = (given == "") | (given == "train")
     places = _places(table, kept)
     splits = np.where(assignable, _by_place(places, fractions), given)
-    rows = table["group"][kept & assignable[table["group"]]]
-    for label, found in rows.groupby(table["label"], observed=True):
-        groups = found.unique()
-        splits[groups] = _repaired(str(label), splits[groups], places[groups], fractions)
-    return splits
+    rows = table.loc[kept & assignable[table["group"]], ["label", "group"]]
+    return _Repair(rows, splits, places, fractions).splits()
 
 
 def _places(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -205,29 +202,78 @@ def _by_place(places: NDArray[np.float64], fractions: dict[str, float]) -> NDArr
     return np.array([*fractions, "train"], dtype=object)[np.searchsorted(edges, places, side="right")]
 
 
-def _repaired(
-    label: str, splits: NDArray[np.object_], places: NDArray[np.float64], fractions: dict[str, float]
-) -> NDArray[np.object_]:
-    """Return the `splits` of the groups of a class; each that chance left empty takes the group nearest to it.
+class _Repair:
+    """Gives every class a group in each split; one that chance left empty takes the group nearest to it.
 
-    It comes from a split with several, and from test only if no other has several.
+    That group comes from a split where all its classes have several, and from test only if no other has. Where there is
+    none, it leaves another class without a split, which is filled in turn: each group does so once at most.
     """
-    names = [*fractions, "train"]
-    if len(splits) < len(names):
-        raise DataError(
-            f"class '{label}' has {len(splits)} distinct image{'s' if len(splits) > 1 else ''}",
-            f"at least {len(names)}, for {', '.join(['training', *fractions])}",
-            "add images to the class, leave it out, or, if more of them differ, set data.near_duplicates to null",
-        )
-    repaired = splits.copy()
-    for name in names:
-        if name not in repaired:
-            counts = Counter(repaired)
-            spare = np.array([counts[split] > 1 for split in repaired])
-            movable = spare & (repaired != "test")
-            distances = np.where(movable if movable.any() else spare, _distances(places, name, fractions), np.inf)
-            repaired[distances.argmin()] = name
-    return repaired
+
+    def __init__(
+        self, rows: pd.DataFrame, initial: NDArray[np.object_], places: NDArray[np.float64], fractions: dict[str, float]
+    ) -> None:
+        """Take label and group of each image in `rows`; `initial` split and place of each group."""
+        self._initial, self._places, self._fractions = initial, places, fractions
+        self._names = np.array([*fractions, "train"], dtype=object)
+        self._codes = pd.Index(self._names).get_indexer(pd.Index(initial))
+        self._taken = np.zeros(len(initial), dtype=bool)
+        classes = rows["label"].cat.categories
+        pairs = np.unique(rows["label"].cat.codes.to_numpy(np.int64) * len(initial) + rows["group"].to_numpy())
+        labels, groups = np.divmod(pairs, len(initial))
+        found = np.bincount(labels, minlength=len(classes))
+        _require_enough_groups(dict(zip(classes, found, strict=True)), list(fractions))
+        self._groups, self._labels = _lookup(labels, groups, len(classes)), _lookup(groups, labels, len(initial))
+        self._counts = np.zeros((len(classes), len(self._names)), dtype=np.int64)
+        np.add.at(self._counts, (labels, self._codes[groups]), 1)
+
+    def splits(self) -> NDArray[np.object_]:
+        """Return the split of each group; a class may still lack one."""
+        changed = True
+        while changed:
+            changed = False
+            for label, code in np.argwhere(self._counts == 0):
+                changed |= not self._counts[label, code] and self._fill(label, code)
+        return np.where(self._codes < 0, self._initial, self._names[self._codes])
+
+    def _fill(self, label: int, code: int) -> bool:
+        """Move a group of the class to the split that it lacks; return whether there is one to move."""
+        groups = self._groups(label)
+        needed = np.array([self._is_needed(group) for group in groups], dtype=bool)
+        in_test = self._names[self._codes[groups]] == "test"
+        distances = _distances(self._places[groups], self._names[code], self._fractions)
+        order = np.lexsort((distances, in_test, needed))
+        movable = groups[order][~(needed & self._taken[groups])[order]]
+        if len(movable):
+            self._taken[movable[0]] |= self._is_needed(movable[0])
+            self._move(movable[0], code)
+        return len(movable) > 0
+
+    def _is_needed(self, group: int) -> bool:
+        """Return whether one of its classes has no other group in the same split."""
+        return bool((self._counts[self._labels(group), self._codes[group]] == 1).any())
+
+    def _move(self, group: int, code: int) -> None:
+        labels = self._labels(group)
+        self._counts[labels, self._codes[group]] -= 1
+        self._counts[labels, code] += 1
+        self._codes[group] = code
+
+
+def _lookup(keys: NDArray[np.int64], values: NDArray[np.int64], count: int) -> Callable[[int], NDArray[np.int64]]:
+    """Return a function from each key, 0 to `count` - 1, to its `values`."""
+    order = np.argsort(keys, kind="stable")
+    starts, ordered = np.searchsorted(keys[order], np.arange(count + 1)), values[order]
+    return lambda key: ordered[starts[key] : starts[key + 1]]
+
+
+def _require_enough_groups(counts: dict[str, int], fractions: list[str]) -> None:
+    for label, count in counts.items():
+        if 0 < count <= len(fractions):
+            raise DataError(
+                f"class '{label}' has {count} distinct image{'s' if count > 1 else ''}",
+                f"at least {len(fractions) + 1}, for {', '.join(['training', *fractions])}",
+                "add images to the class, leave it out, or, if more of them differ, set data.near_duplicates to null",
+            )
 
 
 def _distances(places: NDArray[np.float64], split: str, fractions: dict[str, float]) -> NDArray[np.float64]:
@@ -237,16 +283,17 @@ def _distances(places: NDArray[np.float64], split: str, fractions: dict[str, flo
     return np.asarray(np.maximum(edges[position] - places, places - edges[position + 1]))
 
 
-def _require_every_split(table: pd.DataFrame, split: "pd.Series[str]") -> None:
+def _require_every_split(table: pd.DataFrame, split: "pd.Series[str]", *, use_folders: bool) -> None:
+    remedy = (
+        "add images to the class, leave it out, or set split.use_folders to false"
+        if use_folders
+        else "add images of other groups to the class, or leave it out"
+    )
     counts = {name: table["label"][split == name].value_counts() for name in SPLITS}
     for label in counts["train"].index.sort_values():
         for name in SPLITS:
             if not counts[name][label]:
-                raise DataError(
-                    f"class '{label}' has no image for {name}",
-                    "at least one in each split",
-                    "add images to the class, leave it out, or set split.use_folders to false",
-                )
+                raise DataError(f"class '{label}' has no image for {name}", "at least one in each split", remedy)
 
 
 def _folds(table: pd.DataFrame, kept: NDArray[np.bool_], count: int, number: int) -> "pd.Series[Any]":

@@ -63,10 +63,9 @@ def _classes(subject: Subject) -> list[dict[str, Any]]:
     rows = []
     for name, found in subject.metrics["per_class"].items():
         support, recall = int(found["support"]), found["recall"]
-        interval = None
-        if support:
-            images = support / subject.metrics["design_effect"]
-            interval = wilson(recall, images, subject.metrics["confidence"])
+        # How alike images are may differ from class to class.
+        known = support and subject.metrics["design_effect"] == 1
+        interval = wilson(recall, support, subject.metrics["confidence"]) if known else None
         training = int(subject.counts["train"].get(name, 0))
         rows.append({"name": name, **found, "interval": interval, "training": training})
     return sorted(rows, key=lambda row: (row["recall"] is None, row["recall"], row["name"]))

@@ -9,8 +9,9 @@ distances on average (Weinberger et al. 2009, "Feature hashing for large scale m
 https://arxiv.org/abs/0902.2206).
 
 Means and covariance are those of training images. Predicted classes, confidences and distances are those of the
-validation images: on its training images a network is more confident, and they lie closer to their own means, than on
-any new images.
+validation images, predicted by fits that had not seen them: on images that it was fitted on a classifier is more
+confident, and they lie closer to their own means, than on any new images. The exported head may be fitted on the
+validation images too, so what it says of them is no reference.
 """
 
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def fit(
     """Return the reference from training images with `labels` and validation images with `actual` classes.
 
     `training` (n, columns) and `validation` (m, columns) are `hashed` embeddings; classes are positions among the
-    columns of `probabilities` (m, classes).
+    columns of `probabilities` (m, classes), which are those of the validation images by fits that had not seen them.
     """
     present, position = np.unique(labels, return_inverse=True)
     means = np.stack([training[position == number].mean(axis=0) for number in range(len(present))])

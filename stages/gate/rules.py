@@ -17,11 +17,13 @@ from stages.core.settings.gate import GateParams
 from stages.core.settings.report import BEST, RECOMMENDED, winner
 from stages.statistics.groups import MIN_GROUPS, Groups
 from stages.statistics.outcomes import Outcomes, read_outcomes
-from stages.statistics.paired import POWER, detectable_difference, min_discordant_pairs
-from stages.statistics.pairwise import difference, difference_interval, only, p_value
+from stages.statistics.paired import POWER, min_discordant_pairs
+from stages.statistics.pairwise import detectable, difference, difference_interval, only, p_value
 
 # The weights in data/metrics.json of backbones that are not pretrained.
 _NOT_PRETRAINED = ("random", "none")
+# A difference and its discordant images are computed from each other so often.
+_ROUNDS = 20
 # How the outcomes of both are told apart.
 _SIDES = ("before", "now")
 
@@ -50,9 +52,9 @@ class Results:
         return winner(self.metrics)
 
     @property
-    def chosen(self) -> float:
-        """In which share of the redraws of the test images the winner was chosen, 0 to 1."""
-        return float(self.metrics[self.winner]["chosen_in_redraws"])
+    def selected(self) -> float:
+        """In which share of the resamples of the test images the winner was selected, 0 to 1."""
+        return float(self.metrics[self.winner]["selected_in_resamples"])
 
     @property
     def backbones(self) -> set[str]:
@@ -81,14 +83,25 @@ def faults(
 def summary(before: Results, now: Results, groups: "pd.Series[str]", params: GateParams) -> str:
     """Return a sentence that says what was compared, and which drop would have been detected."""
     pair = _common(before, now, groups)
-    first, second = only(pair)
-    images = len(pair.right)
-    worth = images / float(pair.counts.precision.scale(1 - params.significance)[0, 0, 1])
-    # One-sided: as a two-sided test of twice the significance.
-    least = params.max_fall + detectable_difference(worth, (first + second) / images, 2 * params.significance)
-    seen = f"a drop of {100 * min(least, 1):.1f} points would be detected in {100 * POWER:g} % of all cases"
-    again = f"{now.winner} is chosen again in {100 * now.chosen:.0f} of 100 redraws of the test images"
-    return f"accuracy of the winner {_figures(before, now, pair)}; {seen}; {again}"
+    least = _detectable(pair, params)
+    seen = "no drop would be detected"
+    if least <= 1:
+        seen = f"a drop of {100 * least:.1f} points would be detected in {100 * POWER:g} % of all cases"
+    stable = f"{now.winner} is selected in {100 * now.selected:.0f} of 100 resamples of the test images"
+    return f"accuracy of the winner {_figures(before, now, pair)}; {seen}; {stable}"
+
+
+def _detectable(pair: Outcomes, params: GateParams) -> float:
+    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`; above 1 no drop is.
+
+    A drop adds as many discordant images as it has points to those that there are.
+    """
+    images, found = len(pair.right), params.max_fall
+    discordant = sum(only(pair)) / images
+    for _ in range(_ROUNDS):
+        # One-sided: as a two-sided test of twice the significance.
+        found = params.max_fall + detectable(pair, min(1, discordant + found), 2 * params.significance)
+    return found
 
 
 def _common(before: Results, now: Results, groups: "pd.Series[str]") -> Outcomes:
@@ -125,7 +138,7 @@ def _fall(before: Results, now: Results, groups: "pd.Series[str]", params: GateP
         return GateError(
             f"{len(pair.right)} test images{_of_groups(pair.groups)} are in both, of {before.test_images} at "
             f"{before.place} and {now.test_images} now",
-            f"at least {MIN_GROUPS if pair.groups.few else least} with the same label, to test a drop for significance",
+            f"at least {_least(pair.groups, least)} with the same label, to test a drop for significance",
             "compare with a commit that shares more, or commit a new reference by hand",
         )
     if not fallen(pair, params):
@@ -151,6 +164,10 @@ def fallen(pair: Outcomes, params: GateParams) -> bool:
 def _least_fall(pair: Outcomes, params: GateParams) -> float:
     """Return the lower end of the drop's one-sided confidence interval."""
     return difference_interval(pair, 1 - 2 * params.significance).low
+
+
+def _least(groups: Groups, images: int) -> str:
+    return f"{MIN_GROUPS} groups of images" if groups.few else str(images)
 
 
 def _of_groups(groups: Groups) -> str:

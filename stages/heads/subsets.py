@@ -31,6 +31,17 @@ class Pool:
     class_weight: str
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """What remains of a `Problem`, whose copy of the rows many heads together would not fit into memory.
+
+    The `known` classes, and the `coefficients` (r + 1, known).
+    """
+
+    known: Positions
+    coefficients: NDArray[np.float64]
+
+
 def predict(pool: Pool, subsets: Sequence[Positions], strength: float, tested: Rows, scratch: Path) -> Positions:
     """Return the classes of `tested` rows by a head on each of the subsets of the pool, (subsets, tested).
 
@@ -41,29 +52,31 @@ def predict(pool: Pool, subsets: Sequence[Positions], strength: float, tested: R
     laid_out = coordinates.choose(pool.rows, moments, scratch)
     size = max(1, _KERNEL_BYTES // (8 * len(moments[0]) * pool.classes))
     parts = (subsets[start : start + size] for start in range(0, len(subsets), size))
-    found = [_predicted([_fit(pool, laid_out, each, strength) for each in part], moments, tested) for part in parts]
+    fits = ([_fit(pool, laid_out, each, strength) for each in part] for part in parts)
+    found = [_predicted(part, laid_out, moments, tested) for part in fits]
     return np.concatenate([np.empty((0, len(tested)), np.int64), *found])
 
 
-def _fit(pool: Pool, laid_out: Coordinates, subset: Positions, strength: float) -> Problem:
+def _fit(pool: Pool, laid_out: Coordinates, subset: Positions, strength: float) -> _Fit:
     labels, rows = pool.labels[subset], laid_out.rows
     own = rows[subset] if isinstance(rows, np.ndarray) else Reordered(rows, subset)
     weights = class_weights(labels, pool.classes, pool.class_weight)[labels]
     squares = laid_out.squares * len(subset) / len(rows)
     problem = Problem(Coordinates(own, squares, laid_out.back), labels, pool.classes, weights)
     problem.minimise(strength)
-    return problem
+    return _Fit(problem.known, problem.coefficients)
 
 
-def _predicted(problems: Sequence[Problem], moments: Moments, tested: Rows) -> Positions:
+def _predicted(fits: Sequence[_Fit], laid_out: Coordinates, moments: Moments, tested: Rows) -> Positions:
     """Return the most probable class of each row by each head; all kernels are transformed, and applied, at once."""
-    kernel = problems[0].coordinates.back(np.concatenate([each.coefficients[:-1] for each in problems], axis=1))
+    kernel = laid_out.back(np.concatenate([each.coefficients[:-1] for each in fits], axis=1))
     mean, deviation = (values.astype(np.float64) for values in moments)
-    parts = [[*_classes(problems, ((piece - mean) / deviation) @ kernel)] for _, piece in pieces(tested)]
+    found = pieces(tested, columns=kernel.shape[1])
+    parts = [[*_classes(fits, ((piece - mean) / deviation) @ kernel)] for _, piece in found]
     return np.concatenate([np.stack(part) for part in parts], axis=1)
 
 
-def _classes(problems: Sequence[Problem], logits: NDArray[np.float64]) -> Iterator[Positions]:
-    ends = np.cumsum([len(each.known) for each in problems])
-    for problem, own in zip(problems, np.split(logits, ends[:-1], axis=1), strict=True):
-        yield problem.known[(own + problem.coefficients[-1]).argmax(axis=1)]
+def _classes(fits: Sequence[_Fit], logits: NDArray[np.float64]) -> Iterator[Positions]:
+    ends = np.cumsum([len(each.known) for each in fits])
+    for fit, own in zip(fits, np.split(logits, ends[:-1], axis=1), strict=True):
+        yield fit.known[(own + fit.coefficients[-1]).argmax(axis=1)]

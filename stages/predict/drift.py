@@ -22,7 +22,9 @@ from stages.predict.label_shift import differences, median, p_values, weigh
 from stages.statistics.pairwise import holm
 
 # Without drift one comparison in a hundred raises a false alarm, on average over classifiers. The validation images of
-# one classifier are always the same: if they are an unusual draw, it raises more.
+# one classifier are always the same: if they are an unusual draw, it raises more. Images count as independent, for the
+# groups of new ones are not known: where these or the validation images come in few groups (persons, places, sessions)
+# it raises many more, since a few groups differ from a few others without any drift.
 _SIGNIFICANCE = 0.01
 # Smallest difference that counts: of two distribution functions, or of the mixes (half the sum over the classes).
 _MIN_EFFECT = 0.15

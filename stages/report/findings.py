@@ -152,7 +152,7 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
 
 
 def _outliers(audit: Audit, language: Language) -> Finding | None:
-    count = sum(audit["outliers"].values())
+    count = audit["outliers"]["images"]
     if not count:
         return None
     return Finding(
@@ -181,7 +181,7 @@ def _rejects(audit: Audit, language: Language) -> Finding | None:
 
 def _imbalance(audit: Audit, language: Language) -> Finding | None:
     ratio = audit["imbalance"]
-    if ratio is None or ratio < _IMBALANCED:
+    if ratio < _IMBALANCED:
         return None
     return Finding(
         "classes",

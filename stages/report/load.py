@@ -1,4 +1,4 @@
-"""Costs that were measured while other programs used the processor: what the report says of them."""
+"""Costs that were measured on a busy machine: what the report says of them."""
 
 from collections.abc import Iterable
 
@@ -20,8 +20,8 @@ def load_notes(evidence: Evidence, language: Language) -> list[Text]:
         return []
     return [
         language.say(
-            "The latency of %(names)s was measured while other programs used the processor, so what is faster may not "
-            "be: run dvc repro -f -s benchmark@NAME for each when the machine is idle, then dvc repro.",
+            "The latency of %(names)s was measured on a busy machine, so the order by latency may be wrong: "
+            "run dvc repro -f -s benchmark@NAME for each when the machine is idle, then dvc repro.",
             names=Names(tuple(names)),
         )
     ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from stages.pages.language import Language, Name, Text, Value
 from stages.report.runs import Run
+from stages.statistics.groups import MIN_GROUPS
 from stages.statistics.learning_curve import FEWEST_DRAWS, FEWEST_POINTS
 
 
@@ -16,7 +17,8 @@ def outlook_text(subject: Run, ranking: Sequence[Run], language: Language) -> Te
     run = next((run for run in (subject, *ranking) if run.metrics["learning_curve"]), None)
     if run is None:
         return None
-    said = {None: _foreseen, "few": _few, "flat": _flat, "missed": _missed, "wide": _wide}
+    said = {None: _foreseen, "groups": _groups, "few": _few, "flat": _flat, "level": _level}
+    said |= {"missed": _missed, "wide": _wide}
     return said[run.metrics["learning_curve"]["unknown"]](run, language)
 
 
@@ -35,6 +37,15 @@ def _foreseen(run: Run, language: Language) -> Text:
             **_written(curve["backtest"], language),
         ),
         **_written(curve["twice"], language),
+    )
+
+
+def _groups(run: Run, language: Language) -> Text:
+    return language.say(
+        "What twice the training images would bring %(name)s cannot be said: the test images come from fewer than "
+        "%(least)s groups, too few to tell how certain an accuracy is.",
+        name=Name(run.backbone),
+        least=language.number(MIN_GROUPS),
     )
 
 
@@ -57,6 +68,14 @@ def _flat(run: Run, language: Language) -> Text:
         name=Name(run.backbone),
         most=language.number(most["training_images"]),
         least=language.number(fewest["training_images"]),
+    )
+
+
+def _level(run: Run, language: Language) -> Text:
+    return language.say(
+        "What twice the training images would bring %(name)s cannot be said: the curve fitted to the accuracies of its "
+        "linear head with fewer images rises no further.",
+        name=Name(run.backbone),
     )
 
 

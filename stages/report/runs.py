@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.core.errors import DataError, ParameterError
 from stages.core.intervals import Interval
 from stages.core.settings.report import BEST, RECOMMENDED
-from stages.statistics.decision import Redrawn
+from stages.statistics.decision import Resampled
 
 # Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
@@ -166,21 +166,22 @@ def ranked_over_folds(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
 
 
-def summary(ranking: list[Run], recommended: str | None, redrawn: Redrawn) -> dict[str, Any]:
+def summary(ranking: list[Run], recommended: str | None, resampled: Resampled) -> dict[str, Any]:
     """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`.
 
-    `ranking` has the best first. `chosen_in_redraws` is the share of the redraws in which a backbone was chosen; the
-    chosen one, or else the best, has the accuracy without the optimism of the choice as well.
+    `ranking` has the best first. `selected_in_resamples` is the share of the bootstrap resamples of the test images in
+    which a backbone was selected; the selected one, or else the best, has the accuracy without the optimism of that.
     """
     for key in (BEST, RECOMMENDED):
         if any(run.backbone == key for run in ranking):
             raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
     values: dict[str, Any] = {run.backbone: _summary(run) for run in ranking}
-    for name, share in redrawn.shares.items():
-        values[name]["chosen_in_redraws"] = share
-    interval = redrawn.interval
-    corrected = {"accuracy_of_choice": redrawn.accuracy, "accuracy_of_choice_low": interval.low}
-    values[recommended or ranking[0].backbone] |= corrected | {"accuracy_of_choice_high": interval.high}
+    for name, share in resampled.shares.items():
+        values[name]["selected_in_resamples"] = share
+    if resampled.interval:
+        low, high = resampled.interval
+        corrected = {"accuracy_of_selection": resampled.accuracy, "accuracy_of_selection_low": low}
+        values[recommended or ranking[0].backbone] |= corrected | {"accuracy_of_selection_high": high}
     return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended}
 
 

@@ -23,9 +23,9 @@ import numpy as np
 from stages.core.settings.report import Prefer
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.runs import Run, ranked, ranked_over_folds
-from stages.statistics.decision import Redrawn, choose, redrawn, shortfalls
+from stages.statistics.decision import Resampled, choose, resampled, shortfalls
 from stages.statistics.outcomes import Outcomes
-from stages.statistics.paired import detectable_difference
+from stages.statistics.pairwise import detectable
 
 # The figure of data/benchmarks that is compared.
 COSTS: Mapping[Prefer, str] = {"size": "size_mb", "latency": "latency_ms_median", "flops": "flops"}
@@ -47,7 +47,7 @@ class Verdict:
     log loss), `candidates` are those that the test set does not tell from it, the best first. `rival` is the one
     weighed against the best: the cheaper one that is chosen, else the cheapest of the candidates that cost less, else
     the next candidate, else the next best; None of a single backbone. `detectable` is the difference of these two that
-    the test set detects (`paired.detectable_difference`), 0 of a single backbone.
+    the test set detects (`pairwise.detectable`), 0 of a single backbone.
     """
 
     kind: Kind
@@ -69,8 +69,8 @@ class Evidence:
 
     `declared` are the backbones of params.yaml; `outcomes` says on which test images each of the `runs` is right;
     `audit` is data/audit.json; `source_split` says whether the split that the source brought is used
-    (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. The decision is drawn again `redraws` times,
-    with `seed`. Ranking and verdict follow from these, and are computed once.
+    (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. The decision is drawn again `resamples`
+    times, with `seed`. Ranking and verdict follow from these, and are computed once.
     """
 
     runs: Sequence[Run]
@@ -81,7 +81,7 @@ class Evidence:
     source_split: bool
     margin: float
     prefer: Prefer
-    redraws: int
+    resamples: int
     seed: int
 
     @cached_property
@@ -111,12 +111,12 @@ class Evidence:
         return dict(zip(self.outcomes.names, map(float, found), strict=True))
 
     @cached_property
-    def redrawn(self) -> Redrawn:
-        """How the choice comes out on other test images: the recommended backbone, or the best where none is."""
+    def resampled(self) -> Resampled:
+        """How the choice comes out on resamples of the test images: of the recommended backbone, or else the best."""
         if self.verdict.chosen:
-            return redrawn(self.outcomes, self.order, self.margin, self.confidence, self.redraws, self.seed)
+            return resampled(self.outcomes, self.order, self.margin, self.confidence, self.resamples, self.seed)
         ranking = [self.outcomes.names.index(run.backbone) for run in self.ranking]
-        return redrawn(self.outcomes, ranking, None, self.confidence, self.redraws, self.seed)
+        return resampled(self.outcomes, ranking, None, self.confidence, self.resamples, self.seed)
 
     @property
     def order(self) -> list[int]:
@@ -148,17 +148,12 @@ def _rival(evidence: Evidence, cheapest: Run, candidates: list[Run]) -> Run | No
 
 
 def _detectable(rival: Run, evidence: Evidence) -> float:
-    images = len(evidence.outcomes.right) / image_scale(rival, evidence)
-    return detectable_difference(images, discordant(rival, evidence), 1 - evidence.confidence)
+    return detectable(between(rival, evidence), discordant(rival, evidence), 1 - evidence.confidence)
 
 
-def image_scale(rival: Run, evidence: Evidence) -> float:
-    """Return how many test images are worth one, in a test between the best and its rival: at least 1.
-
-    More than 1 where images come in groups, or where one of both was trained several times with different results.
-    """
-    pair = evidence.outcomes.of(evidence.ranking[0].backbone, rival.backbone)
-    return float(pair.counts.precision.scale((1 + evidence.confidence) / 2)[0, 0, 1])
+def between(rival: Run, evidence: Evidence) -> Outcomes:
+    """Return the outcomes of the best and its rival."""
+    return evidence.outcomes.of(evidence.ranking[0].backbone, rival.backbone)
 
 
 def discordant(rival: Run, evidence: Evidence) -> float:

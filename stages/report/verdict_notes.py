@@ -12,18 +12,21 @@ from stages.report.verdict import NOTHING_CHOSEN, Evidence, cost, leaked, missin
 from stages.report.verdict_text import cost_ratio_text, images_to_detect, score
 from stages.statistics.paired import POWER
 
+# Accuracies that differ by less read the same.
+_VISIBLE = 0.0005
+
 
 def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
-    The accuracy of the backbone, and what choosing it costs; whether other images would choose it again, and how many
-    more would tell it from its rival; what to do where nothing is to be chosen; whether repeated trainings and the
+    The accuracy of the backbone, and what choosing it costs; how stable the choice is, and how many test images would
+    tell it from its rival; what to do where nothing is to be chosen; whether repeated trainings and the
     folds agree; the gain by transfer learning, where there was none; whether frozen networks are compared with
     fine-tuned ones; whether the images are too easy; whether latencies were measured under load. The backbone is the
     chosen one or, where there is none, the most accurate one.
     """
     builders = (
-        *(_score, _price, _again, _more_images, _remedies, _repeats, _trained_once),
+        *(_score, _price, _stability, _more_images, _remedies, _repeats, _trained_once),
         *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
     )
     return [note for builder in builders for note in builder(evidence, language)]
@@ -71,34 +74,36 @@ def _price(evidence: Evidence, language: Language) -> list[Text]:
     return [language.say("%(best)s scores %(points)s points more (%(figures)s).", **values)]
 
 
-def _again(evidence: Evidence, language: Language) -> list[Text]:
-    """Return how often other test images would choose the same, and the accuracy without the optimism of the choice."""
+def _stability(evidence: Evidence, language: Language) -> list[Text]:
+    """Return how stable the choice is, and the accuracy without its optimism where that is lower."""
     if evidence.verdict.kind in ("alone", *NOTHING_CHOSEN):
         return []
-    found, subject = evidence.redrawn, evidence.verdict.subject.backbone
-    shares = {name: round(100 * share) for name, share in found.shares.items()}
-    others = [name for name in shares if name != subject and shares[name]]
-    accuracy: dict[str, Value] = {
-        "accuracy": language.percent(found.accuracy),
-        "confidence": language.share(evidence.confidence),
-        "low": language.percent(found.interval.low),
-        "high": language.percent(found.interval.high),
-    }
-    expected = language.say(
-        "These images chose it, which flatters it: on others expect about %(accuracy)s (%(confidence)s confidence "
-        "interval %(low)s to %(high)s).",
-        **accuracy,
-    )
-    if not others:
-        return [language.say("Chosen again in each of 100 redraws of the test images."), expected]
-    rival = max(others, key=lambda name: shares[name])
-    again = language.say(
-        "Chosen again in %(count)s of 100 redraws of the test images; %(rival)s in %(other)s.",
-        count=language.number(shares[subject]),
-        rival=Name(rival),
-        other=language.number(shares[rival]),
-    )
-    return [again, expected]
+    found, subject = evidence.resampled, evidence.verdict.subject
+    counts = {name: round(100 * share) for name, share in found.shares.items()}
+    rival = max((name for name in counts if name != subject.backbone), key=lambda name: counts[name])
+    texts = [
+        language.say(
+            "Selected again in %(count)s of 100 bootstrap resamples of these test images; %(rival)s in %(other)s.",
+            count=language.number(counts[subject.backbone]),
+            rival=Name(rival),
+            other=language.number(counts[rival]),
+        )
+        if counts[rival]
+        else language.say("Selected again in more than 99 of 100 bootstrap resamples of these test images.")
+    ]
+    if found.accuracy is None or found.interval is None or found.accuracy >= subject.metrics["accuracy"] - _VISIBLE:
+        return texts
+    return [
+        *texts,
+        language.say(
+            "It was selected on these images, which flatters it: selecting in this way gives about %(accuracy)s on new "
+            "ones (%(confidence)s confidence interval %(low)s to %(high)s).",
+            accuracy=language.percent(found.accuracy),
+            confidence=language.share(evidence.confidence),
+            low=language.percent(found.interval.low),
+            high=language.percent(found.interval.high),
+        ),
+    ]
 
 
 def _more_images(evidence: Evidence, language: Language) -> list[Text]:
@@ -109,16 +114,22 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
     subject, other = verdict.subject, verdict.rival if verdict.subject is verdict.best else verdict.best
     found = evidence.comparisons.between(subject.backbone, other.backbone)
     texts = []
-    if found.difference and found.outcome == "open":
+    if found.difference and found.p > 1 - evidence.confidence:
         needed = images_to_detect(abs(found.difference), verdict.rival, evidence)
+        values: dict[str, Value] = {"name": Name(other.backbone), "points": language.points(abs(found.difference))}
         texts.append(
             language.say(
-                "If the difference from %(name)s is as large as it looks, %(points)s points, it takes about %(needed)s "
-                "test images like these to show it with %(power)s power.",
-                points=language.points(abs(found.difference)),
+                "If the difference from %(name)s is as large as it looks, %(points)s points, it takes about "
+                "%(needed)s test images like these to show it with %(power)s power.",
                 needed=language.number(needed),
                 power=language.share(POWER),
-                name=Name(other.backbone),
+                **values,
+            )
+            if needed
+            else language.say(
+                "The difference from %(name)s, %(points)s points, is not larger than what another seed makes: no "
+                "number of test images shows it.",
+                **values,
             )
         )
     half = (subject.interval.high - subject.interval.low) / 2
@@ -143,7 +154,7 @@ def _trained_once(evidence: Evidence, language: Language) -> list[Text]:
         return []
     return [
         language.say(
-            "Trained once: %(names)s. What is said of it holds for this training; another seed may come out "
+            "Trained once: %(names)s. What is said holds for this training; another seed may come out "
             "differently. finetune.repeats and finetune.unfreeze.repeats above 1 take that into account.",
             names=Names(tuple(once)),
         )

@@ -7,9 +7,10 @@ from functools import reduce
 from stages.core.settings.report import Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.runs import Run
-from stages.report.verdict import TOO_COARSE, Evidence, Kind, cost, discordant, image_scale, leaked, missing, random
+from stages.report.verdict import TOO_COARSE, Evidence, Kind, between, cost, discordant, leaked, missing, random
 from stages.statistics.groups import MIN_GROUPS
-from stages.statistics.paired import POWER, min_images
+from stages.statistics.paired import POWER
+from stages.statistics.pairwise import needed_images
 
 # From this ratio on a cost is "N times smaller", below it "N % smaller".
 _TWICE = 2
@@ -65,9 +66,16 @@ def _alone(evidence: Evidence, language: Language) -> Text:
 def _too_few(evidence: Evidence, language: Language) -> Text:
     verdict = evidence.verdict
     assert verdict.rival
+    needed = images_to_detect(TOO_COARSE, verdict.rival, evidence)
+    if needed is None:
+        return language.say(
+            "Nothing can be chosen: trainings with other seeds differ by as much as %(coarse)s points, more than test "
+            "images could tell apart.",
+            coarse=language.number(100 * TOO_COARSE),
+        )
     values: dict[str, Value] = {
         "images": language.number(verdict.best.metrics["test_images"]),
-        "needed": language.number(images_to_detect(TOO_COARSE, verdict.rival, evidence)),
+        "needed": language.number(needed),
         "coarse": language.number(100 * TOO_COARSE),
         "power": language.share(POWER),
     }
@@ -85,18 +93,23 @@ def _too_few(evidence: Evidence, language: Language) -> Text:
     )
 
 
-def images_to_detect(difference: float, rival: Run, evidence: Evidence) -> int:
-    """Return how many test images like these it takes to detect a `difference` between the best and its rival."""
-    independent = min_images(difference, discordant(rival, evidence), 1 - evidence.confidence)
-    return math.ceil(independent * image_scale(rival, evidence))
+def images_to_detect(difference: float, rival: Run, evidence: Evidence) -> int | None:
+    """Return how many test images like these it takes to detect a `difference` between the best and its rival.
+
+    None if no number does, because trainings with other seeds differ by as much.
+    """
+    pair = between(rival, evidence)
+    return needed_images(pair, difference, discordant(rival, evidence), 1 - evidence.confidence)
 
 
 def _few_groups(evidence: Evidence, language: Language) -> Text:
-    return language.say(
-        "Nothing can be chosen: the %(images)s test images come from %(groups)s groups, and images of a group are "
-        "right or wrong together; with fewer than %(least)s groups nobody can tell how certain a difference is.",
+    return language.say_plural(
+        "Nothing can be chosen: the %(images)s test images all come from one group; images of a group are right or "
+        "wrong together, and with fewer than %(least)s groups nobody can tell how certain a difference is.",
+        "Nothing can be chosen: the %(images)s test images come from %(count)s groups; images of a group are right or "
+        "wrong together, and with fewer than %(least)s groups nobody can tell how certain a difference is.",
+        len(evidence.outcomes.groups),
         images=language.number(len(evidence.outcomes.right)),
-        groups=language.number(len(evidence.outcomes.groups)),
         least=language.number(MIN_GROUPS),
     )
 
@@ -125,13 +138,23 @@ def _ahead(evidence: Evidence, language: Language) -> Text:
 
 
 def _best_and_cheapest(evidence: Evidence, language: Language) -> Text:
+    values: dict[str, Value] = {
+        "cheapest": _cheapest(evidence.prefer, language),
+        "count": len(evidence.verdict.candidates),
+        **_best(evidence, language),
+    }
+    # The limit of one that scores clearly higher may be below 0, although a test does not tell it from the other.
+    if evidence.shortfalls[evidence.verdict.best.backbone] <= 0:
+        return language.say(
+            "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones "
+            "that this test set of %(images)s images cannot tell apart.",
+            **values,
+        )
     return language.say(
         "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones that "
         "this test set of %(images)s images cannot tell apart (another may still be up to %(points)s points better).",
-        cheapest=_cheapest(evidence.prefer, language),
-        count=len(evidence.verdict.candidates),
         points=_shortfall(evidence.verdict.best, evidence, language),
-        **_best(evidence, language),
+        **values,
     )
 
 
@@ -192,10 +215,7 @@ def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
 
 
 def _shortfall(run: Run, evidence: Evidence, language: Language) -> str:
-    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin.
-
-    The limit of one that scores clearly higher may be below 0, although a test does not tell it from the other.
-    """
+    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin."""
     return language.points(max(0.0, math.ceil(1000 * evidence.shortfalls[run.backbone]) / 1000))
 
 

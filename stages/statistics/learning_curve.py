@@ -19,8 +19,9 @@ from stages.core.intervals import Interval, wilson
 from stages.statistics.groups import Groups, effective_images
 
 Values = NDArray[np.float64]
-# Why nothing is said of more images: too few points or draws, no rise, a forecast that failed or says too little.
-Unknown = Literal["few", "flat", "missed", "wide"]
+# Why nothing is said of more images: too few groups of test images, too few points or draws, no rise from fewer images
+# or to more, a forecast that failed or says too little.
+Unknown = Literal["groups", "few", "flat", "level", "missed", "wide"]
 
 # Of the forecasts' intervals.
 CONFIDENCE = 0.8
@@ -28,6 +29,8 @@ CONFIDENCE = 0.8
 _CHANCE = 0.025
 # A forecast with a wider interval is of no use.
 _WIDEST = 0.1
+# A smaller gain is none in the tenths of a point that are shown.
+_LEAST_GAIN = 0.0005
 _RESAMPLES = 1000
 # A law has up to three parameters: one more number of images is needed, up to the half of them.
 FEWEST_POINTS = 4
@@ -70,8 +73,8 @@ class Luck:
         return cls(float(shared), float(own))
 
     def of_more(self, known: float, images: float) -> float:
-        """Return the variance, about what the `known` images foresee, of the accuracy with so many in all."""
-        return self.shared / known * (1 - known / images) + self.own
+        """Return the variance of what one head on so many `images` gains over one on the `known` ones among them."""
+        return self.shared / known * (1 - known / images) + 2 * self.own
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,20 @@ class Curve:
         draws = len(self.accuracies)
         return np.asarray((self.accuracies - self.means) / np.sqrt(draws * max(draws - 1, 1)))
 
-    def resampled(self, seed: int) -> tuple[Values, Values]:
-        """Return means over other draws and test images, (resamples, points), and how the latter shift the last one."""
+    def resampled(self, seed: int) -> Values:
+        """Return means over other draws and test images, (resamples, points)."""
         random = np.random.default_rng(seed)
         by_draws = random.standard_normal((_RESAMPLES, len(self.accuracies))) @ self.deviations
         by_tests = random.multivariate_normal(np.zeros(len(self.images)), self.over_tests, _RESAMPLES, method="eigh")
-        return self.means + by_draws + by_tests, by_tests[:, -1]
+        return np.asarray(self.means + by_draws + by_tests)
+
+
+@dataclass(frozen=True)
+class Known:
+    """The accuracy that so many training `images` have brought."""
+
+    images: int
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ class Outlook:
     """What twice the training images would bring, and what the same method said of all of them from up to half.
 
     `unknown` is None, or why nothing is said; then there may be no forecasts. `line` has the points (images, accuracy)
-    of the fitted curve.
+    from all images to twice as many, along the fitted curve.
     """
 
     unknown: Unknown | None
@@ -149,39 +160,45 @@ def outlook(curve: Curve, total: int, accuracy: float, seed: int) -> Outlook:
     if half.means.size < FEWEST_POINTS or len(curve.accuracies) < FEWEST_DRAWS:
         return Outlook("few")
     luck = Luck.of(curve.accuracies.var(axis=0, ddof=1), curve.images, total)
-    twice, backtest = forecast(curve, 2 * total, luck, seed), forecast(half, total, luck, seed)
+    # Of half of the images the draws say more than one of their heads.
+    now, before = Known(total, accuracy), Known(int(half.images[-1]), float(half.means[-1]))
+    twice, backtest = forecast(curve, now, 2 * total, luck, seed), forecast(half, before, total, luck, seed)
     unknown = _unknown(curve, twice, backtest, accuracy, seed)
-    return Outlook(unknown, twice, backtest, () if unknown else _line(curve, 2 * total))
+    return Outlook(unknown, twice, backtest, () if unknown else _line(curve, now, twice.images))
 
 
 def _unknown(curve: Curve, twice: Forecast, backtest: Forecast, accuracy: float, seed: int) -> Unknown | None:
-    means, _ = curve.resampled(seed)
+    means = curve.resampled(seed)
     if np.quantile(means[:, -1] - means[:, 0], _CHANCE) <= 0:
         return "flat"
+    if gain(curve, twice.known, np.array([twice.images], np.float64))[0] < _LEAST_GAIN:
+        return "level"
     if not backtest.low <= accuracy <= backtest.high:
         return "missed"
     return "wide" if twice.high - twice.low > _WIDEST else None
 
 
-def _line(curve: Curve, last: int) -> tuple[tuple[float, float], ...]:
-    images = np.geomspace(curve.images[0], last, _DRAWN)
-    return tuple(zip(images.tolist(), fitted(curve, images).tolist(), strict=True))
+def _line(curve: Curve, now: Known, last: int) -> tuple[tuple[float, float], ...]:
+    images = np.geomspace(now.images, last, _DRAWN)
+    accuracies = (now.accuracy + gain(curve, now.images, images)).clip(max=1)
+    return tuple(zip(images.tolist(), accuracies.tolist(), strict=True))
 
 
-def forecast(curve: Curve, images: int, luck: Luck, seed: int) -> Forecast:
-    """Return the accuracy foreseen with so many `images`, more than the curve has, and its interval of `CONFIDENCE`.
+def forecast(curve: Curve, now: Known, images: int, luck: Luck, seed: int) -> Forecast:
+    """Return the accuracy foreseen with so many `images`, more than the `now` known ones, and its interval.
 
-    It is that of one head, trained on the known images and further ones, on the same test images. The interval is a
-    parametric bootstrap's: it covers the laws, the draws, the luck of the further images, and what other test images
-    would make of the gain.
+    It is that of one head, trained on the known images and further ones, on the same test images: what the known ones
+    brought and what the laws, which never fall, add from there on. The interval, of `CONFIDENCE`, is a parametric
+    bootstrap's: it covers the laws, the draws, the luck of the further images, what both heads happen to get right, and
+    what other test images would make of the gain.
     """
-    means, shifts = curve.resampled(seed)
-    found = _by_law(curve, means, np.array([images], np.float64))[..., 0] - shifts
-    spread = np.sqrt(luck.of_more(curve.images[-1], images))
-    found += np.random.default_rng(seed + 1).normal(0, spread, found.shape)
-    accuracy = float(fitted(curve, np.array([images], np.float64))[0])
+    ends = np.array([now.images, images], np.float64)
+    gains = np.diff(_by_law(curve, curve.resampled(seed), ends))[..., 0]
+    spread = np.sqrt(luck.of_more(now.images, images))
+    found = now.accuracy + gains + np.random.default_rng(seed + 1).normal(0, spread, gains.shape)
+    accuracy = min(1.0, now.accuracy + float(gain(curve, now.images, ends)[-1]))
     low, high = _interval(found.clip(0, 1), _law_weights(curve))
-    return Forecast(int(curve.images[-1]), images, accuracy, min(low, accuracy), max(high, accuracy))
+    return Forecast(now.images, images, accuracy, min(low, accuracy), max(high, accuracy))
 
 
 def _interval(values: Values, weights: Values) -> Interval:
@@ -196,6 +213,12 @@ def _interval(values: Values, weights: Values) -> Interval:
 def fitted(curve: Curve, images: Values) -> Values:
     """Return the accuracies with so many `images`, (n,), by the laws fitted to the curve: their weighted mean."""
     return np.asarray(np.tensordot(_law_weights(curve), _by_law(curve, curve.means[None], images), axes=1)[0])
+
+
+def gain(curve: Curve, known: int, images: Values) -> Values:
+    """Return by how much the accuracies with so many `images`, (n,), exceed that with the `known` ones, as fitted."""
+    values = fitted(curve, np.append(images, known))
+    return np.asarray(values[:-1] - values[-1])
 
 
 def _law_weights(curve: Curve) -> Values:

@@ -10,6 +10,43 @@ from numpy.typing import NDArray
 
 from stages.core.errors import DataError
 from stages.statistics.groups import Groups, Precision, Values, precision
+from stages.statistics.paired import excluded, upper_limit
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The variance of each of K classifiers' accuracies over trainings, (K,), and its degrees of freedom, (K,)."""
+
+    variances: Values
+    freedom: Values
+
+    @classmethod
+    def none(cls, count: int) -> "Seeds":
+        """Return those of classifiers that were trained once, or solved exactly."""
+        return cls(np.zeros(count), np.ones(count))
+
+    @property
+    def any(self) -> bool:
+        """Whether trainings of any of them differ."""
+        return bool(self.variances.any())
+
+    def deviations(self) -> Values:
+        """Return the standard deviation of the difference of two, (K, K), that is due to their seeds."""
+        return np.asarray(np.sqrt(self.variances[:, None] + self.variances))
+
+    def margins(self, level: float) -> Values:
+        """Return how far seeds may move the difference of two, (K, K): by Student's t at the probability `level`.
+
+        Variances add up, with the degrees of freedom of Welch 1947, "The generalization of Student's problem when
+        several different population variances are involved", Biometrika 34.
+        """
+        from scipy.stats import t
+
+        if not self.any:
+            return self.deviations()
+        unsure = self.variances**2 / self.freedom
+        freedom = self.deviations() ** 4 / np.maximum(unsure[:, None] + unsure, np.finfo(np.float64).tiny)
+        return np.asarray(t.ppf(level, np.maximum(freedom, 1)) * self.deviations())
 
 
 @dataclass(frozen=True)
@@ -24,12 +61,32 @@ class Counts:
     right: Values
     only: Values
     precision: Precision
+    seeds: Seeds
 
-    def effective(self, level: float) -> tuple[Values, Values, Values]:
-        """Return what the images, and those that only the first or only the second is right on, are worth.
+    @property
+    def differences(self) -> Values:
+        """The accuracy of the first of two minus that of the second, (draws, K, K)."""
+        return (self.only - self.only.transpose(0, 2, 1)) / self.images[:, None, None]
 
-        Each has shape (draws, K, K); `level` is the probability of the quantile that they are used with.
+    def upper_limits(self, level: float) -> Values:
+        """Return the one-sided upper confidence limits of the differences, (draws, K, K).
+
+        Those of the images (`paired.upper_limit`, for what the images are worth) and of the seeds, recovered from their
+        distances from the difference: Zou and Donner 2008, "Construction of confidence limits about effect measures: a
+        general approach", Statistics in Medicine 27.
         """
+        of_images = upper_limit(*self._worth(level), level) - self.differences
+        return np.asarray(np.minimum(1, self.differences + np.hypot(of_images, self.seeds.margins(level))))
+
+    def within(self, margin: float, level: float) -> NDArray[np.bool_]:
+        """Return whether the upper limit of a difference is at most `margin`, (draws, K, K), without computing it."""
+        left = (margin - self.differences) ** 2 - self.seeds.margins(level) ** 2
+        possible = (self.differences <= margin) & (left >= 0)
+        at = self.differences + np.sqrt(np.maximum(left, 0))
+        return np.asarray(possible & excluded(*self._worth(level), at, level))
+
+    def _worth(self, level: float) -> tuple[Values, Values, Values]:
+        """Return what the images, and those that only the first or only the second is right on, are worth."""
         scale = self.precision.scale(level)
         return self.images[:, None, None] / scale, self.only / scale, self.only.transpose(0, 2, 1) / scale
 
@@ -54,14 +111,14 @@ class Outcomes:
         return np.stack([found[0] for found in self.trainings], axis=1)
 
     @cached_property
-    def seeds(self) -> tuple[Values, Values]:
-        """The variance of each classifier's accuracy from one training to another, (K,), and its degrees of freedom.
+    def seeds(self) -> Seeds:
+        """How much trainings differ.
 
-        It is 0 for one training. What changes from image to image is not in it, since the variance between images has
-        that already: it is subtracted, as in an analysis of variance with images and trainings at random.
+        What changes from image to image is not in it, since the variance between images has that already: it is
+        subtracted, as in an analysis of variance with images and trainings at random.
         """
         variances = [_between_trainings(found) for found in self.trainings]
-        return np.array(variances), np.array([max(1.0, len(found) - 1) for found in self.trainings])
+        return Seeds(np.array(variances), np.array([max(1.0, len(found) - 1) for found in self.trainings]))
 
     @cached_property
     def counts(self) -> Counts:
@@ -87,26 +144,7 @@ class Outcomes:
             either, differences = first + first.transpose(0, 2, 1), sums[:, :, None] - sums[:, None, :]
             only = np.tensordot(weights, first, axes=1)
             found = precision(groups, weights, differences, either, either > 0)
-        return Counts(images, weights @ sums, only, self._with_seeds(found, images, only))
-
-    def _with_seeds(self, found: Precision, images: Values, only: Values) -> Precision:
-        """Return the precision of differences that are due to the images and to the seeds of both trainings.
-
-        Variances add up, and the degrees of freedom are those of Welch 1947, "The generalization of Student's problem
-        when several different population variances are involved", Biometrika 34.
-        """
-        variances, freedom = self.seeds
-        if not variances.any():
-            return found
-        count = images[:, None, None]
-        difference = (only - only.transpose(0, 2, 1)) / count
-        # Without discordant pairs as with one.
-        independent = np.maximum((only + only.transpose(0, 2, 1)) / count - difference**2, 1 / count) / count
-        of_images, of_seeds = found.effect * independent, variances[:, None] + variances
-        unsure = (variances**2 / freedom)[:, None] + variances**2 / freedom + of_images**2 / found.freedom
-        total = of_images + of_seeds
-        welch = np.divide(total**2, unsure, out=np.full_like(total, np.inf), where=unsure > 0)
-        return Precision(total / independent, np.where(of_seeds > 0, welch, found.freedom))
+        return Counts(images, weights @ sums, only, found, self.seeds)
 
 
 def _between_trainings(right: NDArray[np.bool_]) -> float:

@@ -112,26 +112,26 @@ def _deviation(
     return np.asarray(np.sqrt(np.maximum(images * ((root - linear) / (2 * images) + spread), 0)))
 
 
-def detectable_difference(images: float, discordant: float, significance: float) -> float:
+def detectable_difference(images: float, discordant: float, significance: float, groups: int) -> float:
     """Return the difference of two accuracies that the two-sided test detects with probability `POWER`, 0 to 1.
 
     `discordant` is the share of discordant pairs, 0 to 1, here as observed. With normal quantiles a of
     1 - significance / 2 and b of the power, the difference d solves √n d = a √s + b √(s - d²), where s is that share,
     or d itself where that is larger, since no difference exceeds it: Connor 1987, "Sample size for testing differences
-    in proportions for the paired-sample design", Biometrics 43. It is never below what the exact test can show at
-    best; above 1, the test set can show no difference.
+    in proportions for the paired-sample design", Biometrics 43. `images` are what those in so many `groups` are worth.
+    It is never below what the exact test of these can show at best; above 1, the test set can show no difference.
     """
     a, b = NormalDist().inv_cdf(1 - significance / 2), NormalDist().inv_cdf(POWER)
     factor = (a * math.sqrt(images) + b * math.sqrt(max(images + b**2 - a**2, 0))) / (images + b**2)
     found = factor * max(factor, math.sqrt(discordant))
-    return max(found, min_discordant_pairs(significance) / images)
+    return max(found, min_discordant_pairs(significance) / groups)
 
 
 def min_images(difference: float, discordant: float, significance: float) -> int:
     """Return how many images it takes for `detectable_difference` to be at most `difference`, above 0."""
 
     def enough(images: int) -> bool:
-        return detectable_difference(images, discordant, significance) <= difference
+        return detectable_difference(images, discordant, significance, images) <= difference
 
     most = 1
     while not enough(most):

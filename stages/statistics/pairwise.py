@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from stages.core.intervals import Interval
 from stages.statistics.outcomes import Outcomes
-from stages.statistics.paired import Alternative, sign_flip, upper_limit
+from stages.statistics.paired import POWER, Alternative, detectable_difference, min_images, sign_flip
 
 # Columns of the table of all pairs.
 COLUMNS = ("first", "second", "only_first", "only_second", "difference", "low", "high", "p", "p_holm")
@@ -44,14 +45,9 @@ def difference(pair: Outcomes) -> float:
 
 
 def difference_interval(pair: Outcomes, confidence: float) -> Interval:
-    """Return the interval of that difference: Tango's, of as many images as those in groups are worth.
-
-    See `paired.upper_limit`; where the first or the second was trained several times, it includes the seeds.
-    """
-    level = (1 + confidence) / 2
-    images, first, second = (found[0, 0, 1] for found in pair.counts.effective(level))
-    high, low = upper_limit(images, first, second, level), -upper_limit(images, second, first, level)
-    return Interval(float(low), float(high))
+    """Return the interval of that difference, by its upper limit from either side (`Counts.upper_limits`)."""
+    limits = pair.counts.upper_limits((1 + confidence) / 2)[0]
+    return Interval(-float(limits[1, 0]), float(limits[0, 1]))
 
 
 def p_value(pair: Outcomes, alternative: Alternative = "two-sided") -> float:
@@ -62,17 +58,54 @@ def p_value(pair: Outcomes, alternative: Alternative = "two-sided") -> float:
     """
     from scipy.stats import t
 
-    right = pair.right.astype(int)
+    right, images = pair.right.astype(int), len(pair.right)
     exact = sign_flip(pair.groups.sums(right[:, 0] - right[:, 1]).astype(int), alternative)
-    if not pair.seeds[0].any():
+    if not pair.seeds.any:
         return exact
-    first, second, images = *only(pair), len(pair.right)
-    effect, freedom = (float(found[0, 0, 1]) for found in (pair.counts.precision.effect, pair.counts.precision.freedom))
     # Without discordant pairs as with one.
-    variance = max((first + second) / images - difference(pair) ** 2, 1 / images) / images * effect
-    statistic = difference(pair) / math.sqrt(variance)
+    independent = max(sum(only(pair)) / images - difference(pair) ** 2, 1 / images) / images
+    effect, of_images = (
+        float(found[0, 0, 1]) for found in (pair.counts.precision.effect, pair.counts.precision.freedom)
+    )
+    parts = np.array([effect * independent, *pair.seeds.variances])
+    freedom = parts.sum() ** 2 / (parts**2 / np.array([of_images, *pair.seeds.freedom])).sum()
+    statistic = difference(pair) / math.sqrt(parts.sum())
     sides, extreme = (2, abs(statistic)) if alternative == "two-sided" else (1, statistic)
     return max(exact, sides * float(t.sf(extreme, freedom)))
+
+
+def detectable(pair: Outcomes, discordant: float, significance: float) -> float:
+    """Return the difference of two that their test detects with probability `POWER`, 0 to 1; above 1 there is none.
+
+    `discordant` is the share of images that only one of them is right on (`paired.detectable_difference`). What another
+    seed may change does not depend on the number of images; it adds to what these can detect.
+    """
+    worth = len(pair.right) / _image_scale(pair, significance)
+    of_images = detectable_difference(worth, discordant, significance, len(pair.groups))
+    return math.hypot(of_images, _of_seeds(pair, significance))
+
+
+def needed_images(pair: Outcomes, difference: float, discordant: float, significance: float) -> int | None:
+    """Return how many images like these it takes for `detectable` to be at most `difference`.
+
+    None if no number does.
+    """
+    of_images = difference**2 - _of_seeds(pair, significance) ** 2
+    if of_images <= 0:
+        return None
+    independent = min_images(math.sqrt(of_images), discordant, significance)
+    return math.ceil(independent * _image_scale(pair, significance))
+
+
+def _image_scale(pair: Outcomes, significance: float) -> float:
+    """Return how many images are worth one in a test between two, at least 1: more where they come in groups."""
+    return float(pair.counts.precision.scale(1 - significance / 2)[0, 0, 1])
+
+
+def _of_seeds(pair: Outcomes, significance: float) -> float:
+    """Return the difference that is detected with probability `POWER` if only seeds made two differ."""
+    power = NormalDist().inv_cdf(POWER) * pair.seeds.deviations()
+    return float((pair.seeds.margins(1 - significance / 2) + power)[0, 1])
 
 
 def holm(p: Sequence[float]) -> list[float]:

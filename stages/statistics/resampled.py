@@ -30,14 +30,15 @@ def intervals(
     `groups` are those of the test images. benchmarks/certainty.py has the coverage. The accuracy has Wilson's interval,
     the balanced accuracy that of `balanced_accuracy_interval`, the log loss the percentiles of `count` resamples. Macro
     F1 of a sample is biased from that of all images as resamples are from it: the bias is subtracted, and with fewer
-    than 10 images a class there is no interval. Nor is there one if all resamples agree.
+    than 10 images a class on average there is no interval. Nor is there one if all resamples agree, or by resamples of
+    few groups.
 
     The calibration error has none, since chance alone makes it larger than 0: compare it with `expected_ece`.
     """
     parts = [metrics(test, groups, weights) for weights in resamples(len(groups), count, seed)]
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     found = {
-        name: None if np.ptp(values) < _SAME else percentile(values, len(groups), confidence)
+        name: None if groups.few or np.ptp(values) < _SAME else percentile(values, len(groups), confidence)
         for name, values in drawn.items()
     }
     if found["macro_f1"]:
@@ -90,20 +91,25 @@ def metrics(test: Predictions, groups: Groups, weights: Values) -> dict[str, Val
 
     They say how often each group is drawn.
     """
-    actual, predicted = test.actual, test.predicted
-    of_images = weights[:, groups.codes]
-    hits = _sums(of_images * (actual == predicted), actual, len(test.classes))
-    shown, named = (_sums(of_images, of, len(test.classes)) for of in (actual, predicted))
-    losses = -np.log(np.clip(test.probabilities[np.arange(len(actual)), actual], _EPSILON, 1 - _EPSILON))
-    return {"macro_f1": _mean(2 * hits, shown + named), "log_loss": of_images @ losses / of_images.sum(axis=1)}
-
-
-def _sums(weights: Values, of: Classes, size: int) -> Values:
-    """Return the sums of `weights`, (rows, n), over the images in each class, given by `of`, (rows, size)."""
     from scipy.sparse import csr_array
 
-    members = csr_array((np.ones(len(of)), (of, np.arange(len(of)))), shape=(size, len(of)))
-    return np.asarray((members @ weights.T).T)
+    actual, predicted = test.actual, test.predicted
+    right, ones, shape = (
+        (actual == predicted).astype(np.float64),
+        np.ones(len(actual)),
+        (len(test.classes), len(groups)),
+    )
+    # Images of each class and group: added up where there are several.
+    counted = [csr_array((of, (classes, groups.codes)), shape=shape) for of, classes in _cells(right, ones, test)]
+    hits, shown, named = (np.asarray((each @ weights.T).T) for each in counted)
+    losses = -np.log(np.clip(test.probabilities[np.arange(len(actual)), actual], _EPSILON, 1 - _EPSILON))
+    images = weights @ groups.sizes
+    return {"macro_f1": _mean(2 * hits, shown + named), "log_loss": weights @ groups.sums(losses) / images}
+
+
+def _cells(right: Values, ones: Values, test: Predictions) -> tuple[tuple[Values, Classes], ...]:
+    """Return what counts of each image, and for which class: as a right one, an actual one and a predicted one."""
+    return (right, test.actual), (ones, test.actual), (ones, test.predicted)
 
 
 def _mean(part: Values, whole: Values) -> Values:

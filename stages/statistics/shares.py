@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stages.core.shares import Training
 from stages.statistics.groups import Groups
-from stages.statistics.learning_curve import CONFIDENCE, Curve, mean_interval, outlook
+from stages.statistics.learning_curve import CONFIDENCE, Curve, Outlook, mean_interval, outlook
 
 # Whether each test image is right by each draw of a share, (draws, test images).
 Right = NDArray[np.bool_]
@@ -30,8 +30,8 @@ class Shares:
 def over_shares(shares: Shares, groups: Groups, confidence: float, seed: int) -> dict[str, Any]:
     """Return `shares`: for each fraction of the images the mean accuracy over its draws, with its interval.
 
-    And `learning_curve`: what twice the images would bring (`learning_curve.Outlook`), None where nothing was drawn
-    more than once.
+    And `learning_curve`: what twice the images would bring (`learning_curve.Outlook`), None without shares, and of
+    networks that are trained once on each.
     """
     images, right = _by_share(shares)
     rows = [
@@ -45,7 +45,8 @@ def over_shares(shares: Shares, groups: Groups, confidence: float, seed: int) ->
         }
         for share, each in right.items()
     ]
-    return {"shares": rows, "learning_curve": _learning_curve(images, right, groups, seed)}
+    known = None if shares.validation_images else _learning_curve(images, right, groups, seed)
+    return {"shares": rows, "learning_curve": known}
 
 
 def _by_share(shares: Shares) -> tuple[dict[float, int], dict[float, Right]]:
@@ -61,7 +62,8 @@ def _learning_curve(
     images: dict[float, int], right: dict[float, Right], groups: Groups, seed: int
 ) -> dict[str, Any] | None:
     parts = [share for share in right if share < 1]
-    if not parts or len(right[parts[0]]) == 1:
+    if not parts:
         return None
     curve = Curve.of(np.stack([right[share] for share in parts], axis=1), [images[share] for share in parts], groups)
-    return asdict(outlook(curve, images[1.0], float(right[1.0].mean()), seed)) | {"confidence": CONFIDENCE}
+    found = Outlook("groups") if groups.few else outlook(curve, images[1.0], float(right[1.0].mean()), seed)
+    return asdict(found) | {"confidence": CONFIDENCE}

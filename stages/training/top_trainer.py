@@ -2,9 +2,9 @@
 
 It starts from the linear head (Kumar et al. 2022, "Fine-tuning can distort pretrained features and underperform
 out-of-distribution", https://arxiv.org/abs/2202.10054): a random head would first distort the features. Lower blocks
-have lower learning rates (Howard and Ruder 2018, section 3.2), BatchNormalization stays frozen, except in a network
-with random weights that is trained as a whole. A network without pretrained weights, such as `scratch`, is trained as a
-whole, with a random head.
+have lower learning rates (Howard and Ruder 2018, section 3.2), BatchNormalization stays frozen, except where
+`blocks: all` meets random weights. A network without weights to load, such as `scratch`, is trained as a whole, with a
+random head.
 """
 
 import logging

@@ -49,7 +49,7 @@ def write_results(folder: Path, wrong: Iterable[int] = (), best: str = "vgg16", 
         files.write_csv(folder / "data/models" / backbone / "repeats.csv", table[:0].assign(repeat=0))
     names = table["file"]
     files.write_csv(folder / "data/splits.csv", pd.DataFrame({"file": names, "group": names}))
-    of_all = {"accuracy": 1 - len(errs) / 40, "chosen_in_redraws": 1.0}
+    of_all = {"accuracy": 1 - len(errs) / 40, "selected_in_resamples": 1.0}
     metrics = {name: of_all | {"weights": source} for name, source in weights.items()}
     files.write_json(folder / "data/metrics.json", metrics | {"best": best})
     files.write_json(folder / "data/audit.json", artefacts.audit())

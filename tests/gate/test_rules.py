@@ -20,7 +20,7 @@ def results(wrong: range, best: str = "vgg16", images: range = range(100), **wei
     rows = [("test", f"cat/{number}.jpg", "cat", "dog" if number in wrong else "cat") for number in images]
     rows += [("validation", f"cat/{number}.jpg", "cat", "dog") for number in range(500, 600)]
     metrics: dict[str, Any] = {name: {"weights": source} for name, source in ({best: "imagenet"} | weights).items()}
-    metrics[best]["chosen_in_redraws"] = 0.71
+    metrics[best]["selected_in_resamples"] = 0.71
     table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted"])
     return Results("HEAD (1a2b3c4)", metrics | {"best": best}, table, table[:0].assign(repeat=0))
 
@@ -94,9 +94,9 @@ def test_a_fall_on_few_groups_of_alike_images_may_be_chance() -> None:
 def test_images_of_too_few_groups_are_a_fault_whatever_they_show() -> None:
     assert found(results(range(0)), results(range(0)), size=10) == [
         (
-            "100 test images of 10 groups are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 15 with "
-            "the same label, to test a drop for significance; compare with a commit that shares more, or commit a new "
-            "reference by hand"
+            "100 test images of 10 groups are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 15 "
+            "groups of images with the same label, to test a drop for significance; compare with a commit that shares "
+            "more, or commit a new reference by hand"
         )
     ]
 
@@ -148,8 +148,8 @@ def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     text = summary(results(range(4)), results(range(4, 13), "resnet50"), grouped(1), GateParams(**PARAMS))
     assert text == (
         "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of "
-        "both (9 newly wrong, 4 newly right); a drop of 9.9 points would be detected in 80 % of all cases; resnet50 is "
-        "chosen again in 71 of 100 redraws of the test images"
+        "both (9 newly wrong, 4 newly right); a drop of 13.7 points would be detected in 80 % of all cases; resnet50 "
+        "is selected in 71 of 100 resamples of the test images"
     )
 
 
@@ -221,8 +221,8 @@ def test_the_winner_is_what_ships_whatever_is_best() -> None:
     assert replace(shipped, metrics=dict(shipped.metrics) | {"recommended": None}).winner == "vgg16"
 
 
-def test_a_gate_of_five_images_detects_only_the_fall_of_all() -> None:
+def test_a_gate_of_five_images_says_that_it_detects_nothing() -> None:
     few = range(5)
     before, now = results(range(0), images=few), results(range(0), images=few)
     text = summary(before, now, grouped(1), GateParams(**PARAMS))
-    assert "; a drop of 100.0 points would be detected in 80 % of all cases; " in text
+    assert "; no drop would be detected; " in text

@@ -81,7 +81,7 @@ def test_everything_is_counted(collection: Collection) -> None:
         "near_copies": {"groups": 1, "images": 2, "under_two_labels": 1},
         "conflicts": {"groups": 1, "images": 2},
         "leaks": {"groups": 0, "images": 0, "split_used": False},
-        "outliers": {"dark": 1, "light": 0, "blurry": 1, "low_information": 0, "odd_aspect_ratio": 0},
+        "outliers": {"images": 1, "dark": 1, "light": 0, "blurry": 1, "low_information": 0, "odd_aspect_ratio": 0},
         "suspects": {"images": 3, "test": 2, "share": None, "weights": "none", "accuracy_of_probes": {}},
     }
 

@@ -30,7 +30,11 @@ ONE = [
     ),
     ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies with two labels; check"),
     ({"suspects": SUSPECTS}, "suspects", "30 doubtful labels (10.0 %); check the first ones"),
-    ({"outliers": {"dark": 2, "light": 1}}, "outliers", "3 images are dark, light, blurred, nearly empty or of an odd"),
+    (
+        {"outliers": {"images": 3, "dark": 2, "blurry": 2}},
+        "outliers",
+        "3 images are dark, light, blurred, nearly empty or of an odd",
+    ),
     ({"imbalance": 12.3}, "classes", "the largest class has 12 times the images of the smallest; read"),
     ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
     ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),

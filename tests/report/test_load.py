@@ -1,4 +1,4 @@
-"""What was measured while other programs used the processor is marked wherever it is shown."""
+"""What was measured on a busy machine is marked wherever it is shown."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from stages.report.verdict import Evidence
 from tests.support import material
 from tests.support.contest import evidence, noted
 
-WARNING = "was measured while other programs used the processor, so what is faster may not be"
+WARNING = "was measured on a busy machine, so the order by latency may be wrong"
 AGAIN = "run dvc repro -f -s benchmark@NAME for each when the machine is idle, then dvc repro."
-EXPLAINED = "* Measured while other programs used the processor: the network is likely to be faster"
+EXPLAINED = "* Measured on a busy machine: on an idle one the network may be faster."
 
 
 def loaded(prefer: str = "size") -> Evidence:

@@ -6,7 +6,7 @@ import pytest
 from stages.core.errors import DataError, ParameterError
 from stages.core.intervals import Interval
 from stages.report import runs
-from stages.statistics.decision import Redrawn
+from stages.statistics.decision import Resampled
 from tests.support import artefacts
 
 TWO = ("cat", "dog")
@@ -26,22 +26,27 @@ def test_the_ranking_is_by_accuracy_then_log_loss_then_name() -> None:
 
 def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_one() -> None:
     found = runs.summary(
-        [scored("b", 0.8), scored("a", 0.7)], "a", Redrawn({"b": 0.3, "a": 0.7}, 0.69, Interval(0.6, 0.75))
+        [scored("b", 0.8), scored("a", 0.7)], "a", Resampled({"b": 0.3, "a": 0.7}, 0.69, Interval(0.6, 0.75))
     )
     assert (found["best"], found["recommended"]) == ("b", "a")
     assert set(found) == {"a", "b", "best", "recommended"}
-    assert tuple(found["b"]) == (*runs.SUMMARY, "val_accuracy", "val_log_loss", "chosen_in_redraws")
-    assert [found[name]["chosen_in_redraws"] for name in "ba"] == [0.3, 0.7]
-    of_choice = {key: value for key, value in found["a"].items() if key not in found["b"]}
-    assert of_choice == {
-        "accuracy_of_choice": 0.69, "accuracy_of_choice_low": 0.6, "accuracy_of_choice_high": 0.75
+    assert tuple(found["b"]) == (*runs.SUMMARY, "val_accuracy", "val_log_loss", "selected_in_resamples")
+    assert [found[name]["selected_in_resamples"] for name in "ba"] == [0.3, 0.7]
+    of_selection = {key: value for key, value in found["a"].items() if key not in found["b"]}
+    assert of_selection == {
+        "accuracy_of_selection": 0.69, "accuracy_of_selection_low": 0.6, "accuracy_of_selection_high": 0.75
     }  # fmt: skip
+
+
+def test_an_accuracy_of_selection_that_is_unknown_is_left_out() -> None:
+    found = runs.summary([scored("a", 0.7)], "a", Resampled({"a": 1.0}, None, None))
+    assert not any(key.startswith("accuracy_of") for key in found["a"])
 
 
 @pytest.mark.parametrize("name", ["best", "recommended"])
 def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str) -> None:
     with pytest.raises(ParameterError, match=f"a backbone named '{name}'"):
-        runs.summary([scored(name, 0.7)], None, Redrawn({name: 1.0}, 0.7, Interval(0.6, 0.8)))
+        runs.summary([scored(name, 0.7)], None, Resampled({name: 1.0}, 0.7, Interval(0.6, 0.8)))
 
 
 def test_backbones_scored_on_other_images_are_not_compared() -> None:
@@ -74,8 +79,8 @@ def test_the_ranking_over_folds_is_by_mean_accuracy_then_log_loss_then_name() ->
 
 
 def test_the_summary_holds_mean_and_spread_only_where_there_are_folds() -> None:
-    redrawn = Redrawn({"a": 1.0}, 0.6, Interval(0.5, 0.7))
-    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None, redrawn)["a"]
+    resampled = Resampled({"a": 1.0}, 0.6, Interval(0.5, 0.7))
+    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None, resampled)["a"]
     assert [key for key in found if key.startswith("folds_")] == ["folds_accuracy_mean", "folds_accuracy_sd"]
     assert found["folds_accuracy_mean"] == pytest.approx(0.6)
 

@@ -105,10 +105,10 @@ def test_a_best_one_that_is_also_the_cheapest_of_the_tied_ones_needs_no_other_re
 
 
 @pytest.mark.parametrize("wrong", [14, 15])
-def test_what_another_may_still_gain_is_never_less_than_nothing(wrong: int) -> None:
+def test_what_another_may_still_gain_is_not_spoken_of_where_it_is_nothing(wrong: int) -> None:
     found = evidence({"large": range(wrong), "small": range(10)})
     assert verdict(found) == ("best and cheapest", "small")
-    assert said(found).endswith("(another may still be up to 0.0 points better).")
+    assert said(found).endswith("of the 2 backbones that this test set of 100 images cannot tell apart.")
 
 
 def test_a_cheaper_one_that_is_significantly_worse_is_not_called_open_beside_a_tied_one_that_is_dearer() -> None:
@@ -265,13 +265,18 @@ def test_images_of_few_groups_choose_nothing_whatever_they_show() -> None:
     found = evidence({"large": range(10), "small": range(60)}, groups=Groups(np.arange(100) // 10))
     assert verdict(found) == ("few groups", None)
     assert said(found) == (
-        "Nothing can be chosen: the 100 test images come from 10 groups, and images of a group are right or wrong "
-        "together; with fewer than 15 groups nobody can tell how certain a difference is."
+        "Nothing can be chosen: the 100 test images come from 10 groups; images of a group are right or wrong "
+        "together, and with fewer than 15 groups nobody can tell how certain a difference is."
     )
     assert verdict(evidence({"large": range(10), "small": range(60)}, groups=Groups(np.arange(100) // 5))) == (
         "winner",
         "large",
     )
+
+
+def test_images_of_one_group_are_said_to_be_that() -> None:
+    found = evidence({"large": range(10), "small": range(60)}, groups=Groups.of(["a"] * 100))
+    assert said(found).startswith("Nothing can be chosen: the 100 test images all come from one group; ")
 
 
 def test_images_in_groups_show_less_and_are_counted_by_groups() -> None:

@@ -1,12 +1,15 @@
 """What stands beside the verdict: folds, repeated trainings, transfer learning, unlike trainings."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stages.core.intervals import Interval
 from stages.report.verdict import Evidence
+from stages.statistics.decision import Resampled
 from stages.statistics.groups import Groups
 from tests.support.contest import evidence, noted, verdict
 
@@ -70,15 +73,17 @@ def test_the_spread_over_trainings_is_told_where_there_are_several() -> None:
     assert not any("trainings" in note for note in noted(found))
 
 
-def test_how_often_others_would_be_chosen_is_told_with_the_accuracy_to_expect() -> None:
+def test_how_stable_the_choice_is_is_told_with_the_accuracy_of_selecting_in_this_way() -> None:
     found = evidence({"large": range(10), "middle": range(12), "x": range(40)})
     again, expected = noted(found)[2:4]
-    told = re.fullmatch(r"Chosen again in (\d+) of 100 redraws of the test images; middle in (\d+)\.", again)
+    told = re.fullmatch(
+        r"Selected again in (\d+) of 100 bootstrap resamples of these test images; middle in (\d+)\.", again
+    )
     assert told
     assert int(told[1]) > 50 > int(told[2]) > 0
     told = re.fullmatch(
-        r"These images chose it, which flatters it: on others expect about (\S+) % \(95 % confidence interval (\S+) % "
-        r"to (\S+) %\)\.",
+        r"It was selected on these images, which flatters it: selecting in this way gives about (\S+) % on new ones "
+        r"\(95 % confidence interval (\S+) % to (\S+) %\)\.",
         expected,
     )
     assert told
@@ -87,17 +92,25 @@ def test_how_often_others_would_be_chosen_is_told_with_the_accuracy_to_expect() 
     assert low < accuracy - 4 < accuracy + 4 < high
 
 
-def test_a_clear_choice_is_the_same_again_and_again() -> None:
-    assert "Chosen again in each of 100 redraws of the test images." in noted(evidence({"a": range(5), "b": range(60)}))
+def test_a_clear_choice_is_stable_and_flattered_by_nothing() -> None:
+    found = noted(evidence({"a": range(5), "b": range(60)}))
+    assert "Selected again in more than 99 of 100 bootstrap resamples of these test images." in found
 
 
-def test_where_nothing_is_chosen_nothing_is_chosen_again() -> None:
+@pytest.mark.parametrize("accuracy", [0.9, 0.95])
+def test_where_selecting_flatters_nothing_it_is_not_spoken_of(accuracy: float) -> None:
+    found = evidence({"large": range(10), "middle": range(12)})
+    found.__dict__["resampled"] = Resampled({"large": 0.9, "middle": 0.1}, accuracy, Interval(0.8, 0.97))
+    assert not any("flatters" in note for note in noted(found))
+
+
+def test_where_nothing_is_chosen_nothing_is_selected_again() -> None:
     for found in (
         evidence({"a": range(10), "b": range(30)}, weights={"a": "random"}),
         evidence({"a": (1,), "b": ()}, images=6),
         evidence({"a": range(10)}),
     ):
-        assert not any(note.startswith(("Chosen again", "These images chose")) for note in noted(found))
+        assert not any("resamples" in note or "flatters" in note for note in noted(found))
 
 
 def test_how_many_test_images_would_tell_two_apart_and_know_the_accuracy_is_told() -> None:
@@ -123,8 +136,25 @@ def test_images_in_groups_take_more_of_them() -> None:
     assert many > 2 * few
 
 
+def test_a_difference_that_seeds_make_needs_repeats_and_no_more_images() -> None:
+    found = evidence({"large": range(20), "small": range(24)}, images=400, kept={"large": "dense", "small": "dense"})
+    first, second = (training[0] for training in found.outcomes.trainings)
+    worse = first & (np.arange(400) < 385)
+    again = replace(
+        found, outcomes=replace(found.outcomes, trainings=(np.stack([first, worse, first, first]), second[None]))
+    )
+    note = "The difference from small, 1.0 points, is not larger than what another seed makes: no number of test images"
+    assert any(text.startswith(note) for text in noted(again))
+
+
+def test_a_difference_that_is_significant_alone_needs_no_more_images() -> None:
+    many = {f"x{number}": range(60 + number, 130 + number) for number in range(8)}
+    found = evidence({"large": range(10), "small": range(17), **many}, images=1000, margin=0.001)
+    assert not any("80 % power" in note for note in noted(found))
+
+
 def test_one_that_was_trained_once_is_named_unless_its_head_is_solved_exactly() -> None:
-    note = "Trained once: large. What is said of it holds for this training;"
+    note = "Trained once: large. What is said holds for this training;"
     wrong = {"large": range(10), "small": range(12)}
     assert any(text.startswith(note) for text in noted(evidence(wrong, kept={"large": "dense"}, trainings=1)))
     assert not any(text.startswith("Trained once") for text in noted(evidence(wrong, kept={"large": "dense"})))

@@ -143,6 +143,42 @@ def test_a_line_to_paste_leaves_out_what_is_doubtful(collection: Collection) -> 
     assert {"exclude": ["cat/gone.png", "dog/dark.png", "dog/narrow.png"]} in pasted
 
 
+def test_an_image_that_is_odd_in_two_ways_is_counted_once_and_marked(collection: Collection) -> None:
+    collection.add("dog/dark.png", "dog", image(50), dark=0.1, blurry=0.1)
+    html = run(collection)
+    assert files.read_json(Path("data/audit.json"))["outliers"]["images"] == 1
+    assert "1 image is dark, light, blurred, nearly empty or of an odd shape" in html
+    assert '<a class="card bad" href="#outliers"><b>1</b> odd images</a>' in html
+    assert '<h2 id="outliers">Odd images <span class="count">1</span></h2>' in html
+
+
+def test_a_line_to_paste_is_read_back_as_the_paths_that_it_names(collection: Collection) -> None:
+    names = (
+        "\x7f",
+        "\x80",
+        "\x85",
+        "\x9f",
+        "\xa0",
+        "\u2028",
+        "\u2029",
+        "\ufeff",
+        "\ufffe",
+        "\uffff",
+        "\U0001f600",
+        "\\x",
+        '"',
+    )
+    paths = [f"cat/a{name}b.png" for name in names]
+    for number, path in enumerate(paths):
+        collection.add(path, "cat", image(100 + number), dark=0.01 * number)
+    configure(thumbnails=len(paths))
+    html = run(collection)
+    reader = Reader()
+    reader.feed(html)
+    (line,) = (line for line in "".join(reader.parts).split("\n") if line.startswith("  exclude: ["))
+    assert yaml.safe_load(line) == {"exclude": paths[:10]}
+
+
 def test_a_test_image_whose_label_is_doubted_is_marked_and_in_no_line_to_paste(collection: Collection) -> None:
     # Of every eight images the last two are for testing.
     truth = {"cat/4.png": "dog", "dog/7.png": "cat"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages import benchmark
 from stages.benchmark import latency, throughput
 from stages.core.files import read_json, write_json
 from stages.core.head import Head, Layer
@@ -25,6 +26,11 @@ PARAMS = BenchmarkParams(warmup=2, repeats=8, batch_sizes=[2, 8, 32])
 @pytest.fixture(autouse=True)
 def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "_PAUSES_SECONDS", ())
+
+
+def single(milliseconds: float, *, under_load: bool = False) -> dict[str, float | bool]:
+    """Return the latency of one image."""
+    return {"latency_ms_median": milliseconds, "latency_ms_p95": milliseconds, "latency_under_load": under_load}
 
 
 class Network:
@@ -48,7 +54,7 @@ def test_latency_is_that_of_one_image_after_warming_up() -> None:
 
 def test_the_largest_batch_is_best_where_a_pass_takes_the_same_for_any_number() -> None:
     network = Network(2, 0)
-    found = throughput(network, 32, PARAMS, single=500, seed=1)
+    found = throughput(network, 32, PARAMS, single(2), seed=1)
     assert found["batch_size"] == 32
     assert found["throughput_per_s"] > 500
     # One pass to warm up, then as many images as `repeats` says, three passes at least.
@@ -57,18 +63,29 @@ def test_the_largest_batch_is_best_where_a_pass_takes_the_same_for_any_number() 
 
 def test_larger_batches_are_not_tried_once_one_is_no_faster() -> None:
     network = Network(1, 2)
-    found = throughput(network, 32, PARAMS, single=1000, seed=1)
+    found = throughput(network, 32, PARAMS, single(1), seed=1)
     assert (found["throughput_per_s"], found["batch_size"]) == (1000, 1)
     assert {shape[0] for shape in network.shapes} == {2}
 
 
 def test_without_batches_the_throughput_is_that_of_one_image_at_a_time() -> None:
     params = PARAMS.model_copy(update={"batch_sizes": ()})
-    assert throughput(Network(1, 1), 32, params, single=12.5, seed=1) == {
+    assert throughput(Network(1, 1), 32, params, single(80), seed=1) == {
         "throughput_per_s": 12.5,
         "batch_size": 1,
         "throughput_under_load": False,
     }
+
+
+@pytest.mark.parametrize("sizes", [(), (2,)])
+def test_a_throughput_found_from_a_latency_under_load_is_marked(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "measure_quietly", lambda *_: timing.Passes([0.5, 0.5, 0.5], waited=0.0))
+    params = PARAMS.model_copy(update={"batch_sizes": sizes})
+    for under_load in (False, True):
+        found = throughput(Network(1, 1), 32, params, single(80, under_load=under_load), seed=1)
+        assert (found["throughput_per_s"], found["throughput_under_load"]) == (12.5, under_load)
 
 
 @pytest.mark.parametrize("sizes", [[16, 4], [4, 4]])

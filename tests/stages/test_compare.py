@@ -90,7 +90,7 @@ def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(compared: Path)
     evaluated = files.read_json(compared / "data/evaluations/vgg16/metrics.json")
     assert found["vgg16"].items() >= {key: evaluated[key] for key in SUMMARY}.items()
     assert found["vgg16"]["val_accuracy"] == evaluated["validation"]["accuracy"]
-    assert sum(found[name]["chosen_in_redraws"] for name in ("vgg16", "resnet50", "scratch")) == pytest.approx(1)
+    assert sum(found[name]["selected_in_resamples"] for name in ("vgg16", "resnet50", "scratch")) == pytest.approx(1)
     assert found["best"] == max(("vgg16", "resnet50", "scratch"), key=lambda name: found[name]["accuracy"])
     assert found["scratch"]["weights"] == "none"
 

@@ -18,11 +18,11 @@ import yaml
 from stages import evaluate, export, weights
 from stages.core import head, shares
 from stages.core import params as params_module
-from stages.core.dataset.prepared import SPLITS, read_index, selected
+from stages.core.dataset.prepared import SPLITS
 from stages.core.errors import DataError, ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.manifest import PATHS, ExportError, open_export, open_reference
-from stages.core.predictions import apply_temperature
+from stages.core.predictions import apply_temperature, read_predictions
 from stages.core.settings.backbones import Network
 from stages.core.settings.finetune import Head
 from stages.exports import exporting, runners
@@ -278,17 +278,20 @@ def test_the_openvino_form_also_gives_what_its_head_is_given(finished: Path) -> 
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_the_reference_is_of_validation_images_measured_from_training_images(finished: Path) -> None:
+def test_the_reference_has_the_distances_and_evaluated_predictions_of_validation_images(finished: Path) -> None:
     folder = finished / "data/exports/winner"
     known = Reference.model_validate_json(open_reference(folder).read_bytes())
     assert (known.training_images, len(known.validation)) == (COUNTS["train"], COUNTS["validation"])
     network = compile_openvino(open_export(folder)[1], Choice("openvino", "float32", 1))
     said = network({"images": images(finished, "validation")})
     actual, predicted, confidences, distances = zip(*known.validation, strict=True)
-    rows = selected(read_index(finished / "data/prepared"), "validation")
+    table = read_predictions(finished / "data/models/scratch/predictions.csv")
+    rows = table[table["split"] == "validation"]
+    temperature = read_json(finished / "data/evaluations/scratch/metrics.json")["temperature"]
+    expected = apply_temperature(rows[["p:cold", "p:warm"]].to_numpy(), temperature)
     assert [CLASSES[position] for position in actual] == rows["label"].tolist()
-    assert list(predicted) == said["probabilities"].argmax(axis=1).tolist()
-    np.testing.assert_allclose(confidences, said["probabilities"].max(axis=1), rtol=1e-5)
+    assert [CLASSES[position] for position in predicted] == rows["predicted"].tolist()
+    np.testing.assert_allclose(confidences, expected.max(axis=1), rtol=1e-5)
     np.testing.assert_allclose(distances, known.measure(said["embedding"]), rtol=1e-4)
 
 

@@ -190,6 +190,54 @@ def test_every_image_has_a_part_and_without_folds_no_fold() -> None:
     assert set(table["fold"]) == {-1}
 
 
+def persons(seed: int, count: int, classes: int) -> pd.DataFrame:
+    """Return the manifest of persons who each have two images in some 60 % of the classes, three persons in each."""
+    table = manifest({f"c{label}": [2] * count for label in range(classes)})
+    table["source_group"] = table["group"] = "person" + table["file"].str.extract(r"/(\d+)-")[0]
+    pair = table["label"] + table["group"]
+    chosen = np.random.default_rng(seed).random((classes, count)) < 0.6
+    chosen[:, :3] |= chosen.sum(axis=1, keepdims=True) < 3
+    return table[pair.map(dict(zip(pair.unique(), chosen.ravel(), strict=True)))].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_groups_of_several_classes_give_every_class_something_in_each_split(seed: int) -> None:
+    table = assigned(persons(seed, count=8, classes=5), params(), seed)
+    assert all(min(found.values()) >= 1 for found in counts(table).values())
+    assert set(table.groupby("group")["split"].nunique()) == {1}
+
+
+def test_a_class_takes_no_group_that_another_class_needs_if_another_one_can_move() -> None:
+    # Class a lacks validation; group 0, in training, lies nearest to it, but is the only one of class b there.
+    table = pd.DataFrame(
+        {
+            "label": pd.Categorical(list("aaabbb")),
+            "group": [0, 1, 2, 0, 3, 4],
+            "place": [0.46, 0.9, 0.1, 0.46, 0.3, 0.2],
+            "rank": np.linspace(0, 1, 6),
+            "side": np.nan,
+        }
+    )
+    found = split(table, params(), 1)["split"]
+    assert found.tolist() == ["train", "validation", "test", "train", "validation", "test"]
+
+
+@pytest.mark.parametrize(
+    ("use_folders", "remedy"),
+    [
+        (False, "add images of other groups to the class, or leave it out$"),
+        (True, "or set split.use_folders to false$"),
+    ],
+)
+def test_a_class_that_cannot_be_in_every_split_is_an_error(remedy: str, *, use_folders: bool) -> None:
+    # Three persons of each class lie in three splits, so r and s would lie in the same one; class c has both.
+    table = manifest({label: [1, 1, 1] for label in "abc"}).assign(group=list("pqrpqsprs"))
+    if use_folders:
+        table["source_split"] = np.where(table["group"] == "p", "test", "")
+    with pytest.raises(DataError, match=f"has no image for (train|validation|test); .*{remedy}"):
+        assigned(table, params(use_folders=use_folders), 1)
+
+
 @pytest.mark.parametrize(("groups", "message"), [([5, 4], "has 2 distinct images"), ([9], "has 1 distinct image;")])
 def test_a_class_of_too_few_different_images_is_an_error(groups: list[int], message: str) -> None:
     with pytest.raises(DataError, match=f"class 'plank' {message}.*at least 3, for training, test, validation"):

@@ -105,6 +105,12 @@ def test_intervals_of_images_in_groups_hold_the_true_values_as_often_as_they_say
     assert all(np.mean(values) >= 0.89 for values in found.values())
 
 
+def test_resamples_of_few_groups_give_no_interval() -> None:
+    found = resampled.intervals(made(per_class=60), Groups(np.arange(300) // 30), 0.95, 100, 0)
+    assert (found["log_loss"], found["macro_f1"]) == (None, None)
+    assert found["accuracy"]
+
+
 def test_a_group_is_drawn_as_a_whole() -> None:
     test = certain([0, 0, 1, 1], [0, 1, 1, 1], 2)
     whole = Groups.of(["b", "b", "a", "a"])

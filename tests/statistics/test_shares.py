@@ -45,7 +45,19 @@ def test_what_twice_the_images_would_bring_is_read_back_as_it_was_written() -> N
     assert json.loads(json.dumps(found)) == json.loads(json.dumps(over_shares(trained(), ALONE, 0.95, 0)))
 
 
-def test_of_trainings_that_were_not_repeated_nothing_is_foreseen() -> None:
+def test_of_linear_heads_drawn_once_it_is_said_that_nothing_can_be_foreseen() -> None:
+    curve = over_shares(trained(draws=1), ALONE, 0.95, 0)["learning_curve"]
+    assert (curve["unknown"], curve["twice"]) == ("few", None)
+
+
+@pytest.mark.parametrize(("count", "unknown"), [(14, "groups"), (15, None)])
+def test_of_few_groups_of_test_images_it_is_said_that_nothing_can_be_foreseen(count: int, unknown: str | None) -> None:
+    curve = over_shares(trained(), Groups(np.arange(300) % count), 0.95, 0)["learning_curve"]
+    assert curve["unknown"] == unknown
+    assert (curve["twice"] is None) == (unknown is not None)
+
+
+def test_of_networks_that_are_trained_once_on_each_share_nothing_is_foreseen() -> None:
     found = over_shares(trained(draws=1, stopped=68), ALONE, 0.95, 0)
     assert found["learning_curve"] is None
     assert {(row["draws"], row["validation_images"]) for row in found["shares"]} == {(1, 68)}

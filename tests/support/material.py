@@ -33,7 +33,7 @@ def evidence(runs: list[Run], **changes: Any) -> Evidence:
         "source_split": False,
         "margin": 0.02,
         "prefer": "size",
-        "redraws": 200,
+        "resamples": 200,
         "seed": artefacts.SEED,
     }
     return Evidence(runs, **(values | changes))

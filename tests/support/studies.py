@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from stages.statistics.decision import choose
 from stages.statistics.groups import Groups, Precision
-from stages.statistics.outcomes import Counts, Outcomes
+from stages.statistics.outcomes import Counts, Outcomes, Seeds
 from stages.statistics.pairwise import holm, p_value
 
 # How alike the backbones err: the correlation of the latent ease of one image for two of them.
@@ -44,7 +44,9 @@ def recommended(right: NDArray[np.bool_], margin: float, confidence: float) -> N
     studied, images, backbones = right.shape
     ones = right.astype(np.float32)
     only = np.matmul(ones.transpose(0, 2, 1), 1 - ones)
-    counts = Counts(np.full(studied, images), right.sum(axis=1), only, Precision.independent(only.shape))
+    counts = Counts(
+        np.full(studied, images), right.sum(axis=1), only, Precision.independent(only.shape), Seeds.none(backbones)
+    )
     return choose(counts, np.arange(backbones), margin, confidence)
 
 

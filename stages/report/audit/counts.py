@@ -5,6 +5,7 @@ with two labels (quarantine), the splits and the leaks.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -99,6 +100,11 @@ def outliers(manifest: pd.DataFrame, thresholds: Outliers) -> dict[str, pd.DataF
     }
 
 
+def distinct(odd: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the `outliers` of all kinds, each image once."""
+    return pd.concat(odd.values()).drop_duplicates("path")
+
+
 def suspects(manifest: pd.DataFrame, probes: Probes) -> pd.DataFrame:
     """Return the images whose label is doubtful, the most doubtful first, with the columns `SUSPECT_COLUMNS`.
 
@@ -139,7 +145,7 @@ def _doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
 def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditParams) -> dict[str, Any]:
     """Return data/audit.json; `found` are the `suspects`."""
     manifest, near = tables.manifest, near_copies(tables.manifest)
-    exact = exact_copies(manifest)
+    exact, odd = exact_copies(manifest), outliers(manifest, params.outliers)
     counts = manifest["label"].value_counts()
     labels = sorted({*manifest["label"], *tables.rejects["label"]} - {""})
     training = manifest.loc[manifest["split"] == "train", "label"].value_counts()
@@ -162,7 +168,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "near_copies": _groups(near, "near") | {"under_two_labels": _under_two_labels(near)},
         "conflicts": _groups(tables.quarantine, "group"),
         "leaks": _groups(tables.leaks, "group") | {"split_used": bool((tables.leaks["action"] != SPLIT_AGAIN).any())},
-        "outliers": {kind: len(table) for kind, table in outliers(manifest, params.outliers).items()},
+        "outliers": {"images": len(distinct(odd))} | {kind: len(table) for kind, table in odd.items()},
         "suspects": {
             "images": len(found),
             "test": int((found["split"] == "test").sum()),

@@ -1,6 +1,7 @@
 """The audit's page: what is wrong with the images, with the images themselves, in one HTML file."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,13 @@ from stages.core.settings.audit import AuditParams
 from stages.pages.templates import render
 from stages.pages.thumbnails import SIDE, data_uris
 from stages.report.audit import figures as audit_figures
-from stages.report.audit.counts import Tables, exact_copies, near_copies, outliers
+from stages.report.audit.counts import Tables, distinct, exact_copies, near_copies, outliers
 from stages.report.findings import findings
 
 # Paths in a line to paste.
 _MOST_PASTED = 10
+# Characters that JSON leaves as they are and YAML refuses in quotes, or reads as others (U+0085 as a space).
+_ALTERED_BY_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -119,22 +122,27 @@ class _Sheets:
 def _lines(tables: Tables, suspects: pd.DataFrame, params: AuditParams) -> dict[str, str]:
     """Return a line for section `data` of params.yaml that leaves out the doubtful images, by section of the page."""
     near = near_copies(tables.manifest)
-    odd = pd.concat(outliers(tables.manifest, params.outliers).values())
     doubtful = {
         "conflicts": tables.quarantine.sort_values(["group", "path"]),
         "near": near[near["labels"] > 1],
         "leaks": tables.leaks[tables.leaks["action"] != "kept"],
         "suspects": suspects,
-        "outliers": odd.drop_duplicates("path"),
+        "outliers": distinct(outliers(tables.manifest, params.outliers)),
     }
     # No more than the page shows.
     most = min(_MOST_PASTED, params.thumbnails)
     excluded = tables.rejects.loc[tables.rejects["reason"].str.startswith("excluded:"), "path"]
     return {
-        section: f"  exclude: {json.dumps([*excluded, *table['path'].head(most)], ensure_ascii=False)}"
+        section: f"  exclude: {_quoted([*excluded, *table['path'].head(most)])}"
         for section, table in doubtful.items()
         if len(table)
     }
+
+
+def _quoted(paths: list[str]) -> str:
+    """Return `paths` as a list that YAML reads as it is."""
+    text = json.dumps(paths, ensure_ascii=False)
+    return _ALTERED_BY_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _leaks(tables: Tables) -> pd.DataFrame:
