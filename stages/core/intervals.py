@@ -13,19 +13,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson_interval(successes: int, trials: int, confidence: float) -> Interval:
-    """Return Wilson's score interval of a proportion, such as an accuracy.
-
-    Unlike p ± z √(p(1 - p)/n) it stays within 0 and 1 and keeps a width when every image, or none, is right. Wilson
-    1927; Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion", recommend it.
-    """
-    return wilson(successes / trials, trials, confidence)
-
-
 def wilson(share: float, trials: float, confidence: float) -> Interval:
     """Return Wilson's interval of a `share` p that is known as if from n `trials`, which need not be a whole number.
 
-    With z the normal quantile of (1 + confidence) / 2: (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n).
+    With z the normal quantile of (1 + confidence) / 2: (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n). Unlike
+    p ± z √(p(1 - p)/n) it stays within 0 and 1 and keeps a width when every image, or none, is right. Wilson 1927;
+    Brown, Cai and DasGupta 2001, "Interval estimation for a binomial proportion", recommend it.
     """
     z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)

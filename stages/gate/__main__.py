@@ -44,13 +44,16 @@ def read(place: str, local: Callable[[Path], Path]) -> Results:
 
 
 def in_workspace() -> tuple[Results, "pd.Series[str]", dict[str, Any]]:
-    """Return the results in the workspace, groups, and data/audit.json. Raise DataError when any is missing."""
+    """Return the results in the workspace, groups, and data/audit.json. Raise DataError without these."""
     try:
-        return read("the workspace", lambda path: path), read_groups(SPLITS), files.read_json(AUDIT)
+        now, groups, audit = read("the workspace", lambda path: path), read_groups(SPLITS), files.read_json(AUDIT)
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", "the results of a comparison in the workspace", "run 'dvc repro', or 'dvc pull'"
         ) from error
+    if "selected_in_resamples" not in now.metrics[now.winner] or "split_used" not in audit["leaks"]:
+        raise DataError(f"{METRICS} or {AUDIT} of an earlier version", "results of this one", "run 'dvc repro'")
+    return now, groups, audit
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.core.intervals import Interval, wilson
+from stages.statistics.bootstrap import resamples
 from stages.statistics.groups import Values, accuracy_images
 from stages.statistics.outcomes import Counts, Outcomes
 
-# Sets of trainings that are drawn, at most, and draws of the images for which the counts are held at a time.
-_SETS, _AT_ONCE = 25, 20
+# Draws of the images whose counts are held at a time, and with the same trainings.
+_AT_ONCE = 20
 # Images drawn in all, beyond the least number of draws.
 _DRAWN, _LEAST_DRAWS = 40_000_000, 200
 
@@ -75,7 +76,7 @@ def resampled(
     """
     votes, right_left, left = np.zeros(len(outcomes.names)), 0.0, 0.0
     fewer = min(count, max(_LEAST_DRAWS, _DRAWN // len(outcomes.right)))
-    for right, weights in _draws(outcomes, fewer, np.random.default_rng(seed)):
+    for right, weights in _draws(outcomes, fewer, seed):
         chosen = choose(outcomes.drawn(right, weights), np.array(order), margin, confidence)
         votes += np.bincount(chosen, minlength=len(votes))
         out = (weights == 0).astype(np.float64)
@@ -88,12 +89,10 @@ def resampled(
     return Resampled(shares, right_left / left, wilson(right_left / left, images, confidence))
 
 
-def _draws(outcomes: Outcomes, count: int, draw: np.random.Generator) -> Iterator[tuple[NDArray[np.bool_], Values]]:
+def _draws(outcomes: Outcomes, count: int, seed: int) -> Iterator[tuple[NDArray[np.bool_], Values]]:
     """Yield outcomes of drawn trainings (n, K) with the numbers of times that each group is drawn, (draws, groups)."""
-    groups = len(outcomes.groups)
-    several = any(len(found) > 1 for found in outcomes.trainings)
-    for part in np.array_split(np.arange(count), min(_SETS, count) if several else 1):
+    draw = np.random.default_rng(seed)
+    for start in range(0, count, _AT_ONCE):
         right = np.stack([found[draw.integers(len(found))] for found in outcomes.trainings], axis=1)
-        for start in range(0, len(part), _AT_ONCE):
-            rows = min(_AT_ONCE, len(part) - start)
-            yield right, draw.multinomial(groups, np.full(groups, 1 / groups), rows).astype(np.float64)
+        for weights in resamples(len(outcomes.groups), min(_AT_ONCE, count - start), seed + start):
+            yield right, weights

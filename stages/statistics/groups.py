@@ -153,6 +153,6 @@ def accuracy_images(right: NDArray[np.bool_], groups: Groups, confidence: float)
 def accuracy_interval(right: NDArray[np.bool_], groups: Groups, confidence: float) -> Interval:
     """Return Wilson's interval of an accuracy, of as many images as those in `groups` are worth.
 
-    `right` (n,) says which images it is right on. For groups of one image it is `intervals.wilson_interval`.
+    `right` (n,) says which images it is right on. For groups of one image it is `intervals.wilson`.
     """
     return wilson(float(right.mean()), accuracy_images(right, groups, confidence), confidence)

@@ -6,7 +6,7 @@ from stages.core.intervals import (
     Interval,
     difference_over_folds,
     mean_over_folds,
-    wilson_interval,
+    wilson,
 )
 
 
@@ -16,18 +16,18 @@ from stages.core.intervals import (
 )
 def test_wilson_agrees_with_the_table_of_newcombe_1998(successes: int, trials: int, low: float, high: float) -> None:
     """Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3."""
-    found = wilson_interval(successes, trials, 0.95)
+    found = wilson(successes / trials, trials, 0.95)
     assert (round(found.low, 4), round(found.high, 4)) == (low, high)
 
 
 def test_a_perfect_score_keeps_a_width_and_ends_at_one() -> None:
-    found = wilson_interval(20, 20, 0.95)
+    found = wilson(1, 20, 0.95)
     assert found.high == 1.0
     assert round(found.low, 4) == 0.8389
 
 
 def test_more_confidence_is_a_wider_interval() -> None:
-    narrow, wide = wilson_interval(80, 100, 0.8), wilson_interval(80, 100, 0.99)
+    narrow, wide = wilson(0.8, 100, 0.8), wilson(0.8, 100, 0.99)
     assert wide.low < narrow.low < 0.8 < narrow.high < wide.high
 
 

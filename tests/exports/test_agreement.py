@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stages.core.intervals import wilson_interval
+from stages.core.intervals import wilson
 from stages.exports.agreement import agreement
 
 EXPECTED = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.51, 0.49]])
@@ -11,7 +11,7 @@ EXPECTED = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7], [0.51, 0.49]])
 def test_the_same_probabilities_agree_wholly() -> None:
     found = agreement(EXPECTED, EXPECTED, np.array([0, 1, 1, 1]), 0.95, 1.0)
     assert (found["agreement"], found["largest_difference"], found["accuracy"]) == (1.0, 0.0, 0.75)
-    assert (found["accuracy_low"], found["accuracy_high"]) == wilson_interval(3, 4, 0.95)
+    assert (found["accuracy_low"], found["accuracy_high"]) == wilson(0.75, 4, 0.95)
     assert found["images"] == 4
 
 

@@ -121,6 +121,18 @@ def test_a_project_in_a_folder_of_its_repository_is_compared_as_well(project: Pa
 # Failing ------------------------------------------------------------------------------------------------
 
 
+def test_results_of_an_earlier_version_in_the_workspace_fail_with_one_line(project: Path) -> None:
+    metrics = files.read_json(project / "data/metrics.json")
+    del metrics["vgg16"]["selected_in_resamples"]
+    files.write_json(project / "data/metrics.json", metrics)
+    done = gate(project)
+    assert (done.code, done.output) == (1, "")
+    assert done.errors == (
+        "data: data/metrics.json or data/audit.json of an earlier version; expected results of this one; run 'dvc "
+        "repro'\n"
+    )
+
+
 def test_a_fall_fails_with_one_line_and_nothing_is_changed(project: Path) -> None:
     write_results(project, range(5), "resnet50", **PUBLISHED)
     before = state(project)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.core.intervals import wilson_interval
+from stages.core.intervals import wilson
 from stages.statistics.groups import MIN_GROUPS, Groups, accuracy_interval, effective_images
 
 
@@ -20,7 +20,7 @@ def by_size(groups: int, size: int) -> Groups:
 def test_images_that_are_groups_of_their_own_have_wilsons_interval() -> None:
     right = outcomes(100, 1, alike=False)
     found = accuracy_interval(right, Groups.of([f"image {number}" for number in range(100)]), 0.95)
-    assert found == wilson_interval(int(right.sum()), 100, 0.95)
+    assert found == wilson(right.mean(), 100, 0.95)
 
 
 def test_images_that_are_all_alike_are_worth_one_a_group() -> None:

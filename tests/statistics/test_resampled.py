@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.core.intervals import wilson_interval
+from stages.core.intervals import wilson
 from stages.core.predictions import Predictions, of_split
 from stages.statistics import metrics, resampled
 from stages.statistics.groups import Groups
@@ -73,13 +73,13 @@ def test_intervals_hold_the_metric_and_narrow_with_more_images() -> None:
 def test_the_interval_of_the_accuracy_is_wilsons() -> None:
     test = made(per_class=100)
     found = intervals(test, 0.95, 100, 0)["accuracy"]
-    assert found == wilson_interval(int((test.actual == test.predicted).sum()), len(test.actual), 0.95)
+    assert found == wilson((test.actual == test.predicted).mean(), len(test.actual), 0.95)
 
 
 def test_the_interval_of_the_balanced_accuracy_of_equal_classes_comes_near_wilsons() -> None:
     test = certain([0] * 50 + [1] * 50, [0] * 40 + [1] * 20 + [0] * 10 + [1] * 30, 2)
     found = resampled.balanced_accuracy_interval(test, Groups.single(100), 0.95)
-    assert found == pytest.approx(tuple(wilson_interval(80, 100, 0.95)), abs=0.01)
+    assert found == pytest.approx(tuple(wilson(0.8, 100, 0.95)), abs=0.01)
 
 
 def test_macro_f1_of_few_images_a_class_has_no_interval() -> None:
