@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from flows.redaction import redact
@@ -15,6 +17,8 @@ from flows.redaction import redact
         ("{'aws_secret_access_key': 'abc def', 'region': 'x'}", "{'aws_secret_access_key': ***, 'region': 'x'}"),
         ('"password": "hunter2"', '"password": ***'),
         ("Authorization: Bearer eyJhbGciOi.J9", "Authorization: Bearer ***"),
+        ("curl --password hunter2 --silent", "curl --password *** --silent"),
+        ("{'sessionToken': 'abc'}", "{'sessionToken': ***}"),
     ],
 )
 def test_a_secret_is_masked_and_what_stands_around_it_stays(text: str, shown: str) -> None:
@@ -28,14 +32,60 @@ def test_a_secret_is_masked_and_what_stands_around_it_stays(text: str, shown: st
         "https://host:4200/runs/flow-run/0f2b?tab=logs",
         "mail somebody@example.com about vgg16@b",
         "token stage, key=value, password",
+        "GOOGLE_CREDENTIALS_FILE=/home/me/key.json, token_type: jwt",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 
-def test_secrets_of_the_environment_are_masked_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_abcdefghij")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HF_TOKEN",
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "SSHPASS",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "SIGNING_KEY",
+        "SECRET_KEY_BASE",
+        "GITLAB_PAT",
+        "CI_SECRETS",
+        "PREFECT_SERVER_API_AUTH_STRING",
+        "AZURE_STORAGE_CONNECTION_STRING",
+    ],
+)
+def test_a_secret_of_the_environment_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "/abcdefghij")
+    assert redact("the name of /abcdefghij.") == "the name of ***."
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PWD",
+        "OLDPWD",
+        "HARMLESS",
+        "KEYBOARD",
+        "COMPAT",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "HF_TOKEN_PATH",
+        "PASSWORD_STORE_DIR",
+        "GIT_CREDENTIAL_HELPER",
+        "TOKENIZERS_CACHE",
+    ],
+)
+def test_a_variable_that_holds_no_secret_is_not_masked(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "/abcdefghij")
+    assert redact("in /abcdefghij/data") == "in /abcdefghij/data"
+
+
+def test_the_place_of_a_secret_is_not_masked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+    assert redact(f"cannot read {tmp_path}/key.json") == f"cannot read {tmp_path}/key.json"
+
+
+def test_a_short_value_is_not_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORT_TOKEN", "of")
-    monkeypatch.setenv("HARMLESS", "the name")
-    assert redact("the name of hf_abcdefghij.") == "the name of ***."
+    assert redact("the name of it") == "the name of it"
