@@ -258,7 +258,8 @@ def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterE
         known = _fields(cls, parts[:-1])
         renamed = f"it is called '{RENAMED[full]}' now: rename it" if full in RENAMED else ""
         remedy = renamed or nearest(parts[-1], known) or "remove it"
-        return ParameterError(f"unknown key '{full}'", f"one of {', '.join(known)}", remedy, full)
+        expected = f"one of {', '.join(known)}" if known else "no keys there"
+        return ParameterError(f"unknown key '{full}'", expected, remedy, full)
     if kind == "missing":
         return _missing(full)
     if kind == "invalid_key" or parts[-1:] == ["[key]"]:

@@ -4,9 +4,9 @@
                              [--rejects FILE] [--threads N] [--explain FOLDER] [--drift]
 
 It is not a stage of dvc.yaml, since its images are not part of the comparison. A SOURCE is an image, a folder, an
-archive or a URL of one of these. The limits of section `data` apply, and unusable images are left out with a reason;
-if there are no others the program exits with 1. Rows are ordered by path and written a batch at a time: memory does
-not grow with the number of images. TensorFlow is loaded only for --explain.
+archive or a URL of one of these. The limits of section `data` apply, and unusable images and sources are left out with
+a reason; if there are no others the program exits with 1. Rows are ordered by path and written a batch at a time:
+memory does not grow with the number of images. TensorFlow is loaded only for --explain.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def _count(text: str) -> int:
 
 
 def list_files(options: _Options, data: DataParams, scratch: Path) -> Files:
-    """Return the files and rejects of all sources and of the list. Raise DataError for an unreadable one."""
+    """Return the files and rejects of all sources and of the list. Raise DataError for an unreadable list."""
     files, rejects = gather(options.sources, budget(data), scratch)
     if options.files0_from:
         try:

@@ -233,6 +233,27 @@ def test_without_any_image_it_fails_with_one_line_and_keeps_what_was_there(comma
     assert [row["path"] for row in rows((project / "rejects.csv").read_text())] == ["new/notes.txt"]
 
 
+def test_a_source_that_is_missing_or_refused_does_not_stop_the_others(command: Command, project: Path) -> None:
+    tiny_export.save(project / "new", arrays(1, seed=11))
+    with serve() as web:
+        code, text, said = command("nowhere.zip", "new", f"{web.url}/missing.jpg", "--format", "csv")
+    assert code == 0
+    assert [row["path"] for row in rows(text)] == ["new/000.png"]
+    assert [line for line in said.splitlines() if line.startswith("left out: ")] == [
+        f"left out: {web.url}/missing.jpg: unreadable source: '{web.url}/missing.jpg' does not exist",
+        "left out: nowhere.zip: unreadable source: 'nowhere.zip' does not exist",
+    ]
+
+
+def test_sources_none_of_which_can_be_read_fail_with_the_reason_of_one(command: Command, project: Path) -> None:
+    code, text, said = command("nowhere")
+    assert (code, text) == (1, "")
+    assert said.splitlines()[-1] == (
+        "data: none of 1 files could be predicted, such as 'nowhere' (unreadable source: 'nowhere' does not exist); "
+        "expected an image that can be read; name others"
+    )
+
+
 # A user's mistakes ----------------------------------------------------------------------------------------
 
 
@@ -240,10 +261,6 @@ def test_without_any_image_it_fails_with_one_line_and_keeps_what_was_there(comma
     ("arguments", "said"),
     [
         ([], "predict: no SOURCE; expected as in 'python -m stages.predict images/'; see"),
-        (
-            ["nowhere"],
-            "data: 'nowhere' does not exist; expected an image, a folder or an archive of images; correct",
-        ),
         (["new", "--format", "xml"], "predict: argument --format: invalid choice: 'xml'"),
         (["new", "--threads", "0"], "predict: argument --threads: '0' is not a whole number from 1 to 1024; expected"),
         (["new", "--threads", "many"], "predict: argument --threads: 'many' is not a whole number"),

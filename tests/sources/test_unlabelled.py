@@ -1,11 +1,14 @@
 """Images without classes come from anywhere, each under the source as it was given."""
 
+import errno
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from stages.core.errors import DataError
+from stages.core.errors import DataError, MachineError
+from stages.sources import unlabelled
 from stages.sources.members import Budget
 from stages.sources.unlabelled import gather
 from tests.support.archives import zip_info, zipped
@@ -48,25 +51,40 @@ def test_names_of_what_is_left_out_stay_on_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (
-            "nowhere",
-            "'nowhere' does not exist; expected an image, a folder or an archive of images; correct the path",
-        ),
-        ("/dev/null", "'/dev/null' is a pipe, socket or device; expected an image, a folder or an archive"),
-        ("cut.zip", "'cut.zip' is a damaged archive (File is not a zip file); expected a whole zip or tar archive"),
-        ("large.zip", "'large.zip' unpacks to 0.013 GB or more; expected at most data.max_unpacked_gigabytes = 0.01"),
-        ("s3::x://y", "'s3::x://y' is a chain of file systems; expected one URL"),
+        ("nowhere", "'nowhere' does not exist"),
+        ("/dev/null", "'/dev/null' is a pipe, socket or device"),
+        ("cut.zip", "'cut.zip' is a damaged archive (File is not a zip file)"),
+        ("large.zip", "'large.zip' unpacks to 0.013 GB or more"),
+        ("s3::x://y", "'s3::x://y' is a chain of file systems"),
+        ("http://127.0.0.1:9/x?token=abc", "'http://127.0.0.1:9/x?token=***' cannot be fetched ("),
     ],
 )
-def test_a_source_that_cannot_be_read_is_one_line_without_a_parameter_that_nobody_set(
+def test_a_source_that_cannot_be_read_is_left_out_and_the_others_are_read(
     tmp_path: Path, source: str, said: str
 ) -> None:
     (tmp_path / "cut.zip").write_bytes((tmp_path / "packed.zip").read_bytes()[:-30])
     zipped(tmp_path / "large.zip", {f"{number}.jpg": bytes(999_999) for number in range(13)})
-    with pytest.raises(DataError) as caught:
-        paths(tmp_path, "single.jpg", source)
-    assert str(caught.value).startswith(said), caught.value
-    assert "data.source" not in str(caught.value)
+    found, [(path, reason)] = paths(tmp_path, source, "single.jpg")
+    assert found == ["single.jpg"]
+    assert path == source.replace("abc", "***")
+    assert reason.startswith(f"unreadable source: {said}"), reason
+    assert "data.source" not in reason
+    assert "\n" not in reason
+
+
+def test_what_is_left_of_a_source_that_cannot_be_read_takes_no_room(tmp_path: Path) -> None:
+    zipped(tmp_path / "large.zip", {f"{number}.jpg": bytes(999_999) for number in range(13)})
+    paths(tmp_path, "large.zip")
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_full_disk_is_no_fault_of_a_source(tmp_path: Path, monkeypatch) -> None:
+    def full(*_: object) -> NoReturn:
+        raise DataError("'packed.zip' is damaged", "", "") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(unlabelled, "unpacked", full)
+    with pytest.raises(MachineError, match="No space left on device"):
+        paths(tmp_path, "packed.zip", "single.jpg")
 
 
 def test_a_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:

@@ -278,6 +278,23 @@ LINES = [
     ({"arguments": None}, "backbones.vgg16.arguments = null; expected a mapping"),
     ({"arguments": {1: 2}}, "key backbones.vgg16.arguments.1; expected keys that are text"),
     ({"arguments": {"weights": None, "name": "x"}}, "expected arguments without name, weights: the graph sets them"),
+    (
+        {"builder": "EfficientNetV2B0", "arguments": {"include_preprocessing": False}},
+        "expected arguments without include_preprocessing: the graph sets them",
+    ),
+    ({"arguments": {"alpha": 0.5}}, "unknown key 'backbones.vgg16.arguments.alpha'; expected no keys there; remove it"),
+    (
+        {"builder": "MobileNetV2", "arguments": {"alhpa": 0.5}},
+        "unknown key 'backbones.vgg16.arguments.alhpa'; expected one of alpha; did you mean 'alpha'?",
+    ),
+    (
+        {"builder": "MobileNetV3Small", "arguments": {"alpha": "half"}},
+        "backbones.vgg16.arguments.alpha = 'half'; expected a number; correct it",
+    ),
+    (
+        {"builder": "scratch", "input_size": 64, "arguments": {"filters": [16, 0]}},
+        "backbones.vgg16.arguments.filters.1 = 0; expected at least 1; correct it",
+    ),
 ]
 
 

@@ -13,13 +13,10 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
+from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
 
 SCRATCH = "scratch"
-# Arguments of a builder that the stages set themselves.
-_RESERVED = frozenset(
-    {"weights", "include_top", "input_shape", "input_tensor", "pooling", "classes", "classifier_activation", "name"}
-)
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
 _NAME = re.compile(r"(?!best$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -107,7 +104,7 @@ class BackboneConfig(Recipe):
     @field_validator("arguments")
     @classmethod
     def _left_to_the_user(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(_RESERVED & value.keys())
+        taken = sorted(RESERVED & value.keys())
         if taken:
             raise ValueError(f"arguments without {', '.join(taken)}: the graph sets them")
         return value
@@ -240,6 +237,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     faults: list[UserError] = []
     try:
         builder = _builder(name, line.get("builder", name), key)
+        faults += argument_faults(FAMILY_OF[builder].module, line.get("arguments"), f"{key}.arguments")
     except ParameterError as fault:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
