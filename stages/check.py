@@ -6,9 +6,7 @@ same content: other stages depend on it, but rerun only when their own parameter
 parameters of each backbone (see stages/core/settings/recipes.py).
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,7 @@ from stages.core.settings.report import RECOMMENDED, ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
 from stages.core.settings.weights import WeightsParams
-from stages.sources.hashing import obstacles
+from stages.sources.presence import source_faults
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataParams,
@@ -203,52 +201,6 @@ def _holds(line: object, path: list[str]) -> bool:
             return False
         value = value[part]
     return True
-
-
-def source_faults(params: Mapping[str, Any]) -> list[UserError]:
-    """Return what would stop DVC at `data.source`, which it hashes before `ingest` runs, with a less helpful message.
-
-    A source under DVC (`dvc add`, `dvc import-url`) may still be fetched.
-    """
-    data = params.get("data")
-    source = data.get("source") if isinstance(data, Mapping) else None
-    if not isinstance(source, str) or not source or "://" in source:
-        return []
-    path = Path(source)
-    if os.path.lexists(path):
-        return [*obstacles(path)]
-    return [] if path.with_name(f"{path.name}.dvc").exists() else [_missing(path)]
-
-
-def _missing(path: Path) -> ParameterError:
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    meant = next((place for place in _elsewhere(path) if place.exists()), None)
-    return ParameterError(
-        f"data.source = {shown(str(path))} does not exist",
-        "a folder, an archive or a table of images",
-        (meant and f"write it as '{meant}', or set it so by `-S data.source={meant}`")
-        or nearest(path.name, beside)
-        or "correct the path",
-        "data.source",
-    )
-
-
-def _elsewhere(path: Path) -> Iterator[Path]:
-    """Yield the absolute paths that the user may mean by one that leads nowhere from here.
-
-    Neither DVC nor this program expands `~`. A relative path leads elsewhere from DVC's copies of the project, in which
-    `dvc exp run` works with `--queue` or `--temp`, and from git's worktrees.
-    """
-    with suppress(RuntimeError):  # Without a home folder.
-        yield path.expanduser()
-    here = Path.cwd()
-    for folder in here.parents:
-        if folder.match(".dvc/tmp/exps"):
-            yield (folder.parents[2] / path).resolve()
-    if (link := here / ".git").is_file():
-        # gitdir: PROJECT/.git/worktrees/NAME (gitrepository-layout(5))
-        for project in Path(link.read_text(encoding="utf-8").partition(" ")[2].strip()).parents[2:3]:
-            yield (project / path).resolve()
 
 
 def main() -> None:

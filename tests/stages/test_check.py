@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.check import SECTIONS, TOP, faults, main, source_faults
+from stages.check import SECTIONS, TOP, faults, main
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, read
 from stages.core.settings.backbones import resolve
@@ -444,59 +444,6 @@ def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Pat
         "params.yaml: data.source = 'imgaes' does not exist",
     ]
     assert not (tmp_path / "data").exists()
-
-
-def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (fault,) = source_faults({"data": {"source": f"{tmp_path}/imgaes"}})
-    assert fault.received == f"data.source = '{tmp_path}/imgaes' does not exist"
-    assert fault.remedy == "did you mean 'images'?"
-
-
-@pytest.mark.parametrize("source", ["{0}/images", "{0}/imported", "https://example.org/images.zip", "", 7, ABSENT])
-def test_a_source_that_is_there_or_may_come_or_is_at_fault_otherwise_is_not(tmp_path: Path, source: object) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "imported.dvc").touch()
-    data = {} if source is ABSENT else {"source": source.format(tmp_path) if isinstance(source, str) else source}
-    assert source_faults({"data": data}) == []
-
-
-@pytest.mark.parametrize("copy", ["project/.dvc/tmp/exps/tmp1", "elsewhere/tree"])
-@pytest.mark.parametrize("source", ["../images", "images"])
-def test_where_a_copy_of_the_project_has_no_images_the_absolute_path_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: str, source: str
-) -> None:
-    """Copies are the folders of `dvc exp run --queue` and `--temp`, and git's worktrees."""
-    images = (tmp_path / "project" / source).resolve()
-    images.mkdir(parents=True)
-    (tmp_path / copy).mkdir(parents=True)
-    if "exps" not in copy:
-        (tmp_path / copy / ".git").write_text(f"gitdir: {tmp_path}/project/.git/worktrees/tree\n")
-    monkeypatch.chdir(tmp_path / copy)
-    (fault,) = source_faults({"data": {"source": source}})
-    assert fault.received == f"data.source = '{source}' does not exist"
-    assert fault.remedy == f"write it as '{images}', or set it so by `-S data.source={images}`"
-
-
-def test_a_repository_that_git_keeps_elsewhere_is_no_worktree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".git").write_text("gitdir: /w.git\n")
-    monkeypatch.chdir(tmp_path)
-    (fault,) = source_faults({"data": {"source": "images"}})
-    assert fault.received == "data.source = 'images' does not exist"
-
-
-def test_a_path_with_a_tilde_is_named_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "images").mkdir()
-    (fault,) = source_faults({"data": {"source": "~/images"}})
-    assert fault.remedy.startswith(f"write it as '{tmp_path}/images'")
-
-
-def test_what_would_stop_dvc_in_the_source_is_a_line_each(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).symlink_to("nowhere")
-    found = source_faults({"data": {"source": str(tmp_path)}})
-    assert [fault.received.partition(" in ")[0] for fault in found] == ["'a'", "'b'"]
 
 
 def test_check_and_results_load_no_network_library() -> None:

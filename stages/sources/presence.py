@@ -1,0 +1,85 @@
+"""Whether the images are where `data.source` says, before DVC looks for them with a less helpful message."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.core.errors import ParameterError, UserError
+from stages.core.params import nearest, shown
+from stages.core.recorded import STAGE
+from stages.sources.hashing import obstacles
+
+_LOCK = Path("dvc.lock")
+
+
+def source_faults(params: Mapping[str, Any]) -> list[UserError]:
+    """Return what would stop DVC at `data.source`, which it hashes before `ingest` runs, with a less helpful message.
+
+    A source under DVC (`dvc add`, `dvc import-url`) may still be fetched. Of one that dvc.lock records, but that is not
+    here, DVC itself has no need with `--allow-missing`: a stage that it runs finds no fault in it.
+    """
+    data = params.get("data")
+    source = data.get("source") if isinstance(data, Mapping) else None
+    if not isinstance(source, str) or not source or "://" in source:
+        return []
+    path = Path(source)
+    if os.path.lexists(path):
+        return [*obstacles(path)]
+    if path.with_name(f"{path.name}.dvc").exists() or (STAGE in os.environ and _is_recorded(source)):
+        return []
+    return [_missing(path)]
+
+
+def _is_recorded(source: str) -> bool:
+    """Return whether dvc.lock has results that were made of `source`, here or in another clone."""
+    try:
+        lock = yaml.load(_LOCK.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        read = {entry["path"] for entry in lock["stages"]["ingest"]["deps"]}
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False
+    return source in read
+
+
+def _missing(path: Path) -> ParameterError:
+    return ParameterError(
+        f"data.source = {shown(str(path))} does not exist",
+        "a folder, an archive or a table of images",
+        _remedy(path),
+        "data.source",
+    )
+
+
+def _remedy(path: Path) -> str:
+    """Return what to do about a path that leads nowhere."""
+    if meant := next((place for place in _elsewhere(path) if place.exists()), None):
+        return f"write it as '{meant}', or set it so by `-S data.source={meant}`"
+    if str(path).startswith("~"):
+        return "write the absolute path: DVC does not expand '~'"
+    if _is_recorded(str(path)):
+        return "put the images there, or go on with a colleague's results: `dvc pull`, then `dvc repro --allow-missing`"
+    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, beside) or (
+        "correct the path" if path.is_absolute() else f"correct the path, which counts from '{Path.cwd()}'"
+    )
+
+
+def _elsewhere(path: Path) -> Iterator[Path]:
+    """Yield the absolute paths that the user may mean by one that leads nowhere from here.
+
+    Neither DVC nor this program expands `~`. A relative path leads elsewhere from DVC's copies of the project, in which
+    `dvc exp run` works with `--queue` or `--temp`, and from git's worktrees.
+    """
+    with suppress(RuntimeError):  # Without a home folder.
+        yield path.expanduser()
+    here = Path.cwd()
+    for folder in here.parents:
+        if folder.match(".dvc/tmp/exps"):
+            yield (folder.parents[2] / path).resolve()
+    if (link := here / ".git").is_file():
+        # gitdir: PROJECT/.git/worktrees/NAME (gitrepository-layout(5))
+        for project in Path(link.read_text(encoding="utf-8").partition(" ")[2].strip()).parents[2:3]:
+            yield (project / path).resolve()
