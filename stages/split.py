@@ -317,6 +317,28 @@ def _folds(table: pd.DataFrame, kept: NDArray[np.bool_], count: int, number: int
     return folds
 
 
+def _report_source_split(sides: "pd.Series[float]", params: SplitParams) -> None:
+    """Log what became of the source's own split; `sides` are positions in `_STRICTEST`, NaN without one."""
+    found = sides.dropna().astype(int).map(dict(enumerate(_STRICTEST))).value_counts()
+    if not len(found):
+        return
+    if not params.use_folders:
+        listed = ", ".join(f"{count} {name}" for name, count in _in_order(found))
+        log.warning(
+            "the source's own split (%s) is not used: all images are assigned anew; "
+            "set split.use_folders to true to keep it", listed,
+        )  # fmt: skip
+        return
+    for name in ("validation", "test"):
+        if name not in found:
+            log.warning(
+                "the source's own split has no %s images: they are drawn from the others (split.%s = %g)",
+                name, name, getattr(params, name),
+            )  # fmt: skip
+    if unsaid := int(sides.isna().sum()):
+        log.info("%d images have no split in the source: they are assigned as training images are", unsaid)
+
+
 def _report(labels: "pd.Series[str]", split: "pd.Series[str]", leaking: pd.DataFrame) -> None:
     counts = split.value_counts()
     log.info("%s", ", ".join(f"{count} {name}" for name, count in _in_order(counts)))
@@ -346,6 +368,7 @@ def main() -> None:
     chunks = _manifest("file", "label", "group")
     write_csv_chunks(SPLIT_TABLE, (chunk.assign(split=assigned["split"], fold=assigned["fold"]) for chunk in chunks))
     write_csv(LEAKS, leaking)
+    _report_source_split(table["side"], params)
     _report(table["label"], assigned["split"], leaking)
 
 

@@ -60,7 +60,7 @@ def _remedy(path: Path) -> str:
     if str(path).startswith("~"):
         return "write the absolute path: DVC does not expand '~'"
     if _is_recorded(str(path)):
-        return "put the images there, or go on with a colleague's results: `dvc pull`, then `dvc repro --allow-missing`"
+        return "put the images there, or go on with a colleague's results: `dvc repro --pull --allow-missing`"
     beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return nearest(path.name, beside) or (
         "correct the path" if path.is_absolute() else f"correct the path, which counts from '{Path.cwd()}'"

@@ -69,7 +69,7 @@ def test_a_source_that_only_a_colleague_has_is_a_fault_at_the_terminal_and_none_
     Path("dvc.lock").write_text("stages: {ingest: {deps: [{path: data/checked.txt}, {path: ../images}]}}")
     monkeypatch.delenv("DVC_STAGE", raising=False)
     (fault,) = source_faults({"data": {"source": "../images"}})
-    assert fault.remedy.endswith("go on with a colleague's results: `dvc pull`, then `dvc repro --allow-missing`")
+    assert fault.remedy.endswith("go on with a colleague's results: `dvc repro --pull --allow-missing`")
     monkeypatch.setenv("DVC_STAGE", "check")
     assert source_faults({"data": {"source": "../images"}}) == []
     # Another path than that of the results.

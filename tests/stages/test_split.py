@@ -406,6 +406,36 @@ def test_the_stage_warns_of_leaks_of_a_split_that_is_used(
     assert f"2 images, copies of one another in 1 groups, are separated by the source's own {said}" in leak.getMessage()
 
 
+NOT_USED = (
+    "the source's own split (30 train, 20 validation, 20 test) is not used: all images are assigned anew; "
+    "set split.use_folders to true to keep it"
+)
+DRAWN = "the source's own split has no {0} images: they are drawn from the others (split.{0} = {1})"
+
+
+@pytest.mark.parametrize(
+    ("brought_splits", "use_folders", "said"),
+    [
+        (["train"] * 15 + ["validation"] * 10 + ["test"] * 10, False, [NOT_USED]),
+        (["train"] * 15 + ["validation"] * 10 + ["test"] * 10, True, []),
+        (["train"] * 30 + ["validation"] * 10, True, [DRAWN.format("test", 0.25)]),
+        (["train"] * 30 + ["test"] * 10, True, [DRAWN.format("validation", 0.2)]),
+        (["train"] * 40, True, [DRAWN.format("validation", 0.2), DRAWN.format("test", 0.25)]),
+        ([""] * 40, False, []),
+    ],
+)
+def test_the_stage_says_what_became_of_the_source_s_split(
+    project: Path, caplog: pytest.LogCaptureFixture, brought_splits: list[str], *, use_folders: bool, said: list[str]
+) -> None:
+    caplog.set_level(logging.WARNING)
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["split"]["use_folders"] = use_folders
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    write_csv(project / "data" / "manifest.csv", brought(*brought_splits))
+    main()
+    assert [line for line in caplog.messages if "the source's own split" in line] == said
+
+
 def test_the_stage_warns_of_classes_with_too_few_images(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     write_csv(project / "data" / "manifest.csv", manifest({"tree": [1] * 80, "plank": [1] * 6}))

@@ -68,6 +68,10 @@ class Clone:
         """Run DVC in the clone."""
         return _run([sys.executable, "-m", "dvc", *arguments], self.folder)
 
+    def program(self, *arguments: str) -> Done:
+        """Run Python in the clone, as a terminal does."""
+        return _run([sys.executable, *arguments], self.folder)
+
     def start(self, *module: str, **variables: str) -> "subprocess.Popen[str]":
         """Start a module of Python in the clone, in a session of its own, with further environment variables."""
         return subprocess.Popen(

@@ -111,3 +111,26 @@ def test_experiments_in_a_folder_of_dvc_read_images_outside_the_project_by_an_ab
     clone.commit("absolute")
     done = clone.dvc(*temporary)
     assert done.code == 0, done.errors
+
+
+def test_a_colleague_without_the_images_goes_on_from_the_results(clone: Clone, tmp_path: Path) -> None:
+    lay_out(tmp_path / "images", FILES)
+    clone.set({"data": {"source": "../images"}})
+    assert clone.dvc("remote", "add", "--default", "store", str(tmp_path / "store")).code == 0
+    assert clone.dvc("repro", "split").code == 0
+    assert clone.dvc("push", "check", "ingest", "split").code == 0
+    clone.commit("results")
+    (tmp_path / "colleague").mkdir()
+    colleague = clone.clone(tmp_path / "colleague/clone")
+
+    done = colleague.program("-m", "stages.check")
+    assert done.code == 1
+    assert done.errors.count("\n") == 1
+    assert done.errors.strip().endswith("a colleague's results: `dvc repro --pull --allow-missing`")
+
+    done = colleague.dvc("repro", "--pull", "--allow-missing", "split")
+    assert (done.code, done.ran) == (0, set()), done.errors
+    # Another parameter reruns what it affects, and the images are not needed for that.
+    colleague.set({"split": {"test": 0.4}})
+    done = colleague.dvc("repro", "--pull", "--allow-missing", "split")
+    assert (done.code, done.ran) == (0, {"check", "split"}), done.errors
