@@ -30,11 +30,12 @@ help:  ## list the commands
 repro: .venv/.synced  ## set up what is missing and run the whole comparison
 	python -m stages.check
 	@python -P flows/locks.py
-	dvc repro
+	@dvc repro || { code=$$?; echo "Not done: mend what is said above, then \`make repro\` again: what is done is kept." >&2; \
+	  exit $$code; }
 	@# DVC goes on, and ends with 0, when its cache is full.
 	@dvc status --quiet --no-updates || { dvc status --no-updates >&2; \
 	  echo "Not done: DVC could not keep what is listed above. Mend what it says of it, then \`make repro\` again." >&2; exit 1; }
-	@echo "The report: data/report/comparison.html"
+	@python -P flows/answer.py
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
 ifdef LEFT_OUT

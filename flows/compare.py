@@ -20,7 +20,7 @@ from prefect.futures import PrefectFuture, as_completed, wait
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import Field
 
-from flows import dvc, publish, workspace
+from flows import answer, dvc, publish, workspace
 from flows.faults import FAULTS, sentence
 from flows.graph import End, Schedule, select, with_descendants
 from flows.pool import PoolRunner
@@ -31,6 +31,10 @@ from flows.server import answers, leave, require_configured, server
 
 # The most names in a sentence: a fault in params.yaml stops every stage.
 _LONGEST_LIST = 12
+# The stage that writes what the answer is read from.
+_COMPARE = "compare"
+# The name of Prefect's state of a stage that ran, beside "Cached".
+_RAN = "Completed"
 # What the flow came to: Prefect returns nothing when it cannot tell its server.
 _reached: list[State[Any]] = []
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
@@ -49,7 +53,7 @@ def run_stage(stage: str, runner: Runner) -> State[Any]:
         return Failed(message=sentence(error))
     if outcome.how == "failed":
         return Failed(message=outcome.message)
-    return Completed(name="Cached" if outcome.how == "cached" else "Completed", message=outcome.message)
+    return Completed(name="Cached" if outcome.how == "cached" else _RAN, message=outcome.message)
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
@@ -92,7 +96,7 @@ def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str
         changed = with_descendants(graph, dvc.outdated(graph))
         runner = PoolRunner(pool, graph, changed, get_run_logger().info) if pool else LocalRunner()
         schedule = Schedule(graph, changed, jobs, runner.has_capacity, fail_fast=fail_fast)
-        run_stages(schedule, runner)
+        ran = run_stages(schedule, runner)
         if not schedule.complete:
             return Failed(message=failure(schedule))
         left = sorted(dvc.outdated(graph)) if changed else []
@@ -101,11 +105,14 @@ def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str
     if left:
         return Failed(message=f"every stage has run, but DVC still reports changes in {', '.join(left)}")
     publish.results(graph)
-    return Completed(message=f"{len(graph)} stages are up to date, {len(graph) - len(changed)} were unchanged")
+    return Completed(message=f"{len(graph)} stages are up to date ({ran} ran, {len(graph) - ran} cached)")
 
 
-def run_stages(schedule: Schedule, runner: Runner) -> None:
-    """Run the stages of `schedule`; an exception while waiting also ends all that were started."""
+def run_stages(schedule: Schedule, runner: Runner) -> int:
+    """Run the stages of `schedule`; return how many of them ran and did not come from DVC's cache.
+
+    An exception while waiting also ends all that were started.
+    """
     logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
     settled = [settle_stage.submit(stage) for stage in schedule.done]
     progress = Progress(schedule, get_run_logger().info)
@@ -119,6 +126,7 @@ def run_stages(schedule: Schedule, runner: Runner) -> None:
     wait(settled)
     if progress.ended:
         publish.durations(progress.ended)
+    return sum(how == _RAN for how, _ in progress.ended.values())
 
 
 def _run_changed(schedule: Schedule, runner: Runner, progress: Progress) -> None:
@@ -192,9 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        if options.targets:
-            # Before Prefect's server starts, so that a typo is reported at once.
-            select(dvc.read_graph(), options.targets)
+        # Before Prefect's server starts, so that a typo is reported at once.
+        chosen = select(dvc.read_graph(), options.targets) if options.targets else None
         if options.pool:
             require_configured()
         with server():
@@ -204,7 +211,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("flow: stopped", file=sys.stderr)
         return 128 + signal.SIGINT
-    return 0 if state.is_completed() else _refuse(state.message or state.name or "failed")
+    if not state.is_completed():
+        return _refuse(state.message or state.name or "failed")
+    if chosen is None or _COMPARE in chosen:
+        for line in answer.answer():
+            print(line)
+    return 0
 
 
 def _run_flow(options: argparse.Namespace) -> State[Any]:

@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+
+from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
 
 from flows import graph, locks
 from flows.graph import FlowError, Graph
@@ -18,9 +21,11 @@ _STARTED = re.compile(r"Running stage '(.+)':")
 _CHECK = "check"
 _NOT_KEPT = "ERROR: failed to transfer"
 _LOCK_FAULT = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
-# The flag that waits for the repository's lock does not wait for the locks of single paths, which `dvc status`
-# holds for a moment. A lock held for minutes may belong to a dead process, whose id another one has now.
+# The flag that waits for the repository's lock does not wait for the locks of single paths, which a stage holds while
+# it runs, and `dvc status` for a moment. As long as a living DVC holds one, a command waits; otherwise it gives up
+# after so many attempts: the lock may belong to a dead process, whose id another one has now.
 _BUSY_RETRIES, _BUSY_SECONDS = 30, 2.0
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,33 @@ def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> 
 
 
 def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Start DVC on `stage`; retry for a while as long as a lock keeps it from starting."""
-    command, retries = command_line("repro", "--single-item", stage), _BUSY_RETRIES
-    code, lines = groups.run(command, log)
-    while code and retries and lock_failed_before_run(stage, lines):
-        log("Another DVC command has locked files of this stage: trying again.")
+    """Start DVC on `stage`; wait as long as a lock keeps it from starting."""
+    command = command_line("repro", "--single-item", stage)
+    return _patiently(
+        lambda: groups.run(command, log), lambda done: bool(done[0]) and lock_failed_before_run(stage, done[1]), log
+    )
+
+
+def _patiently(attempt: Callable[[], _Done], is_busy: Callable[[_Done], bool], log: Callable[[str], None]) -> _Done:
+    """Return what `attempt` returns, again and again while that `is_busy`: another DVC command holds its files."""
+    done, retries, said = attempt(), _BUSY_RETRIES, ""
+    while is_busy(done) and (retries or locks.holders()):
+        held = locks.holders()
+        waiting = f"Waiting for {', '.join(held) or 'another DVC command'}, which holds files of this folder."
+        if waiting != said:
+            log(redact(waiting))
+            said = waiting
         locks.release_dead()
         time.sleep(_BUSY_SECONDS)
-        code, lines = groups.run(command, log)
-        retries -= 1
-    return code, lines
+        retries -= 1 if retries and not held else 0
+        done = attempt()
+    return done
+
+
+def _is_busy(done: tuple[int, list[str]]) -> bool:
+    """Return whether a DVC command that takes no lock after its work failed on one."""
+    code, lines = done
+    return bool(code) and bool(_LOCK_FAULT.search(fault(lines)))
 
 
 def lock_failed_before_run(stage: str, lines: list[str]) -> bool:
@@ -115,7 +137,8 @@ def run(arguments: Sequence[str], groups: ProcessGroups, log: Callable[[str], No
 
     Raises FlowError when it fails.
     """
-    code, lines = groups.run(command_line(*arguments), log)
+    command = command_line(*arguments)
+    code, lines = _patiently(lambda: groups.run(command, log), _is_busy, log)
     if code:
         raise FlowError(f"`dvc {arguments[0]}` failed: {fault(lines) or f'exit code {code}'}")
     return lines
@@ -157,7 +180,16 @@ def _last_line(lines: list[str]) -> str:
 
 def ask(*arguments: str) -> str:
     """Return the output of a quick DVC command. Raise FlowError when it fails."""
-    done = subprocess.run(
+    done = _patiently(lambda: _asked(arguments), lambda done: _is_busy((done.returncode, _errors(done))), _say)
+    if done.returncode:
+        lines = _errors(done)
+        error = fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
+        raise FlowError(f"`dvc {arguments[0]}` failed: {error}")
+    return done.stdout
+
+
+def _asked(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         command_line(*arguments),
         env=environment(),
         stdin=subprocess.DEVNULL,
@@ -165,11 +197,18 @@ def ask(*arguments: str) -> str:
         encoding="utf-8",
         check=False,
     )
-    if done.returncode:
-        lines = [redact(clean(line)) for line in done.stderr.splitlines()]
-        error = fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"
-        raise FlowError(f"`dvc {arguments[0]}` failed: {error}")
-    return done.stdout
+
+
+def _errors(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    return [redact(clean(line)) for line in done.stderr.splitlines()]
+
+
+def _say(line: str) -> None:
+    """Log a line of the flow, or print it where no flow runs yet."""
+    try:
+        get_run_logger().info(line)
+    except MissingContextError:
+        print(f"flow: {line}", file=sys.stderr)
 
 
 def command_line(*arguments: str) -> list[str]:

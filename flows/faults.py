@@ -1,9 +1,11 @@
 """What ends a flow with one line instead of a traceback."""
 
 import errno
+import logging
 import sqlite3
 
 import httpx
+from prefect.exceptions import CancelledRun, FailedRun
 
 from flows.graph import FlowError
 from flows.redaction import redact
@@ -32,3 +34,11 @@ def sentence(error: Exception) -> str:
     if isinstance(error, httpx.HTTPError):
         return f"Prefect's server failed ({said}); start it, and run again: stages that are done stay done"
     return f"this machine failed ({said}); free room, correct the rights or raise the limit, and run again"
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """Drop what Prefect's engine logs of a flow that returned a failure: a traceback through its own code.
+
+    The line before has the failure's sentence. A fault of the program is another exception, and keeps its traceback.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun | CancelledRun))

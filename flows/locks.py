@@ -28,6 +28,17 @@ def release_dead() -> None:
             _replace()
 
 
+def holders() -> list[str]:
+    """Return the living DVC commands that hold files in the working directory, each as `command` (process id)."""
+    try:
+        held = json.loads(_LIST.read_bytes())
+        infos = [*held.get("write", {}).values(), *(info for many in held.get("read", {}).values() for info in many)]
+        return sorted({f"`{info['cmd']}` (process {info['pid']})" for info in infos if _is_dvc(info["pid"])})
+    # DVC may be writing the list right now.
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return []
+
+
 def _replace() -> None:
     try:
         held = json.loads(_LIST.read_bytes())

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from flows import guard, proxies
+from flows.faults import without_traceback
 from flows.guard import CLEAN_UP_SECONDS, HEED_SECONDS
 from flows.redaction import redact
 
@@ -100,10 +102,11 @@ class ProcessGroups:
 def end_with_worker() -> None:
     """Send this process SIGTERM when the Prefect worker that started it, if any, is gone.
 
-    Without its worker the run could not be cancelled any more.
+    Without its worker the run could not be cancelled any more. What the worker shows of a failure is its sentence.
     """
     if not has_worker():
         return
+    logging.getLogger("prefect.engine").addFilter(without_traceback)
     worker = os.getppid()
 
     def watch() -> None:

@@ -16,7 +16,7 @@ Separate from `finetune`, so that changes of the explanations retrain nothing.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from stages.core import head, predictions
 from stages.core.dataset.prepared import Rows, array_path, read_classes, read_index, selected
@@ -126,7 +127,7 @@ def write_examples(folder: Path, network: Network, tested: Tested, examples: pd.
 
     rows = Rows(tested.index.iloc[examples.index], {"test": tested.images})
     named = _named(examples, overlays=network.tail is not None)
-    for start in range(0, len(named), _BATCH):
+    for start in tqdm(range(0, len(named), _BATCH), desc="examples", unit="batch", disable=None):
         part, images = named[start : start + _BATCH], rows[start : start + _BATCH]
         for name, image in zip(part["image"], images, strict=True):
             write_image(folder / name, small(image))
@@ -153,7 +154,15 @@ def features_of(network: Network, tested: Tested, frozen: Path, rows: pd.DataFra
     if network.start is None:
         return np.asarray(Rows(rows, {"test": frozen / "test.npy"})[:])
     images = Rows(rows, {"test": tested.images})
-    return np.concatenate([network.forward(batch)["features"] for batch in images.batches(_BATCH)])
+    return np.concatenate([network.forward(batch)["features"] for batch in _shown(images, _BATCH, "map of images")])
+
+
+def _shown(images: Rows, size: int, what: str) -> Iterator[NDArray[Any]]:
+    """Yield the images, `size` at a time, with a progress bar."""
+    with tqdm(total=len(images), desc=what, unit="image", disable=None) as bar:
+        for batch in images.batches(size):
+            yield batch
+            bar.update(len(batch))
 
 
 def place(name: str, network: Network, tested: Tested, frozen: Path, recipe: ExplainRecipe) -> pd.DataFrame:
@@ -186,7 +195,7 @@ def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
 
 def _predict(network: Network, images: Rows) -> NDArray[np.int64]:
     """Return the positions of the predicted classes of raw images."""
-    batches = (network.forward(batch)["features"] for batch in images.batches(_AT_ONCE))
+    batches = (network.forward(batch)["features"] for batch in _shown(images, _AT_ONCE, "again in float32"))
     return np.concatenate([network.head.probabilities(features).argmax(axis=1) for features in batches])
 
 
@@ -197,10 +206,18 @@ def main() -> None:
     weights, features, model = (Path(folder) / name for folder in ("data/weights", "data/features", "data/models"))
     tested = read_tested(name, PREPARED, read_json(weights / "backbone.json")["input_size"], model)
     network = read_network(weights, model, recipe.threads)
+    examples = choose(tested.predicted, recipe.examples)
+    log.info(
+        "%s: %d examples, and a map of at most %d of %d test images",
+        name,
+        len(examples),
+        recipe.map_images,
+        len(tested.index),
+    )
     if network.tail is None:
         log.warning("%s: the network has no feature map, so its examples have no heatmaps", name)
     with replacing_folder(EXPLANATIONS / name) as folder:
-        write_examples(folder, network, tested, choose(tested.predicted, recipe.examples))
+        write_examples(folder, network, tested, examples)
         write_csv(folder / "embedding.csv", place(name, network, tested, features, recipe))
         precision = read_json(features / "features.json")["precision"]
         write_json(folder / "precision.json", compare_precision(network, tested, precision))

@@ -42,7 +42,8 @@ def main() -> None:
             return
         recipe = read_recipe(FeaturesRecipe, name)
         choice: Choice = choose(recipe.features, recipe.threads)
-        log.info("%s: %s in %s on %d threads", name, choice.engine, choice.precision, choice.threads)
+        images = sum(count_rows(array_path(PREPARED, facts["input_size"], split)) for split in SPLITS)
+        log.info("%s: %d images, %s in %s on %d threads", name, images, choice.engine, choice.precision, choice.threads)
         if choice.engine == "tensorflow":
             from stages.networks.keras_engine import make_deterministic
 

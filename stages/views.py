@@ -56,7 +56,11 @@ def compute(name: str, recipe: ViewsRecipe, folder: Path) -> None:
     index = read_index(PREPARED)
     augmentation = Augmentation(recipe.augmentation, recipe.seed)
     facts, network = read_json(WEIGHTS / name / "backbone.json"), _network(WEIGHTS / name, recipe)
-    for split in SPLITS if count_folds(index) else SPLITS[:2]:
+    splits = SPLITS if count_folds(index) else SPLITS[:2]
+    log.info(
+        "%s: %d views of each of %d images", name, recipe.views, sum(len(selected(index, split)) for split in splits)
+    )
+    for split in splits:
         chosen = selected(index, split)
         images = Rows(chosen, {split: array_path(PREPARED, facts["input_size"], split)})
         views = AugmentedRows(images, chosen["file"].tolist(), recipe.views, augmentation)

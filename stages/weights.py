@@ -30,6 +30,8 @@ def write(folder: Path, network: "keras.Model", backbone: Network, origin: "Orig
     outputs = architectures.outputs(network)
     keras_engine.save(network, folder / keras_engine.BACKBONE)
     if _is_pretrained(origin):
+        # Nothing in the conversion can be counted; that of a large network takes a minute.
+        log.info("%s: converting %d layers for the inference engine", backbone.name, len(network.layers))
         engine.save(keras_engine.convert(network.input, outputs), folder / engine.FROZEN)
     write_json(folder / "backbone.json", _facts(network, outputs, backbone, origin))
 
@@ -68,6 +70,7 @@ def main() -> None:
     from stages.networks.pretrained import obtain
 
     make_deterministic(recipe.seed, recipe.threads)
+    log.info("%s: building %s for images of %d pixels", backbone.name, backbone.builder, backbone.input_size)
     network, origin = obtain(backbone, recipe.weights)
     with replacing_folder(Path("data/weights") / backbone.name) as folder:
         write(folder, network, backbone, origin)

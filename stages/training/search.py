@@ -75,11 +75,12 @@ class Search:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
         kept = optuna.create_study(storage=storage, study_name="search", direction=self._direction, load_if_exists=True)
         finished = kept.get_trials()[: self.params.trials]
+        name, images = self.inputs.backbone.name, self.inputs.selected("train")["file"].nunique()
+        log.info("%s: %d trials of dense heads on %d training images", name, self.params.trials, images)
         if finished:
-            log.info("%s: %d trials are already finished", self.inputs.backbone.name, len(finished))
+            log.info("%s: %d trials are already finished", name, len(finished))
         with tqdm(
-            total=self.params.trials, initial=len(finished), desc=f"tune {self.inputs.backbone.name}", unit="trial",
-            disable=None,
+            total=self.params.trials, initial=len(finished), desc=f"tune {name}", unit="trial", disable=None
         ) as progress:  # fmt: skip
             while len(finished) < self.params.trials:
                 finished.append(self._trial(finished))

@@ -36,7 +36,7 @@ def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
 ) -> None:
     state = run(jobs=2)
     assert state.is_completed(), state.message
-    assert state.message == "5 stages are up to date, 0 were unchanged"
+    assert state.message == "5 stages are up to date (5 ran, 0 cached)"
     assert task_states(state, 5) == dict.fromkeys(ALL, "Completed")
     lines = log_lines(state, "hello from the first stage")
     assert lines["hello from the first stage"] == level("INFO x")
@@ -47,7 +47,7 @@ def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
     assert sorted(ALL) == sorted(part for part in ALL if f'"stage": "{part}", "state": "Completed"' in str(rows))
 
     again = run()
-    assert again.message == "5 stages are up to date, 5 were unchanged"
+    assert again.message == "5 stages are up to date (0 ran, 5 cached)"
     assert task_states(again, 5) == dict.fromkeys(ALL, "Cached")
     assert ran(project) == ["compare", "first", "train@a", "train@b"]
 
@@ -105,7 +105,7 @@ def test_what_dvc_watches_is_recorded_as_dvc_repro_records_it(project: Path) -> 
     subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet"], check=True)
     (project / "input.txt").write_text("other data")
     state = run()
-    assert state.message == "5 stages are up to date, 1 were unchanged"
+    assert state.message == "5 stages are up to date (4 ran, 1 cached)"
     assert "8d777f385d3dfec8815d20f7496026dc" not in (project / "input.txt.dvc").read_text()
     assert outdated(read_graph()) == set()
 
@@ -171,6 +171,6 @@ def test_twenty_stages_with_sixteen_at_once_fail_on_no_lock(project: Path, ran: 
     stage = "{cmd: 'echo ${item} >> ran.log; touch o${item}', outs: ['o${item}']}"
     (project / "dvc.yaml").write_text(f"stages: {{many: {{foreach: {list(range(20))}, do: {stage}}}}}")
     state = run(jobs=16)
-    assert state.message == "20 stages are up to date, 0 were unchanged"
+    assert state.message == "20 stages are up to date (20 ran, 0 cached)"
     assert ran(project) == sorted(map(str, range(20)))
     assert set(task_states(state, 20).values()) == {"Completed"}

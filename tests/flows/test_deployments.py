@@ -212,7 +212,7 @@ def test_a_scheduled_run_and_one_on_demand_are_done_by_a_worker(prefect: Prefect
     assert done.auto_scheduled
     assert done.state
     assert done.state.is_completed(), done.state.message
-    said = "4 stages are up to date, 0 were unchanged; gate: passed: nothing has fallen; pushed to DVC's remote; "
+    said = "4 stages are up to date (4 ran, 0 cached); gate: passed: nothing has fallen; pushed to DVC's remote; "
     assert (done.state.message or "").startswith(f"{said}committed as ")
     assert git(shared / "clone", "status", "--porcelain") == ""
     assert set(artifacts(done.state)) == {"durations", "ranking", "metrics-diff"}
@@ -220,7 +220,7 @@ def test_a_scheduled_run_and_one_on_demand_are_done_by_a_worker(prefect: Prefect
     tried = ended(start_run("on-demand/on-demand", overrides=["rate=2"], name="faster"), worker.log)
     assert tried.state
     assert tried.state.message == (
-        "4 stages are up to date, 1 were unchanged; saved as experiment faster: `dvc exp apply faster`"
+        "4 stages are up to date (3 ran, 1 cached); saved as experiment faster: `dvc exp apply faster`"
     )
     assert git(shared / "clone", "status", "--porcelain") == ""
     assert ran(shared) == {
@@ -247,7 +247,7 @@ def test_a_cancelled_run_leaves_no_process_and_no_lock(prefect: Prefect, shared:
     (shared / "slow").unlink()
     again = ended(start_run("nightly/nightly"), worker.log)
     assert again.state
-    assert (again.state.message or "").startswith("4 stages are up to date, 1 were unchanged"), again.state.message
+    assert (again.state.message or "").startswith("4 stages are up to date (3 ran, 1 cached)"), again.state.message
     assert ran(shared)["first"] == ["clone"]
     worker.kill()
 
@@ -256,7 +256,7 @@ def test_each_stage_runs_once_on_a_free_worker_and_all_comes_back(shared: Path, 
     coordinator = clone(shared, "coordinator")
     (shared / "together").touch()
     state = run_in(coordinator)
-    assert state.message == "4 stages are up to date, 0 were unchanged"
+    assert state.message == "4 stages are up to date (4 ran, 0 cached)"
     found = ran(shared)
     # What DVC does not cache cannot come back, so it runs where it is wanted.
     assert found.pop("compare") == ["coordinator"]
@@ -314,7 +314,7 @@ def test_killed_workers_and_a_killed_flow_leave_no_process_and_the_next_run_goes
 
     (shared / "slow").unlink()
     state = run_in(coordinator)
-    assert state.message == "4 stages are up to date, 1 were unchanged"
+    assert state.message == "4 stages are up to date (3 ran, 1 cached)"
     assert {stage: len(folders) for stage, folders in ran(shared).items()} == {
         "first": 1,
         "train-a": 2,

@@ -54,26 +54,13 @@ def test_a_stage_waits_for_another_command_that_holds_what_it_writes(
 
     def release(line: str) -> None:
         heard.append(line)
-        if line == "Another DVC command has locked files of this stage: trying again.":
+        if line.startswith("Waiting for `dvc status` (process "):
             dvc_process.kill()
             dvc_process.wait()
 
     assert reproduce("first", ProcessGroups(), release) == Outcome("ran", "done")
     assert any("is busy, it is being blocked by:" in line for line in heard)
     assert ran(project) == ["first"]
-
-
-def test_a_stage_that_stays_blocked_says_by_whom(
-    project: Path, monkeypatch: pytest.MonkeyPatch, dvc_process: "subprocess.Popen[str]"
-) -> None:
-    monkeypatch.setattr(dvc, "_BUSY_RETRIES", 1)
-    (project / ".dvc/tmp").mkdir()
-    lock = {"write": {str(project / "first.txt"): {"pid": dvc_process.pid, "cmd": "dvc repro"}}}
-    (project / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
-    how, message = run("first")
-    assert how == "failed"
-    assert f"first.txt' is busy, it is being blocked by: (PID {dvc_process.pid}): dvc repro If there are no" in message
-    assert message.endswith("/.dvc/tmp/rwlock' and try again.")
 
 
 @pytest.fixture
@@ -169,3 +156,47 @@ def test_a_broken_graph_is_refused_in_one_line(project: Path) -> None:
     ) as caught:
         read_graph()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda: outdated(read_graph()),
+        lambda: dvc.run(["repro", "--single-item", "first"], ProcessGroups(), print),
+    ],
+)
+def test_a_command_waits_for_another_dvc_that_holds_its_files_and_says_so(
+    project: Path,
+    dvc_process: "subprocess.Popen[str]",
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[[], object],
+) -> None:
+    held = {str(project / "first.txt"): {"pid": dvc_process.pid, "cmd": "dvc repro train"}}
+    (project / ".dvc/tmp").mkdir()
+    (project / ".dvc/tmp/rwlock").write_text(json.dumps({"write": held, "read": {}}))
+    attempts: list[float] = []
+
+    def wait(seconds: float) -> None:
+        attempts.append(seconds)
+        # More often than it would try if nobody held them.
+        if len(attempts) > 1:
+            dvc_process.kill()
+            dvc_process.wait()
+
+    monkeypatch.setattr(dvc, "_BUSY_RETRIES", 1)
+    monkeypatch.setattr(dvc.time, "sleep", wait)
+    command()
+    printed = "".join(capsys.readouterr())
+    assert printed.count(f"Waiting for `dvc repro train` (process {dvc_process.pid}), which holds files") == 1
+    assert len(attempts) == 2
+
+
+def test_a_lock_that_nobody_alive_holds_is_given_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dvc, "_asked", lambda _: subprocess.CompletedProcess([], 255, "", "ERROR: 'a' is busy, it is "
+                        "being blocked by:"))  # fmt: skip
+    waited: list[float] = []
+    monkeypatch.setattr(dvc.time, "sleep", waited.append)
+    with pytest.raises(FlowError, match="`dvc status` failed: 'a' is busy, it is being blocked by:"):
+        outdated(["a"])
+    assert len(waited) == 30

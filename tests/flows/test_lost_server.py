@@ -54,7 +54,7 @@ def run_without_server(project: Path, last: str, *, at_once: bool) -> "subproces
 @pytest.mark.parametrize(
     ("last", "end", "code", "said"),
     [
-        ("touch second.txt", "at once", 0, "flow: 2 stages are up to date, 0 were unchanged"),
+        ("touch second.txt", "at once", 0, "flow: 2 stages are up to date (2 ran, 0 cached)"),
         ("exit 3", "later", 1, "flow: failed: second"),
     ],
 )

@@ -76,7 +76,7 @@ def test_new_data_are_fetched_and_the_results_committed_and_pushed_and_nothing_e
     (project / "notes.txt").write_text("the user's")
     first = run(commit=True, push=True)
     assert first.is_completed(), first.message
-    said = "2 stages are up to date, 1 were unchanged; gate: passed: nothing has fallen; pushed to DVC's remote; "
+    said = "2 stages are up to date (1 ran, 1 cached); gate: passed: nothing has fallen; pushed to DVC's remote; "
     assert (first.message or "").startswith(f"{said}committed as ")
     assert git("log", "-1", "--format=%s", "--name-only").split("\n\n") == [MESSAGE, ".gitignore\ndvc.lock"]
     assert git("status", "--porcelain") == "?? notes.txt"
@@ -92,7 +92,7 @@ def test_new_data_are_fetched_and_the_results_committed_and_pushed_and_nothing_e
     assert git("show", "--format=", "--name-only").split() == ["dvc.lock", "input.txt.dvc"]
 
     third = run(commit=True)
-    assert (third.message or "").endswith("2 were unchanged; gate: passed: nothing has fallen; nothing to commit")
+    assert (third.message or "").endswith("(0 ran, 2 cached); gate: passed: nothing has fallen; nothing to commit")
 
 
 def test_a_closed_gate_fails_the_run_with_one_sentence_and_commits_nothing(project: Path) -> None:

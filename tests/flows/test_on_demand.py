@@ -77,7 +77,7 @@ def test_other_parameters_are_tried_beside_the_workspace_and_kept_as_an_experime
     (project / "params.yaml").write_text(PARAMS + "unfinished: true\n")
     state = run(overrides=["head.dropout=0.3"], name="lower")
     assert state.message == (
-        "2 stages are up to date, 1 were unchanged; saved as experiment lower: `dvc exp apply lower`"
+        "2 stages are up to date (1 ran, 1 cached); saved as experiment lower: `dvc exp apply lower`"
     )
     # The data outside were found, and what was done before was not done again.
     assert ran(project.parent) == ["read", "train", "train"]
@@ -98,7 +98,7 @@ def test_a_run_goes_on_where_a_killed_one_has_left_its_folder(project: Path) -> 
     (folder / "read.txt").unlink()
     state = run("read", name="again")
     assert state.message == (
-        "1 stages are up to date, 1 were unchanged; saved as experiment again: `dvc exp apply again`"
+        "1 stages are up to date (0 ran, 1 cached); saved as experiment again: `dvc exp apply again`"
     )
     assert (folder / "read.txt").read_text() == "data"
 

@@ -121,5 +121,5 @@ def test_a_stopped_run_leaves_no_process_and_no_lock_and_the_next_one_goes_on(
 
     (project / "train.sh").write_text("")
     state = compare(return_state=True)
-    assert state.message == "2 stages are up to date, 1 were unchanged"
+    assert state.message == "2 stages are up to date (1 ran, 1 cached)"
     assert ran(project) == ["first", "train", "train"]

@@ -1,0 +1,78 @@
+"""The last lines of a comparison in the terminal are its answer, in the language of its report."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows import answer
+from stages.pages.catalogues import named
+from stages.pages.language import ENGLISH, Language
+from stages.report import markdown_summary
+from tests.support import artefacts
+from tests.support.contest import evidence
+from tests.support.material import numbers
+
+PAGE = "data/report/comparison.html"
+FOUND = {"large": range(10), "small": range(12), "x": range(40)}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / answer.SUMMARY.parent).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def said(language: Language = ENGLISH, found=FOUND, **facts) -> list[str]:
+    summary = markdown_summary.markdown(numbers(evidence(found, **facts), language), language)
+    answer.SUMMARY.write_text(summary, encoding="utf-8")
+    return answer.answer()
+
+
+def test_the_answer_is_the_verdict_and_the_path_of_the_page() -> None:
+    verdict, page = said()
+    assert verdict.startswith("Use large: it scores highest; small is 18 times smaller than it, but may be up to")
+    assert page == PAGE
+
+
+def test_numbers_that_must_not_be_used_are_the_answer() -> None:
+    assert said(found={"a": (), "b": ()}, weights={"a": "random"}) == [
+        "These numbers must not be used to choose: 1 of 2 backbones carries random weights.",
+        PAGE,
+    ]
+
+
+def test_what_changes_the_reading_of_the_numbers_is_warned_of_and_notes_are_not() -> None:
+    _, warning, page = said(audit=artefacts.audit(small_classes={"cat": 4}))
+    assert warning.startswith("1 class has too few training images to be learned reliably: cat (4); add")
+    assert page == PAGE
+
+
+def test_it_is_said_in_the_language_of_the_report() -> None:
+    verdict, warning, page = said(named("es"), audit=artefacts.audit(small_classes={"cat": 4}))
+    assert verdict.startswith("Use large: ")
+    assert "cat (4)" in warning
+    assert verdict != said()[0]
+    assert page == PAGE
+
+
+@pytest.mark.parametrize("name", ["a`b", "`a", "*x*", "a|b"])
+def test_a_name_is_shown_as_it_is(name: str) -> None:
+    assert said(found={name: (), "other": range(60)})[0].startswith(f"Use {name}: ")
+
+
+@pytest.mark.parametrize("text", [None, "", "## Backbone comparison\n"])
+def test_without_a_summary_there_is_no_answer(text: str | None) -> None:
+    if text is not None:
+        answer.SUMMARY.write_text(text)
+    assert answer.answer() == []
+
+
+def test_the_program_prints_it_without_the_project_in_its_path(folder: Path) -> None:
+    lines = said()
+    done = subprocess.run(
+        [sys.executable, "-P", answer.__file__], cwd=folder, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.splitlines() == lines
