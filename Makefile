@@ -1,7 +1,9 @@
-# Two commands: `make repro` runs the comparison, `make test` the tests. Both set up .venv from uv.lock first.
+# `make setup` sets up .venv from uv.lock, `make repro` runs the comparison, `make test` the tests; these two set it up too.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := 0.13.9
 BIN := $(CURDIR)/.venv/bin
+# Where .venv was made, which its programs have in their first lines (venv writes it down): elsewhere, if this folder moved.
+MADE := $(shell sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg 2>/dev/null)
 export PATH := $(BIN):$(PATH)
 # Nothing here reports to anybody.
 export DVC_NO_ANALYTICS := 1
@@ -21,11 +23,14 @@ PYTEST = pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --di
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 POOL ?= comparison
 
-.PHONY: help repro test coverage server deploy worker bench lint figures docs clean
+.PHONY: help setup moved repro test coverage server deploy worker bench lint figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST)
+
+setup: .venv/.synced  ## set up .venv, or bring it up to date, and run nothing
+	@echo "Set up: \`source .venv/bin/activate\` puts dvc and python into this terminal's path."
 
 repro: .venv/.synced  ## set up what is missing and run the whole comparison
 	python -m stages.check
@@ -88,8 +93,24 @@ docs: .venv/.synced  ## write docs/parameters.md and the screenshot of the repor
 clean:  ## remove the environment and the caches, keep data and DVC's cache
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
+ifneq ($(MADE),)
+ifneq ($(MADE),$(CURDIR)/.venv)
+.venv/.synced: moved
+endif
+endif
+
+# The text files that name the place: programs, scripts that activate, and venv's own record.
+moved: export MADE := $(MADE)
+moved: export HERE := $(CURDIR)/.venv
+moved:
+	@echo "This folder was moved from $${MADE%/.venv}: the programs in .venv are told so." >&2
+	@.venv/bin/python -c 'import os, pathlib; old, new = (os.environb[name] for name in (b"MADE", b"HERE")); \
+	  found = [path for path in (*pathlib.Path(".venv/bin").iterdir(), pathlib.Path(".venv/pyvenv.cfg")) if path.is_file() and not path.is_symlink()]; \
+	  [path.write_bytes(data.replace(old, new)) for path in found if old in (data := path.read_bytes()) and b"\0" not in data]'
+
 .venv/.synced: uv.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: set PYTHON=...")'
+	@test -x .venv/bin/dvc || echo "Setting up .venv: 4 GB of disk, 1.1 GB to download, a few minutes." >&2
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"
 	# uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow again.
