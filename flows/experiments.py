@@ -1,8 +1,11 @@
 """DVC experiments: overriding parameters, and saving a result under a name beside the others."""
 
+import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+import yaml
 from dvc.exceptions import DvcException
 from dvc.utils.cli_parse import to_path_overrides
 from dvc.utils.hydra import apply_overrides, to_hydra_overrides
@@ -35,8 +38,30 @@ def override(overrides: Iterable[str]) -> None:
                 raise FlowError(redact(f"override {swept[0]} has several values; expected one; start one run for each"))
             apply_overrides(file, values)
         except (DvcException, HydraException, OSError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())
+            reason = _unknown_key(file, values) or " ".join(str(error.__cause__ or error).split())
             raise FlowError(redact(f"overrides {' '.join(values)} do not fit {file}: {reason}")) from error
+
+
+def _unknown_key(file: str, values: Iterable[str]) -> str:
+    """Return which of the overrides `values` names a key that `file` lacks, with the nearest; "" if none does.
+
+    Hydra advises to add the key as a new one instead, which no stage would read.
+    """
+    path = Path(file)
+    known = list(_keys(yaml.safe_load(path.read_text(encoding="utf-8")))) if path.is_file() else []
+    named = [value.partition("=")[0] for value in values if "=" in value and not value.startswith("+")]
+    unknown = [key for key in named if known and key not in known]
+    if not unknown:
+        return ""
+    close = difflib.get_close_matches(unknown[0], known, n=1)
+    return f"it has no key '{unknown[0]}'" + (f"; did you mean '{close[0]}'?" if close else "")
+
+
+def _keys(values: object, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested mappings, sections included."""
+    for key, value in values.items() if isinstance(values, Mapping) else ():
+        yield f"{prefix}{key}"
+        yield from _keys(value, f"{prefix}{key}.")
 
 
 def save(name: str | None, stages: Sequence[str], groups: ProcessGroups, log: Callable[[str], None]) -> str:

@@ -105,6 +105,11 @@ def work_trees() -> list[Path]:
     return [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
 
 
+def repair_work_tree(folder: Path) -> None:
+    """Have this repository and its worktree `folder` know each other again, where both were moved."""
+    _git("worktree", "repair", str(folder))
+
+
 def add_work_tree(folder: Path) -> None:
     """Check the last commit out into `folder`, which does not exist."""
     _git("worktree", "prune")

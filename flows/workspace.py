@@ -16,6 +16,8 @@ from flows.graph import FlowError
 # DVC's folder for files of this worktree only; git ignores it.
 _LOCKS = Path(".dvc/tmp")
 _POLL_SECONDS = 0.5
+# At the end of the name of the folder for runs on demand.
+_TRIAL = "-on-demand"
 
 
 @contextlib.contextmanager
@@ -44,9 +46,11 @@ def trial(log: Callable[[str], None]) -> Iterator[Path]:
     replaces it.
     """
     here, (top, prefix) = Path.cwd(), git.top()
-    folder = top.with_name(f"{top.name}-on-demand")
+    folder = top.with_name(f"{top.name}{_TRIAL}")
     with _held(_LOCKS / "on-demand.lock", log):
         _replace(folder)
+        for orphan in _orphans(folder):
+            log(f"{orphan} is left from where this project was before it was moved; delete that folder.")
         log(f"The run uses {folder} at commit {git.head()}, without uncommitted changes.")
         cache, settings = dvc.ask("cache", "dir").strip(), here / ".dvc/config.local"
         with contextlib.chdir(folder / prefix):
@@ -85,8 +89,22 @@ def _locked(file: IO[str]) -> bool:
 def _replace(folder: Path) -> None:
     """Check the last commit out into `folder`, replacing the worktree that was there before."""
     if folder.exists():
-        if folder not in git.work_trees():
+        if not _is_own(folder):
             raise FlowError(f"{folder} is needed for a worktree but is something else; move it away")
         # Not by git, which rejects the remains of a killed run.
         shutil.rmtree(folder)
     git.add_work_tree(folder)
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether `folder` is a worktree of this repository, also where both were moved together."""
+    if folder in git.work_trees():
+        return True
+    with contextlib.suppress(FlowError):
+        git.repair_work_tree(folder)
+    return folder in git.work_trees()
+
+
+def _orphans(folder: Path) -> list[Path]:
+    """Return the folders of earlier runs on demand, other than `folder`: the project was moved or renamed since."""
+    return [tree for tree in git.work_trees() if tree.name.endswith(_TRIAL) and tree != folder and tree.exists()]

@@ -13,6 +13,7 @@ from flows import experiments
 from flows.graph import FlowError
 from flows.on_demand import on_demand
 from tests.flows.conftest import CONFIG
+from tests.flows.runs import log_lines
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -112,7 +113,11 @@ def test_a_failed_stage_leaves_no_experiment(project: Path) -> None:
 
 
 REFUSALS = {
-    "head.droput=0.3": "overrides head.droput=0.3 do not fit params.yaml: Could not override 'head.droput'. To append",
+    "head.droput=0.3": (
+        "overrides head.droput=0.3 do not fit params.yaml: it has no key 'head.droput'; did you mean 'head.dropout'?"
+    ),
+    "zzz=1": "overrides zzz=1 do not fit params.yaml: it has no key 'zzz'",
+    "log.x.y=1": "overrides log.x.y=1 do not fit params.yaml: it has no key 'log.x.y'",
     "head.dropout": "overrides head.dropout do not fit params.yaml: Error parsing override 'head.dropout' missing",
     "other.yaml:a=1": "overrides a=1 do not fit other.yaml: ",
     "head.dropout=0.1,0.2": "override head.dropout=0.1,0.2 has several values; expected one; start one run for each",
@@ -154,3 +159,25 @@ def test_a_name_that_is_taken_and_a_folder_that_is_not_ours_are_refused(project:
     (folder / "thesis.tex").touch()
     assert run("read").message == f"{folder} is needed for a worktree but is something else; move it away"
     assert (folder / "thesis.tex").exists()
+
+
+def test_where_the_project_was_moved_its_folder_for_runs_moves_along_or_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("read").is_completed()
+    # Both together.
+    there = project.parent.rename(project.parent.with_name("there"))
+    monkeypatch.chdir(there / "project")
+    state = run("read")
+    assert state.is_completed(), state.message
+
+    # The project alone.
+    alone = there.with_name("alone")
+    alone.mkdir()
+    shutil.copy(there / "outside.txt", alone)
+    (there / "project").rename(alone / "project")
+    monkeypatch.chdir(alone / "project")
+    state = run("read")
+    assert state.is_completed(), state.message
+    said = f"{there}/project-on-demand is left from where this project was before it was moved; delete that folder."
+    assert said in log_lines(state, said)
