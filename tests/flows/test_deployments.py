@@ -290,6 +290,10 @@ def test_each_stage_runs_once_on_a_free_worker_and_all_comes_back(shared: Path, 
         said = "data: train-a is broken"
         wait_for("it has no log", lambda: said in {line.message for line in client.read_logs(chosen)}, log)
     assert "first" not in ran(shared)
+    # What failed is a stage, not the program.
+    shown = "".join(worker.log.read_text() for worker in workers.values())
+    assert "Finished in state Failed(" in shown
+    assert "Traceback" not in shown
 
 
 def test_killed_workers_and_a_killed_flow_leave_no_process_and_the_next_run_goes_on(

@@ -1,6 +1,7 @@
 """What the machine or Prefect's server lacks ends a flow with one line, whichever flow it is."""
 
 import errno
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 from prefect.client.schemas.objects import State
+from prefect.exceptions import CancelledRun, FailedRun
 
 from flows import stage, workspace
 from flows.compare import compare
-from flows.faults import FAULTS, sentence
+from flows.faults import FAULTS, sentence, without_traceback
 from flows.graph import FlowError
 from flows.nightly import nightly
 from flows.on_demand import on_demand
@@ -58,6 +60,18 @@ def test_a_server_that_fails_is_one_line_with_what_to_do(error: Exception) -> No
 
 def test_a_fault_of_the_flow_s_own_stays_as_it_is() -> None:
     assert sentence(FlowError("no such stage")) == "no such stage"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(FailedRun("failed: a"), False), (CancelledRun("stopped"), False), (KeyError("a"), True), (None, True)],
+)
+def test_what_the_engine_shows_is_a_traceback_for_a_fault_of_the_program_alone(
+    error: Exception | None, *, shown: bool
+) -> None:
+    about = (type(error), error, None) if error else None
+    record = logging.LogRecord("prefect.engine", logging.ERROR, "", 0, "Execution of flow run exited", None, about)
+    assert without_traceback(record) is shown
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -59,6 +59,18 @@ def test_every_prepared_image_has_its_features(project) -> None:
     assert read_json(folder / "features.json") == computed
 
 
+def test_the_stage_says_at_its_start_how_much_work_it_is(project) -> None:
+    root, _ = project
+    command, settings = (
+        [sys.executable, "-m", "stages.features", "small"],
+        environment(root) | {"PYTHONPATH": str(ROOT)},
+    )
+    done = subprocess.run(command, cwd=root, env=settings, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[0] == (
+        f"INFO small: {sum(COUNTS.values())} images, openvino in float32 on 1 threads"
+    )
+
+
 def test_another_process_writes_the_same_bytes(project) -> None:
     root, _ = project
     before = {path.name: path.read_bytes() for path in compute(root, "small").iterdir()}

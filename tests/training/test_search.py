@@ -71,6 +71,18 @@ def test_the_first_trial_is_the_default_and_nothing_worse_is_chosen(inputs, begi
     assert sum(found.importance.values()) == pytest.approx(1)
 
 
+def test_a_search_says_at_its_start_how_much_work_it_is(inputs, begin, tmp_path, caplog) -> None:
+    caplog.set_level("INFO")
+    begin(inputs(), 2).run(tmp_path / "journal")
+    assert caplog.messages[0] == "vgg16: 2 trials of dense heads on 40 training images"
+    caplog.clear()
+    begin(inputs(), 3).run(tmp_path / "journal")
+    assert caplog.messages[:2] == [
+        "vgg16: 3 trials of dense heads on 40 training images",
+        "vgg16: 2 trials are already finished",
+    ]
+
+
 def test_the_measure_is_that_of_a_training_with_what_was_chosen(inputs, begin, tmp_path) -> None:
     searched = inputs()
     found = begin(searched, 5).run(tmp_path / "journal")
