@@ -106,7 +106,8 @@ def end_with_worker() -> None:
     """
     if not has_worker():
         return
-    logging.getLogger("prefect.engine").addFilter(without_traceback)
+    for name in ("prefect.engine", "prefect.flow_runs"):
+        logging.getLogger(name).addFilter(without_traceback)
     worker = os.getppid()
 
     def watch() -> None:
