@@ -109,7 +109,8 @@ moved:
 	  [path.write_bytes(data.replace(old, new)) for path in found if old in (data := path.read_bytes()) and b"\0" not in data]'
 
 .venv/.synced: uv.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: set PYTHON=...")'
+	@test -n "$(PYTHON)" || { echo "Python 3.11 is needed, and there is no python3: install it, or set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and f"Python 3.11 is needed, {sys.executable} is {sys.version.split()[0]}: set PYTHON=...")'
 	@test -x .venv/bin/dvc || echo "Setting up .venv: 4 GB of disk, 1.1 GB to download, a few minutes." >&2
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"

@@ -109,3 +109,16 @@ def test_another_python_is_refused_in_one_line(tmp_path: Path) -> None:
     assert done.returncode
     assert done.stderr.splitlines()[0] == "Python 3.11 is needed, this is 3.13: set PYTHON=..."
     assert not (tmp_path / ".venv").exists()
+
+
+def test_a_machine_without_python_says_so_in_one_line(tmp_path: Path) -> None:
+    for name in ("uv.lock", "pyproject.toml"):
+        (tmp_path / name).touch()
+    make_itself = shutil.which("make")
+    assert make_itself
+    done = subprocess.run(
+        [make_itself, "--file", str(MAKEFILE), "setup"],
+        cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode
+    assert "Python 3.11 is needed, and there is no python3: install it, or set PYTHON=..." in done.stderr.splitlines()
