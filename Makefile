@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := 0.13.9
 BIN := $(CURDIR)/.venv/bin
 # Where .venv was made, which its programs have in their first lines (venv writes it down): elsewhere, if this folder moved.
-MADE := $(shell sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg 2>/dev/null)
+# A link leads to the environment of another folder, which is left alone.
+MADE := $(shell test -L .venv || sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg 2>/dev/null)
 export PATH := $(BIN):$(PATH)
 # Nothing here reports to anybody.
 export DVC_NO_ANALYTICS := 1

@@ -88,6 +88,12 @@ def test_an_environment_that_was_moved_is_mended_before_anything_else(environmen
         assert "This folder was moved from" in called(moved, "--dry-run", target).stdout
 
 
+def test_an_environment_that_is_linked_from_another_folder_is_left_alone(environment: Path, tmp_path: Path) -> None:
+    (tmp_path / "linking").mkdir()
+    (tmp_path / "linking/.venv").symlink_to(environment / ".venv")
+    assert "This folder was moved" not in called(tmp_path / "linking", "--dry-run", "setup").stdout
+
+
 def test_an_environment_that_is_not_there_says_what_it_costs_before_it_is_made(tmp_path: Path) -> None:
     for name in ("uv.lock", "pyproject.toml"):
         shutil.copy(MAKEFILE.with_name(name), tmp_path)
