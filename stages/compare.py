@@ -125,8 +125,8 @@ def read_provenance(audit: dict[str, Any]) -> provenance.Provenance:
         files.read_csv_chunks(MANIFEST, ("label", "sha256")),
         files.read_csv_chunks(SPLITS, ("file", "split")),
         audit,
-        params.read(),
-        params.read(provenance.DEFAULTS),
+        params.as_written(),
+        params.as_written(provenance.DEFAULTS),
     )
 
 
