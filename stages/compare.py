@@ -3,7 +3,7 @@
     python -m stages.compare
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
-other, and writes data/metrics.json, data/plots and the report. All of params.yaml but section `gate`
+other, and writes data/metrics.json, data/summary, data/plots and the report. All of params.yaml but section `gate`
 makes it run again, since the report names the parameters that differ from their defaults.
 """
 
@@ -41,6 +41,7 @@ SPLITS = Path("data/splits.csv")
 AUDIT = Path("data/audit.json")
 RANKING = Path("data/ranking.csv")
 METRICS = Path("data/metrics.json")
+SUMMARY = Path("data/summary")
 PLOTS = Path("data/plots")
 REPORT = Path("data/report")
 
@@ -162,6 +163,14 @@ def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportPar
     )
 
 
+def _write_summary(found: list[Run], metrics: dict[str, Any]) -> None:
+    """Write DVC's metrics of each backbone."""
+    with files.replacing_folder(SUMMARY) as folder:
+        for run in found:
+            figures = {key: metrics[run.backbone][key] for key in runs.COMPARED}
+            files.write_json(folder / f"{run.backbone}.json", figures)
+
+
 def _write_plots(found: list[Run], pairs: pd.DataFrame) -> None:
     files.write_csv(PLOTS / "learning_curves.csv", runs.learning_curves(found))
     files.write_csv(PLOTS / "confusion.csv", runs.confusion(found))
@@ -208,6 +217,7 @@ def main() -> None:
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 
     files.write_json(METRICS, summary)
+    _write_summary(found, summary)
     _write_plots(found, evidence.comparisons.table)
     files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)

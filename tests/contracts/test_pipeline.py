@@ -44,7 +44,13 @@ ARTEFACTS = {
     "evaluate": ["data/evaluations"],
     "explain": ["data/explanations/${key}"],
     "benchmark": ["data/benchmarks/${key}.json"],
-    "compare": ["data/metrics.json", "data/plots", "data/report/comparison.html", "data/report/comparison.md"],
+    "compare": [
+        "data/metrics.json",
+        "data/summary",
+        "data/plots",
+        "data/report/comparison.html",
+        "data/report/comparison.md",
+    ],
     "export": ["data/exports/${item}", "data/latencies/${item}.csv"],
 }
 # Of what each of these stages runs for everything, and how its command calls it.
