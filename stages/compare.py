@@ -21,6 +21,7 @@ from stages.pages import catalogues
 from stages.pages.language import Language
 from stages.report import markdown_summary, page, provenance, runs
 from stages.report.examples import read_explanation
+from stages.report.opening import Setting
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.ranking_agreement import NUMBERS, RankingAgreement, ranking_agreement
 from stages.report.runs import Run
@@ -213,6 +214,7 @@ def main() -> None:
         read_paths(set(found[0].tested["file"])),
         files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split")),
         settings.examples,
+        Setting.of(params.as_written()),
     )
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 

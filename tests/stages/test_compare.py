@@ -129,7 +129,7 @@ def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(compa
     assert "**These numbers must not be used to choose: 2 of 3 backbones carry random weights.**" in text
     manifest = pd.read_csv(compared / "data/manifest.csv")
     assert digest([manifest], "label", "sha256") in text
-    assert "- Default parameters that are left out: `preset`, `data`, " in text
+    assert "- Default parameters that are left out: `data.checksum`, " in text
 
 
 def test_how_far_answers_are_from_those_in_float32_stands_in_both_reports(project: Path) -> None:
