@@ -59,7 +59,8 @@ SAME = (
     "data/manifest.csv", "data/rejects.csv", "data/raw", "data/quarantine", "data/splits.csv", "data/leaks.csv",
     "data/recipes", "data/prepared", "data/weights", "data/features", "data/probes", "data/ranking.csv",
     "data/rankings", "data/candidates", "data/audit.json", "data/suspects.csv", AUDIT, "data/views", "data/tuning",
-    "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/plots", "data/exports",
+    "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/summary", "data/plots",
+    "data/exports",
 )  # fmt: skip
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 # Stages that read which backbones are declared.
