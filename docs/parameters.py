@@ -17,7 +17,7 @@ _LINE = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: (?P<value>[^#\s][^#]*?))?(?:
 _INDENT = 2
 # A heading stands above the section that it is keyed by.
 _HEADINGS = {
-    "seed": "The run and the images",
+    "preset": "The run and the images",
     "weights": "Networks and training",
     "audit": "Results, exports and the gate",
 }

@@ -3,11 +3,13 @@
 Imports the typed parameters of every stage and of the gate, and no heavy libraries. `data/checked.txt` always has the
 same content: other stages depend on it, but rerun only when their own parameters change. So does
 `data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
-parameters of each backbone (see stages/core/settings/recipes.py).
+parameters of each backbone (see stages/core/settings/recipes.py). The log names what a preset overrides.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
-from stages.core.params import common, lookup, nearest, parse, read, shown
+from stages.core.params import as_written, common, lookup, nearest, parse, preset, shown, with_preset
+from stages.core.presets import FULL
+from stages.core.presets import SECTIONS as PRESET_SECTIONS
 from stages.core.settings.audit import AuditParams
-from stages.core.settings.backbones import resolve
+from stages.core.settings.backbones import preset_values, resolve
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.data import DataParams
 from stages.core.settings.evaluate import EvaluateParams
@@ -52,7 +56,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "export": ExportParams,
     "gate": GateParams,
 }
-TOP = ("seed", "threads", *SECTIONS, "backbones")
+TOP = ("preset", "seed", "threads", *SECTIONS, "backbones")
+
+_log = logging.getLogger(__name__)
 
 
 def faults(params: Mapping[str, Any]) -> list[UserError]:
@@ -64,7 +70,7 @@ def faults(params: Mapping[str, Any]) -> list[UserError]:
         for key in params
         if key not in TOP
     ]
-    found += _faults_of(partial(common, params))
+    found += _faults_of(partial(preset, params)) + _faults_of(partial(common, params))
     for key, cls in SECTIONS.items():
         found += _faults_of(partial(_section, params, key, cls))
     known = {fault.key for fault in found}
@@ -177,6 +183,8 @@ def _usable(params: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
     unknown_sizes = any(key == "preprocess" or key.startswith("preprocess.sizes") for key in known)
     unknown_source = bool(known & {"weights", "weights.source"})
     return dict(params) | {
+        # What a preset would replace has to be right as well.
+        "preset": FULL,
         "finetune": shared if isinstance(shared, Mapping) else {},
         # Any size of a line may be one of the unreadable sizes.
         "preprocess": {"sizes": list(range(32, 1025))} if unknown_sizes else params["preprocess"],
@@ -203,14 +211,43 @@ def _holds(line: object, path: list[str]) -> bool:
     return True
 
 
+def overridden(params: Mapping[str, Any]) -> list[str]:
+    """Return what the preset of checked `params` sets in place of other values, such as `tune.trials: 0 for 50`."""
+    values = PRESET_SECTIONS[params["preset"]]
+    found = [
+        f"{section}.{key}: {shown(value)} for {shown(params[section][key])}"
+        for section, keys in values.items()
+        for key, value in keys.items()
+        if params[section][key] != value
+    ]
+    of_backbones: dict[str, list[str]] = {}
+    for name in params["backbones"]:
+        full, effective = resolve(name, {**params, "preset": FULL}), resolve(name, params)
+        for key in _leaves(preset_values(full.builder, params)):
+            if (value := attrgetter(key)(effective)) != attrgetter(key)(full):
+                of_backbones.setdefault(f"{key}: {shown(value)}", []).append(name)
+    return found + [f"{setting} ({', '.join(names)})" for setting, names in of_backbones.items()]
+
+
+def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
+    """Yield the dotted keys of nested mappings."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}"
+
+
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
-    params = read()
+    params = as_written()
     found = faults(params) + source_faults(params)
     if found:
         raise GroupedUserError(found)
     with replacing_folder(RECIPES) as folder:
-        write_recipes(params, folder)
+        write_recipes(with_preset(params), folder)
+    if replaced := overridden(params):
+        _log.info("preset %s sets %s", params["preset"], "; ".join(replaced))
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")
     write_json(Path("data/rankings/all.json"), {"finetune": ALL})
 

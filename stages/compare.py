@@ -3,7 +3,7 @@
     python -m stages.compare
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
-other, and writes data/metrics.json, data/plots and the report. All of params.yaml but section `gate`
+other, and writes data/metrics.json, data/summary, data/plots and the report. All of params.yaml but section `gate`
 makes it run again, since the report names the parameters that differ from their defaults.
 """
 
@@ -21,6 +21,7 @@ from stages.pages import catalogues
 from stages.pages.language import Language
 from stages.report import markdown_summary, page, provenance, runs
 from stages.report.examples import read_explanation
+from stages.report.opening import Setting
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.ranking_agreement import NUMBERS, RankingAgreement, ranking_agreement
 from stages.report.runs import Run
@@ -41,6 +42,7 @@ SPLITS = Path("data/splits.csv")
 AUDIT = Path("data/audit.json")
 RANKING = Path("data/ranking.csv")
 METRICS = Path("data/metrics.json")
+SUMMARY = Path("data/summary")
 PLOTS = Path("data/plots")
 REPORT = Path("data/report")
 
@@ -125,8 +127,8 @@ def read_provenance(audit: dict[str, Any]) -> provenance.Provenance:
         files.read_csv_chunks(MANIFEST, ("label", "sha256")),
         files.read_csv_chunks(SPLITS, ("file", "split")),
         audit,
-        params.read(),
-        params.read(provenance.DEFAULTS),
+        params.as_written(),
+        params.as_written(provenance.DEFAULTS),
     )
 
 
@@ -160,6 +162,14 @@ def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportPar
         resamples,
         params.seed(),
     )
+
+
+def _write_summary(found: list[Run], metrics: dict[str, Any]) -> None:
+    """Write DVC's metrics of each backbone."""
+    with files.replacing_folder(SUMMARY) as folder:
+        for run in found:
+            figures = {key: metrics[run.backbone][key] for key in runs.COMPARED}
+            files.write_json(folder / f"{run.backbone}.json", figures)
 
 
 def _write_plots(found: list[Run], pairs: pd.DataFrame) -> None:
@@ -204,10 +214,12 @@ def main() -> None:
         read_paths(set(found[0].tested["file"])),
         files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split")),
         settings.examples,
+        Setting.of(params.as_written()),
     )
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 
     files.write_json(METRICS, summary)
+    _write_summary(found, summary)
     _write_plots(found, evidence.comparisons.table)
     files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)

@@ -16,12 +16,13 @@ import sys
 from collections.abc import Hashable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from stages.core import presets
 from stages.core.errors import GroupedUserError, ParameterError
 
 FILE = Path("params.yaml")
@@ -96,7 +97,20 @@ for _tag, _pattern, _first in (
 
 @cache
 def read(path: Path = FILE) -> dict[str, Any]:
-    """Return params.yaml as a mapping of sections. Raise ParameterError when it cannot be read as one."""
+    """Return params.yaml as a mapping of sections, with what its preset sets in them.
+
+    Raises ParameterError when it cannot be read as one.
+    """
+    return with_preset(as_written(path))
+
+
+def with_preset(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `params` with what their preset sets in the sections; stage check reports an unknown preset."""
+    return merge(params, presets.SECTIONS.get(str(params.get("preset")), {}))
+
+
+def as_written(path: Path = FILE) -> dict[str, Any]:
+    """Return params.yaml as it stands, whatever its preset. Raise ParameterError when it is no mapping of sections."""
     try:
         # The loader is a subclass of SafeLoader: it builds plain values only.
         loaded = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
@@ -145,8 +159,14 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
     return value
 
 
+class Preset(Section):
+    """The key `preset` at the top level of params.yaml: what stages/core/presets.py sets."""
+
+    preset: Literal["full", "quick"]
+
+
 class Common(Section):
-    """The keys at the top level of params.yaml that belong to no section."""
+    """The numbers at the top level of params.yaml that belong to no section."""
 
     seed: int = Field(ge=0, lt=2**31)
     threads: int = Field(ge=1, le=1024)
@@ -186,6 +206,11 @@ def named_backbone(path: Path = FILE) -> str:
 def common(params: Mapping[str, Any]) -> "Common":
     """Return the top-level numbers of `params`; raise all their faults together."""
     return parse(Common, {key: params[key] for key in Common.model_fields if key in params}, "")
+
+
+def preset(params: Mapping[str, Any]) -> str:
+    """Return the preset of `params`; raise its fault."""
+    return parse(Preset, {key: params[key] for key in Preset.model_fields if key in params}, "").preset
 
 
 def parse(cls: type[S], value: object, key: str) -> S:

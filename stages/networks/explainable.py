@@ -1,12 +1,16 @@
 """Keras networks run by OpenVINO that return the feature map beside the features, for heatmaps."""
 
+# First: it loads TensorFlow without the messages of its C++ code.
+from stages.networks import keras_engine
+
+# isort: split
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.networks import architectures, extraction, keras_engine
+from stages.networks import architectures, extraction
 from stages.networks.engine import Choice
 
 

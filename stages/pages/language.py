@@ -19,6 +19,8 @@ UNKNOWN = "\N{EN DASH}"
 _WHOLE_FROM = 10
 # A smaller p-value is written as less than this.
 _LEAST_P = 0.001
+# Decimals of a p-value in a table.
+_P_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ class Language:
         """Return how many times larger something is with two digits, or as a whole number: 9.04 is 9, 2.36 is 2.4."""
         whole = ratio >= _WHOLE_FROM or round(ratio, 1) == round(ratio)
         return self.number(ratio, 0 if whole else 1)
+
+    def p_number(self, p: float) -> str:
+        """Return a p-value for a table, with four decimals or as less than the smallest of these: `< 0.0001`."""
+        least = 10**-_P_DIGITS
+        return f"< {self.number(least, _P_DIGITS)}" if p < least else self.number(p, _P_DIGITS)
 
     def p_value(self, p: float) -> str:
         """Return a p-value, such as `p = 0.012` or `p < 0.001`."""

@@ -40,7 +40,7 @@ def environment(folder: Path, language: Language) -> Environment:
     # Jinja adds this method to environments that have the extension.
     found.install_gettext_callables(language.gettext, language.ngettext, newstyle=True)  # type: ignore[attr-defined]
     found.globals["language"] = language
-    numbers = ("number", "percent", "share", "points", "figures", "millions")
+    numbers = ("number", "percent", "share", "points", "figures", "millions", "p_number")
     found.filters |= {name: getattr(language, name) for name in numbers}
     found.filters |= {"code": code, "span": span, "sentence": sentence, "html": html, "markdown": markdown}
     return found

@@ -15,6 +15,9 @@ _MANY_SUSPECTS = 0.05
 # From this ratio of the largest class to the smallest on, accuracy hardly depends on the smallest.
 _IMBALANCED = 10
 
+# What to run when the source has been mended.
+_AGAIN = "dvc repro audit"
+
 Audit = Mapping[str, Any]
 
 
@@ -22,8 +25,9 @@ Audit = Mapping[str, Any]
 class Finding:
     """One problem: what is wrong, which classes (other people's text, kept apart), and what to do about it.
 
-    `section` is the section of the audit's page that shows it; `misleads` says that it changes the meaning of the
-    comparison's numbers, `settled` that there is nothing to do.
+    `section` is the section of the audit's page that shows it, empty where none does; `misleads` says that it changes
+    the meaning of the comparison's numbers, `settled` that there is nothing to do. `command` is the line to paste into
+    a terminal; where there is none, the page has one for params.yaml that leaves images out.
     """
 
     section: str
@@ -32,18 +36,19 @@ class Finding:
     names: tuple[str, ...] = ()
     misleads: bool = False
     settled: bool = False
+    command: str = ""
 
     def __str__(self) -> str:
         """Return all of it in one line, for the log."""
         names = f": {', '.join(self.names)}" if self.names else ""
-        return f"{self.what}{names}; {self.remedy}"
+        return f"{self.what}{names}; {self.remedy}{self.command and f': {self.command}'}"
 
 
 def findings(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
     """Return what is wrong according to `audit`, the most serious first."""
     checks: tuple[Callable[[Audit, Language], Finding | None], ...] = (
-        _conflicts, _lost_classes, _small_classes, _leaks, _doubtful_pairs, _suspects, _outliers, _rejects, _imbalance,
-        _copies,
+        _conflicts, _doubtful_pairs, _lost_classes, _small_classes, _leaks, _suspects, _outliers, _few_suspects,
+        _rejects, _imbalance, _copies, _beside_images,
     )  # fmt: skip
     return [found for check in checks if (found := check(audit, language))]
 
@@ -94,9 +99,10 @@ def _lost_classes(audit: Audit, language: Language) -> Finding | None:
         language.say_plural(
             "%(count)s class has no usable image left", "%(count)s classes have no usable image left", len(names)
         ),
-        language.say("see why its files were left out"),
+        language.say("see why its files were left out, mend them in the source, then run"),
         names,
         misleads=True,
+        command=_AGAIN,
     )
 
 
@@ -111,9 +117,10 @@ def _small_classes(audit: Audit, language: Language) -> Finding | None:
             "%(count)s classes have too few training images to be learned reliably",
             len(small),
         ),
-        language.say("add images, or leave the class out"),
+        language.say("add images of it, or remove its folder from the source, then run"),
         tuple(f"{label} ({count})" for label, count in sorted(small.items(), key=lambda item: (item[1], item[0]))),
         misleads=True,
+        command=_AGAIN,
     )
 
 
@@ -136,6 +143,18 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
     suspects = audit["suspects"]
     if not suspects["share"] or suspects["share"] < _MANY_SUSPECTS:
         return None
+    return _doubted(suspects, language, many=True)
+
+
+def _few_suspects(audit: Audit, language: Language) -> Finding | None:
+    suspects = audit["suspects"]
+    if not suspects["share"] or suspects["share"] >= _MANY_SUSPECTS:
+        return None
+    return _doubted(suspects, language, many=False)
+
+
+def _doubted(suspects: Mapping[str, Any], language: Language, *, many: bool) -> Finding:
+    """Return the finding of doubtful labels; few of them are worth a look and mislead nobody."""
     return Finding(
         "suspects",
         language.say_plural(
@@ -144,11 +163,19 @@ def _suspects(audit: Audit, language: Language) -> Finding | None:
             suspects["images"],
             share=language.percent(suspects["share"]),
         ),
-        language.say("check the first ones, but leave no test image out because a backbone doubts it")
-        if suspects["test"]
-        else language.say("check the first ones"),
-        misleads=True,
+        _check(suspects, language),
+        misleads=many,
+        # There is nothing to leave out among test images, only labels to correct.
+        command=_AGAIN if suspects["test"] == suspects["images"] else "",
     )
+
+
+def _check(suspects: Mapping[str, Any], language: Language) -> Text:
+    if suspects["test"] == suspects["images"]:
+        return language.say("all are test images: correct the labels that are wrong in the source, then run")
+    if suspects["test"]:
+        return language.say("check the first ones, but leave no test image out because a backbone doubts it")
+    return language.say("check the first ones")
 
 
 def _outliers(audit: Audit, language: Language) -> Finding | None:
@@ -167,29 +194,31 @@ def _outliers(audit: Audit, language: Language) -> Finding | None:
 
 
 def _rejects(audit: Audit, language: Language) -> Finding | None:
-    # Images with two labels are a finding of their own; what the user excludes is none, and neither is a README.txt.
-    settled = audit["conflicts"]["images"] + audit["reasons"].get("excluded", 0) + audit["beside_images"]
+    # Images with two labels are a finding of their own; what the user excludes is none.
+    settled = audit["conflicts"]["images"] + audit["reasons"].get("excluded", 0)
     rejected = audit["rejected"] - settled
     if not rejected:
         return None
     return Finding(
         "rejects",
         language.say_plural("%(count)s file left out", "%(count)s files left out", rejected),
-        language.say("see the reasons, and mend or remove what is wrong"),
+        language.say("see the reasons, mend what should count, and leave the rest out by name"),
     )
 
 
 def _imbalance(audit: Audit, language: Language) -> Finding | None:
-    ratio = audit["imbalance"]
+    ratio, balanced = audit["imbalance"], audit["balanced"]
     if ratio < _IMBALANCED:
         return None
     return Finding(
         "classes",
         language.say("the largest class has %(ratio)s times the images of the smallest", ratio=language.number(ratio)),
-        language.say("read the recall of each class")
-        if audit["balanced"]
-        else language.say("read the recall of each class, and try dvc exp run -S finetune.class_weight=balanced"),
+        language.say("read the recall of each class; classes weigh the same already: nothing to do")
+        if balanced
+        else language.say("read the recall of each class, and let classes weigh the same"),
         misleads=True,
+        settled=balanced,
+        command="" if balanced else "dvc exp run -S finetune.class_weight=balanced",
     )
 
 
@@ -205,5 +234,17 @@ def _copies(audit: Audit, language: Language) -> Finding | None:
             near=language.say_plural("%(count)s group of near copies", "%(count)s groups of near copies", near),
         ),
         language.say("each is in one split, and carries less information than as many different images: nothing to do"),
+        settled=True,
+    )
+
+
+def _beside_images(audit: Audit, language: Language) -> Finding | None:
+    count = audit["beside_images"]
+    if not count:
+        return None
+    return Finding(
+        "",
+        language.say_plural("%(count)s file is no image", "%(count)s files are no images", count),
+        language.say("texts and hidden files are left out, data/rejects.csv names them: nothing to do"),
         settled=True,
     )

@@ -6,6 +6,7 @@ from stages.pages.language import UNKNOWN, Language
 from stages.pages.templates import render
 from stages.report.heads import heads, selected
 from stages.report.load import under_load
+from stages.report.opening import about, next_step, warning
 from stages.report.outlook import outlook_text
 from stages.report.page import Material
 from stages.report.pairwise_comparison import Comparison, signed
@@ -23,6 +24,9 @@ def markdown(material: Material, language: Language) -> str:
         Path(__file__).with_name("comparison.md.j2"),
         language,
         verdict=sentence(evidence, language),
+        about=about(evidence, material.setting, material.provenance.commit, language),
+        warning=warning(material.setting, language),
+        step=next_step(evidence, material.setting, language),
         notes=notes(evidence, language),
         findings=warnings(evidence, language),
         ranking=evidence.ranking,

@@ -24,6 +24,7 @@ from stages.report.figures.context import FigureContext
 from stages.report.findings import misleading
 from stages.report.heads import heads, selected
 from stages.report.load import under_load
+from stages.report.opening import Setting, about, next_step, warning
 from stages.report.outlook import outlook_text
 from stages.report.pairwise_comparison import matrix
 from stages.report.provenance import Provenance, sentences
@@ -50,7 +51,8 @@ class Material:
     """What the report is made of, the page and its summary.
 
     `explanations` has those of each backbone; `raw` is the folder of the accepted images, `paths` says where each lay
-    in the source; `splits` has columns label and split; `examples` is how many mistakes of each backbone are shown.
+    in the source; `splits` has columns label and split; `examples` is how many mistakes of each backbone are shown;
+    `setting` is what the first screen names of params.yaml.
     """
 
     evidence: Evidence
@@ -62,6 +64,7 @@ class Material:
     paths: Mapping[str, str]
     splits: pd.DataFrame
     examples: int
+    setting: Setting
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,9 @@ def page(material: Material, language: Language) -> str:
         sections=_sections(material, figures, language),
         verdict=verdict,
         sentence=sentence(evidence, language),
+        about=about(evidence, material.setting, material.provenance.commit, language),
+        warning=warning(material.setting, language),
+        step=next_step(evidence, material.setting, language),
         notes=notes(evidence, language),
         findings=misleading(evidence.audit, language),
         ranking=ranking,
@@ -122,13 +128,14 @@ def _sections(material: Material, figures: Gallery, language: Language) -> list[
         ("ranking_agreement.html.j2", language.say("How well the ranking predicted the result"), True),
         ("curves.html.j2", language.say("Learning curves"), figures.curves),
         ("confusion.html.j2", language.say("Which classes are confused"), True),
-        ("recall.html.j2", language.say("Recall of each class"), True),
+        ("recall.html.j2", language.say("Images and recall of each class"), True),
         ("calibration.html.j2", language.say("How far confidence can be trusted"), True),
         ("mistakes.html.j2", language.say("Mistakes"), True),
         ("heatmaps.html.j2", language.say("Heatmaps: where the networks look"), explained),
         ("embedding.html.j2", language.say("Which images look alike"), figures.embedding),
         ("data.html.j2", language.say("Images"), True),
         ("provenance.html.j2", language.say("Where the numbers come from"), True),
+        ("glossary.html.j2", language.say("Glossary"), True),
     ]
     return [
         Section(template.removesuffix(".html.j2"), str(heading), template)

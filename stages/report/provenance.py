@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from stages.core.dataset.prepared import SPLITS
-from stages.pages.language import Language, Name, Names, Text
+from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.pairwise_comparison import signed
 from stages.report.runs import Run
 
@@ -38,7 +38,7 @@ _MOST = 12
 
 @dataclass(frozen=True)
 class Commit:
-    """The last commit that changed `MADE_BY`, and the files of that which had uncommitted changes."""
+    """The last commit before the run that changed `MADE_BY`, and the files of that which had uncommitted changes."""
 
     digest: str
     changed: tuple[str, ...]
@@ -202,11 +202,17 @@ def _images(found: Provenance, language: Language) -> Text:
 def _commit(found: Commit | None, language: Language) -> Text:
     if found is None:
         return language.say("Commit: unknown, there is no git repository.")
-    digest = Name(found.digest)
+    values: dict[str, Value] = {"digest": Name(found.digest), "made_by": Names(MADE_BY)}
     if not found.changed:
-        return language.say("Commit: %(digest)s.", digest=digest)
+        return language.say(
+            "Commit: %(digest)s, the last one before this run that changed anything in %(made_by)s; HEAD may be later.",
+            **values,
+        )
     return language.say(
-        "Commit: %(digest)s, with uncommitted changes in %(files)s.", digest=digest, files=Names(found.changed)
+        "Commit: %(digest)s, the last one before this run that changed anything in %(made_by)s; HEAD may be later. "
+        "There were uncommitted changes in %(files)s.",
+        files=Names(found.changed),
+        **values,
     )
 
 

@@ -13,11 +13,13 @@ from stages.core.intervals import Interval
 from stages.core.settings.report import BEST, RECOMMENDED
 from stages.statistics.decision import Resampled
 
-# Metrics of data/metrics.json, which git keeps: `dvc metrics diff` shows one row for each.
+# Metrics of data/metrics.json, which git keeps.
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece", "weights")
 # Metrics of the validation split that are there too, prefixed with val_: experiments can be chosen by them without the
 # test images.
 VALIDATION_SUMMARY = ("accuracy", "log_loss")
+# Those of them that are DVC's metrics, in a file for each backbone, which is a row of `dvc metrics show`.
+COMPARED = ("accuracy", "macro_f1", "log_loss", "ece", "val_accuracy", "val_log_loss")
 # Metrics over folds that are there too, prefixed with folds_, where there are folds.
 FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
 CURVES = ("accuracy", "val_accuracy", "loss", "val_loss")

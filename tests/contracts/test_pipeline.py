@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from flows.resources import ALONE, ON_GPU
 from stages import views  # noqa: F401 (its sections)
 from stages.check import SECTIONS, TOP
+from stages.core import presets
 from stages.core.params import Section, read
 from stages.core.settings.backbones import Network
 from stages.core.settings.recipes import FeaturesRecipe, StageRecipe, WeightsRecipe
@@ -43,7 +44,13 @@ ARTEFACTS = {
     "evaluate": ["data/evaluations"],
     "explain": ["data/explanations/${key}"],
     "benchmark": ["data/benchmarks/${key}.json"],
-    "compare": ["data/metrics.json", "data/plots", "data/report/comparison.html", "data/report/comparison.md"],
+    "compare": [
+        "data/metrics.json",
+        "data/summary",
+        "data/plots",
+        "data/report/comparison.html",
+        "data/report/comparison.md",
+    ],
     "export": ["data/exports/${item}", "data/latencies/${item}.csv"],
 }
 # Of what each of these stages runs for everything, and how its command calls it.
@@ -293,7 +300,8 @@ def needed(stage: str) -> set[str]:
             found |= {f"{second.value}.{key}" for key in cls.model_fields}
         if name in {"seed", "threads"} and not arguments:
             found.add(name)
-    return found
+    # What a preset sets depends on it.
+    return found | ({"preset"} if any(key.split(".")[0] in presets.SECTIONS["quick"] for key in found) else set())
 
 
 def covers(listed: str, key: str) -> bool:
@@ -360,7 +368,7 @@ def fields_of(cls: type[BaseModel], place: str) -> set[str]:
 def test_the_keys_of_params_are_those_of_the_classes() -> None:
     classes = set().union(*(fields_of(cls, f"{section}.") for section, cls in SECTIONS.items()))
     shipped = {key for key in keys_of(PARAMS) if not key.startswith("backbones.")}
-    assert shipped == classes | {"seed", "threads"}
+    assert shipped == classes | {"preset", "seed", "threads"}
 
 
 def test_check_knows_every_section() -> None:

@@ -72,7 +72,7 @@ def test_plots_are_drawn_from_files_that_compare_writes() -> None:
     for file in drawn:
         assert any(related(file, out) for out in ARTEFACTS["compare"])
         assert f'"{Path(file).name}"' in written
-    assert GRAPH["metrics"] == ["data/metrics.json", "data/audit.json"]
+    assert GRAPH["metrics"] == ["data/summary"]
 
 
 def test_dvc_reports_to_nobody_and_stages_nothing_in_git() -> None:

@@ -1,5 +1,6 @@
 """The pages in Chromium: they ask no network for anything, answer to pointer and keys, and everybody can read them."""
 
+import configparser
 import json
 import re
 from collections.abc import Iterator
@@ -7,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc_render.html import render_html
+from dvc_render.vega import VegaRenderer
 
 from stages.pages.catalogues import named
+from stages.report.opening import Setting
 from stages.report.runs import Run, ranked
 from tests.stages.test_audit import PAGE as AUDIT
 from tests.stages.test_audit import configure
@@ -118,6 +122,51 @@ def test_the_page_about_nine_backbones_makes_no_request_and_no_error(
     heights = page.evaluate(sizes)
     assert len(heights) == len(re.findall('data-figure="', nine.read_text(encoding="utf-8")))
     assert min(heights) > 80
+
+
+def several_classes(count: int) -> list[Run]:
+    classes = tuple(f"a class named {number}" for number in range(count))
+    actual = [name for name in classes for _ in range(3)]
+    return [answers(actual, [*actual[2:], *actual[:2]], classes, name) for name in "ab"]
+
+
+@pytest.mark.parametrize("count", [12, 20, 40])
+def test_many_classes_fit_into_their_confusion_or_scroll_in_its_own_box(
+    count: int, browser: Browser, tmp_path: Path
+) -> None:
+    file = written(tmp_path, material.page(tmp_path, material.evidence(several_classes(count))))
+    boxes = (
+        "Array.from(document.querySelector('#confusion').closest('section').querySelectorAll('.scroll'),"
+        " box => [box.scrollWidth, box.clientWidth, getComputedStyle(box).overflowX])"
+    )
+    wide, narrow = (opened(browser, file, width=width) for width in (1280, 390))
+    assert all(inner <= outer for inner, outer, _ in wide.evaluate(boxes))
+    assert all(overflow == "auto" for _, _, overflow in narrow.evaluate(boxes))
+    for page, width in ((wide, 1280), (narrow, 390)):
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_first_screen_holds_verdict_setting_figures_and_next_command(
+    width: int, browser: Browser, tmp_path: Path
+) -> None:
+    found = contest({"large": range(10), "small": range(12), "x": range(40)})
+    page = opened(
+        browser, written(tmp_path, material.page(tmp_path, found, setting=Setting("poses", "quick"))), width=width
+    )
+    bottoms = [
+        page.evaluate(f"document.querySelector('{part}').getBoundingClientRect().bottom")
+        for part in (".about", ".verdict", "header .banner", ".facts", ".step")
+    ]
+    assert bottoms == sorted(bottoms)
+    assert bottoms[-1] <= 800
+
+
+def test_a_link_to_a_word_opens_the_glossary(browser: Browser, nine: Path) -> None:
+    page = opened(browser, nine)
+    assert not page.evaluate("document.querySelector('.glossary').checkVisibility()")
+    page.evaluate("document.querySelector('a.term').click()")
+    page.wait(lambda: bool(page.evaluate("document.querySelector('.glossary').checkVisibility()")))
 
 
 def test_figures_are_as_wide_as_there_is_room(browser: Browser, nine: Path) -> None:
@@ -273,6 +322,17 @@ def test_the_audit_asks_no_network_for_anything_and_fits(width: int, browser: Br
     assert page.complaints() == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelectorAll('.figure > svg').length") == 2
+
+
+def test_plots_of_dvc_say_without_internet_where_the_figures_are(browser: Browser, tmp_path: Path) -> None:
+    config = configparser.ConfigParser()
+    config.read_string(re.sub(r"(?m)^\s+", "", (ROOT / ".dvc/config").read_text(encoding="utf-8")))
+    renderer = VegaRenderer([{"x": 1, "y": 2}], "plot", x="x", y="y")
+    render_html([renderer], tmp_path / "index.html", html_template=ROOT / ".dvc" / config["plots"]["html_template"])
+    page = Page(browser, tmp_path / "index.html")
+    # Without internet access the browser of the tests knows no host at all.
+    assert all(address.startswith("https://cdn.jsdelivr.net/") for address in page.requests())
+    assert "data/report/comparison.html has the same figures" in page.evaluate("document.body.innerText")
 
 
 @pytest.mark.axe

@@ -16,13 +16,13 @@ from stages.report.audit.counts import (
     NO_SUSPECTS,
     Probes,
     Tables,
-    beside_images,
     exact_copies,
     near_copies,
     numbers,
     outliers,
     suspects,
     taking_part,
+    true_rejects,
     with_copies,
 )
 from tests.support.collection import Collection, image, retouched
@@ -106,7 +106,11 @@ def test_texts_and_hidden_files_lie_beside_the_images(collection: Collection) ->
         ("cat/4.txt", "cat", "unreadable: Permission denied"),
     ]
     collection.rejects += [*beside, *wrong]
-    assert beside_images(tables(collection).rejects)["path"].tolist() == [path for path, _, _ in beside]
+    found = tables(collection)
+    assert true_rejects(found.rejects)["path"].tolist() == [path for path, _, _ in wrong]
+    counted = numbers(found, NO_SUSPECTS, NOTHING, PARAMS)
+    assert (counted["rejected"], counted["beside_images"]) == (len(wrong), len(beside))
+    assert counted["reasons"] == {"not an image": 2, "no class": 1, "unreadable": 1}
 
 
 def test_what_the_source_puts_together_is_no_copy(collection: Collection) -> None:

@@ -38,6 +38,7 @@ ONE = [
     ({"imbalance": 12.3}, "classes", "the largest class has 12 times the images of the smallest; read"),
     ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
     ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),
+    ({"beside_images": 3}, "", "3 files are no images; texts and hidden files are left out"),
 ]
 
 
@@ -58,21 +59,37 @@ def test_the_gravest_comes_first_and_each_once() -> None:
     sections = [finding.section for finding in findings(audit(**everything))]
     assert sections == [
         "conflicts",
+        "near",
         "rejects",
         "classes",
         "leaks",
-        "near",
         "suspects",
         "outliers",
         "rejects",
         "classes",
         "exact",
+        "",
     ]
 
 
-def test_few_suspects_are_no_finding() -> None:
-    assert findings(audit(suspects=SUSPECTS | {"share": 0.04})) == []
+def test_few_suspects_are_worth_a_look_and_mislead_nobody() -> None:
+    (found,) = findings(audit(suspects=SUSPECTS | {"share": 0.04}))
+    assert str(found) == "30 doubtful labels (4.0 %); check the first ones"
+    assert not found.misleads
+    assert not found.settled
     assert findings(audit(suspects=SUSPECTS | {"share": None})) == []
+
+
+def test_where_all_suspects_are_test_images_none_is_to_be_left_out() -> None:
+    (found,) = findings(audit(suspects=SUSPECTS | {"test": 30}))
+    assert "correct the labels" in str(found)
+    assert found.command == "dvc repro audit"
+
+
+def test_what_needs_nothing_done_says_so_and_the_others_do_not() -> None:
+    for changes, _, _ in ONE:
+        for finding in findings(audit(**changes)):
+            assert str(finding).endswith("nothing to do") is finding.settled
 
 
 def test_nobody_is_asked_to_leave_out_a_test_image_that_a_backbone_doubts() -> None:
@@ -95,11 +112,6 @@ def test_class_weights_are_advised_only_where_they_are_not_in_use(*, balanced: b
     (found,) = findings(audit(imbalance=12.3, balanced=balanced))
     assert ("class_weight" in str(found)) is not balanced
     assert "read the recall of each class" in str(found)
-
-
-def test_a_text_that_lies_beside_the_images_is_no_finding() -> None:
-    assert findings(audit({"not an image": 1, "hidden": 2}, beside_images=3)) == []
-    assert len(findings(audit({"not an image": 2}, beside_images=1))) == 1
 
 
 def test_what_is_excluded_on_purpose_is_no_finding() -> None:

@@ -16,6 +16,10 @@ from tests.support.contest import evidence
 from tests.support.material import numbers
 
 SPANISH = named("es")
+COMMIT = (
+    "- Commit: `cc`, the last one before this run that changed anything in `stages`, `params.yaml`, `dvc.yaml` and "
+    "`uv.lock`; HEAD may be later."
+)
 PROVENANCE = Provenance("aa", "bb", {"train": 220, "test": 100}, 20, Commit("cc", ()), {"Python": "3.11.9"}, [])
 EVIL = (
     "<script>alert(1)</script>", "\"quo'ted", "שלום", "👩‍🚀 猫", "x" * 200, "$x$ *y* [z](http://z)", "a|b`c`\nd"
@@ -33,10 +37,12 @@ def rows(text: str) -> list[str]:
 def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking() -> None:
     lines = markdown(evidence({"large": range(10), "small": range(12), "x": range(40)})).splitlines()
     assert lines[0] == "## Backbone comparison"
-    assert lines[2].startswith(
+    assert lines[2].startswith("`poses`: 440 images of 2 classes, 100 of them in the test split.")
+    assert lines[4].startswith(
         "**Use `large`: it scores highest; `small` is 18 times smaller than it, but may be up to"
     )
-    assert lines[4].startswith("- `large` is right on 90.0 % of 100 test images")
+    assert lines[6] == "Next: label new images with it: `python -m stages.predict FOLDER`"
+    assert lines[8].startswith("- `large` is right on 90.0 % of 100 test images")
     table = next(number for number, line in enumerate(lines) if line.startswith("| | backbone |"))
     assert [line.split(" | ")[1] for line in lines[table + 2 : table + 5]] == ["`large`", "`small`", "`x`"]
 
@@ -51,7 +57,7 @@ def test_points_against_the_best_are_bold_where_they_are_significant() -> None:
 
 def test_random_weights_are_said_first() -> None:
     lines = markdown(evidence({"a": (), "b": ()}, weights={"a": "random"})).splitlines()
-    assert lines[2] == "**These numbers must not be used to choose: 1 of 2 backbones carries random weights.**"
+    assert lines[4] == "**These numbers must not be used to choose: 1 of 2 backbones carries random weights.**"
     assert f"- Random weights in `a` because: `{artefacts.REASON}`." in lines
 
 
@@ -131,7 +137,7 @@ def test_where_the_numbers_come_from_stands_at_the_end() -> None:
     assert found[found.index("### Where the numbers come from") :].splitlines()[2:] == [
         "- 320 images: 220 training, 0 validation, 100 test; SHA-256 `aa`.",
         "- Split: SHA-256 `bb`; seed 20.",
-        "- Commit: `cc`.",
+        COMMIT,
         "- Weights of `a`: `a_notop.h5`, `md5:6d6bbae143d832006294945121d1f1fc`.",
         "- Trained with keras 3.15.1, tensorflow 2.21.0.",
         "- Calculated with Python 3.11.9.",
@@ -176,7 +182,7 @@ def test_all_of_it_is_in_spanish_but_for_names() -> None:
     assert re.search(r"\| 1 \| `vgg16` \| 90,0 % \| [\d,]+ % a [\d,]+ % \|", spanish)
     # Lines that are the same: empty ones and the tables' rules.
     same = set(english.splitlines()) & set(spanish.splitlines())
-    assert all(re.fullmatch(r"[|:-]*", line) for line in same - {"- Commit: `cc`."})
+    assert all(re.fullmatch(r"[|:-]*", line) for line in same - {COMMIT})
     words = {"the", "of", "and", "is", "on", "backbone", "images", "training", "with"}
     assert not words & set(re.findall(r"\w+", re.sub(r"`[^`]*`", "", spanish).lower()))
 

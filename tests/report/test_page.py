@@ -15,6 +15,8 @@ from stages.pages.language import ENGLISH
 from stages.report import page as report
 from stages.report.examples import Explanation
 from stages.report.findings import misleading
+from stages.report.opening import Setting
+from stages.report.provenance import Commit
 from stages.report.runs import Run
 from tests.support import artefacts, material
 from tests.support.contest import TWO
@@ -93,7 +95,7 @@ def test_every_part_has_a_heading_that_the_contents_lead_to(nine: str) -> None:
     assert links == re.findall(r'<h2 id="(\w+)">([^<]+)</h2>', nine)
     assert [anchor for anchor, _ in links] == [
         "ranking", "heads", "pairwise_comparison", "costs", "transfer", "ranking_agreement", "curves", "confusion",
-        "recall", "calibration", "mistakes", "heatmaps", "embedding", "data", "provenance",
+        "recall", "calibration", "mistakes", "heatmaps", "embedding", "data", "provenance", "glossary",
     ]  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def test_many_classes_are_shown_by_their_most_frequent_confusions(tmp_path: Path
 def test_a_class_without_test_images_has_no_recall(tmp_path: Path) -> None:
     classes = ("cat", "dog", "fox")
     found = answers(classes, ["cat", "dog"], ["cat", "fox"])
-    assert f"fox 0 {DASH}" in text(material.page(tmp_path, material.evidence([found])))
+    assert f"fox 44 22 22 {DASH}" in text(material.page(tmp_path, material.evidence([found])))
 
 
 def test_constant_predictions_and_perfect_scores_make_a_page(tmp_path: Path) -> None:
@@ -228,7 +230,7 @@ def test_constant_predictions_and_perfect_scores_make_a_page(tmp_path: Path) -> 
     runs = [answers(TWO, actual, actual, "perfect"), answers(TWO, actual, ["cat"] * 40, "constant")]
     found = text(material.page(tmp_path, material.evidence(runs)))
     assert "Use perfect: it is significantly better than constant" in found
-    assert "dog 20 100 % 0 %" in found
+    assert "dog 44 22 22 100 % 0 %" in found
     assert "Every test image is recognised by one backbone at least." in found
     assert "1 perfect 0 of 40 wrong" in found
     assert "2 constant 20 of 40 wrong" in found
@@ -345,7 +347,7 @@ def test_what_was_not_explained_is_not_spoken_of(tmp_path: Path) -> None:
 
 def test_the_images_are_counted_by_class_and_split(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, contest({"a": ()})))
-    assert "class training validation test all cat 44 22 22 88 dog 44 22 22 88" in found
+    assert "class training validation test a cat 44 22 22 100 % dog 44 22 22 100 %" in found
     assert "176 images of 2 classes. No two are copies of one another. No file was rejected." in found
 
 
@@ -388,6 +390,39 @@ def test_what_the_audit_found_is_repeated_where_it_changes_the_reading(tmp_path:
         assert all(name in found for name in finding.names)
     assert "3 files left out" not in found
     assert "in mind" not in text(material.page(tmp_path, contest({"a": ()})))
+
+
+def test_every_word_that_the_sections_link_to_is_explained_once_at_the_end(nine: str) -> None:
+    linked, explained = re.findall('href="#term-([^"]+)"', nine), re.findall('id="term-([^"]+)"', nine)
+    assert len(set(linked)) > 15
+    assert set(linked) <= set(explained)
+    assert len(set(explained)) == len(explained)
+    assert nine.rindex('href="#term-') < nine.index('id="term-')
+
+
+def test_the_first_screen_names_images_commit_and_a_busy_machine_and_the_next_command(tmp_path: Path) -> None:
+    found = contest({"a": (), "b": range(30)})
+    found.runs[0].benchmark["latency_under_load"] = True
+    known = replace(material.numbers(found).provenance, commit=Commit("0123456789abcdef", ("params.yaml",)))
+    page = text(material.page(tmp_path, found, provenance=known))
+    opening = page[: page.index("Contents")]
+    assert "poses: 440 images of 2 classes, 100 of them in the test split." in opening
+    assert "Code and parameters of commit 0123456 with uncommitted changes." in opening
+    assert "The machine was busy while costs of a were measured." in opening
+    assert "Next: label new images with it: python -m stages.predict FOLDER" in opening
+    assert "preset" not in opening
+
+
+def test_a_quick_comparison_says_what_it_left_out_and_how_to_get_the_rest(tmp_path: Path) -> None:
+    found = text(material.page(tmp_path, contest({"a": (), "b": range(30)}), setting=Setting("poses", "quick")))
+    verdict, warning = found.index("Use a:"), found.index("Quick setting (preset: quick): linear heads only")
+    assert verdict < warning < found.index("Next: set preset: full in params.yaml and compare in full: dvc repro")
+
+
+def test_a_tiny_p_value_is_not_written_as_zero(tmp_path: Path) -> None:
+    page = text(material.page(tmp_path, contest({"a": (), "b": range(60)})))
+    assert "< 0.0001 < 0.0001" in page
+    assert "0.0000" not in page
 
 
 def test_the_whole_page_is_in_the_language_asked_for(tmp_path: Path) -> None:

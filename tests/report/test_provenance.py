@@ -21,6 +21,7 @@ from tests.support.clone import Clone
 from tests.support.contest import evidence
 
 SHIPPED = read(provenance.DEFAULTS)
+COMMIT = "Commit: cc, the last one before this run that changed anything in stages, params.yaml, dvc.yaml and uv.lock"
 IMAGES = pd.DataFrame({"label": ["cat", "dog", "cat"], "sha256": ["aa", "bb", "cc"], "path": ["1", "2", "3"]})
 
 
@@ -72,10 +73,10 @@ def test_each_parameter_that_differs_is_named_with_both_values() -> None:
 
 
 def test_backbones_are_named_whole_where_they_come_or_go_and_by_key_where_they_change() -> None:
-    lines = {name: line for name, line in SHIPPED["backbones"].items() if name != "vgg16"}
-    lines |= {"resnet50": None, "resnet50_v2": {"epochs": 3}, "new": {"builder": "MobileNet"}}
-    assert list(changes(SHIPPED | {"backbones": lines}, SHIPPED)) == [
-        Change("backbones.vgg16", None, json.dumps(SHIPPED["backbones"]["vgg16"])),
+    default = SHIPPED | {"backbones": {"vgg16": {"epochs": 9}, "resnet50": {}, "resnet50_v2": {}}}
+    lines = {"resnet50": None, "resnet50_v2": {"epochs": 3}, "new": {"builder": "MobileNet"}}
+    assert list(changes(SHIPPED | {"backbones": lines}, default)) == [
+        Change("backbones.vgg16", None, '{"epochs": 9}'),
         Change("backbones.resnet50_v2.epochs", "3", None),
         Change("backbones.new", '{"builder": "MobileNet"}', None),
     ]
@@ -184,7 +185,7 @@ def test_it_is_told_in_sentences() -> None:
     assert [str(text) for text in sentences(known(), runs, ENGLISH)] == [
         "1,203 images: 1,200 training, 1 validation, 2 test; SHA-256 aa.",
         "Split: SHA-256 bb; seed 20.",
-        "Commit: cc.",
+        f"{COMMIT}; HEAD may be later.",
         "Weights of a: a_notop.h5, md5:6d6bbae143d832006294945121d1f1fc.",
         "Trained with keras 3.15.1, tensorflow 2.21.0.",
         "Calculated with Python 3.11.9, scipy 1.17.",
@@ -199,7 +200,7 @@ def told(found: Provenance, language: Any = ENGLISH) -> str:
 def test_a_commit_that_is_not_known_and_one_with_changes_say_so() -> None:
     assert "Commit: unknown, there is no git repository." in told(known(commit=None))
     said = told(known(commit=Commit("cc", ("params.yaml", "stages/split.py"))))
-    assert "Commit: cc, with uncommitted changes in params.yaml and stages/split.py." in said
+    assert f"{COMMIT}; HEAD may be later. There were uncommitted changes in params.yaml and stages/split.py." in said
 
 
 def test_backbones_trained_with_different_versions_are_told_apart() -> None:

@@ -3,10 +3,12 @@
 import logging
 import re
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image, ImageDraw
 
 from stages import audit
 from stages.core import files, params
@@ -78,6 +80,7 @@ def test_balanced_class_weights_are_advised_unless_every_backbone_has_them(
     probe = collection.probe
     by_name = dict(zip(("vgg16", "scratch"), kinds, strict=True))
     collection.probe = lambda name, *found, **facts: probe(name, *found, class_weight=by_name[name], **facts)  # type: ignore[method-assign]
+    caplog.set_level(logging.INFO)
     run(collection)
     (said,) = [message for message in caplog.messages if "times the images of the smallest" in message]
     assert ("class_weight" in said) is (set(kinds) != {"balanced"})
@@ -101,6 +104,53 @@ def test_the_first_sentence_says_what_is_wrong_and_what_to_do_first(collection: 
     verdict = "things to look at in 46 images of 2 classes. First: 1 image has two labels; all 2 files are"
     assert verdict in found
     assert "decide which label is right and remove the other files." in found
+
+
+def test_each_entry_of_the_first_screen_ends_with_a_line_to_paste_or_with_nothing_to_do(collection: Collection) -> None:
+    collection.rejects += [("README.txt", "", "no class: lies in no class folder"), (".git/", "", "hidden: a dot")]
+    header = run(collection, plant(collection)).partition("<main>")[0]
+    entries = re.findall(r"<li>(.*?)</li>", header, flags=re.DOTALL)
+    assert len(entries) == 7
+    assert all(re.search(r">(  exclude: \[|dvc )[^<]+</pre>$", entry) for entry in entries)
+    settled = re.findall(r'<p class="quiet settled">(.*?)</p>', header)
+    assert len(settled) == 2
+    assert all(entry.endswith("nothing to do.") for entry in settled)
+    assert settled[1].startswith("2 files are no images;")
+    assert header.rindex("</li>") < header.index('class="quiet settled"')
+
+
+def test_what_was_not_found_is_one_line_without_sections(collection: Collection) -> None:
+    html = run(collection)
+    absent = (
+        "files to leave out, images with two labels, exact copies, near copies, copies across the source&#39;s split"
+    )
+    assert f"Looked for and not found: {absent}, odd images, doubtful labels." in html
+    headings = re.findall(r'<h2 id="([^"]+)"', html)
+    assert headings == ["classes", "sizes", "leaving-out"]
+
+
+def placeholder(number: int) -> Image.Image:
+    """Return what a web host serves for a missing image, as it arrives: compressed each time anew."""
+    picture = Image.new("RGB", (200, 160), (242, 242, 242))
+    drawing = ImageDraw.Draw(picture)
+    drawing.rectangle((70, 30, 130, 80), outline=(120, 120, 120), width=4)
+    drawing.text((18, 110), "This image could not be found", fill=(90, 90, 90))
+    stream = BytesIO()
+    picture.save(stream, "JPEG", quality=60 + 10 * number)
+    return Image.open(stream).convert("RGB")
+
+
+def test_placeholders_of_a_web_host_among_several_classes_come_first(
+    collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    collection.add("cat/exact.png", "cat", image(0))
+    for number, label in enumerate(("cat", "dog", "cat")):
+        collection.add(f"{label}/missing {number}.jpg", label, placeholder(number), "test")
+    html = run(collection)
+    assert caplog.messages[0].startswith("1 group of near copies with two labels; check each")
+    first = re.findall(r"<li>(.*?)</li>", html, flags=re.DOTALL)[0]
+    for path in ("cat/missing 0.jpg", "dog/missing 1.jpg", "cat/missing 2.jpg"):
+        assert path in first
 
 
 def test_good_images_get_a_clean_bill(collection: Collection, caplog: pytest.LogCaptureFixture) -> None:

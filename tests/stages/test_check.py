@@ -118,7 +118,7 @@ ONE_FAULT = [
         {"benchmark.batch_sizes": [16, 4]},
         "benchmark.batch_sizes = [16, 4]; expected each number once, the smallest first",
     ),
-    ({"finetuned": {}}, "unknown section 'finetuned'; expected one of seed, threads, data, "),
+    ({"finetuned": {}}, "unknown section 'finetuned'; expected one of preset, seed, threads, "),
     ({"bakcbones": {}}, "did you mean 'backbones'?"),
     ({"zzz": 1}, "backbones; remove it"),
     ({"backbones": ABSENT}, "'backbones' is missing; expected this key; add it, or restore params.yaml from git"),
@@ -467,7 +467,7 @@ def test_a_key_that_was_renamed_says_what_it_is_called_now(old: str, new: str) -
 
 
 def test_every_section_of_the_file_has_a_class() -> None:
-    assert set(TOP) == set(SHIPPED) == {"seed", "threads", "backbones", *SECTIONS}
+    assert set(TOP) == set(SHIPPED) == {"preset", "seed", "threads", "backbones", *SECTIONS}
 
 
 @pytest.mark.parametrize("value", ["best", "best/0", "best/1.5", "top/3", 3, None, ["all"]])

@@ -15,7 +15,7 @@ from stages import compare, evaluate
 from stages.core import files, params
 from stages.core.errors import DataError, ParameterError
 from stages.report.provenance import digest
-from stages.report.runs import SUMMARY
+from stages.report.runs import COMPARED, SUMMARY
 from tests.support import artefacts
 
 OUTPUTS = [
@@ -27,6 +27,7 @@ OUTPUTS = [
     "data/plots/pairwise_comparison.csv",
     "data/plots/recall.csv",
     "data/plots/training_shares.csv",
+    "data/summary/vgg16.json",
     "data/report/comparison.html",
     "data/report/comparison.md",
 ]
@@ -95,6 +96,15 @@ def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(compared: Path)
     assert found["scratch"]["weights"] == "none"
 
 
+def test_each_backbone_has_a_file_of_the_few_figures_that_are_compared(project: Path, compared: Path) -> None:
+    metrics = files.read_json(compared / "data/metrics.json")
+    shown = {path.stem: files.read_json(path) for path in (compared / "data/summary").iterdir()}
+    assert shown == {name: {key: metrics[name][key] for key in COMPARED} for name in ("vgg16", "resnet50", "scratch")}
+    files.write_json(Path("data/summary/gone.json"), {})
+    compare.main()
+    assert not Path("data/summary/gone.json").exists()
+
+
 def test_plots_hold_every_backbone_in_the_order_of_the_parameters(compared: Path) -> None:
     for name in ("accuracy", "calibration", "confusion", "learning_curves", "recall", "training_shares"):
         table = pd.read_csv(compared / f"data/plots/{name}.csv")
@@ -119,7 +129,7 @@ def test_the_short_report_says_the_verdict_and_where_the_numbers_come_from(compa
     assert "**These numbers must not be used to choose: 2 of 3 backbones carry random weights.**" in text
     manifest = pd.read_csv(compared / "data/manifest.csv")
     assert digest([manifest], "label", "sha256") in text
-    assert "- Default parameters that are left out: `data`, " in text
+    assert "- Default parameters that are left out: `data.checksum`, " in text
 
 
 def test_how_far_answers_are_from_those_in_float32_stands_in_both_reports(project: Path) -> None:

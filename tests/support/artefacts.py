@@ -372,7 +372,7 @@ def write_params(root: Path, backbones: list[str], language: str = "en") -> None
     files.write_json(root / "data/recipes/names.json", {"backbones": backbones})
     declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
     (root / "params.yaml").write_text(
-        f"seed: {SEED}\nthreads: 2\nbackbones:\n{declared}"
+        f"preset: full\nseed: {SEED}\nthreads: 2\ndata:\n  source: images/poses\nbackbones:\n{declared}"
         "split:\n  use_folders: false\n"
         "evaluate:\n  confidence: 0.95\n  top_k: 2\n  calibration_bins: 10\n  resamples: 200\n"
         f"report:\n  language: {language}\n  margin: 2\n  prefer: size\n  examples: 12\n",

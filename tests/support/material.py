@@ -9,6 +9,7 @@ import pandas as pd
 from stages.pages.language import ENGLISH, Language
 from stages.report import page as report
 from stages.report.examples import read_explanation
+from stages.report.opening import Setting
 from stages.report.page import Material
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.provenance import Provenance
@@ -50,6 +51,7 @@ def numbers(found: Evidence, language: Language = ENGLISH, **changes: Any) -> Ma
         "paths": {},
         "splits": pd.DataFrame(),
         "examples": 0,
+        "setting": Setting("poses", "full"),
     }
     return Material(found, **(values | changes))
 

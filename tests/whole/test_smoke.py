@@ -53,13 +53,14 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 AUDIT = "data/report/audit.html"
 # What the columns of `dvc exp show` that hold hashes begin with, as docs/recipes.md leaves them out.
-HASHES = "data/"
+HASHES = "data/(?!summary/)"
 # What two clones must agree on to the last byte.
 SAME = (
     "data/manifest.csv", "data/rejects.csv", "data/raw", "data/quarantine", "data/splits.csv", "data/leaks.csv",
     "data/recipes", "data/prepared", "data/weights", "data/features", "data/probes", "data/ranking.csv",
     "data/rankings", "data/candidates", "data/audit.json", "data/suspects.csv", AUDIT, "data/views", "data/tuning",
-    "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/plots", "data/exports",
+    "data/models", "data/evaluations", "data/explanations", "data/metrics.json", "data/summary", "data/plots",
+    "data/exports",
 )  # fmt: skip
 HTML, MARKDOWN = "data/report/comparison.html", "data/report/comparison.md"
 # Stages that read which backbones are declared.
@@ -264,7 +265,7 @@ def test_a_broken_image_is_left_out_by_name_and_copies_stay_together(changes: Ch
 
 def test_git_keeps_metrics_plots_and_report_and_dvc_the_rest(changes: Changes) -> None:
     kept = {name for name in changes.tracked if not name.endswith(".gitignore")}
-    assert {name.split("/")[1] for name in kept} == {"audit.json", "metrics.json", "plots", "report"}
+    assert {name.split("/")[1] for name in kept} == {"audit.json", "metrics.json", "plots", "report", "summary"}
 
 
 def test_a_second_run_runs_nothing(changes: Changes) -> None:
@@ -326,10 +327,10 @@ def test_metrics_are_shown_and_compared_by_backbone(changes: Changes) -> None:
     shown = changes.history["metrics show"].output
     assert all(re.search(rf"\b{name}\b", shown) for name in (*BOTH, "accuracy", "log_loss"))
     # The default shows what changed: with another dropout the loss at least.
-    assert re.search(r"data/metrics.json\s+mobilenet_v3_small\.log_loss", changes.workspace["metrics"].output)
+    assert re.search(r"data/summary/mobilenet_v3_small\.json\s+log_loss", changes.workspace["metrics"].output)
     compared = changes.history["metrics diff"].output
     for name in BOTH:
-        assert re.search(rf"data/metrics.json\s+{name}\.accuracy\s", compared), compared
+        assert re.search(rf"data/summary/{name}\.json\s+accuracy\s", compared), compared
 
 
 def test_changed_parameters_are_compared(changes: Changes) -> None:
@@ -342,15 +343,17 @@ def test_an_experiment_stands_in_a_table_with_its_parameter_and_metrics(changes:
     # The working tree, the commit it stands on, and the experiment.
     assert [row["finetune.head.dropout"] for row in rows] == ["0.3", "0.5", "0.3"]
     assert [row["rev"] for row in rows[:2]] == ["workspace", "main"]
-    losses = [float(row["mobilenet_v3_small.log_loss"]) for row in rows]
+    losses = [float(row["data/summary/mobilenet_v3_small.json:log_loss"]) for row in rows]
     assert losses[0] == losses[2] != losses[1]
 
 
 def test_the_table_of_experiments_can_be_kept_to_what_matters(changes: Changes) -> None:
     rows = list(csv.DictReader(io.StringIO(changes.few.output)))
     assert [row["finetune.head.dropout"] for row in rows] == ["0.3", "0.5", "0.3"]
-    assert "mobilenet_v3_small.log_loss" in rows[0]
-    assert [column for column in rows[0] if column.startswith(("data/", "stages/"))] == []
+    assert "data/summary/mobilenet_v3_small.json:log_loss" in rows[0]
+    # A hash is that of a whole file or folder.
+    hashes = [column for column in rows[0] if column.startswith(("data/", "stages/")) and ":" not in column]
+    assert hashes == []
 
 
 @pytest.mark.parametrize(("command", "folder"), [("plots show", "shown"), ("plots diff", "compared")])

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from stages.core import presets
 from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings.arguments import RESERVED, argument_faults
@@ -228,7 +229,7 @@ _UNUSED = Recipe.model_validate(
 
 
 def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
-    """Return the backbone `name` of `params`: section `finetune`, overridden by its line.
+    """Return the backbone `name` of `params`: section `finetune`, overridden by its line, and both by the preset.
 
     Raises ParameterError or GroupedUserError when the line or the section cannot be used.
     """
@@ -245,7 +246,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
-    whole = merge(merge(_shared(params), own), line) | {"builder": builder}
+    whole = merge(merge(merge(_shared(params), own), line), preset_values(builder, params)) | {"builder": builder}
     if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
         faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
     if builder == SCRATCH and isinstance(whole.get("unfreeze"), Mapping) and whole["unfreeze"].get("blocks") != "all":
@@ -259,6 +260,12 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     if faults:
         raise GroupedUserError(faults)
     return Backbone(name=name, **dict(parsed))
+
+
+def preset_values(builder: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the preset of `params` sets for a backbone of this builder."""
+    values = presets.FROM_SCRATCH if builder == SCRATCH else presets.BACKBONES
+    return values.get(str(params.get("preset")), {})
 
 
 def _line(name: str, lines: object) -> Mapping[str, Any]:

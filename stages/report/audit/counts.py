@@ -144,19 +144,19 @@ def _doubtful(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
 
 def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditParams) -> dict[str, Any]:
     """Return data/audit.json; `found` are the `suspects`."""
-    manifest, near = tables.manifest, near_copies(tables.manifest)
+    manifest, near, rejects = tables.manifest, near_copies(tables.manifest), true_rejects(tables.rejects)
     exact, odd = exact_copies(manifest), outliers(manifest, params.outliers)
     counts = manifest["label"].value_counts()
-    labels = sorted({*manifest["label"], *tables.rejects["label"]} - {""})
+    labels = sorted({*manifest["label"], *rejects["label"]} - {""})
     training = manifest.loc[manifest["split"] == "train", "label"].value_counts()
     training_of_each = {label: int(training.get(label, 0)) for label in sorted(counts.index)}
-    kinds = tables.rejects["reason"].str.split(":").str[0].value_counts()
+    kinds = rejects["reason"].str.split(":").str[0].value_counts()
     splits = manifest["split"].value_counts()
     return {
         "accepted": len(manifest),
-        "rejected": len(tables.rejects),
+        "rejected": len(rejects),
         "reasons": {str(kind): int(count) for kind, count in kinds.items()},
-        "beside_images": len(beside_images(tables.rejects)),
+        "beside_images": len(tables.rejects) - len(rejects),
         "classes": len(counts),
         "images": {label: int(counts.get(label, 0)) for label in labels},
         "splits": {split: int(splits.get(split, 0)) for split in (*SPLITS, DROPPED)},
@@ -179,9 +179,10 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
     }
 
 
-def beside_images(rejects: pd.DataFrame) -> pd.DataFrame:
-    """Return the rejects that are no images by their names: texts, and what is hidden."""
-    return rejects[[_lies_beside(*row) for row in zip(rejects["path"], rejects["reason"], strict=True)]]
+def true_rejects(rejects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rejects without what is no image by its name: texts, and what is hidden."""
+    beside = [_lies_beside(*row) for row in zip(rejects["path"], rejects["reason"], strict=True)]
+    return rejects[~np.array(beside, dtype=np.bool_)]
 
 
 def _lies_beside(path: str, reason: str) -> bool:

@@ -15,11 +15,13 @@ from stages.core.settings.audit import AuditParams
 from stages.pages.templates import render
 from stages.pages.thumbnails import SIDE, data_uris
 from stages.report.audit import figures as audit_figures
-from stages.report.audit.counts import Tables, distinct, exact_copies, near_copies, outliers
+from stages.report.audit.counts import Tables, distinct, exact_copies, near_copies, outliers, true_rejects
 from stages.report.findings import findings
 
 # Paths in a line to paste.
 _MOST_PASTED = 10
+# Reasons of rejects that are a finding of their own, or none.
+_SETTLED = ("excluded:", "two labels:")
 # Characters that JSON leaves as they are and YAML refuses in quotes, or reads as others (U+0085 as a space).
 _ALTERED_BY_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufffe\uffff]")
 
@@ -82,11 +84,12 @@ def page(
         Path(__file__).with_name("audit.html.j2"),
         audit=audit,
         findings=findings(audit),
+        absent=_absent(audit),
         most_pasted=_MOST_PASTED,
         lines=_lines(tables, suspects[~tested], params),
         splits=(*SPLITS, DROPPED) if audit["splits"][DROPPED] else SPLITS,
         classes=_classes(manifest, audit),
-        rejects=tables.rejects.to_dict("records"),
+        rejects=true_rejects(tables.rejects).to_dict("records"),
         sheets=sheets,
         outliers=odd,
         thresholds=params.outliers.model_dump(),
@@ -121,13 +124,14 @@ class _Sheets:
 
 def _lines(tables: Tables, suspects: pd.DataFrame, params: AuditParams) -> dict[str, str]:
     """Return a line for section `data` of params.yaml that leaves out the doubtful images, by section of the page."""
-    near = near_copies(tables.manifest)
+    near, rejects = near_copies(tables.manifest), true_rejects(tables.rejects)
     doubtful = {
         "conflicts": tables.quarantine.sort_values(["group", "path"]),
         "near": near[near["labels"] > 1],
         "leaks": tables.leaks[tables.leaks["action"] != "kept"],
         "suspects": suspects,
         "outliers": distinct(outliers(tables.manifest, params.outliers)),
+        "rejects": rejects[~rejects["reason"].str.startswith(_SETTLED)],
     }
     # No more than the page shows.
     most = min(_MOST_PASTED, params.thumbnails)
@@ -161,6 +165,21 @@ def _score(row: Mapping[str, Any], kind: str) -> str:
 
 def _doubt(row: Mapping[str, Any]) -> str:
     return f"{100 * row['p_label']:.0f} % against {100 * row['p_suggested']:.0f} %"
+
+
+def _absent(audit: Mapping[str, Any]) -> list[str]:
+    """Return what the audit looked for and did not find."""
+    found = {
+        "files to leave out": audit["rejected"],
+        "images with two labels": audit["conflicts"]["images"],
+        "exact copies": audit["exact_copies"]["images"],
+        "near copies": audit["near_copies"]["images"],
+        "copies across the source's split": audit["leaks"]["images"],
+        "odd images": audit["outliers"]["images"],
+    }
+    # Without a classifier that could doubt a label none was looked for.
+    checked = {"doubtful labels": audit["suspects"]["images"]} if audit["suspects"]["accuracy_of_probes"] else {}
+    return [what for what, count in (found | checked).items() if not count]
 
 
 def _classes(manifest: pd.DataFrame, audit: Mapping[str, Any]) -> dict[str, list[int]]:
