@@ -3,7 +3,8 @@
 Imports the typed parameters of every stage and of the gate, and no heavy libraries. `data/checked.txt` always has the
 same content: other stages depend on it, but rerun only when their own parameters change. So does
 `data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
-parameters of each backbone (see stages/core/settings/recipes.py).
+parameters of each backbone (see stages/core/settings/recipes.py), and the checksum of its file of weights if it has one
+on this machine: DVC runs this stage again when a file in `weights.folder` changes, and then stage weights.
 """
 
 import os
@@ -17,9 +18,10 @@ from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
+from stages.core.manifest import checksum
 from stages.core.params import common, lookup, nearest, parse, read, shown
 from stages.core.settings.audit import AuditParams
-from stages.core.settings.backbones import resolve
+from stages.core.settings.backbones import Backbone, resolve
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.data import DataParams
 from stages.core.settings.evaluate import EvaluateParams
@@ -29,6 +31,7 @@ from stages.core.settings.features import EngineParams
 from stages.core.settings.finetune import Recipe
 from stages.core.settings.gate import GateParams
 from stages.core.settings.preprocess import PreprocessParams
+from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
 from stages.core.settings.report import RECOMMENDED, ReportParams
@@ -251,14 +254,62 @@ def _elsewhere(path: Path) -> Iterator[Path]:
             yield (project / path).resolve()
 
 
+def weights_files(params: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files of weights on this machine, by the names of the backbones; `params` are valid."""
+    found = [resolve(name, params) for name in params["backbones"]]
+    return {each.name: _file_of(each) for each in found if is_local_file(each.weights)}
+
+
+def _file_of(backbone: Backbone) -> Path:
+    return Path(backbone.weights.replace("{backbone}", backbone.name))
+
+
+def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
+    """Return the faults of `weights.folder`, on which this stage depends, and of files of weights; `params` are valid.
+
+    A file elsewhere needs its checksum: DVC would not see that it changes.
+    """
+    folder = Path(params["weights"]["folder"])
+    if not folder.is_dir():
+        return [
+            ParameterError(
+                f"weights.folder = {shown(str(folder))} is no folder",
+                "the folder of your own files of weights",
+                "make it, or restore data/own_weights from git",
+                "weights.folder",
+            )
+        ]
+    files = weights_files(params).items()
+    return [fault for name, file in files for fault in _faults_of_file(resolve(name, params), file, folder)]
+
+
+def _faults_of_file(backbone: Backbone, file: Path, folder: Path) -> list[UserError]:
+    key = f"backbones.{backbone.name}"
+    if not file.is_file():
+        what = f"{key}: weights '{file}' is not a file"
+        return [ParameterError(what, "imagenet, random, or a file that Keras wrote", "correct the path", key)]
+    if backbone.checksum or file.absolute().is_relative_to(folder.absolute()):
+        return []
+    return [
+        ParameterError(
+            f"{key}: weights '{file}' lies outside of weights.folder = '{folder}'",
+            "a file in it, which DVC watches for changes, or its checksum",
+            f"move it, set weights.folder to '{file.parent}', or add to the line 'checksum: {checksum(file)}'",
+            key,
+        )
+    ]
+
+
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = read()
-    found = faults(params) + source_faults(params)
+    found = faults(params)
+    found += source_faults(params) + ([] if found else weights_faults(params))
     if found:
         raise GroupedUserError(found)
+    digests = {name: checksum(file) for name, file in weights_files(params).items()}
     with replacing_folder(RECIPES) as folder:
-        write_recipes(params, folder)
+        write_recipes(params, folder, digests)
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")
     write_json(Path("data/rankings/all.json"), {"finetune": ALL})
 

@@ -11,13 +11,15 @@ import keras
 
 from stages.core.errors import ParameterError
 from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.pretrained import Inputs
 from stages.networks.engine import IMAGE
 
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The constants of keras.src.applications.imagenet_utils.preprocess_input, for images of 0 to 255.
 _MEAN_AND_DEVIATION = {
     "tf": ([127.5] * 3, [127.5] * 3),
     "caffe": ([103.939, 116.779, 123.68], [1.0] * 3),
-    "torch": ([0.485 * 255, 0.456 * 255, 0.406 * 255], [0.229 * 255, 0.224 * 255, 0.225 * 255]),
+    "torch": ([255 * mean for mean in IMAGENET_MEAN], [255 * deviation for deviation in IMAGENET_DEVIATION]),
 }
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 _LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
@@ -35,7 +37,7 @@ def build(backbone: Network, weights: str | None) -> keras.Model:
     if backbone.builder == SCRATCH:
         output = _scratch(backbone, image)
     else:
-        output = _application(backbone, weights, preprocess(image, backbone.family.inputs))
+        output = _application(backbone, weights, preprocess(image, backbone.inputs))
     if backbone.pooling == "flatten":
         output = keras.layers.Flatten(name="features")(output)
     elif backbone.builder == SCRATCH:
@@ -49,15 +51,15 @@ _POOLING: dict[str, Callable[..., keras.layers.Layer]] = {
 }
 
 
-def preprocess(image: keras.KerasTensor, inputs: str) -> keras.KerasTensor:
-    """Turn raw RGB into the format that a family of networks was trained on, by built-in layers of Keras."""
+def preprocess(image: keras.KerasTensor, inputs: Inputs) -> keras.KerasTensor:
+    """Turn raw RGB into the format that a network was trained on, by built-in layers of Keras."""
     if inputs == "raw":
         return image
-    mean, deviation = _MEAN_AND_DEVIATION[inputs]
     if inputs == "caffe":
         image = keras.ops.flip(image, axis=-1)
+    mean, deviation = _MEAN_AND_DEVIATION[inputs] if isinstance(inputs, str) else (inputs.mean, inputs.deviation)
     variance = [value**2 for value in deviation]
-    return keras.layers.Normalization(mean=mean, variance=variance, name="preprocess")(image)
+    return keras.layers.Normalization(mean=list(mean), variance=variance, name="preprocess")(image)
 
 
 def _application(backbone: Network, weights: str | None, tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -250,7 +252,7 @@ def top(backbone: keras.Model, name: str, *, train_normalization: bool = False) 
     """
     backbone.trainable = True
     part = backbone if name == IMAGE else _above(outputs(backbone)[name], name, backbone)
-    for layer in _leaves(part):
+    for layer in leaves(part):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = train_normalization
     return part
@@ -275,8 +277,8 @@ def depths(part: keras.Model) -> dict[str, int]:
     return found
 
 
-def _leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
+def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
     """Yield the layers inside `layer`, including those of nested models."""
     for inner in getattr(layer, "layers", ()):
-        yield from _leaves(inner)
+        yield from leaves(inner)
         yield inner

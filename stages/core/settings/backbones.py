@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings.finetune import Pooling, Recipe
+from stages.core.settings.pretrained import Inputs, known_source
 
 SCRATCH = "scratch"
 # Arguments of a builder that the stages set themselves.
@@ -75,20 +76,14 @@ FAMILIES = (
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
-def known_source(value: str) -> str:
-    """Return `value` if it is a valid source of weights. Raise ValueError with the nearest match otherwise."""
-    if value in {"imagenet", "random"} or value.endswith(".keras"):
-        return value
-    hint = nearest(value, ["imagenet", "random"])
-    raise ValueError(f"imagenet, random, or a file model.keras{f' ({hint})' if hint else ''}")
-
-
 class BackboneConfig(Recipe):
     """A line of `backbones`, which overrides section `finetune`."""
 
     builder: str
     input_size: int = Field(ge=32, le=1024)
     weights: str = Field(min_length=1)
+    checksum: str | None
+    inputs: Inputs
     arguments: dict[str, Any]
 
     @field_validator("input_size")
@@ -103,6 +98,24 @@ class BackboneConfig(Recipe):
     @classmethod
     def _a_known_source(cls, value: str) -> str:
         return known_source(value)
+
+    @field_validator("checksum")
+    @classmethod
+    def _of_a_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", value):
+            raise ValueError("null, or sha256: and 64 hexadecimal digits")
+        if info.data.get("weights") in {"imagenet", "random"}:
+            raise ValueError(f"null with weights: {info.data['weights']}, which is no file of your own")
+        return value.lower()
+
+    @field_validator("inputs")
+    @classmethod
+    def _applied_once(cls, value: Inputs, info: ValidationInfo) -> Inputs:
+        if info.data.get("builder") == SCRATCH and value != "raw":
+            raise ValueError(f"raw: {SCRATCH} rescales its images itself")
+        return value
 
     @field_validator("arguments")
     @classmethod
@@ -121,6 +134,8 @@ class Network(Section):
     input_size: int
     pooling: Pooling
     weights: str
+    checksum: str | None
+    inputs: Inputs
     arguments: dict[str, Any]
 
     @property
@@ -244,7 +259,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
-    own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
+    own = _defaults(builder, sizes) | {"weights": lookup(params, "weights.source")}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
     whole = merge(merge(_shared(params), own), line) | {"builder": builder}
@@ -261,6 +276,14 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     if faults:
         raise GroupedUserError(faults)
     return Backbone(name=name, **dict(parsed))
+
+
+def _defaults(builder: str, sizes: list[int]) -> dict[str, Any]:
+    """Return what a line need not say, but for where its weights come from."""
+    family = FAMILY_OF[builder]
+    return {
+        "arguments": {}, "checksum": None, "inputs": family.inputs, "input_size": _default_size(builder, sizes),
+    }  # fmt: skip
 
 
 def _line(name: str, lines: object) -> Mapping[str, Any]:
