@@ -43,12 +43,14 @@ def _facts(
     network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", backbone: Network, origin: "Origin"
 ) -> dict[str, Any]:
     """Return the properties of the network that later stages need without loading it."""
-    from stages.networks.architectures import tail
+    from stages.networks.architectures import normalization, tail
 
     shown = outputs.get("map")
+    learnt = origin.source not in {"none", "random"}
     return {
         "backbone": backbone.name,
         "builder": backbone.builder,
+        "arguments": backbone.arguments,
         "input_size": backbone.input_size,
         "pooling": backbone.pooling,
         "frozen": _is_pretrained(origin),
@@ -57,6 +59,7 @@ def _facts(
         "width": network.output.shape[-1],
         "parameters": network.count_params(),
         "inputs": backbone.inputs if isinstance(backbone.inputs, str) else backbone.inputs.model_dump(mode="json"),
+        "normalization": normalization(network) if learnt else None,
         "weights": vars(origin),
     }
 

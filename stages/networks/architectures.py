@@ -109,14 +109,42 @@ def _small_cnn(image: keras.KerasTensor, filters: list[int] | None = None) -> ke
 def outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
     """Return the tensors of `backbone` that stages use, by name.
 
-    They are the "features"; the "map", `feature_map`, if `tail` knows how features follow from it; and "block_1",
-    "block_2", ...: the inputs of the top block, the top two, and so on, except the images themselves.
+    They are the "features"; the "map", `feature_map`, if `tail` knows how features follow from it; "block_1",
+    "block_2", ...: the inputs of the top block, the top two, and so on, except the images themselves; and "normalized",
+    what the first BatchNormalization normalises, unless that is one of these.
     """
     found = {"features": backbone.output}
     if tail(backbone) is not None:
         found["map"] = feature_map(backbone)
     bottoms = [bottom for bottom in _block_bottoms(backbone) if bottom is not backbone.input]
-    return found | {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
+    found |= {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
+    first = _first_normalization(backbone)
+    if first is None or any(tensor is first.input for tensor in found.values()):
+        return found
+    return found | {"normalized": first.input}
+
+
+def normalization(backbone: keras.Model) -> dict[str, Any] | None:
+    """Return what the first BatchNormalization after a convolution expects; None without one.
+
+    Its name (`layer`), the name in `outputs` of what it normalises (`output`), and the `mean` and `variance` of each
+    channel of that over the images that the network was trained on.
+    """
+    first = _first_normalization(backbone)
+    if first is None:
+        return None
+    output = next(name for name, tensor in outputs(backbone).items() if tensor is first.input)
+    mean, variance = (values.numpy().tolist() for values in (first.moving_mean, first.moving_variance + first.epsilon))
+    return {"layer": first.name, "output": output, "mean": mean, "variance": variance}
+
+
+def _first_normalization(backbone: keras.Model) -> Any | None:
+    convolved = False
+    for layer in backbone.layers:
+        if convolved and isinstance(layer, keras.layers.BatchNormalization):
+            return layer
+        convolved = convolved or isinstance(layer, keras.layers.Conv2D)
+    return None
 
 
 def split_point(backbone: keras.Model, blocks: float | str, name: str) -> str:
