@@ -7,7 +7,7 @@ from pydantic import Field
 from stages.core.params import Section, parse, read
 from stages.report.runs import Run
 
-_TABLE = Path(__file__).with_suffix(".yaml")
+_TABLE = Path(__file__).with_name("published.yaml")
 
 
 class Published(Section):
