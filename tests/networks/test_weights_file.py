@@ -176,8 +176,16 @@ def classifier(base: keras.Model) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("file", ["own.keras", "own.weights.h5", "own.h5"])
-@pytest.mark.parametrize("around", ["alone", "with_top", "in_a_classifier"])
+@pytest.mark.parametrize(
+    ("file", "around"),
+    [
+        ("own.weights.h5", "alone"),
+        ("own.weights.h5", "with_top"),
+        ("own.keras", "with_top"),
+        ("own.keras", "in_a_classifier"),
+        ("own.h5", "in_a_classifier"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_a_file_of_keras_3_gives_the_features_of_its_network(declare, random_images, file: str, around: str) -> None:
     reference = small(top=around == "with_top")
@@ -198,8 +206,9 @@ def test_layers_within_layers_are_found(declare, random_images) -> None:
     require_same(found, reference, random_images(2, SIDE).astype("float32"))
 
 
-@pytest.mark.parametrize("published", [False, True], ids=["random", "published"])
-@pytest.mark.parametrize("kind", ["listed", "nested", "keras_3"])
+@pytest.mark.parametrize(
+    ("kind", "published"), [("listed", False), ("nested", False), ("nested", True), ("keras_3", True)]
+)
 def test_an_efficientnet_keeps_the_graph_that_it_was_trained_with(
     declare, random_images, kind: str, *, published: bool
 ) -> None:
