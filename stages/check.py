@@ -288,7 +288,9 @@ def _faults_of_file(backbone: Backbone, file: Path, folder: Path) -> list[UserEr
     if not file.is_file():
         what = f"{key}: weights '{file}' is not a file"
         return [ParameterError(what, "imagenet, random, or a file that Keras wrote", "correct the path", key)]
-    if backbone.checksum or file.absolute().is_relative_to(folder.absolute()):
+    # Links stay what they are, unlike with Path.resolve: DVC reads what one in the folder leads to.
+    place, watched = (Path(os.path.abspath(path)) for path in (file, folder))  # noqa: PTH100
+    if backbone.checksum or place.is_relative_to(watched):
         return []
     return [
         ParameterError(
