@@ -270,11 +270,12 @@ def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
     A file elsewhere needs its checksum: DVC would not see that it changes.
     """
     folder = Path(params["weights"]["folder"])
-    if not folder.is_dir():
+    if not folder.is_dir() or _holds_outputs(folder):
+        what = "is written by stages" if folder.is_dir() else "is no folder"
         return [
             ParameterError(
-                f"weights.folder = {shown(str(folder))} is no folder",
-                "the folder of your own files of weights",
+                f"weights.folder = {shown(str(folder))} {what}",
+                "a folder of your own files of weights: data/own_weights, or one outside of data/",
                 "make it, or restore data/own_weights from git",
                 "weights.folder",
             )
@@ -283,20 +284,31 @@ def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
     return [fault for name, file in files for fault in _faults_of_file(resolve(name, params), file, folder)]
 
 
+def _holds_outputs(folder: Path) -> bool:
+    """Return whether stages write into a folder, which would make DVC's graph a circle."""
+    outputs, own = _absolute(Path("data")), _absolute(Path("data/own_weights"))
+    place = _absolute(folder)
+    return outputs.is_relative_to(place) or (place.is_relative_to(outputs) and not place.is_relative_to(own))
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path as DVC names it: links stay what they are, and it reads what they lead to."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (Path.resolve follows links)
+
+
 def _faults_of_file(backbone: Backbone, file: Path, folder: Path) -> list[UserError]:
     key = f"backbones.{backbone.name}"
     if not file.is_file():
         what = f"{key}: weights '{file}' is not a file"
         return [ParameterError(what, "imagenet, random, or a file that Keras wrote", "correct the path", key)]
-    # Links stay what they are, unlike with Path.resolve: DVC reads what one in the folder leads to.
-    place, watched = (Path(os.path.abspath(path)) for path in (file, folder))  # noqa: PTH100
-    if backbone.checksum or place.is_relative_to(watched):
+    if backbone.checksum or _absolute(file).is_relative_to(_absolute(folder)):
         return []
+    other = "" if _holds_outputs(file.parent) else f"set weights.folder to '{file.parent}', "
     return [
         ParameterError(
             f"{key}: weights '{file}' lies outside of weights.folder = '{folder}'",
             "a file in it, which DVC watches for changes, or its checksum",
-            f"move it, set weights.folder to '{file.parent}', or add to the line 'checksum: {checksum(file)}'",
+            f"move it, {other}or add to the line 'checksum: {checksum(file)}'",
             key,
         )
     ]

@@ -541,18 +541,31 @@ def test_a_file_of_weights_that_dvc_would_not_watch_is_refused(
 
 
 def test_a_file_elsewhere_needs_the_checksum_that_is_printed(monkeypatch, tmp_path: Path) -> None:
-    params = own_weights(monkeypatch, tmp_path, weights="beside.h5")
-    (fault,) = weights_faults(params)
+    params = own_weights(monkeypatch, tmp_path, weights="beside/own.h5")
     digest = hashlib.sha256(b"weights").hexdigest()
-    assert fault.remedy == f"move it, set weights.folder to '.', or add to the line 'checksum: sha256:{digest}'"
-    params["backbones"]["vgg16"]["checksum"] = f"sha256:{digest}"
-    assert weights_faults(params) == []
+    for folder, remedy in (("beside", "set weights.folder to 'beside', "), ("data/exports", "")):
+        Path(folder).mkdir()
+        (Path(folder) / "own.h5").write_bytes(b"weights")
+        line: dict[str, Any] = {"weights": f"{folder}/own.h5"}
+        params["backbones"]["vgg16"] = line
+        (fault,) = weights_faults(params)
+        assert fault.remedy == f"move it, {remedy}or add to the line 'checksum: sha256:{digest}'"
+        line["checksum"] = f"sha256:{digest}"
+        assert weights_faults(params) == []
+
+
+@pytest.mark.parametrize("folder", ["data/exports/winner", "data", "."])
+def test_a_folder_of_weights_that_stages_write_is_refused(monkeypatch, tmp_path: Path, folder: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/exports/winner").mkdir(parents=True)
+    (fault,) = weights_faults(edited({"weights.folder": folder}))
+    assert str(fault).startswith(f"weights.folder = '{folder}' is written by stages; expected a folder of your own")
 
 
 def test_a_folder_of_weights_that_is_not_there_is_named_before_dvc_misses_it(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (fault,) = weights_faults(SHIPPED)
-    assert str(fault).startswith("weights.folder = 'data/own_weights' is no folder; expected the folder of your own")
+    assert str(fault).startswith("weights.folder = 'data/own_weights' is no folder; expected a folder of your own fi")
 
 
 def test_what_would_stop_dvc_in_the_source_is_a_line_each(tmp_path: Path) -> None:
