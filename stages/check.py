@@ -3,10 +3,13 @@
 Imports the typed parameters of every stage and of the gate, and no heavy libraries. `data/checked.txt` always has the
 same content: other stages depend on it, but rerun only when their own parameters change. So does
 `data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
-parameters of each backbone (see stages/core/settings/recipes.py). The log names what a preset overrides.
+parameters of each backbone (see stages/core/settings/recipes.py), and the checksum of its file of weights if it has one
+on this machine: DVC runs this stage again when a file in `weights.folder` changes, and then stage weights. The log
+names what a preset overrides.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from operator import attrgetter
@@ -17,11 +20,12 @@ from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
+from stages.core.manifest import checksum
 from stages.core.params import as_written, common, lookup, nearest, parse, preset, shown, with_preset
 from stages.core.presets import FULL
 from stages.core.presets import SECTIONS as PRESET_SECTIONS
 from stages.core.settings.audit import AuditParams
-from stages.core.settings.backbones import preset_values, resolve
+from stages.core.settings.backbones import Backbone, preset_values, resolve
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.data import DataParams
 from stages.core.settings.evaluate import EvaluateParams
@@ -31,6 +35,7 @@ from stages.core.settings.features import EngineParams
 from stages.core.settings.finetune import Recipe
 from stages.core.settings.gate import GateParams
 from stages.core.settings.preprocess import PreprocessParams
+from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
 from stages.core.settings.report import RECOMMENDED, ReportParams
@@ -238,14 +243,76 @@ def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
             yield f"{place}{key}"
 
 
+def weights_files(params: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files of weights on this machine, by the names of the backbones; `params` are valid."""
+    found = [resolve(name, params) for name in params["backbones"]]
+    return {each.name: _file_of(each) for each in found if is_local_file(each.weights)}
+
+
+def _file_of(backbone: Backbone) -> Path:
+    return Path(backbone.weights.replace("{backbone}", backbone.name))
+
+
+def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
+    """Return the faults of `weights.folder`, on which this stage depends, and of files of weights; `params` are valid.
+
+    A file elsewhere needs its checksum: DVC would not see that it changes.
+    """
+    folder = Path(params["weights"]["folder"])
+    if not folder.is_dir() or _holds_outputs(folder):
+        what = "is written by stages" if folder.is_dir() else "is no folder"
+        return [
+            ParameterError(
+                f"weights.folder = {shown(str(folder))} {what}",
+                "a folder of your own files of weights: data/own_weights, or one outside of data/",
+                "make it, or restore data/own_weights from git",
+                "weights.folder",
+            )
+        ]
+    files = weights_files(params).items()
+    return [fault for name, file in files for fault in _faults_of_file(resolve(name, params), file, folder)]
+
+
+def _holds_outputs(folder: Path) -> bool:
+    """Return whether stages write into a folder, which would make DVC's graph a circle."""
+    outputs, own = _absolute(Path("data")), _absolute(Path("data/own_weights"))
+    place = _absolute(folder)
+    return outputs.is_relative_to(place) or (place.is_relative_to(outputs) and not place.is_relative_to(own))
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path as DVC names it: links stay what they are, and it reads what they lead to."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (Path.resolve follows links)
+
+
+def _faults_of_file(backbone: Backbone, file: Path, folder: Path) -> list[UserError]:
+    key = f"backbones.{backbone.name}"
+    if not file.is_file():
+        what = f"{key}: weights '{file}' is not a file"
+        return [ParameterError(what, "imagenet, random, or a file that Keras wrote", "correct the path", key)]
+    if backbone.checksum or _absolute(file).is_relative_to(_absolute(folder)):
+        return []
+    other = "" if _holds_outputs(file.parent) else f"set weights.folder to '{file.parent}', "
+    return [
+        ParameterError(
+            f"{key}: weights '{file}' lies outside of weights.folder = '{folder}'",
+            "a file in it, which DVC watches for changes, or its checksum",
+            f"move it, {other}or add to the line 'checksum: {checksum(file)}'",
+            key,
+        )
+    ]
+
+
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = as_written()
-    found = faults(params) + source_faults(params)
+    found = faults(params)
+    found += source_faults(params) + ([] if found else weights_faults(params))
     if found:
         raise GroupedUserError(found)
+    digests = {name: checksum(file) for name, file in weights_files(params).items()}
     with replacing_folder(RECIPES) as folder:
-        write_recipes(with_preset(params), folder)
+        write_recipes(with_preset(params), folder, digests)
     if replaced := overridden(params):
         _log.info("preset %s sets %s", params["preset"], "; ".join(replaced))
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")

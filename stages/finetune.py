@@ -144,7 +144,7 @@ def _history(found: list[Attempt]) -> pd.DataFrame:
 
 
 def _provenance(inputs: TrainingData, facts: dict[str, Any], found: list[Attempt], best: Attempt) -> dict[str, Any]:
-    copied = ("backbone", "builder", "input_size", "pooling", "weights")
+    copied = ("backbone", "builder", "arguments", "input_size", "pooling", "weights")
     fitted = ["train", "validation"] if best.kind == "linear" or _refitted(inputs, best) else ["train"]
     solved = found[0].facts if found[0].kind == "linear" else {"strength": None, "losses": {}}
     unfrozen = next((each.facts for each in found if each.kind in ("unfrozen", "whole")), None)
@@ -157,6 +157,7 @@ def _provenance(inputs: TrainingData, facts: dict[str, Any], found: list[Attempt
         "trainable_parameters": (top["parameters"] if top else 0) + best.head.parameters,
         "engine": inputs.computed["engine"],
         "precision": inputs.computed["precision"],
+        "inputs": inputs.computed["inputs"],
         "epochs_run": len(best.history),
         "best_epoch": best.best_epoch,
         "train_images": images,

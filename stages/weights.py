@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.core.errors import run
+from stages.core.errors import WeightsError, run
 from stages.core.files import replacing_folder, write_json
 from stages.core.params import named_backbone
 from stages.core.settings.backbones import Network
@@ -45,12 +45,14 @@ def _facts(
     network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", backbone: Network, origin: "Origin"
 ) -> dict[str, Any]:
     """Return the properties of the network that later stages need without loading it."""
-    from stages.networks.architectures import tail
+    from stages.networks.architectures import normalization, tail
 
     shown = outputs.get("map")
+    learnt = origin.source not in {"none", "random"}
     return {
         "backbone": backbone.name,
         "builder": backbone.builder,
+        "arguments": backbone.arguments,
         "input_size": backbone.input_size,
         "pooling": backbone.pooling,
         "frozen": _is_pretrained(origin),
@@ -58,8 +60,18 @@ def _facts(
         "map": None if shown is None else {"shape": list(shown.shape[1:]), "tail": tail(network)},
         "width": network.output.shape[-1],
         "parameters": network.count_params(),
+        "inputs": backbone.inputs if isinstance(backbone.inputs, str) else backbone.inputs.model_dump(mode="json"),
+        "normalization": normalization(network) if learnt else None,
         "weights": vars(origin),
     }
+
+
+def _require_unchanged(origin: "Origin", digest: str | None) -> None:
+    """Raise WeightsError when a file of weights is not the one that stage check saw, by which DVC knows it."""
+    if digest not in (None, origin.checksum):
+        raise WeightsError(
+            f"'{origin.file}' has {origin.checksum}", f"{digest}, as stage check found it", "run 'dvc repro' again"
+        )
 
 
 def main() -> None:
@@ -72,6 +84,7 @@ def main() -> None:
     make_deterministic(recipe.seed, recipe.threads)
     log.info("%s: building %s for images of %d pixels", backbone.name, backbone.builder, backbone.input_size)
     network, origin = obtain(backbone, recipe.weights)
+    _require_unchanged(origin, recipe.digest)
     with replacing_folder(Path("data/weights") / backbone.name) as folder:
         write(folder, network, backbone, origin)
     log.info("%s: %s weights, %d parameters", backbone.name, origin.source, network.count_params())

@@ -11,13 +11,15 @@ import keras
 
 from stages.core.errors import ParameterError
 from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.pretrained import Inputs
 from stages.networks.engine import IMAGE
 
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The constants of keras.src.applications.imagenet_utils.preprocess_input, for images of 0 to 255.
 _MEAN_AND_DEVIATION = {
     "tf": ([127.5] * 3, [127.5] * 3),
     "caffe": ([103.939, 116.779, 123.68], [1.0] * 3),
-    "torch": ([0.485 * 255, 0.456 * 255, 0.406 * 255], [0.229 * 255, 0.224 * 255, 0.225 * 255]),
+    "torch": ([255 * mean for mean in IMAGENET_MEAN], [255 * deviation for deviation in IMAGENET_DEVIATION]),
 }
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 _LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
@@ -35,7 +37,7 @@ def build(backbone: Network, weights: str | None) -> keras.Model:
     if backbone.builder == SCRATCH:
         output = _scratch(backbone, image)
     else:
-        output = _application(backbone, weights, preprocess(image, backbone.family.inputs))
+        output = _application(backbone, weights, preprocess(image, backbone.inputs))
     if backbone.pooling == "flatten":
         output = keras.layers.Flatten(name="features")(output)
     elif backbone.builder == SCRATCH:
@@ -49,15 +51,15 @@ _POOLING: dict[str, Callable[..., keras.layers.Layer]] = {
 }
 
 
-def preprocess(image: keras.KerasTensor, inputs: str) -> keras.KerasTensor:
-    """Turn raw RGB into the format that a family of networks was trained on, by built-in layers of Keras."""
+def preprocess(image: keras.KerasTensor, inputs: Inputs) -> keras.KerasTensor:
+    """Turn raw RGB into the format that a network was trained on, by built-in layers of Keras."""
     if inputs == "raw":
         return image
-    mean, deviation = _MEAN_AND_DEVIATION[inputs]
     if inputs == "caffe":
         image = keras.ops.flip(image, axis=-1)
+    mean, deviation = _MEAN_AND_DEVIATION[inputs] if isinstance(inputs, str) else (inputs.mean, inputs.deviation)
     variance = [value**2 for value in deviation]
-    return keras.layers.Normalization(mean=mean, variance=variance, name="preprocess")(image)
+    return keras.layers.Normalization(mean=list(mean), variance=variance, name="preprocess")(image)
 
 
 def _application(backbone: Network, weights: str | None, tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -107,14 +109,42 @@ def _small_cnn(image: keras.KerasTensor, filters: list[int] | None = None) -> ke
 def outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
     """Return the tensors of `backbone` that stages use, by name.
 
-    They are the "features"; the "map", `feature_map`, if `tail` knows how features follow from it; and "block_1",
-    "block_2", ...: the inputs of the top block, the top two, and so on, except the images themselves.
+    They are the "features"; the "map", `feature_map`, if `tail` knows how features follow from it; "block_1",
+    "block_2", ...: the inputs of the top block, the top two, and so on, except the images themselves; and "normalized",
+    what the first BatchNormalization normalises, unless that is one of these.
     """
     found = {"features": backbone.output}
     if tail(backbone) is not None:
         found["map"] = feature_map(backbone)
     bottoms = [bottom for bottom in _block_bottoms(backbone) if bottom is not backbone.input]
-    return found | {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
+    found |= {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
+    first = _first_normalization(backbone)
+    if first is None or any(tensor is first.input for tensor in found.values()):
+        return found
+    return found | {"normalized": first.input}
+
+
+def normalization(backbone: keras.Model) -> dict[str, Any] | None:
+    """Return what the first BatchNormalization after a convolution expects; None without one.
+
+    Its name (`layer`), the name in `outputs` of what it normalises (`output`), and the `mean` and `variance` of each
+    channel of that over the images that the network was trained on.
+    """
+    first = _first_normalization(backbone)
+    if first is None:
+        return None
+    output = next(name for name, tensor in outputs(backbone).items() if tensor is first.input)
+    mean, variance = (values.numpy().tolist() for values in (first.moving_mean, first.moving_variance + first.epsilon))
+    return {"layer": first.name, "output": output, "mean": mean, "variance": variance}
+
+
+def _first_normalization(backbone: keras.Model) -> Any | None:
+    convolved = False
+    for layer in backbone.layers:
+        if convolved and isinstance(layer, keras.layers.BatchNormalization):
+            return layer
+        convolved = convolved or isinstance(layer, keras.layers.Conv2D)
+    return None
 
 
 def split_point(backbone: keras.Model, blocks: float | str, name: str) -> str:
@@ -250,7 +280,7 @@ def top(backbone: keras.Model, name: str, *, train_normalization: bool = False) 
     """
     backbone.trainable = True
     part = backbone if name == IMAGE else _above(outputs(backbone)[name], name, backbone)
-    for layer in _leaves(part):
+    for layer in leaves(part):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = train_normalization
     return part
@@ -275,8 +305,8 @@ def depths(part: keras.Model) -> dict[str, int]:
     return found
 
 
-def _leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
+def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
     """Yield the layers inside `layer`, including those of nested models."""
     for inner in getattr(layer, "layers", ()):
-        yield from _leaves(inner)
+        yield from leaves(inner)
         yield inner

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from tqdm import tqdm
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # A host that did not answer is not tried again for this many seconds.
 _REMEMBER_SECONDS = 600
 _UNREACHABLE = Path(".cache/unreachable.json")
+# Where files of weights that the user names by URL are kept.
+_OWN = Path(".cache/weights")
 # Give up on a server that sends no more than a byte now and then. Not a parameter, unlike data.max_fetch_minutes: the
 # sizes of these files are known, and the largest, of 600 MB, takes as long at 80 kB a second.
 _MOST_SECONDS = 2 * 3600
@@ -74,6 +76,26 @@ def fetch(file: Published, params: WeightsParams) -> Path:
         _download(url, temporary, params.connect_timeout)
         _verify(temporary, file, url)
     return cached
+
+
+def fetch_own(url: str, expected: str | None, params: WeightsParams) -> Path:
+    """Return a local copy of a file that the user names by `url`; fetched once where its checksum is known.
+
+    `expected` is "sha256:..." or None: then it is fetched every time, since what lies at a URL may change. The caller
+    verifies it. Raises WeightsError when it cannot be had.
+    """
+    name = Path(unquote(urlsplit(url).path)).name
+    kept = _OWN / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if expected and kept.is_file() and f"sha256:{checksum(kept, 'sha256')}" == expected:
+        return kept
+    try:
+        with replacing(kept) as temporary:
+            _download(url, temporary, params.connect_timeout)
+    except UnreachableError as error:
+        raise WeightsError(
+            error.received, "a file of weights at that URL", "correct it, or fetch the file into weights.folder"
+        ) from error
+    return kept
 
 
 def _from_folder(file: Published, folder: Path) -> Path:

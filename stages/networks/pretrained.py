@@ -1,4 +1,4 @@
-"""The weights of a backbone: Keras's published files, those of an earlier run, or random ones.
+"""The weights of a backbone: Keras's published files, a file of the user's own or of an earlier run, or random ones.
 
 Keras knows the name, URL and hash of each published file and how to read it; only the download is done here
 (`download.py`).
@@ -13,21 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from stages.core.errors import WeightsError
-from stages.core.manifest import MANIFEST, read_manifest
+from stages.core.manifest import MANIFEST, PATHS, read_manifest
 from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.weights import WeightsParams
-from stages.networks.architectures import build
-from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch
-from stages.networks.keras_engine import load
+from stages.networks.architectures import IMAGENET_MEAN, build
+from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch, fetch_own
+from stages.networks.weights_file import numbered
+from stages.networks.weights_match import Found, assign, find
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights came from: "imagenet", "random", "none" (nothing to load) or a file of an earlier run."""
+    """Where weights came from: "imagenet", "random", "none" (nothing to load), or the path or URL of a file."""
 
     source: str
     reason: str = ""
@@ -41,7 +44,7 @@ def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origi
     Raises WeightsError when a file is damaged or does not fit, or, with `if_unreachable: stop`, is unavailable.
     """
     if backbone.weights not in {"imagenet", "random"}:
-        return _from_model(backbone)
+        return _from_file(backbone, params)
     if backbone.builder == SCRATCH:
         return build(backbone, None), Origin("none", "trained from scratch")
     if backbone.weights == "random":
@@ -68,57 +71,79 @@ def random(backbone: Network) -> keras.Model:
     return network
 
 
-def _from_model(backbone: Network) -> tuple[keras.Model, Origin]:
-    """Load the weights of the backbone inside a `model.keras` that stage export of an earlier run wrote."""
-    path = Path(backbone.weights.replace("{backbone}", backbone.name))
+def _from_file(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+    """Build with the weights of a file of the user's own, or of a `model.keras` of an earlier run."""
+    source = backbone.weights.replace("{backbone}", backbone.name)
+    path = _located(source, backbone, params)
+    digest = _verified(path, backbone)
+    network = build(backbone, None)
+    found = find(path, network, backbone.builder)
+    if backbone.family.module == "efficientnet" and _rescales_twice(found, path):
+        network = _graph_for_published(backbone)
+    assign(network, found)
+    return network, _descent(source, path, digest)
+
+
+def _located(source: str, backbone: Network, params: WeightsParams) -> Path:
+    if not is_local_file(source):
+        return fetch_own(source, backbone.checksum, params)
+    path = Path(source)
     if not path.is_file():
         raise WeightsError(
-            f"weights.source '{path}' is not a file",
-            "imagenet, random, or a model.keras",
+            f"weights '{path}' of backbone '{backbone.name}' is not a file",
+            "imagenet, random, or a file that Keras wrote (.keras, .weights.h5, .h5)",
             "correct weights.source or the line of the backbone",
         )
-    try:
-        inner = load(path).get_layer("backbone")
-        network = _same_graph(build(backbone, None), inner)
-    except Exception as error:
-        # Keras raises various errors here: for a damaged archive, another architecture, another builder.
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"'{path}' does not fit backbone '{backbone.name}' ({detail})",
-            f"a model.keras that stage export wrote, with a {backbone.builder} inside",
-            "choose the file of the same backbone",
-        ) from error
-    return network, _descent(path)
+    return path
 
 
-def _same_graph(network: keras.Model, inner: keras.Model) -> keras.Model:
-    """Return `network` with the weights of `inner`, or `inner` itself where its graph differs.
-
-    EfficientNet v1 builds one more Rescaling for published weights: that layer has no weights, so they load into
-    either graph but work in one only. Raises ValueError when `inner` cannot replace `network`.
-    """
-    network.set_weights(inner.get_weights())
-    if _kinds(network) == _kinds(inner):
-        return network
-    if (network.input.shape, _kinds(network)[-1]) != (inner.input.shape, _kinds(inner)[-1]):
-        raise ValueError("its graph differs; the same input_size and pooling are needed")
-    inner.trainable = True
-    return inner
-
-
-def _kinds(network: keras.Model) -> list[str]:
-    return [type(layer).__name__ for layer in network.layers]
-
-
-def _descent(path: Path) -> Origin:
-    """Return the origin of the weights in a `model.keras`: random ones stay random when only a head is trained."""
+def _verified(path: Path, backbone: Network) -> str:
+    """Return the checksum of a file. Raise WeightsError when the backbone's line names another."""
     digest = f"sha256:{checksum(path, 'sha256')}"
-    if not path.with_name(MANIFEST).is_file():
-        return Origin(str(path), "an earlier run; the weights that it started from are unknown", path.name, digest)
+    if backbone.checksum not in (None, digest):
+        raise WeightsError(
+            f"'{path}' has {digest}",
+            f"{backbone.checksum}, as backbones.{backbone.name}.checksum says",
+            "the file is damaged or not the expected one: fetch it again, or correct the checksum",
+        )
+    return digest
+
+
+def _rescales_twice(found: Found, path: Path) -> bool:
+    """Return whether weights of an EfficientNet v1 were trained with the graph that Keras builds for published ones.
+
+    That has one more Rescaling, without weights. Where the file lists its layers, they decide, but for published files:
+    they are older than that layer. Else a network that normalises by ImageNet's mean descends from published weights;
+    one that began with random weights does not normalise.
+    """
+    if found.names is not None:
+        if sum(numbered(name)[0] == "rescaling" for name in found.names) > 1:
+            return True
+        module: Any = importlib.import_module("keras.src.applications.efficientnet")
+        return checksum(path, "md5") in {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
+    means = [values[0] for place, values in found.values.items() if numbered(place[-1])[0] == "normalization"]
+    return any(np.allclose(mean, IMAGENET_MEAN, atol=1e-3) for mean in means)
+
+
+def _graph_for_published(backbone: Network) -> keras.Model:
+    """Build the network as for `weights="imagenet"`, but load nothing."""
+    loading = keras.Model.load_weights
+    keras.Model.load_weights = lambda *_, **__: None
+    try:
+        with _transport(lambda fname, *_, **__: fname):
+            return build(backbone, "imagenet")
+    finally:
+        keras.Model.load_weights = loading
+
+
+def _descent(source: str, path: Path, digest: str) -> Origin:
+    """Return the origin of the weights in a file: random ones stay random when an earlier run trained only a head."""
+    if path.name != PATHS["keras"] or not path.with_name(MANIFEST).is_file():
+        return Origin(source, "a file of your own; what it was trained on is unknown", path.name, digest)
     before = read_manifest(path.parent).weights["source"]
     if before == "random":
-        return Origin("random", f"{path} started from random weights", path.name, digest)
-    return Origin(str(path), f"an earlier run that started from: {before}", path.name, digest)
+        return Origin("random", f"{source} started from random weights", path.name, digest)
+    return Origin(source, f"an earlier run that started from: {before}", path.name, digest)
 
 
 def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:

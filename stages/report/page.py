@@ -23,6 +23,7 @@ from stages.report.figures.all_figures import Gallery
 from stages.report.figures.context import FigureContext
 from stages.report.findings import misleading
 from stages.report.heads import heads, selected
+from stages.report.inputs import declared_inputs
 from stages.report.load import under_load
 from stages.report.opening import Setting, about, next_step, warning
 from stages.report.outlook import outlook_text
@@ -174,6 +175,7 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
         "images": tables.images(material.splits, classes),
         "audit": material.evidence.audit,
         "provenance": sentences(material.provenance, ranking, language),
+        "declared_inputs": declared_inputs,
     }
 
 

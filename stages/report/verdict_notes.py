@@ -4,6 +4,7 @@ from stages.core.intervals import Interval, difference_over_folds
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
+from stages.report.inputs import input_notes
 from stages.report.load import load_notes
 from stages.report.pairwise_comparison import interval
 from stages.report.runs import Run
@@ -20,13 +21,13 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
     The accuracy of the backbone, and what choosing it costs; how stable the choice is, and how many test images would
-    tell it from its rival; what to do where nothing is to be chosen; whether repeated trainings and the
-    folds agree; the gain by transfer learning, where there was none; whether frozen networks are compared with
-    fine-tuned ones; whether the images are too easy; whether latencies were measured under load. The backbone is the
-    chosen one or, where there is none, the most accurate one.
+    tell it from its rival; what to do where nothing is to be chosen; whether preprocessing suits the weights; whether
+    repeated trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen networks
+    are compared with fine-tuned ones; whether the images are too easy; whether latencies were measured under load. The
+    backbone is the chosen one or, where there is none, the most accurate one.
     """
     builders = (
-        *(_score, _price, _stability, _more_images, _remedies, _repeats, _trained_once),
+        *(_score, _price, _stability, _more_images, _remedies, input_notes, _repeats, _trained_once),
         *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
     )
     return [note for builder in builders for note in builder(evidence, language)]

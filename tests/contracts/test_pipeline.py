@@ -69,6 +69,10 @@ def module(stage: str) -> str:
     return re.findall(r"python -m (stages\.\w+)", STAGES[stage]["cmd"])[0]
 
 
+# What runs: the stages, and the programs beside the graph.
+PROGRAMS = ("stages.gate.__main__", "stages.predict.__main__", "stages.use.__main__", *map(module, STAGES))
+
+
 def source(file: str) -> ast.Module:
     return ast.parse((ROOT / file).read_text(encoding="utf-8"))
 
@@ -121,7 +125,8 @@ def test_paths_stay_inside_the_repository(stage: str) -> None:
     assert "wdir" not in STAGES[stage]
     for path in paths(STAGES[stage]["deps"] + STAGES[stage]["outs"]):
         assert re.fullmatch(
-            r"params\.yaml|(data|stages)/[a-z0-9_/.]*(\$\{(key|item|rank\.candidates)\}[a-z_/.]*)?|\$\{data\.source\}",
+            r"params\.yaml|(data|stages)/[a-z0-9_/.]*(\$\{(key|item|rank\.candidates)\}[a-z_/.]*)?"
+            r"|\$\{(data\.source|weights\.folder)\}",
             path,
         )
 
@@ -155,7 +160,7 @@ def test_what_a_stage_reads_is_written_by_an_earlier_one(stage: str) -> None:
     earlier = [out for name in list(STAGES)[: list(STAGES).index(stage)] for out in ARTEFACTS[name]]
     for path, candidates in product(paths(STAGES[stage]["deps"]), ("all", "best/3", "contenders")):
         found = path.replace("${rank.candidates}", candidates)
-        assert found.startswith(("stages/", "params.yaml", "${data.source}")) or any(
+        assert found.startswith(("stages/", "params.yaml", "${data.source}", "${weights.folder}")) or any(
             related(found, out) for out in earlier
         )
 
@@ -227,7 +232,7 @@ def test_a_stage_lists_its_module_and_the_rooms_that_it_runs_and_no_other(stage:
 
 
 def test_no_template_or_other_text_is_left_unused() -> None:
-    assert set().union(*(texts(closure(module(stage))) for stage in STAGES)) == TEXTS
+    assert set().union(*(texts(closure(program)) for program in PROGRAMS)) == TEXTS
 
 
 @pytest.mark.parametrize("stage", ["weights", "features", "views", "probe", "tune", "unfreeze", "finetune"])
@@ -241,8 +246,7 @@ def test_rooms_hold_nothing_but_code_and_templates() -> None:
 
 
 def test_no_module_is_left_unused() -> None:
-    programs = ("stages.gate.__main__", "stages.predict.__main__", *map(module, STAGES))
-    used = set().union(*map(closure, programs))
+    used = set().union(*map(closure, PROGRAMS))
     written = {str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py") if path.stem != "__init__"}
     assert used == written
 
@@ -345,8 +349,10 @@ def test_what_reads_all_of_params_depends_on_the_file(stage: str) -> None:
 
 def test_what_is_trained_recomputes_no_features() -> None:
     assert set(FeaturesRecipe.model_fields) == {"seed", "threads", "features"}
-    assert set(WeightsRecipe.model_fields) == {"seed", "threads", "weights", "network"}
-    assert set(Network.model_fields) == {"name", "builder", "input_size", "pooling", "weights", "arguments"}
+    assert set(WeightsRecipe.model_fields) == {"seed", "threads", "weights", "network", "digest"}
+    assert set(Network.model_fields) == {
+        "name", "builder", "input_size", "pooling", "weights", "checksum", "inputs", "arguments"
+    }  # fmt: skip
 
 
 def keys_of(value: dict[str, Any], place: str = "") -> set[str]:

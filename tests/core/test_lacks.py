@@ -181,7 +181,8 @@ def test_a_program_that_meets_a_limit_prints_one_line_and_exits_with_1(
     # What the shipped parameters name.
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/samples").symlink_to(ROOT / "data/samples")
+    for folder in ("data/samples", "data/own_weights"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     program = LIMITED.format(limit=limit, value=value, act=act)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

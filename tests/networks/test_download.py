@@ -30,7 +30,9 @@ def _own_cache(tmp_path, monkeypatch) -> None:
 
 
 def params(mirror: str | None = None, if_unreachable: str = "stop") -> WeightsParams:
-    return WeightsParams(source="imagenet", mirror=mirror, if_unreachable=if_unreachable, connect_timeout=2.0)
+    return WeightsParams(
+        source="imagenet", folder=".", mirror=mirror, if_unreachable=if_unreachable, connect_timeout=2.0
+    )
 
 
 def published(origin: Web, content: bytes = CONTENT, kind: str = "md5") -> Published:

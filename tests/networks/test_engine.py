@@ -45,6 +45,8 @@ def small(filters: tuple[int, ...] = (8, 16)) -> Network:
         input_size=32,
         pooling="average",
         weights="random",
+        checksum=None,
+        inputs="raw",
         arguments={"filters": filters},
     )
 

@@ -54,7 +54,9 @@ def origin():
 
 
 def params(mirror: str | None = None, if_unreachable: str = "stop") -> WeightsParams:
-    return WeightsParams(source="imagenet", mirror=mirror, if_unreachable=if_unreachable, connect_timeout=2.0)
+    return WeightsParams(
+        source="imagenet", folder=".", mirror=mirror, if_unreachable=if_unreachable, connect_timeout=2.0
+    )
 
 
 def documented(backbone, monkeypatch) -> tuple[keras.Model, str]:
@@ -104,7 +106,7 @@ def test_features_equal_those_of_keras_s_documented_path(
     publish(origin, reference, file, monkeypatch)
     module = importlib.import_module(f"keras.applications.{backbone.family.module}")
     expected = called(reference, module.preprocess_input(batch.copy()))
-    if backbone.family.inputs != "raw":
+    if backbone.inputs != "raw":
         assert relative(called(reference, batch), expected) > 0.1, "forgetting it would not show"
 
     network, source = pretrained.obtain(backbone, params(origin.url))
@@ -222,7 +224,7 @@ def test_without_a_manifest_beside_it_what_it_began_with_is_not_known(declare, t
     (tmp_path / "manifest.json").unlink()
     _, source = pretrained.obtain(backbone, params())
     assert (source.source, source.file) == ("model.keras", "model.keras")
-    assert source.reason == "an earlier run; the weights that it started from are unknown"
+    assert source.reason == "a file of your own; what it was trained on is unknown"
 
 
 def test_a_damaged_manifest_is_one_line(declare, tmp_path) -> None:
@@ -253,23 +255,14 @@ def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
     again, _ = pretrained.obtain(declare("efficientnet_b0", sizes=(32, 64), weights="model.keras").network, params())
     batch = random_images(2, 64).astype("float32")
     assert relative(called(again, batch), called(first, batch)) < 1e-5
-    with pytest.raises(WeightsError, match=r"its graph differs; the same input_size and pooling are needed"):
-        pretrained.obtain(declare("efficientnet_b0", sizes=(32,), weights="model.keras").network, params())
 
 
 def test_a_model_of_another_backbone_is_refused(declare, tmp_path) -> None:
     exported(declare("mobilenet_v3_small").network, tmp_path)
-    with pytest.raises(WeightsError, match=r"'model.keras' does not fit backbone 'scratch2'"):
-        pretrained.obtain(declare("scratch2", builder="mobilenet_v3_large", weights="model.keras").network, params())
+    with pytest.raises(WeightsError, match=r"'model.keras' has no layer for 'expanded_conv_2_project_bn'"):
+        pretrained.obtain(declare("other", builder="mobilenet_v3_large", weights="model.keras").network, params())
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive"], ids=["empty", "text"])
-def test_a_file_that_is_no_model_is_refused(declare, tmp_path, content: bytes) -> None:
-    (tmp_path / "broken.keras").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"'broken.keras' does not fit backbone 'mobilenet_v3_small'"):
-        pretrained.obtain(declare("mobilenet_v3_small", weights="broken.keras").network, params())
-
-
-def test_a_missing_model_is_an_error_that_names_it(declare) -> None:
-    with pytest.raises(WeightsError, match=r"'gone.keras' is not a file; expected imagenet, random, or a model.keras"):
+def test_a_missing_file_is_an_error_that_names_it(declare) -> None:
+    with pytest.raises(WeightsError, match=r"'gone.keras' of backbone 'vgg16' is not a file; expected imagenet"):
         pretrained.obtain(declare("vgg16", weights="gone.keras").network, params())

@@ -1,13 +1,18 @@
 """How well the ranking before training predicted the result is said with its uncertainty, and what it is by."""
 
 import math
+from typing import Any
 
 import pytest
 
+from stages.core.params import read
+from stages.core.settings.backbones import FAMILY_OF, SCRATCH
 from stages.pages.language import ENGLISH
+from stages.report.published import Published, published
 from stages.report.ranking_agreement import RankingAgreement, ranking_agreement, tau
 from tests.support import artefacts
 from tests.support.contest import evidence
+from tests.support.features import ROOT
 
 WRONG = {"a": range(20), "b": range(10), "c": range(30), "d": range(40)}
 
@@ -41,6 +46,44 @@ def test_both_scores_are_compared_with_the_test_accuracy() -> None:
     )
     assert "With so few backbones it is uncertain" in said(found)[1]
     assert len(found.sentences) == 2
+
+
+def sized(builders: dict[str, str], parameters: list[int], **changes: Any) -> list[str]:
+    """Return what is said of backbones a, b, ... of these builders and sizes, ranked before training as they are."""
+    ranking = evidence({name: WRONG[name] for name in builders}).ranking
+    by_name = {run.backbone: run for run in ranking}
+    for (name, builder), size in zip(builders.items(), parameters, strict=True):
+        by_name[name].provenance.update({"builder": builder, "parameters": size} | changes)
+    return said(ranking_agreement(artefacts.ranking("".join(builders)), ranking, ENGLISH))
+
+
+KNOWN = {"a": "VGG16", "b": "ConvNeXtTiny", "c": "ResNet50", "d": "MobileNetV3Small"}
+
+
+def test_size_and_published_accuracy_which_cost_nothing_are_compared_as_well() -> None:
+    # Test accuracies fall from b, a, c to d; sizes agree in all six pairs, published accuracies in five of them.
+    found = sized(KNOWN, [3, 4, 2, 1])
+    size, accuracy = found[2:4]
+    assert size == "Without looking at any image: 1.00 between the number of parameters and test accuracy (p = 0.083)."
+    assert accuracy == (
+        "0.67 between published ImageNet accuracy and test accuracy (p = 0.333) over the 4 backbones with published "
+        "weights; over these, probe accuracy has 0.67."
+    )
+
+
+@pytest.mark.parametrize("changes", [{"arguments": {"alpha": 0.5}}, {"weights": {"source": "own.h5"}}])
+def test_what_is_published_of_other_weights_or_arguments_says_nothing_of_these(changes: dict[str, Any]) -> None:
+    found = sized(KNOWN, [3, 4, 2, 1], **changes)
+    assert [text for text in found if "published" in text] == []
+
+
+def test_each_builder_of_keras_has_published_figures() -> None:
+    figures = read(ROOT / "stages/report/published.yaml")
+    assert set(figures) == set(FAMILY_OF) - {SCRATCH}
+    run = evidence({"a": range(3)}).ranking[0]
+    for builder, row in figures.items():
+        run.provenance["builder"] = builder
+        assert published(run) == Published(**row)
 
 
 def test_rows_have_the_ranks_before_and_after() -> None:

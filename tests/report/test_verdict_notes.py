@@ -224,3 +224,18 @@ def test_no_help_of_transfer_learning_is_said_beside_what_stayed_frozen() -> Non
     found = noted(evidence({"a": range(40), "b": range(41), "scratch": range(12)}, weights=FURTHER))
     help_of_it = next(number for number, note in enumerate(found) if note.startswith("Transfer learning did not help"))
     assert found[help_of_it + 1 :] == [UNLIKE % "scratch", UNTRIED % "a and b"]
+
+
+def test_preprocessing_that_does_not_suit_the_weights_is_a_warning() -> None:
+    found = evidence({"a": range(10), "b": range(12), "c": range(14)})
+    by_name = {run.backbone: run.provenance for run in found.runs}
+    by_name["a"]["inputs"] = {"declared": "caffe", "layer": "bn", "images": 64, "distance": 4.71}
+    declared = {"mean": [0, 0, 0.5], "deviation": [1, 1, 1]}
+    by_name["b"]["inputs"] = {"declared": declared, "layer": "bn", "images": 64, "distance": 3.2}
+    (warning,) = [note for note in noted(found) if "preprocessing" in note]
+    assert warning == (
+        "The preprocessing may not suit the weights of a (caffe, distance 4.7); b ((0, 0, 0.5) / (1, 1, 1), distance "
+        "3.2): the images reach the first normalisation unlike those that the weights were trained on (a distance up "
+        "to 1 is usual). Check inputs in the backbone's line."
+    )
+    assert not any("preprocessing" in note for note in noted(evidence({"a": range(10), "b": range(12)})))

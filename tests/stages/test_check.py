@@ -1,6 +1,7 @@
 """`python -m stages.check` reports every fault of params.yaml at once, each once, in one line, and quickly."""
 
 import copy
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.check import SECTIONS, TOP, faults, main
+from stages.check import SECTIONS, TOP, faults, main, weights_faults, weights_files
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, read
 from stages.core.settings.backbones import resolve
@@ -260,6 +261,28 @@ LINES = [
     ({"builder": None}, "backbones.vgg16.builder = null names no builder"),
     ({"builder": ["VGG16"]}, "backbones.vgg16.builder = ['VGG16'] names no builder"),
     ({"weights": None}, "backbones.vgg16.weights = null; expected text"),
+    (
+        {"weights": "own.pth"},
+        "weights = 'own.pth'; expected imagenet, random, or a file that Keras wrote (.keras, .wei",
+    ),
+    ({"weights": "imagnet"}, "by its path or http(s) URL (did you mean 'imagenet'?)"),
+    ({"weights": "s3://bucket/own.h5"}, "expected imagenet, random, or a file that Keras wrote"),
+    ({"weights": "https://me:secret@host/own.h5"}, "expected an address without a password or token, which git would"),
+    ({"weights": "own.h5", "checksum": "abc"}, "checksum = 'abc'; expected null, or sha256: and 64 hexadecimal digits"),
+    ({"checksum": f"sha256:{'a' * 64}"}, "expected null with weights: imagenet, which is no file of your own"),
+    (
+        {"inputs": "tff"},
+        "backbones.vgg16.inputs = 'tff'; expected raw, tf, torch, caffe, or {mean: [R, G, B], deviation",
+    ),
+    (
+        {"inputs": {"mean": [1, 2], "deviation": [1, 1, 1]}},
+        "of images of 0 to 255, with deviations above 0; correct it",
+    ),
+    ({"inputs": {"mean": [1, 2, 3], "deviation": [1, 0, 1]}}, "inputs = {'deviation': [1, 0, 1], 'mean': [1, 2, 3]}"),
+    (
+        {"builder": "scratch", "input_size": 64, "inputs": "tf"},
+        "expected raw: scratch rescales its images itself; corr",
+    ),
     ({"head": None}, "backbones.vgg16.head = null; expected a mapping"),
     (
         {"head": {"pooling": "avg"}},
@@ -356,7 +379,10 @@ def test_a_name_that_is_no_text_is_refused(name: Any, text: str) -> None:
     assert found == [f"a backbone named {text}; expected a name that is text; rename it, or quote it"]
 
 
-@pytest.mark.parametrize("source", ["imagenet", "random", "models/{backbone}/model.keras"])
+@pytest.mark.parametrize(
+    "source",
+    ["imagenet", "random", "models/{backbone}/model.keras", "own.h5", "https://host/x/own.weights.h5?download=true"],
+)
 def test_weights_may_come_from_anywhere(source: str) -> None:
     assert messages({"weights.source": source, "backbones.vgg16.weights": source}) == []
 
@@ -390,6 +416,7 @@ def check(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_command_writes_the_same_bytes_for_any_valid_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / SHIPPED["data"]["source"]).mkdir(parents=True)
+    (tmp_path / SHIPPED["weights"]["folder"]).mkdir(parents=True)
     done = check(tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     written = (tmp_path / "data" / "checked.txt").read_bytes()
@@ -406,6 +433,7 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / SHIPPED["data"]["source"]).mkdir(parents=True)
+    (tmp_path / SHIPPED["weights"]["folder"]).mkdir(parents=True)
     (tmp_path / "data/recipes/gone").mkdir(parents=True)
     written = []
     for changes in ({}, {"finetune.head.dropout": 0.25}, {"finetune.head.dropout": 0.25, "tune.trials": 3}):
@@ -444,6 +472,71 @@ def test_the_command_prints_a_line_for_each_fault_and_exits_with_1(tmp_path: Pat
         "params.yaml: data.source = 'imgaes' does not exist",
     ]
     assert not (tmp_path / "data").exists()
+
+
+def own_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **line: Any) -> dict[str, Any]:
+    """Return parameters in which vgg16 has this line; there are files in and beside the folder for weights."""
+    (tmp_path / "data/own_weights").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for path in ("data/own_weights/vgg16.h5", "beside.h5"):
+        Path(path).write_bytes(b"weights")
+    return edited({"backbones": {"vgg16": line, "resnet50": {}}})
+
+
+@pytest.mark.parametrize("source", ["data/own_weights/vgg16.h5", "data/own_weights/{backbone}.h5"])
+def test_a_file_of_weights_in_its_folder_is_found(monkeypatch, tmp_path: Path, source: str) -> None:
+    params = own_weights(monkeypatch, tmp_path, weights=source)
+    assert weights_faults(params) == []
+    assert weights_files(params) == {"vgg16": Path("data/own_weights/vgg16.h5")}
+    assert weights_faults(own_weights(monkeypatch, tmp_path / "b", weights=f"{tmp_path}/b/{source}")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            {"weights": "gone.h5"},
+            "backbones.vgg16: weights 'gone.h5' is not a file; expected imagenet, random, or a file",
+        ),
+        (
+            {"weights": "data/own_weights/../../beside.h5"},
+            "lies outside of weights.folder = 'data/own_weights'; expected a file in it, which DVC watches for changes",
+        ),
+    ],
+)
+def test_a_file_of_weights_that_dvc_would_not_watch_is_refused(
+    monkeypatch, tmp_path: Path, line: dict[str, Any], message: str
+) -> None:
+    (fault,) = weights_faults(own_weights(monkeypatch, tmp_path, **line))
+    assert message in str(fault)
+
+
+def test_a_file_elsewhere_needs_the_checksum_that_is_printed(monkeypatch, tmp_path: Path) -> None:
+    params = own_weights(monkeypatch, tmp_path, weights="beside/own.h5")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    for folder, remedy in (("beside", "set weights.folder to 'beside', "), ("data/exports", "")):
+        Path(folder).mkdir()
+        (Path(folder) / "own.h5").write_bytes(b"weights")
+        line: dict[str, Any] = {"weights": f"{folder}/own.h5"}
+        params["backbones"]["vgg16"] = line
+        (fault,) = weights_faults(params)
+        assert fault.remedy == f"move it, {remedy}or add to the line 'checksum: sha256:{digest}'"
+        line["checksum"] = f"sha256:{digest}"
+        assert weights_faults(params) == []
+
+
+@pytest.mark.parametrize("folder", ["data/exports/winner", "data", "."])
+def test_a_folder_of_weights_that_stages_write_is_refused(monkeypatch, tmp_path: Path, folder: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/exports/winner").mkdir(parents=True)
+    (fault,) = weights_faults(edited({"weights.folder": folder}))
+    assert str(fault).startswith(f"weights.folder = '{folder}' is written by stages; expected a folder of your own")
+
+
+def test_a_folder_of_weights_that_is_not_there_is_named_before_dvc_misses_it(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (fault,) = weights_faults(SHIPPED)
+    assert str(fault).startswith("weights.folder = 'data/own_weights' is no folder; expected a folder of your own fi")
 
 
 def test_check_and_results_load_no_network_library() -> None:

@@ -56,7 +56,8 @@ def test_every_prepared_image_has_its_features(project) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
     facts = read_json(root / "data/weights/small/backbone.json")
     computed = {"engine": "openvino", "precision": "float32", "threads": 1, "network": facts}
-    assert read_json(folder / "features.json") == computed
+    inputs = {"declared": "raw", "layer": None, "images": 0, "distance": None}
+    assert read_json(folder / "features.json") == computed | {"inputs": inputs}
 
 
 def test_the_stage_says_at_its_start_how_much_work_it_is(project) -> None:

@@ -40,6 +40,7 @@ NINE = {
 SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
 SEED = 20
 FLOAT32 = {"precision": "float32", "images": 0, "differing": 0, "right": 0}
+UNCHECKED = {"declared": "raw", "layer": None, "images": 0, "distance": None}
 UNTRAINED = {"head_seconds": 0.0, "finetune_seconds": 0.0}
 NO_TRIALS = pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"])
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
@@ -181,6 +182,7 @@ def provenance(
     return {
         "backbone": backbone,
         "builder": backbone,
+        "arguments": {},
         "input_size": 224,
         "classes": list(classes),
         "parameters": parameters,
@@ -191,6 +193,7 @@ def provenance(
         "top": {"unfrozen": {"input": "block_9"}, "whole": {"input": "image"}}.get(kept),
         "engine": "openvino",
         "precision": "bfloat16",
+        "inputs": {"declared": "tf", "layer": "bn_Conv1", "images": 64, "distance": 0.71} if published else UNCHECKED,
         "epochs_run": 0 if kept == "linear" else 19,
         "best_epoch": 0 if kept == "linear" else 13,
         "weights": {

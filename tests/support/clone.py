@@ -44,7 +44,8 @@ class Clone:
         names = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], ROOT).output.split("\0")
         for name in names:
             # A file that is deleted but not committed is still listed.
-            if (ROOT / name).is_file() and not name.startswith(("data/", "tests/")) and name != "dvc.lock":
+            generated = name.startswith(("data/", "tests/")) and not name.startswith("data/own_weights/")
+            if (ROOT / name).is_file() and not generated and name != "dvc.lock":
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, folder / name)
         return cls.begun(folder)

@@ -35,8 +35,9 @@ def build() -> keras.Model:
 def write_weights(folder: Path) -> keras.Model:
     """Write into `folder`, named after the backbone, what stage weights writes; return the network."""
     declared = Network(
-        name=folder.name, builder="MobileNetV3Small", input_size=SIDE, pooling="average", weights="random", arguments={}
-    )
+        name=folder.name, builder="MobileNetV3Small", input_size=SIDE, pooling="average", weights="random",
+        checksum=None, inputs="raw", arguments={},
+    )  # fmt: skip
     network = build()
     weights.write(folder, network, declared, Origin("random", "as set in params.yaml"))
     return network
@@ -50,6 +51,8 @@ def write_small_cnn(folder: Path, origin: str) -> keras.Model:
         input_size=SIDE,
         pooling="average",
         weights="random",
+        checksum=None,
+        inputs="raw",
         arguments={"filters": [4, 8]},
     )
     network = architectures.build(declared, None)

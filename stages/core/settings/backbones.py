@@ -16,6 +16,7 @@ from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
+from stages.core.settings.pretrained import Inputs, known_source
 
 SCRATCH = "scratch"
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
@@ -73,20 +74,14 @@ FAMILIES = (
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
-def known_source(value: str) -> str:
-    """Return `value` if it is a valid source of weights. Raise ValueError with the nearest match otherwise."""
-    if value in {"imagenet", "random"} or value.endswith(".keras"):
-        return value
-    hint = nearest(value, ["imagenet", "random"])
-    raise ValueError(f"imagenet, random, or a file model.keras{f' ({hint})' if hint else ''}")
-
-
 class BackboneConfig(Recipe):
     """A line of `backbones`, which overrides section `finetune`."""
 
     builder: str
     input_size: int = Field(ge=32, le=1024)
     weights: str = Field(min_length=1)
+    checksum: str | None
+    inputs: Inputs
     arguments: dict[str, Any]
 
     @field_validator("input_size")
@@ -101,6 +96,24 @@ class BackboneConfig(Recipe):
     @classmethod
     def _a_known_source(cls, value: str) -> str:
         return known_source(value)
+
+    @field_validator("checksum")
+    @classmethod
+    def _of_a_file(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
+        if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", value):
+            raise ValueError("null, or sha256: and 64 hexadecimal digits")
+        if info.data.get("weights") in {"imagenet", "random"}:
+            raise ValueError(f"null with weights: {info.data['weights']}, which is no file of your own")
+        return value.lower()
+
+    @field_validator("inputs")
+    @classmethod
+    def _applied_once(cls, value: Inputs, info: ValidationInfo) -> Inputs:
+        if info.data.get("builder") == SCRATCH and value != "raw":
+            raise ValueError(f"raw: {SCRATCH} rescales its images itself")
+        return value
 
     @field_validator("arguments")
     @classmethod
@@ -119,6 +132,8 @@ class Network(Section):
     input_size: int
     pooling: Pooling
     weights: str
+    checksum: str | None
+    inputs: Inputs
     arguments: dict[str, Any]
 
     @property
@@ -243,7 +258,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
-    own = {"weights": lookup(params, "weights.source"), "arguments": {}, "input_size": _default_size(builder, sizes)}
+    own = _defaults(builder, sizes) | {"weights": lookup(params, "weights.source")}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
     whole = merge(merge(merge(_shared(params), own), line), preset_values(builder, params)) | {"builder": builder}
@@ -266,6 +281,14 @@ def preset_values(builder: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the preset of `params` sets for a backbone of this builder."""
     values = presets.FROM_SCRATCH if builder == SCRATCH else presets.BACKBONES
     return values.get(str(params.get("preset")), {})
+
+
+def _defaults(builder: str, sizes: list[int]) -> dict[str, Any]:
+    """Return what a line need not say, but for where its weights come from."""
+    family = FAMILY_OF[builder]
+    return {
+        "arguments": {}, "checksum": None, "inputs": family.inputs, "input_size": _default_size(builder, sizes),
+    }  # fmt: skip
 
 
 def _line(name: str, lines: object) -> Mapping[str, Any]:

@@ -31,11 +31,12 @@ class StageRecipe(Common):
 
 
 class WeightsRecipe(StageRecipe):
-    """The network, and where its weights come from."""
+    """The network, and where its weights come from; the checksum of the file if they come from one on this machine."""
 
     stage = "weights"
     weights: WeightsParams
     network: Network
+    digest: str | None
 
 
 class FeaturesRecipe(StageRecipe):
@@ -98,23 +99,26 @@ _NO_VIEWS = ViewParams.model_validate(
 )  # fmt: skip
 
 
-def write_recipes(params: Mapping[str, Any], folder: Path = RECIPES) -> None:
-    """Write the names of the declared backbones, and the recipes of each, from checked `params`."""
+def write_recipes(params: Mapping[str, Any], folder: Path = RECIPES, digests: Mapping[str, str] | None = None) -> None:
+    """Write the names of the declared backbones, and the recipes of each, from checked `params`.
+
+    `digests` has the checksum of the file of weights of each backbone that has one on this machine.
+    """
     write_json(folder / "names.json", {"backbones": list(params["backbones"])})
     for name in params["backbones"]:
-        for recipe in _recipes(name, params):
+        for recipe in _recipes(name, params, (digests or {}).get(name)):
             write_json(folder / name / f"{recipe.stage}.json", recipe.model_dump(mode="json"))
 
 
-def _recipes(name: str, params: Mapping[str, Any]) -> list[StageRecipe]:
+def _recipes(name: str, params: Mapping[str, Any], digest: str | None) -> list[StageRecipe]:
     """Return the recipes of a backbone. A search may use every parameter of its head."""
     backbone, searched = resolve(name, params), params["tune"]["trials"] > 0
     shared = dict(common(params))
     features = parse(EngineParams, params["features"], "features")
     views = part(ViewParams, params, "preprocess")
-    top = backbone.unfreeze_recipe
+    top, weights = backbone.unfreeze_recipe, parse(WeightsParams, params["weights"], "weights")
     return [
-        WeightsRecipe(**shared, weights=parse(WeightsParams, params["weights"], "weights"), network=backbone.network),
+        WeightsRecipe(**shared, weights=weights, network=backbone.network, digest=digest),
         FeaturesRecipe(**shared, features=features),
         ProbeRecipe(
             **shared,

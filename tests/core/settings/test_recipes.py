@@ -35,6 +35,8 @@ def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
         ({"class_weight": "balanced"}, {"probe", "unfreeze"}),
         ({"head": {"pooling": "max"}}, {"weights", "finetune", "unfreeze"}),
         ({"arguments": {"include_preprocessing": False}}, {"weights", "finetune", "unfreeze"}),
+        ({"inputs": "caffe"}, set()),
+        ({"inputs": "tf"}, {"weights", "finetune", "unfreeze"}),
         ({"unfreeze": {"epochs": 9}}, {"unfreeze"}),
         (CHOOSE, {"finetune"}),
         ({"head": {"units": [8]}}, {"views", "finetune"}),
@@ -50,6 +52,16 @@ def test_a_change_reaches_the_recipes_that_it_has_an_effect_on(tmp_path, changes
     before, after = recipes(tmp_path / "before"), recipes(tmp_path / "after", **changes)
     assert set(before) == {cls.stage for cls in StageRecipe.__subclasses__()}
     assert {name for name, content in after.items() if content != before[name]} == files
+
+
+def test_another_file_of_weights_reaches_the_weights_of_its_backbone_alone(tmp_path) -> None:
+    params, written = read(ROOT / "params.yaml") | {"backbones": {"vgg16": {"weights": "own.h5"}, "resnet50": {}}}, []
+    for digest in ("sha256:a", "sha256:b"):
+        write_recipes(params, tmp_path, {"vgg16": digest})
+        written.append({f"{path.parent.name}/{path.stem}": path.read_bytes() for path in tmp_path.rglob("*.json")})
+        assert read_recipe(WeightsRecipe, "vgg16", tmp_path).digest == digest
+    assert {name for name, content in written[0].items() if content != written[1][name]} == {"vgg16/weights"}
+    assert read_recipe(WeightsRecipe, "resnet50", tmp_path).digest is None
 
 
 def test_where_heads_are_searched_all_has_an_effect(tmp_path) -> None:

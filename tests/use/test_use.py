@@ -1,0 +1,85 @@
+"""`python -m stages.use NAME` writes the lines of a set into params.yaml and leaves everything else as it is."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.check import faults
+from stages.core.errors import ParameterError
+from stages.core.params import read
+from stages.use.__main__ import lines_of, sets
+from stages.use.lines import replaced
+from tests.support.clone import environment
+from tests.support.features import ROOT
+
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+TEXT = """\
+seed: 1                         # a comment
+backbones:                      # by name
+  vgg16: {epochs: 3}            # mine
+  # about the next one
+  resnet50:
+    head:
+      units: [8]
+
+# the audit
+audit: {}
+"""
+
+
+def test_the_course_s_set_is_what_is_shipped() -> None:
+    assert lines_of("course") == read(ROOT / "params.yaml")["backbones"]
+
+
+@pytest.mark.parametrize("name", sets())
+def test_each_set_is_valid_and_changes_nothing_but_the_lines(name: str) -> None:
+    text = replaced(SHIPPED, lines_of(name))
+    params = yaml.safe_load(text)
+    assert params["backbones"] == lines_of(name)
+    assert faults(params) == []
+    section = SHIPPED.index("\nbackbones:")
+    assert text.startswith(SHIPPED[: SHIPPED.index("\n", section + 1)])
+    assert text.endswith(SHIPPED[SHIPPED.index("\naudit:") :])
+
+
+def test_a_line_that_is_there_stays_as_it_is_written() -> None:
+    assert replaced(TEXT, {"vgg16": {}, "scratch": {"input_size": 64}}) == TEXT.replace(
+        "  # about the next one\n  resnet50:\n    head:\n      units: [8]\n",
+        "  # about the next one\n  scratch: {input_size: 64}\n",
+    )
+
+
+def test_others_are_kept_where_the_set_is_added() -> None:
+    found = replaced(TEXT, {"vgg16": {}, "scratch": {}}, keep=True)
+    assert found == TEXT.replace("      units: [8]\n", "      units: [8]\n  scratch: {}\n")
+
+
+def test_the_set_in_use_may_be_written_again() -> None:
+    assert replaced(SHIPPED, lines_of("course")) == SHIPPED
+
+
+@pytest.mark.parametrize("section", ["backbones: {vgg16: {}}", "backbones: {}", "backbones:", "seed: 1"])
+def test_a_section_without_lines_of_its_own_is_refused(section: str) -> None:
+    with pytest.raises(ParameterError, match="expected a line of its own for each backbone"):
+        replaced(f"{section}\n", {"vgg16": {}})
+
+
+def used(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stages.use", *arguments]
+    settings = environment(root) | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=root, env=settings, capture_output=True, text=True, check=False)
+
+
+def test_the_program_lists_the_sets_and_writes_one(tmp_path) -> None:
+    (tmp_path / "params.yaml").write_text(SHIPPED, encoding="utf-8")
+    assert used(tmp_path).stdout.splitlines()[1].startswith("small: networks of at most 8 million parameters, ")
+    assert used(tmp_path, "smal").stderr == (
+        "params.yaml: a set of backbones 'smal'; expected one of course, small, modern; did you mean 'small'?\n"
+    )
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == SHIPPED
+    done = used(tmp_path, "small")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(yaml.safe_load((tmp_path / "params.yaml").read_text())["backbones"]) == list(lines_of("small"))
