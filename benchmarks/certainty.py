@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402 (the project is on the path now)
 import pandas as pd  # noqa: E402
 
-from stages.core.predictions import apply_temperature, read_predictions  # noqa: E402
+from stages.core.predictions import apply_temperature, fit_temperature, read_predictions  # noqa: E402
 from stages.core.settings.gate import GateParams  # noqa: E402
 from stages.gate.rules import fallen  # noqa: E402
 from stages.statistics import metrics  # noqa: E402
@@ -46,7 +46,6 @@ from stages.statistics.decision import resampled  # noqa: E402
 from stages.statistics.groups import accuracy_interval  # noqa: E402
 from stages.statistics.outcomes import read_outcomes  # noqa: E402
 from stages.statistics.pairwise import difference_interval, p_value  # noqa: E402
-from stages.statistics.temperature import fitted  # noqa: E402
 from tests.support.drifting import POPULATIONS, verdicts  # noqa: E402
 from tests.support.populations import calibrated, held  # noqa: E402
 from tests.support.studies import GROUPED_ACCURACY, grouped, independent, judge, seeded, smallest_p, studies  # noqa: E402
@@ -152,7 +151,7 @@ def winner(count: int) -> None:
         drawn = np.concatenate(list(studies([accuracy] * backbones, images, count // 4, seed=3)))
         found = [resampled(independent(right), range(backbones), None, CONFIDENCE, 200, 0) for right in drawn]
         measured = drawn.mean(axis=1).max(axis=1) - accuracy
-        corrected = np.array([each.accuracy for each in found]) - accuracy
+        corrected = np.array([each.value for each in found]) - accuracy
         held_by = np.mean([each.interval.low <= accuracy <= each.interval.high for each in found])
         best = drawn.mean(axis=1).argmax(axis=1)
         stable = np.mean([each.shares[str(name)] for each, name in zip(found, best, strict=True)])
@@ -199,7 +198,7 @@ def real(count: int) -> None:
             pair = study.of(*(str(name) for name in draw.choice(len(true), 2, replace=False)))
             low, high = difference_interval(pair, CONFIDENCE)
             difference = true[int(pair.names[0])] - true[int(pair.names[1])]
-            above = study.right[:, best].mean() - true[best], found.accuracy - true[best]
+            above = study.right[:, best].mean() - true[best], found.value - true[best]
             rows.append((*above, found.interval.low <= true[best] <= found.interval.high, low <= difference <= high))
         measured, corrected, held_by, differences = np.mean(rows, axis=0)
         cells = (
@@ -219,7 +218,7 @@ def temperature(count: int) -> None:
             actual, probabilities = calibrated(draw, accuracy, 20_000)
             before = metrics.log_loss(actual, probabilities)
             after = [
-                metrics.log_loss(actual, apply_temperature(probabilities, fitted(*calibrated(draw, accuracy, images))))
+                metrics.log_loss(actual, apply_temperature(probabilities, fit_temperature(*calibrated(draw, accuracy, images))))
                 for _ in range(count)
             ]
             changes = f"{np.mean(after) - before:+.3f} | {max(after) - before:+.3f}"

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from stages.core import files, intervals, params, predictions
 from stages.core.errors import DataError, run
-from stages.core.predictions import Predictions, apply_temperature, read_groups, read_predictions
+from stages.core.predictions import Predictions, apply_temperature, fit_temperature, read_groups, read_predictions
 from stages.core.settings.evaluate import EvaluateParams
 from stages.core.settings.recipes import read_names
 from stages.core.shares import Training, trainings
@@ -28,7 +28,6 @@ from stages.statistics import metrics, pairwise, resampled
 from stages.statistics.groups import Groups, accuracy_images
 from stages.statistics.outcomes import Outcomes, read_outcomes
 from stages.statistics.shares import Shares, over_shares
-from stages.statistics.temperature import fitted
 
 MODELS = Path("data/models")
 SPLITS = Path("data/splits.csv")
@@ -110,7 +109,7 @@ def evaluate(
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
     ends = resampled.intervals(test, groups, settings.confidence, settings.resamples, seed)
     assert ends["accuracy"]
-    temperature = fitted(unseen.actual, unseen.probabilities)
+    temperature = fit_temperature(unseen.actual, unseen.probabilities)
     scaled = apply_temperature(probabilities, temperature)
     scaled_bins = metrics.calibration(actual, predicted, scaled, settings.calibration_bins)
     values = {
