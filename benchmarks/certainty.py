@@ -218,7 +218,9 @@ def temperature(count: int) -> None:
             actual, probabilities = calibrated(draw, accuracy, 20_000)
             before = metrics.log_loss(actual, probabilities)
             after = [
-                metrics.log_loss(actual, apply_temperature(probabilities, fit_temperature(*calibrated(draw, accuracy, images))))
+                metrics.log_loss(
+                    actual, apply_temperature(probabilities, fit_temperature(*calibrated(draw, accuracy, images)))
+                )
                 for _ in range(count)
             ]
             changes = f"{np.mean(after) - before:+.3f} | {max(after) - before:+.3f}"

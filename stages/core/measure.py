@@ -8,7 +8,7 @@ has the sign that people read.
 Measures of probabilities take them as they are exported, scaled by a temperature.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -78,6 +78,17 @@ class Measure:
         return self.name in ("log_loss", COST)
 
     @property
+    def share(self) -> bool:
+        """Whether it is a share, which is written in percent, and differences of it in points."""
+        return self.of_outcomes or self.name == "balanced_accuracy"
+
+    @property
+    def words(self) -> str:
+        """Its name in English."""
+        named = {"macro_f1": "macro F1", "log_loss": "log loss after temperature scaling", COST: "mean cost"}
+        return named.get(self.name, self.name.replace("_", " ") if self.label is None else f"recall of {self.label}")
+
+    @property
     def sign(self) -> int:
         """1 where higher is better, -1 where lower is."""
         return -1 if self.of_probabilities else 1
@@ -90,7 +101,10 @@ class Measure:
         missing = 1 - np.eye(len(classes))
         return np.array(
             [
-                [self.costs.get(actual, {}).get(decided, missing[row, column]) for column, decided in enumerate(classes)]
+                [
+                    self.costs.get(actual, {}).get(decided, missing[row, column])
+                    for column, decided in enumerate(classes)
+                ]
                 for row, actual in enumerate(classes)
             ],
             dtype=np.float64,

@@ -25,6 +25,8 @@ from pydantic_core import PydanticCustomError
 from stages.core.errors import GroupedUserError, ParameterError
 
 FILE = Path("params.yaml")
+# What to do about a key that is gone.
+REPLACED = {"tune.measure": "'report.measure' decides here, too: remove this key"}
 # Today's key by its earlier name.
 RENAMED = {
     "explain.map_pictures": "explain.map_images",
@@ -257,7 +259,7 @@ def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterE
     if kind == "extra_forbidden":
         known = _fields(cls, parts[:-1])
         renamed = f"it is called '{RENAMED[full]}' now: rename it" if full in RENAMED else ""
-        remedy = renamed or nearest(parts[-1], known) or "remove it"
+        remedy = renamed or REPLACED.get(full) or nearest(parts[-1], known) or "remove it"
         return ParameterError(f"unknown key '{full}'", f"one of {', '.join(known)}", remedy, full)
     if kind == "missing":
         return _missing(full)

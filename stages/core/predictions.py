@@ -57,6 +57,11 @@ def read_groups(path: Path) -> "pd.Series[str]":
     return found
 
 
+def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the classes whose probabilities a table has, in their order."""
+    return tuple(str(name).removeprefix(PREFIX) for name in table.columns if str(name).startswith(PREFIX))
+
+
 def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
     """Return the rows of `split`. Raise DataError when they cannot be scored."""
     return _scorable(table, table["split"] == split, split, classes)

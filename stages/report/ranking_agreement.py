@@ -7,12 +7,15 @@ from typing import Any
 import pandas as pd
 
 from stages.core.intervals import Interval
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Names, Text
 from stages.report.heads import LINEAR
+from stages.report.measure_text import display_name
 from stages.report.runs import Run
 
 # Columns of data/ranking.csv that hold numbers, or nothing.
-NUMBERS = ("rank", "accuracy", "low", "high", "logme")
+NUMBERS = ("rank", "accuracy", "low", "high", "logme", "value")
 # With fewer there is no order to speak of.
 _FEWEST = 3
 
@@ -21,13 +24,13 @@ _FEWEST = 3
 class Row:
     """One backbone before and after training; None for what is missing.
 
-    `rank`, `accuracy` with its `interval`, `logme` and `rank_by_logme` are those before training, without test
-    images; `final` is the test accuracy and `final_rank` the rank by it.
+    `rank`, `value`, that of the measure, with its `interval`, `logme` and `rank_by_logme` are those before training,
+    without test images; `final` is the value on the test images and `final_rank` the rank by it.
     """
 
     backbone: str
     rank: int | None
-    accuracy: float | None
+    value: float | None
     interval: Interval | None
     logme: float | None
     rank_by_logme: int | None
@@ -42,38 +45,45 @@ class RankingAgreement:
 
     rows: list[Row]
     sentences: list[Text]
+    measure: Measure
 
     @property
     def before(self) -> dict[str, tuple[float, Interval]]:
-        """The probe's accuracy and its interval of each backbone that has them."""
+        """The probe's accuracy and its interval of each backbone that has them; none where another measure decides."""
         return {
-            row.backbone: (row.accuracy, row.interval)
+            row.backbone: (row.value, row.interval)
             for row in self.rows
-            if row.accuracy is not None and row.interval is not None
+            if row.value is not None and row.interval is not None and self.measure.name == ACCURACY
         }
 
 
-def ranking_agreement(table: pd.DataFrame, ranking: Sequence[Run], language: Language) -> RankingAgreement:
+def ranking_agreement(
+    table: pd.DataFrame, ranking: Sequence[Run], measure: Measure, language: Language
+) -> RankingAgreement:
     """Return how data/ranking.csv compares with the final `ranking`, the best first; both have the same backbones."""
-    final = {run.backbone: (run.metrics["accuracy"], place) for place, run in enumerate(ranking, start=1)}
+    final = {run.backbone: (run.value, place) for place, run in enumerate(ranking, start=1)}
+    # Of accuracy, which every ranking has, there is no other column.
+    table = table if "value" in table else table.assign(value=table["accuracy"])
     by_logme = table["logme"].rank(ascending=False, method="min")
     rows = [_row(row, place, final) for row, place in zip(table.itertuples(), by_logme, strict=True)]
     return RankingAgreement(
-        rows, [*_agreement(rows, language), *_unranked(rows, language), *_same_heads(ranking, language)]
+        rows,
+        [*_agreement(rows, measure, language), *_unranked(rows, language), *_same_heads(ranking, language)],
+        measure,
     )
 
 
 def _row(row: Any, rank_by_logme: float, final: Mapping[str, tuple[float, int]]) -> Row:
-    accuracy, rank = final[row.backbone]
+    value, rank = final[row.backbone]
     ranked_before = not pd.isna(row.rank)
     return Row(
         backbone=row.backbone,
         rank=int(row.rank) if ranked_before else None,
-        accuracy=float(row.accuracy) if ranked_before else None,
+        value=float(row.value) if ranked_before else None,
         interval=Interval(row.low, row.high) if ranked_before else None,
         logme=float(row.logme) if ranked_before else None,
         rank_by_logme=int(rank_by_logme) if ranked_before else None,
-        final=accuracy,
+        final=value,
         final_rank=rank,
         random=row.weights == "random",
     )
@@ -94,8 +104,8 @@ def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] 
     return float(found.statistic), float(found.pvalue)
 
 
-def _agreement(rows: list[Row], language: Language) -> list[Text]:
-    """Return how well each score before training agrees with test accuracy, over the backbones that have both."""
+def _agreement(rows: list[Row], measure: Measure, language: Language) -> list[Text]:
+    """Return how well each score before training agrees with that on the test images, over those that have both."""
     both = [row for row in rows if row.rank is not None]
     if len(both) < _FEWEST:
         return [
@@ -105,8 +115,8 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
                 fewest=_FEWEST,
             )
         ]
-    final = [row.final for row in both]
-    by_probe = tau([row.accuracy for row in both if row.accuracy is not None], final)
+    final = [measure.sign * row.final for row in both]
+    by_probe = tau([measure.sign * row.value for row in both if row.value is not None], final)
     by_logme = tau([row.logme for row in both if row.logme is not None], final)
     if by_probe is None or by_logme is None:
         return [
@@ -114,8 +124,9 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
         ]
     return [
         language.say(
-            "Kendall's tau-b over %(count)s backbones: %(probe)s between probe accuracy and test accuracy "
-            "(%(p_probe)s), %(logme)s between LogME and test accuracy (%(p_logme)s).",
+            "Kendall's tau-b over %(count)s backbones: %(probe)s between probe %(measure)s and test "
+            "%(measure)s (%(p_probe)s), %(logme)s between LogME and test %(measure)s (%(p_logme)s).",
+            measure=display_name(measure, language),
             count=len(both),
             probe=language.number(by_probe[0], 2),
             p_probe=language.p_value(by_probe[1]),

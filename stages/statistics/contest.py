@@ -32,7 +32,7 @@ class Draws(Protocol):
         """By how much the first of two is better than the second, (draws, K, K)."""
 
     def upper_limits(self, level: float) -> Values:
-        """Return the one-sided upper confidence limits of the differences, (draws, K, K), with the probability `level`."""
+        """Return the one-sided upper confidence limits of the differences, (draws, K, K), for a `level`."""
 
     def within(self, margin: float, level: float) -> NDArray[np.bool_]:
         """Return whether these limits are at most `margin`, (draws, K, K)."""
@@ -62,7 +62,7 @@ class Contest(Protocol):
         """How much trainings differ."""
 
     @property
-    def values(self) -> Values:
+    def measured(self) -> Values:
         """The value of the measure of each, (K,)."""
 
     @property
@@ -77,7 +77,7 @@ class Contest(Protocol):
         """Return some of the classifiers."""
 
     def drawn(self, picked: Sequence[int], weights: Values) -> Draws:
-        """Return the scores of the trainings `picked` with groups drawn as often as `weights`, (draws, groups), says."""
+        """Return the scores of the trainings `picked`, groups drawn as often as `weights`, (draws, groups), says."""
 
     def totals(self, picked: Sequence[int], weights: Values, chosen: NDArray[np.int64]) -> Values:
         """Return numerators and denominators of the ratios of the one `chosen` in each draw, summed, (2, ratios)."""

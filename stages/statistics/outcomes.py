@@ -143,7 +143,7 @@ class Outcomes:
         return [len(found) for found in self.trainings]
 
     @property
-    def values(self) -> Values:
+    def measured(self) -> Values:
         """The accuracy of each classifier, (K,)."""
         return np.asarray(self.right.mean(axis=0))
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from stages.core.intervals import Interval
 from stages.core.measure import Measure, Parts, as_exported
-from stages.core.predictions import PREFIX, Predictions, of_rows
+from stages.core.predictions import PREFIX, Predictions, classes_of, of_rows
 from stages.statistics.groups import Groups, Values
 from stages.statistics.outcomes import Seeds, trainings_of
 from stages.statistics.paired import POWER, Alternative
@@ -55,7 +55,9 @@ class Summed:
     def of(cls, parts: Parts, groups: Groups) -> "Summed":
         """Return the parts summed within the groups of their images."""
         keys, place = np.unique(groups.codes[parts.image] * parts.ratios + parts.ratio, return_inverse=True)
-        part, whole = (np.bincount(place, each, len(keys)) for each in (parts.part, parts.whole))
+        part, whole = np.zeros((2, len(keys)))
+        np.add.at(part, place, parts.part)
+        np.add.at(whole, place, parts.whole)
         return cls(keys // parts.ratios, keys % parts.ratios, part, whole, (len(groups), parts.ratios))
 
     @cached_property
@@ -184,7 +186,7 @@ class Scores:
         return self.measure.sign
 
     @property
-    def values(self) -> Values:
+    def measured(self) -> Values:
         """The value of the measure of each classifier, (K,)."""
         return np.asarray(self.sign * self.counts.scores[0])
 
@@ -231,7 +233,9 @@ class Scores:
         freedom += 1
         for first in range(len(found)):
             for second in range(first):
-                spread = _spread(influence[first] - influence[second], weights, self._unseen(found[first], found[second]))
+                spread = _spread(
+                    influence[first] - influence[second], weights, self._unseen(found[first], found[second])
+                )
                 for place in ((first, second), (second, first)):
                     variance[:, *place], freedom[:, *place] = spread.variance, spread.freedom
         return Sums(scores, Spread(variance, freedom), self.seeds)
@@ -333,14 +337,14 @@ class Scores:
 def _all_signs(groups: int) -> Iterator[Values]:
     """Yield every way to exchange two in some of so many groups."""
     numbers = np.arange(2**groups)[:, None]
-    yield 1.0 - 2.0 * ((numbers >> np.arange(groups)) & 1)
+    yield np.where((numbers >> np.arange(groups)) & 1, -1.0, 1.0)
 
 
 def _random_signs(groups: int) -> Iterator[Values]:
     draw, rows = np.random.default_rng(_SEED), max(1, _HELD // groups)
     for start in range(0, _EXCHANGES, rows):
         count = min(rows, _EXCHANGES - start)
-        yield 1.0 - 2.0 * draw.integers(0, 2, (count, groups), dtype=np.int8)
+        yield np.where(draw.integers(0, 2, (count, groups), dtype=np.int8), -1.0, 1.0)
 
 
 def read_scores(
@@ -368,8 +372,7 @@ def read_scores(
 def _classes(found: Mapping[str, Sequence[pd.DataFrame]], measure: Measure) -> tuple[str, ...]:
     """Return every class that one of the classifiers knows, or, where probabilities are not needed, has named."""
     if measure.of_probabilities:
-        columns = (column for parts in found.values() for column in parts[0].columns if column.startswith(PREFIX))
-        return tuple(dict.fromkeys(column.removeprefix(PREFIX) for column in columns))
+        return tuple(dict.fromkeys(name for parts in found.values() for name in classes_of(parts[0])))
     named = (set(table["label"]) | set(table["predicted"]) for parts in found.values() for table in parts)
     return tuple(sorted(set[str]().union(*named)))
 
@@ -378,8 +381,9 @@ def _predictions(
     table: pd.DataFrame, classes: tuple[str, ...], measure: Measure, temperature: float | None
 ) -> Predictions:
     if not measure.of_probabilities:
-        places = (pd.Index(classes).get_indexer(pd.Index(table[side])) for side in ("label", "predicted"))
-        return Predictions(classes, *places, np.empty((len(table), 0)))
+        actual, predicted = (pd.Index(classes).get_indexer(pd.Index(table[side])) for side in ("label", "predicted"))
+        nothing = np.empty((len(table), 0))
+        return Predictions(classes, actual.astype(np.int64), predicted.astype(np.int64), nothing)
     columns = [PREFIX + name for name in classes]
     # A class that a classifier does not know has the probability 0 for it.
     lacking = {column: 0.0 for column in columns if column not in table}

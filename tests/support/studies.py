@@ -114,12 +114,20 @@ def measured(
     `edges` has one for each classifier: it knows the two rare classes better by it and the frequent one worse. What
     makes an image hard is in part its group's, and in part common to all classifiers.
     """
-    draw, codes, names = np.random.default_rng(seed), np.repeat(np.arange(groups), size), tuple(map(str, range(len(edges))))
+    draw, codes, names = (
+        np.random.default_rng(seed),
+        np.repeat(np.arange(groups), size),
+        tuple(map(str, range(len(edges)))),
+    )
     classes = ("a", "b", "c")
     for _ in range(studies):
         found = list(_answers(draw, codes, edges))
         trainings = tuple(
-            (Summed.of(measure.parts(Predictions(classes, actual, logits.argmax(axis=1), _softmax(logits))), Groups(codes)),)
+            (
+                Summed.of(
+                    measure.parts(Predictions(classes, actual, logits.argmax(axis=1), _softmax(logits))), Groups(codes)
+                ),
+            )
             for actual, logits in found
         )
         yield Scores(measure, names, trainings, Groups(codes), measure.largest(classes))

@@ -34,7 +34,7 @@ class MeasureParams(Section):
 
 
 class ReportParams(MeasureParams):
-    """Section `report`: the measure, the language, what a cheaper backbone may lose, how costs are compared, examples."""
+    """Section `report`: the measure, the language, what a cheaper backbone may lose, how costs are compared."""
 
     language: Literal["en", "es"]
     # Hundredths of the measure: percentage points where it is a share.
