@@ -16,7 +16,7 @@ from stages.core.errors import UserError
 from stages.core.measure import Measure
 from stages.core.predictions import classes_of, fit_temperature, unseen
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import ACCURACY, MEASURE, compared, winner
+from stages.core.settings.report import ACCURACY, MEASURE, backbones_of, winner
 from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import MIN_GROUPS, Groups
 from stages.statistics.paired import POWER, min_discordant_pairs
@@ -61,7 +61,7 @@ class Results:
     @property
     def backbones(self) -> set[str]:
         """The names of all backbones."""
-        return set(compared(self.metrics))
+        return set(backbones_of(self.metrics))
 
     @property
     def measure(self) -> str:

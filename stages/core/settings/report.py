@@ -47,7 +47,7 @@ class ReportParams(MeasureParams):
 BEST, RECOMMENDED, MEASURE = "best", "recommended", "measure"
 
 
-def compared(metrics: Mapping[str, Any]) -> list[str]:
+def backbones_of(metrics: Mapping[str, Any]) -> list[str]:
     """Return the backbones of data/metrics.json."""
     return [name for name in metrics if name not in (BEST, RECOMMENDED, MEASURE)]
 
