@@ -221,7 +221,9 @@ def main() -> None:
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 
     files.write_json(METRICS, summary)
-    _write_plots(found, evidence.comparisons.table)
+    # The template writes percentages where there is no such column.
+    marked = {} if evidence.measure.share else {"measure": evidence.measure.name}
+    _write_plots(found, evidence.comparisons.table.assign(**marked))
     files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)
     _log.info("best of %d backbones: %s; %s", len(found), summary[BEST], REPORT / "comparison.html")

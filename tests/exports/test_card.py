@@ -126,8 +126,8 @@ def test_the_card_says_that_its_own_test_images_selected_the_backbone_and_what_t
 def test_the_card_says_which_measure_chose_with_its_value_and_the_costs() -> None:
     compared = {"cost": 0.213, "cost_of_selection": 0.231, "cost_of_selection_low": 0.1, "cost_of_selection_high": 0.4}
     found = written(provenance("linear"), [], measure=BY_COST, compared=compared)
-    assert "| mean cost, by which it was chosen | 0.213 (0.100 to 0.400) |" in found
-    assert "selecting in this way gives a mean cost of about 0.231 on new images (0.100 to 0.400)." in found
+    assert "| `mean cost`, by which it was chosen | 0.213 (0.100 to 0.400) |" in found
+    assert "selecting in this way gives a `mean cost` of about 0.231 on new images (0.100 to 0.400)." in found
     assert "| | `cold` | `warm` |\n|:--|--:|--:|\n| `cold` | 0 | 12.5 |\n| `warm` | 1 | 0 |\n" in found
-    assert "It was the best backbone by mean cost in a comparison that recommends none" in found
+    assert "It was the best backbone by `mean cost` in a comparison that recommends none" in found
     assert "## Costs" not in written(provenance("linear"), [])
