@@ -18,6 +18,9 @@ called different. `seeds`: the same of backbones that are trained three times wi
 `winner`: how far the accuracy of the best one of several that are equally good lies above the truth, as measured and as
 corrected, and how stable its selection is. `real`: the same of real predictions, from which test sets are drawn.
 
+`measures`: of measures other than accuracy, on classes of unequal frequency: how often equally good backbones are told
+apart, and how often the limit of a difference and the interval of a value hold the truth.
+
 `gate`: how often it is shut by falls of the accuracy.
 
 `temperature`: what a temperature fitted on few images does to the log loss of a calibrated network.
@@ -38,21 +41,31 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402 (the project is on the path now)
 import pandas as pd  # noqa: E402
 
-from stages.core.predictions import apply_temperature, read_predictions  # noqa: E402
+from stages.core.measure import Measure  # noqa: E402
+from stages.core.predictions import apply_temperature, fit_temperature, read_predictions  # noqa: E402
 from stages.core.settings.gate import GateParams  # noqa: E402
 from stages.gate.rules import fallen  # noqa: E402
 from stages.statistics import metrics  # noqa: E402
 from stages.statistics.decision import resampled  # noqa: E402
 from stages.statistics.groups import accuracy_interval  # noqa: E402
 from stages.statistics.outcomes import read_outcomes  # noqa: E402
-from stages.statistics.pairwise import difference_interval, p_value  # noqa: E402
-from stages.statistics.temperature import fitted  # noqa: E402
+from stages.statistics.pairwise import difference, difference_interval, p_value  # noqa: E402
+from stages.statistics.scores import Scores  # noqa: E402
 from tests.support.drifting import POPULATIONS, verdicts  # noqa: E402
 from tests.support.populations import calibrated, held  # noqa: E402
-from tests.support.studies import GROUPED_ACCURACY, grouped, independent, judge, seeded, smallest_p, studies  # noqa: E402
+from tests.support.studies import GROUPED_ACCURACY, grouped, independent, judge, measured, seeded, smallest_p, studies  # noqa: E402
 
 IMAGES, BACKBONES = (60, 100, 400, 1000, 4000), (2, 9)
 ACCURACY, WORSE, MARGIN, CONFIDENCE = 0.9, 0.05, 0.02, 0.95
+# Measures other than accuracy; one class costs ten times as much to miss.
+MEASURES = (
+    Measure("balanced_accuracy"),
+    Measure("macro_f1"),
+    Measure("log_loss"),
+    Measure("cost", {"c": {"a": 10.0, "b": 5.0}}),
+)
+# Of the second of two backbones, how much better it knows rare classes, and worse the frequent one.
+DIFFERENT = (0.0, 1.0)
 # Test images, by the number of classes.
 SIZES = {2: (100, 400), 5: (100, 400), 10: (100, 400), 37: (100, 400, 2000), 100: (200, 400, 2000), 200: (400, 2000)}
 # Mix and looks of new images, and how many there are.
@@ -152,7 +165,7 @@ def winner(count: int) -> None:
         drawn = np.concatenate(list(studies([accuracy] * backbones, images, count // 4, seed=3)))
         found = [resampled(independent(right), range(backbones), None, CONFIDENCE, 200, 0) for right in drawn]
         measured = drawn.mean(axis=1).max(axis=1) - accuracy
-        corrected = np.array([each.accuracy for each in found]) - accuracy
+        corrected = np.array([each.value for each in found]) - accuracy
         held_by = np.mean([each.interval.low <= accuracy <= each.interval.high for each in found])
         best = drawn.mean(axis=1).argmax(axis=1)
         stable = np.mean([each.shares[str(name)] for each, name in zip(found, best, strict=True)])
@@ -161,6 +174,34 @@ def winner(count: int) -> None:
             *(f"{100 * stable:.0f} %", f"{100 * (best[1:] == best[:-1]).mean():.0f} %"),
         )
         print(f"| {100 * accuracy:g} % | {backbones} | {images} | {' | '.join(cells)} |", flush=True)
+
+
+def measures(count: int) -> None:
+    """Print how often tests, limits and intervals of other measures than accuracy are wrong or right."""
+    headings = (
+        *("measure", "groups", "images each", "equal ones told apart"),
+        *("limit held, equal ones", "limit held, different ones", "value held"),
+    )
+    print(f"| {' | '.join(headings)} |\n|:--|{'--:|' * (len(headings) - 1)}")
+    for measure in MEASURES:
+        (large,) = measured(measure, 200_000, 1, DIFFERENT, 1, seed=0)
+        for number, size in ((60, 1), (200, 1), (1000, 1), (20, 5), (40, 10)):
+            equal = list(measured(measure, number, size, (0.0, 0.0), count, seed=number))
+            other = list(measured(measure, number, size, DIFFERENT, count, seed=number + 1))
+            ends = [study.interval(0, float(study.measured[0]), CONFIDENCE) for study in other]
+            cells = (
+                percent(float(np.mean([p_value(study) <= 1 - CONFIDENCE for study in equal])), count),
+                percent(_limits_held(equal, 0.0), 2 * count),
+                percent(_limits_held(other, difference(large)), 2 * count),
+                percent(float(np.mean([low <= large.measured[0] <= high for low, high in ends])), count),
+            )
+            print(f"| {measure.words} | {number} | {size} | {' | '.join(cells)} |", flush=True)
+
+
+def _limits_held(studies: list[Scores], true: float) -> float:
+    """Return how often the one-sided limits, of either backbone against the other, hold the true difference."""
+    limits = [study.counts.upper_limits(CONFIDENCE)[0] for study in studies]
+    return float(np.mean([(true <= upper[0, 1], -true <= upper[1, 0]) for upper in limits]))
 
 
 def gate(count: int) -> None:
@@ -199,7 +240,7 @@ def real(count: int) -> None:
             pair = study.of(*(str(name) for name in draw.choice(len(true), 2, replace=False)))
             low, high = difference_interval(pair, CONFIDENCE)
             difference = true[int(pair.names[0])] - true[int(pair.names[1])]
-            above = study.right[:, best].mean() - true[best], found.accuracy - true[best]
+            above = study.right[:, best].mean() - true[best], found.value - true[best]
             rows.append((*above, found.interval.low <= true[best] <= found.interval.high, low <= difference <= high))
         measured, corrected, held_by, differences = np.mean(rows, axis=0)
         cells = (
@@ -219,7 +260,9 @@ def temperature(count: int) -> None:
             actual, probabilities = calibrated(draw, accuracy, 20_000)
             before = metrics.log_loss(actual, probabilities)
             after = [
-                metrics.log_loss(actual, apply_temperature(probabilities, fitted(*calibrated(draw, accuracy, images))))
+                metrics.log_loss(
+                    actual, apply_temperature(probabilities, fit_temperature(*calibrated(draw, accuracy, images)))
+                )
                 for _ in range(count)
             ]
             changes = f"{np.mean(after) - before:+.3f} | {max(after) - before:+.3f}"
@@ -242,6 +285,7 @@ def drift(count: int) -> None:
 
 PARTS = {
     "verdict": verdict, "coverage": coverage, "groups": groups, "seeds": seeds, "winner": winner, "gate": gate,
+    "measures": measures,
     "real": real,
     "temperature": temperature, "drift": drift,
 }  # fmt: skip

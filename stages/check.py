@@ -38,7 +38,7 @@ from stages.core.settings.preprocess import PreprocessParams
 from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
-from stages.core.settings.report import RECOMMENDED, ReportParams
+from stages.core.settings.report import MEASURE, RECOMMENDED, ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
 from stages.core.settings.weights import WeightsParams
@@ -165,7 +165,7 @@ def _export_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError
             "rename it and set its 'builder'",
             f"backbones.{name}",
         )
-        for name, place in ((WINNER, "export.backbones"), (RECOMMENDED, "the metrics"))
+        for name, place in ((WINNER, "export.backbones"), (RECOMMENDED, "the metrics"), (MEASURE, "the metrics"))
         if name in declared
     ]
     if any(key.startswith("export") for key in known) or not declared or "export" not in params:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
+from stages.core.measure import Measure
 from stages.core.predictions import COLUMNS, read_groups, read_predictions, tested
 from stages.core.settings.report import BEST, ReportParams
 from stages.pages import catalogues
@@ -28,7 +29,7 @@ from stages.report.runs import Run
 from stages.report.transfer import transfer
 from stages.report.verdict import Evidence
 from stages.statistics import pairwise
-from stages.statistics.outcomes import Outcomes, read_outcomes
+from stages.statistics.contest import Contest, read_contest
 
 EVALUATIONS = Path("data/evaluations")
 EXPLANATIONS = Path("data/explanations")
@@ -46,6 +47,8 @@ SUMMARY = Path("data/summary")
 PLOTS = Path("data/plots")
 REPORT = Path("data/report")
 
+# The tables of predictions by the main training and by further ones.
+_PREDICTED = ("predictions.csv", "repeats.csv")
 _CALIBRATIONS = ("calibration", "calibration_scaled")
 # What is read of each backbone, in the folder of its own, and by which stage it is written.
 _OF_BACKBONE = {
@@ -111,14 +114,15 @@ def _seconds(backbone: str) -> dict[str, float]:
     return {key: files.read_json(TIMINGS / stage / f"{backbone}.json")["seconds"] for key, stage in keys.items()}
 
 
-def read_ranking_agreement(ranking: list[Run], language: Language) -> RankingAgreement:
+def read_ranking_agreement(ranking: list[Run], measure: Measure, language: Language) -> RankingAgreement:
     """Return how the ranking before training compares with the final `ranking`."""
     table, declared = files.read_csv(RANKING, text=("backbone", "apart", "weights")), params.declared_backbones()
     if missing := [backbone for backbone in declared if backbone not in set(table["backbone"])]:
         raise DataError(f"{RANKING} without {', '.join(missing)}", "all declared backbones", "run 'dvc repro rank'")
     table = table[table["backbone"].isin(declared)]
     # What a backbone without features lacks is an empty cell.
-    return ranking_agreement(table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS}), ranking, language)
+    numbers = {name: pd.to_numeric(table[name]) for name in NUMBERS if name in table}
+    return ranking_agreement(table.assign(**numbers), ranking, measure, language)
 
 
 def read_provenance(audit: dict[str, Any]) -> provenance.Provenance:
@@ -139,22 +143,31 @@ def read_paths(names: set[str]) -> dict[str, str]:
     return {file: path for file, path in rows if file in names}
 
 
-def gather_outcomes(found: list[Run]) -> Outcomes:
-    """Return on which test images each backbone is right, in each of its trainings."""
+def gather_contest(found: list[Run], measure: Measure) -> Contest:
+    """Return the answers of each backbone to the test images, in each of its trainings, by the measure."""
     tables = {run.backbone: run.tested for run in found}
     repeats = {run.backbone: run.repeats for run in found}
-    return read_outcomes(tables, read_groups(SPLITS), repeats)
+    if measure.of_probabilities:
+        tables, repeats = ({name: _with_probabilities(name, file) for name in tables} for file in _PREDICTED)
+    temperatures = {run.backbone: run.metrics["temperature"] for run in found}
+    return read_contest(measure, tables, read_groups(SPLITS), repeats, temperatures)
+
+
+def _with_probabilities(backbone: str, file: str) -> pd.DataFrame:
+    table = read_predictions(MODELS / backbone / file)
+    return table[table["split"] == "test"]
 
 
 def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportParams) -> Evidence:
     """Return what the verdict is drawn from."""
-    declared, outcomes = params.read(), gather_outcomes(found)
+    measure = Measure.of(settings)
+    declared, contest = params.read(), gather_contest(found, measure)
     confidence, resamples = (params.lookup(declared, f"evaluate.{key}") for key in ("confidence", "resamples"))
     return Evidence(
         found,
         params.declared_backbones(),
-        outcomes,
-        PairwiseComparisons(pairwise.all_pairs(outcomes, confidence), confidence),
+        contest,
+        PairwiseComparisons(pairwise.all_pairs(contest, confidence), measure, confidence),
         audit,
         params.lookup(declared, "split.use_folders"),
         settings.margin / 100,
@@ -198,16 +211,16 @@ def main() -> None:
     language = catalogues.named(settings.language)
     require(backbones)
     found = [read_run(backbone) for backbone in backbones]
-    runs.check(found)
+    runs.check(found, Measure.of(settings))
     audit = files.read_json(AUDIT)
     evidence = gather_evidence(found, audit, settings)
     chosen = evidence.verdict.chosen
     recommended = chosen.backbone if chosen else None
-    summary = runs.summary(evidence.ranking, recommended, evidence.resampled)
+    summary = runs.summary(evidence.ranking, recommended, evidence.resampled, evidence.measure)
     material = page.Material(
         evidence,
         transfer(evidence.ranking, evidence.comparisons, language),
-        read_ranking_agreement(evidence.ranking, language),
+        read_ranking_agreement(evidence.ranking, evidence.measure, language),
         read_provenance(audit),
         {backbone: read_explanation(EXPLANATIONS / backbone) for backbone in backbones},
         RAW,
@@ -220,7 +233,9 @@ def main() -> None:
 
     files.write_json(METRICS, summary)
     _write_summary(found, summary)
-    _write_plots(found, evidence.comparisons.table)
+    # The template writes percentages where there is no such column.
+    marked = {} if evidence.measure.share else {"measure": evidence.measure.name}
+    _write_plots(found, evidence.comparisons.table.assign(**marked))
     files.write_text(REPORT / "comparison.html", html)
     files.write_text(REPORT / "comparison.md", markdown)
     _log.info("best of %d backbones: %s; %s", len(found), summary[BEST], REPORT / "comparison.html")

@@ -20,15 +20,16 @@ from tqdm import tqdm
 
 from stages.core import files, intervals, params, predictions
 from stages.core.errors import DataError, run
-from stages.core.predictions import Predictions, apply_temperature, read_groups, read_predictions
+from stages.core.measure import Measure, as_exported
+from stages.core.predictions import Predictions, apply_temperature, fit_temperature, read_groups, read_predictions
 from stages.core.settings.evaluate import EvaluateParams
 from stages.core.settings.recipes import read_names
+from stages.core.settings.report import COST, MeasureParams
 from stages.core.shares import Training, trainings
 from stages.statistics import metrics, pairwise, resampled
+from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import Groups, accuracy_images
-from stages.statistics.outcomes import Outcomes, read_outcomes
 from stages.statistics.shares import Shares, over_shares
-from stages.statistics.temperature import fitted
 
 MODELS = Path("data/models")
 SPLITS = Path("data/splits.csv")
@@ -68,8 +69,8 @@ class Evaluation:
     calibration_scaled: pd.DataFrame
 
 
-def judge(model: Model, settings: EvaluateParams, seed: int) -> Evaluation:
-    """Return the evaluation of one backbone."""
+def judge(model: Model, settings: EvaluateParams, measure: Measure, seed: int) -> Evaluation:
+    """Return the evaluation of one backbone, for which the `measure` decides."""
     tables, classes = model.tables, model.classes
     table, heads = tables["predictions"], tables["heads"]
     test, validation = (predictions.of_split(table, split, classes) for split in ("test", VALIDATION))
@@ -77,10 +78,11 @@ def judge(model: Model, settings: EvaluateParams, seed: int) -> Evaluation:
     groups = Groups.of(model.groups.loc[table.loc[table["split"] == "test", "file"]].to_numpy())
     result = evaluate(test, groups, validation, unseen, model.provenance["weights"]["source"], settings, seed)
     more = {
-        "heads": over_heads(heads, model.provenance["head"]["kept"], classes, model.groups, settings),
+        "measure": over_measure(measure, result.metrics, table, classes, model.groups),
+        "heads": over_heads(heads, model.provenance["head"]["kept"], classes, model.groups, settings, measure),
         "repeats": over_repeats(test, predictions.of_repeats(tables["repeats"], classes)),
         **over_shares(_shares(model, heads, test), groups, settings.confidence, seed),
-        "tuning": over_tuning(table, tables["baseline"], model.groups, settings),
+        "tuning": over_tuning(table, tables["baseline"], classes, model.groups, settings, measure),
     }
     if folds := predictions.of_folds(tables["folds"], classes):
         more["folds"] = over_folds(folds, settings.confidence) | {"digest": digest(tables["folds"])}
@@ -110,7 +112,7 @@ def evaluate(
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
     ends = resampled.intervals(test, groups, settings.confidence, settings.resamples, seed)
     assert ends["accuracy"]
-    temperature = fitted(unseen.actual, unseen.probabilities)
+    temperature = fit_temperature(unseen.actual, unseen.probabilities)
     scaled = apply_temperature(probabilities, temperature)
     scaled_bins = metrics.calibration(actual, predicted, scaled, settings.calibration_bins)
     values = {
@@ -168,6 +170,34 @@ def over_folds(folds: list[Predictions], confidence: float) -> dict[str, Any]:
     }
 
 
+def over_measure(
+    measure: Measure, found: dict[str, Any], table: pd.DataFrame, classes: tuple[str, ...], groups: "pd.Series[str]"
+) -> dict[str, Any]:
+    """Return the `measure` that decides: its name, its value on the test images with its interval, on validation.
+
+    `found` are the other metrics, which have some of these; `table` has the predictions. `low` and `high` are None
+    where there is no interval. `matrix` has the costs by actual and by predicted class, where they decide.
+    """
+    validation = as_exported(predictions.of_split(table, VALIDATION, classes), found["temperature"])
+    test = table[table["split"] == "test"]
+    contest = read_contest(measure, {"own": test}, groups, {}, {"own": found["temperature"]})
+    value, interval = float(contest.measured[0]), found["intervals"].get(measure.name)
+    # Of the metrics that have an interval; the log loss is that before scaling.
+    if measure.of_probabilities or measure.label is not None:
+        interval = None if contest.groups.few else contest.interval(0, value, found["confidence"])
+    elif measure.key in found:
+        value = found[measure.key]
+    low, high = interval or (None, None)
+    facts = {"name": measure.name, "value": value, "low": low, "high": high, "images": contest.images}
+    known = facts | {"validation": measure.value(validation)}
+    return known | ({"matrix": _matrix(measure, classes)} if measure.name == COST else {})
+
+
+def _matrix(measure: Measure, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    rows = measure.matrix(classes).tolist()
+    return {actual: dict(zip(classes, row, strict=True)) for actual, row in zip(classes, rows, strict=True)}
+
+
 def over_repeats(test: Predictions, repeats: list[Predictions]) -> dict[str, Any]:
     """Return the accuracies on the `test` images of the main training and of `repeats` with other seeds.
 
@@ -179,20 +209,31 @@ def over_repeats(test: Predictions, repeats: list[Predictions]) -> dict[str, Any
 
 
 def over_heads(
-    table: pd.DataFrame, kept: str, classes: tuple[str, ...], groups: "pd.Series[str]", settings: EvaluateParams
+    table: pd.DataFrame,
+    kept: str,
+    classes: tuple[str, ...],
+    groups: "pd.Series[str]",
+    settings: EvaluateParams,
+    measure: Measure,
 ) -> list[dict[str, Any]]:
     """Return the metrics of each head in heads.csv, in its order, and for those not kept the difference from `kept`.
 
-    `validation_log_loss` is on the validation images that all heads could predict; the kept one was chosen by it.
-    `difference` is the accuracy of the kept one minus theirs on the same test images, with its interval low to high and
-    its p-value (`pairwise`).
+    `validation_log_loss` and `validation_value`, that of the measure, are on the validation images that all heads could
+    predict; the kept one was chosen by them. `difference` is how much better the kept one is by the measure on the same
+    test images, such as its accuracy minus theirs, with its interval low to high and its p-value (`pairwise`).
     """
     found = {name: table[table["head"] == name] for name in dict.fromkeys(table["head"])}
     if kept not in found:
         raise DataError(f"heads.csv without the kept head '{kept}'", "each head that was tried", "run finetune again")
-    differences, comparable = _differences(found, kept, groups, settings), _comparable(found)
+    comparable = _comparable(found)
+    temperatures = {name: _temperature(rows, classes) for name, rows in comparable.items()}
+    contest = _tested(found, groups, measure, temperatures)
+    differences = _differences(contest, kept, settings)
+    values = dict(zip(contest.names, contest.measured.tolist(), strict=True))
     return [
-        {"head": name, "kept": name == kept} | _scores(rows, classes) | differences.get(name, {})
+        {"head": name, "kept": name == kept, "value": values[name]}
+        | _scores(rows, classes, measure, temperatures[name])
+        | differences.get(name, {})
         for name, rows in comparable.items()
     ]
 
@@ -204,25 +245,37 @@ def _comparable(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {name: rows[~parts[name] | rows["file"].isin(common)] for name, rows in found.items()}
 
 
-def _scores(rows: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, float]:
+def _temperature(rows: pd.DataFrame, classes: tuple[str, ...]) -> float:
+    """Return the temperature of a head, fitted on images that it had not seen."""
+    unseen = predictions.unseen(rows, classes)
+    return fit_temperature(unseen.actual, unseen.probabilities)
+
+
+def _tested(
+    found: dict[str, pd.DataFrame], groups: "pd.Series[str]", measure: Measure, temperatures: dict[str, float]
+) -> Contest:
+    """Return the comparison of several heads on the test images."""
+    tables = {name: rows[rows["split"] == "test"] for name, rows in found.items()}
+    return read_contest(measure, tables, groups, {}, temperatures)
+
+
+def _scores(rows: pd.DataFrame, classes: tuple[str, ...], measure: Measure, temperature: float) -> dict[str, float]:
     test, validation = (predictions.of_split(rows, split, classes) for split in ("test", VALIDATION))
     return {
         "accuracy": metrics.accuracy(test.actual, test.predicted),
         "log_loss": metrics.log_loss(test.actual, test.probabilities),
         "validation_log_loss": metrics.log_loss(validation.actual, validation.probabilities),
+        "validation_value": measure.value(as_exported(validation, temperature)),
     }
 
 
-def _differences(
-    found: dict[str, pd.DataFrame], kept: str, groups: "pd.Series[str]", settings: EvaluateParams
-) -> dict[str, dict[str, float]]:
+def _differences(contest: Contest, kept: str, settings: EvaluateParams) -> dict[str, dict[str, float]]:
     """Return the differences of the kept head from each other head."""
-    outcomes = read_outcomes({name: rows[rows["split"] == "test"] for name, rows in found.items()}, groups)
-    return {name: _between(outcomes.of(kept, name), settings.confidence) for name in found if name != kept}
+    return {name: _between(contest.of(kept, name), settings.confidence) for name in contest.names if name != kept}
 
 
-def _between(pair: Outcomes, confidence: float) -> dict[str, float]:
-    """Return the first accuracy minus the second, with its interval, and the p-value."""
+def _between(pair: Contest, confidence: float) -> dict[str, float]:
+    """Return by how much the first is better than the second, with its interval, and the p-value."""
     interval = pairwise.difference_interval(pair, confidence)
     return {"difference": pairwise.difference(pair), **interval._asdict(), "p": pairwise.p_value(pair)}
 
@@ -244,17 +297,23 @@ def _shares(model: Model, heads: pd.DataFrame, test: Predictions) -> Shares:
 
 
 def over_tuning(
-    table: pd.DataFrame, baseline: pd.DataFrame, groups: "pd.Series[str]", settings: EvaluateParams
+    table: pd.DataFrame,
+    baseline: pd.DataFrame,
+    classes: tuple[str, ...],
+    groups: "pd.Series[str]",
+    settings: EvaluateParams,
+    measure: Measure,
 ) -> dict[str, float] | None:
     """Return the gain of tuned hyperparameters on the test images; None if none were chosen.
 
-    `gain` is the accuracy minus that of the default ones, `baseline_accuracy`, on the same images, with its interval
-    low to high and its p-value.
+    `gain` is how much better it is by the measure than the default ones, such as the accuracy minus theirs,
+    `baseline_accuracy`, on the same images, with its interval low to high and its p-value.
     """
     if baseline.empty:
         return None
     found = {"tuned": table, "baseline": baseline}
-    between = _differences(found, "tuned", groups, settings)["baseline"]
+    temperatures = {name: _temperature(rows, classes) for name, rows in found.items()}
+    between = _differences(_tested(found, groups, measure, temperatures), "tuned", settings)["baseline"]
     gain = between.pop("difference")
     test = baseline[baseline["split"] == "test"]
     return {"baseline_accuracy": float((test["label"] == test["predicted"]).mean()), "gain": gain, **between}
@@ -288,10 +347,11 @@ def write(folder: Path, found: Evaluation) -> None:
 def main() -> None:
     """Evaluate all declared backbones."""
     settings, seed = params.load(EvaluateParams, "evaluate"), params.seed()
+    measure = Measure.of(params.load_part(MeasureParams, "report"))
     groups = read_groups(SPLITS)
     with files.replacing_folder(EVALUATIONS) as target:
         for backbone in tqdm(read_names(), desc="evaluate", disable=None):
-            found = judge(read(backbone, groups), settings, seed)
+            found = judge(read(backbone, groups), settings, measure, seed)
             write(target / backbone, found)
             _report(backbone, found.metrics)
 

@@ -37,9 +37,10 @@ from stages.core.files import read_csv, read_json, replacing_folder, write_csv, 
 from stages.core.head import Head
 from stages.core.head import load as load_head
 from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
+from stages.core.measure import Measure
 from stages.core.params import load, lookup, nearest, read, seed, threads
 from stages.core.settings.export import WINNER, ExportParams, Format
-from stages.core.settings.report import BEST, RECOMMENDED, winner
+from stages.core.settings.report import BEST, RECOMMENDED, backbones_of, winner
 from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs
 from stages.networks import engine
@@ -272,6 +273,7 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
     index = read_index(PREPARED)
     counts = pd.crosstab(index["label"], index["split"])
     compared, hidden = read_json(METRICS), subject.head().layers[:-1]
+    backbones = backbones_of(compared)
     text = card.card(
         card.Subject(
             name=subject.name,
@@ -279,7 +281,8 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
             best=compared[BEST],
             recommended=compared[RECOMMENDED],
             compared=compared[subject.backbone],
-            rivals=len(compared) - len((BEST, RECOMMENDED)) - 1,
+            rivals=len(backbones) - 1,
+            measure=Measure(subject.metrics["measure"]["name"]),
             metrics=subject.metrics,
             confusion=read_csv(EVALUATIONS / subject.backbone / "confusion.csv", text=("actual", "predicted")),
             provenance=subject.provenance,
@@ -303,10 +306,19 @@ def describe(subject: Subject, folder: Path, formats: tuple[Format, ...]) -> Man
         temperature=subject.metrics["temperature"],
         weights=subject.provenance["weights"],
         output="probabilities",
+        costs=_costs(subject),
         formats={form: Form(path=PATHS[form], files=checksums(folder, PATHS[form])) for form in formats},
         comparison=checksums(folder, COMPARISON),
         reference=checksums(folder, REFERENCE) if "openvino" in formats else None,
     )
+
+
+def _costs(subject: Subject) -> tuple[tuple[float, ...], ...] | None:
+    """Return the costs that decide, as stage evaluate used them; None where another measure does."""
+    matrix = subject.metrics["measure"].get("matrix")
+    if matrix is None:
+        return None
+    return tuple(tuple(float(matrix[actual][decided]) for decided in subject.classes) for actual in subject.classes)
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 Every backbone has its linear head from stage probe. For candidates (stage candidates) the dense head that the
 backbone's line declares is trained on the same features (`finetune.head.units`), and stage unfreeze has trained the top
-of the network (`finetune.unfreeze.blocks`). The attempt with the lowest log loss on the validation split is kept, or,
-with `finetune.head.choose: declared`, the last one. Each predicts the test split once. Without a dense head TensorFlow
-is not started.
+of the network (`finetune.unfreeze.blocks`). The attempt that is best on the validation split is kept, by
+`report.measure` or, for accuracy, by log loss; with `finetune.head.choose: declared`, the last one. Each predicts the
+test split once. Without a dense head TensorFlow is not started.
 
 Writes `data/models/B/`, without the frozen weights: stage export joins them into whole models.
 
@@ -36,13 +36,24 @@ import pandas as pd
 from stages.core import head
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.core.measure import Measure
 from stages.core.params import named_backbone
 from stages.core.selection import is_fine_tuned
 from stages.core.settings.recipes import FinetuneRecipe, read_recipe
 from stages.networks import engine
 from stages.networks.processor import processor
 from stages.training import attempts
-from stages.training.attempts import HISTORY, SPLITS, Attempt, joined, kept, linear, predictions, validation_losses
+from stages.training.attempts import (
+    HISTORY,
+    SPLITS,
+    Attempt,
+    joined,
+    kept,
+    linear,
+    predictions,
+    validation_losses,
+    validation_values,
+)
 from stages.training.inputs import TrainingData
 
 log = logging.getLogger(__name__)
@@ -95,25 +106,27 @@ class Trainer:
 
 
 def baseline(
-    inputs: TrainingData, default: TrainingData, trainer: Trainer | None, found: list[Attempt]
+    inputs: TrainingData, default: TrainingData, trainer: Trainer | None, found: list[Attempt], measure: Measure
 ) -> pd.DataFrame:
     """Return the predictions that would be kept with the `default` hyperparameters.
 
     No rows if a search has chosen no others, or if the tuned head is not kept.
     """
     same = (default.backbone, default.views) == (inputs.backbone, inputs.views)
-    if same or trainer is None or kept(found, inputs.backbone.head.choose).kind != "dense":
+    if same or trainer is None or kept(found, inputs.backbone.head.choose, measure).kind != "dense":
         return joined([], inputs, "split")
     without = found[:1]
     if default.backbone.head.units:
         without = [*without, trainer.train(default, "baseline")]
-    table = kept(without, default.backbone.head.choose).predictions
+    table = kept(without, default.backbone.head.choose, measure).predictions
     return table[table["split"].isin(SPLITS)]
 
 
-def write(folder: Path, inputs: TrainingData, found: list[Attempt], chosen: dict[str, Any]) -> Attempt:
+def write(
+    folder: Path, inputs: TrainingData, found: list[Attempt], chosen: dict[str, Any], measure: Measure
+) -> Attempt:
     """Write the attempts to `folder`; return the kept one."""
-    best, facts = kept(found, inputs.backbone.head.choose), inputs.network
+    best, facts = kept(found, inputs.backbone.head.choose, measure), inputs.network
     head.save(best.head, folder / "head.npz")
     _write_network(folder, best, inputs.backbone.name, facts["parameters"] + best.head.parameters)
     write_csv(folder / "predictions.csv", best.predictions)
@@ -206,6 +219,7 @@ def _trainer(inputs: TrainingData, scratch: Path) -> Trainer | None:
 def main() -> None:
     """Write `data/models/B/` for the backbone named on the command line."""
     backbone = read_recipe(FinetuneRecipe, named_backbone())
+    measure = Measure.of(backbone.deciding)
     default = TrainingData.with_view_features(backbone, PREPARED, FEATURES, VIEWS)
     probe, unfrozen = PROBES / backbone.name, UNFROZEN / backbone.name
     chosen = read_json(TUNING / backbone.name / "chosen.json")["values"]
@@ -220,8 +234,8 @@ def main() -> None:
             timings |= {"seconds": trainer.seconds, "epochs": len(found[-1].history)}
         if trained := attempts.load(unfrozen):
             found.append(trained)
-        best = write(folder, inputs, found, chosen)
-        write_csv(folder / "baseline.csv", baseline(inputs, default, trainer, found))
+        best = write(folder, inputs, found, chosen, measure)
+        write_csv(folder / "baseline.csv", baseline(inputs, default, trainer, found, measure))
         if best.kind == "linear":
             write_csv(folder / "repeats.csv", joined([], inputs, "repeat", "split"))
             shutil.copyfile(probe / "folds.csv", folder / "folds.csv")
@@ -234,8 +248,11 @@ def main() -> None:
                 shutil.copyfile(unfrozen / table, folder / table)
         shutil.copyfile((unfrozen if best.kind == "whole" else probe) / "shares.csv", folder / "shares.csv")
     write_json(TIMINGS / f"{backbone.name}.json", timings)
-    losses = ", ".join(f"{kind} {loss:.3f}" for kind, loss in validation_losses(found).items())
-    log.info("%s: the %s head is kept; log loss on validation: %s", backbone.name, best.kind, losses)
+    name, values = "log loss", validation_losses(found)
+    if deciding := validation_values(found, measure):
+        name, values = measure.name, deciding
+    numbers = ", ".join(f"{kind} {value:.3f}" for kind, value in values.items())
+    log.info("%s: the %s head is kept; %s on validation: %s", backbone.name, best.kind, name, numbers)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from stages.core import files, params
 from stages.core.errors import DataError, run
+from stages.core.measure import Measure
 from stages.core.predictions import COLUMNS, read_groups, read_predictions
 from stages.core.settings.recipes import read_names
+from stages.core.settings.report import MeasureParams
 from stages.statistics.ranking import Probe, best, contenders, lines, ranking
 
 PROBES = Path("data/probes")
@@ -26,10 +28,11 @@ CONTENDERS = Path("data/rankings/contenders.json")
 _log = logging.getLogger(__name__)
 
 
-def read_probe(backbone: str) -> Probe:
-    """Return the results of stage probe for training and validation images."""
+def read_probe(backbone: str, measure: Measure) -> Probe:
+    """Return the results of stage probe for training and validation images, as far as the measure needs them."""
     try:
-        table = read_predictions(PROBES / backbone / "predictions.csv", COLUMNS)
+        columns = None if measure.of_probabilities else COLUMNS
+        table = read_predictions(PROBES / backbone / "predictions.csv", columns)
         seen = table[table["split"] != "test"].drop(columns="split").reset_index(drop=True)
         return Probe(files.read_json(PROBES / backbone / "probe.json"), seen)
     except FileNotFoundError as error:
@@ -41,8 +44,9 @@ def read_probe(backbone: str) -> Probe:
 def main() -> None:
     """Rank all declared backbones."""
     backbones, confidence = read_names(), params.lookup(params.read(), "evaluate.confidence")
-    probes = {backbone: read_probe(backbone) for backbone in backbones}
-    table = ranking(probes, read_groups(SPLITS), confidence)
+    measure = Measure.of(params.load_part(MeasureParams, "report"))
+    probes = {backbone: read_probe(backbone, measure) for backbone in backbones}
+    table = ranking(probes, read_groups(SPLITS), measure, confidence)
     files.write_csv(RANKING, table)
     with files.replacing_folder(BEST) as folder:
         for most in range(1, len(backbones) + 1):

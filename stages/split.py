@@ -27,7 +27,9 @@ from numpy.typing import NDArray
 from stages.core.dataset.prepared import DROPPED, FEW, SPLIT_AGAIN, SPLITS
 from stages.core.errors import DataError, run
 from stages.core.files import read_csv_chunks, to_bytes_array, write_csv, write_csv_chunks
-from stages.core.params import load, seed
+from stages.core.measure import Measure, require_classes
+from stages.core.params import load, load_part, seed
+from stages.core.settings.report import MeasureParams
 from stages.core.settings.split import SplitParams
 
 MANIFEST = Path("data/manifest.csv")
@@ -363,6 +365,8 @@ def main() -> None:
     """Read the manifest, write data/splits.csv and data/leaks.csv."""
     params = load(SplitParams, "split")
     table = compact(_manifest("label", "group", "pixels_sha256", "source_split", "source_group"), seed())
+    # Here, where classes are first known, and not when everything has been trained.
+    require_classes(Measure.of(load_part(MeasureParams, "report")), sorted(table["label"].unique()))
     leaking = leaks(_manifest(*_LEAK_COLUMNS), table, params)
     assigned = split(table, params, seed())
     chunks = _manifest("file", "label", "group")

@@ -23,6 +23,7 @@ import pandas as pd
 
 from stages.core.errors import run
 from stages.core.files import read_json, replacing_folder, scratch_folder, write_csv, write_json
+from stages.core.measure import Measure
 from stages.core.parallel import apart
 from stages.core.params import load
 from stages.core.selection import is_fine_tuned
@@ -71,13 +72,14 @@ def search(job: tuple[FinetuneRecipe, TuneParams, Path]) -> None:
     logging.getLogger("stages.training.loop").setLevel(logging.WARNING)
     journal = _journal(inputs, params)
     with scratch_folder(f"trials-{backbone.name}") as checkpoints:
-        found = Search(inputs, params, trainer, checkpoints).run(journal)
+        searching = Search(inputs, params, Measure.of(backbone.deciding), trainer, checkpoints)
+        found = searching.run(journal)
     chosen = {} if found.chosen == found.default and backbone.head.units else found.chosen
     write_json(folder / "chosen.json", {"values": chosen})
     write_json(
         folder / "search.json",
         {
-            "measure": params.measure,
+            "measure": searching.key,
             "default": found.default,
             "chosen": found.chosen,
             "default_measure": found.default_measure,
@@ -88,7 +90,7 @@ def search(job: tuple[FinetuneRecipe, TuneParams, Path]) -> None:
     write_csv(folder / "trials.csv", found.trials)
     log.info(
         "%s: %s on validation %.4f by default, %.4f as chosen: %s",
-        backbone.name, params.measure, found.default_measure, found.chosen_measure, chosen or "the default",
+        backbone.name, searching.key, found.default_measure, found.chosen_measure, chosen or "the default",
     )  # fmt: skip
 
 

@@ -51,7 +51,8 @@ class Form(Section):
 class Manifest(Section):
     """The content of `manifest.json`. `classes` has the order of the probabilities, `weights` is from provenance.json.
 
-    `comparison` and `reference` are the checksums of the files of these names, if present.
+    `costs` has the order of the classes. `comparison` and `reference` are the checksums of the files of these names, if
+    present.
     """
 
     backbone: str
@@ -61,6 +62,8 @@ class Manifest(Section):
     temperature: float = Field(gt=0)
     weights: dict[str, Any]
     output: Literal["probabilities"]
+    # Where the class of least expected cost is decided for: what it costs by actual and by decided class.
+    costs: tuple[tuple[float, ...], ...] | None = None
     formats: dict[Format, Form]
     comparison: Checksums | None = None
     reference: Checksums | None = None

@@ -26,6 +26,8 @@ from stages.core import presets
 from stages.core.errors import GroupedUserError, ParameterError
 
 FILE = Path("params.yaml")
+# What to do about a key that is gone.
+REPLACED = {"tune.measure": "'report.measure' decides here, too: remove this key"}
 # Today's key by its earlier name.
 RENAMED = {
     "explain.map_pictures": "explain.map_images",
@@ -282,7 +284,7 @@ def _fault(cls: type[BaseModel], key: str, detail: dict[str, Any]) -> ParameterE
     if kind == "extra_forbidden":
         known = _fields(cls, parts[:-1])
         renamed = f"it is called '{RENAMED[full]}' now: rename it" if full in RENAMED else ""
-        remedy = renamed or nearest(parts[-1], known) or "remove it"
+        remedy = renamed or REPLACED.get(full) or nearest(parts[-1], known) or "remove it"
         expected = f"one of {', '.join(known)}" if known else "no keys there"
         return ParameterError(f"unknown key '{full}'", expected, remedy, full)
     if kind == "missing":

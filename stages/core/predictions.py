@@ -18,6 +18,10 @@ PREFIX = "p:"
 _SUM_TOLERANCE = 1e-2
 # Probabilities of 0 have no logarithm.
 _MIN_PROBABILITY = float(np.finfo(np.float64).eps)
+# A normal prior on ln T around 0: without it, a few images that are all right, or nearly, have the network claim
+# certainty. With this standard deviation the prior weighs about as much as 4 images; benchmarks/certainty.py compares.
+_PRIOR_SD = 0.5
+_MIN_TEMPERATURE, _MAX_TEMPERATURE = 0.05, 20.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,11 @@ def read_groups(path: Path) -> "pd.Series[str]":
     return found
 
 
+def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the classes whose probabilities a table has, in their order."""
+    return tuple(str(name).removeprefix(PREFIX) for name in table.columns if str(name).startswith(PREFIX))
+
+
 def of_split(table: pd.DataFrame, split: str, classes: tuple[str, ...]) -> Predictions:
     """Return the rows of `split`. Raise DataError when they cannot be scored."""
     return _scorable(table, table["split"] == split, split, classes)
@@ -70,6 +79,11 @@ def tested(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     """Return file, label, predicted and confidence of each test image; raise DataError as `of_split` does."""
     rows = table.loc[table["split"] == "test", ["file", "label", "predicted"]].reset_index(drop=True)
     return rows.assign(confidence=of_split(table, "test", classes).probabilities.max(axis=1))
+
+
+def of_rows(table: pd.DataFrame, classes: tuple[str, ...], name: str) -> Predictions:
+    """Return all rows, whatever their split; errors call them `name`. Raises DataError as `of_split` does."""
+    return _scorable(table, pd.Series(data=True, index=table.index), name, classes)
 
 
 def of_folds(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Predictions]:
@@ -128,6 +142,28 @@ def _probabilities(columns: pd.DataFrame, name: str) -> NDArray[np.float64]:
 
 def _fault(received: str, expected: str, remedy: str = "run finetune again") -> DataError:
     return DataError(f"predictions hold {received}", expected, remedy)
+
+
+def fit_temperature(actual: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """Return the most probable temperature, 0.05 to 20, with a normal prior on its logarithm; 1 if no other is better.
+
+    One number that calibrates the confidence of a network: Guo, Pleiss, Sun and Weinberger 2017, "On calibration of
+    modern neural networks", section 4.2. Above 1 the network was overconfident. Below 1 only if some prediction is
+    wrong: images that are all right say nothing about how often the network errs.
+    """
+    from scipy.optimize import minimize_scalar
+
+    rows = np.arange(len(actual))
+
+    def loss(logarithm: float) -> float:
+        # scikit-learn's log loss would check the same probabilities again and again, which takes ten times as long.
+        claimed = apply_temperature(probabilities, float(np.exp(logarithm)))[rows, actual]
+        log_loss = -float(np.log(np.maximum(claimed, _MIN_PROBABILITY)).mean())
+        return log_loss + (logarithm / _PRIOR_SD) ** 2 / 2 / len(actual)
+
+    lowest = _MIN_TEMPERATURE if (probabilities.argmax(axis=1) != actual).any() else 1.0
+    found = minimize_scalar(loss, bounds=(np.log(lowest), np.log(_MAX_TEMPERATURE)), options={"xatol": 1e-9})
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
 def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

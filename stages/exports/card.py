@@ -12,7 +12,10 @@ from typing import Any
 import pandas as pd
 
 from stages.core.intervals import wilson
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
 from stages.exports.licences import Licence
+from stages.pages.language import ENGLISH
 from stages.pages.templates import render
 
 _TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -28,7 +31,8 @@ class Subject:
     of actual and predicted class of each test image, `provenance` is that of finetune, `layers` are the units and
     activation of each hidden layer of the head. `counts` has a row for each class and a column for each split, `forms`
     the columns agreement.COLUMNS. `manifest` is that of the export. `best` and `recommended` are from
-    data/metrics.json, `compared` is what that has of this backbone, and `rivals` the number of the others.
+    data/metrics.json, `compared` is what that has of this backbone, and `rivals` the number of the others; `measure`
+    decided between them.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Subject:
     recommended: str | None
     compared: Mapping[str, Any]
     rivals: int
+    measure: Measure
     metrics: Mapping[str, Any]
     confusion: pd.DataFrame
     provenance: Mapping[str, Any]
@@ -54,8 +59,36 @@ def card(subject: Subject) -> str:
         subject=subject,
         classes=_classes(subject),
         confused=_confused(subject.confusion),
+        decided=_decided(subject),
+        of_selection=_of_selection(subject),
         forms=subject.forms.to_dict("records"),
     )
+
+
+def _value(measure: Measure, value: float) -> str:
+    return ENGLISH.percent(value) if measure.share else ENGLISH.number(value, 3)
+
+
+def _interval(measure: Measure, low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({_value(measure, low)} to {_value(measure, high)})"
+
+
+def _decided(subject: Subject) -> dict[str, Any] | None:
+    """Return the measure that decided, its value with its interval, and the costs; None for the accuracy."""
+    if subject.measure.name == ACCURACY:
+        return None
+    found = subject.metrics["measure"]
+    value = _value(subject.measure, found["value"]) + _interval(subject.measure, found["low"], found["high"])
+    return {"name": subject.measure.words, "value": value, "matrix": found.get("matrix")}
+
+
+def _of_selection(subject: Subject) -> str | None:
+    """Return the value of selecting in this way on new images, with its interval; None where that is unknown."""
+    key, measure = f"{subject.measure.key}_of_selection", subject.measure
+    if key not in subject.compared:
+        return None
+    low, high = (subject.compared[f"{key}_{end}"] for end in ("low", "high"))
+    return f"{_value(measure, subject.compared[key])} on new images{_interval(measure, low, high)}"
 
 
 def _classes(subject: Subject) -> list[dict[str, Any]]:

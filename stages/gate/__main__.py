@@ -22,9 +22,10 @@ from dvc_data.index import DataIndexDirError
 
 from stages.core import files, params
 from stages.core.errors import DataError, GroupedUserError, one_line, run
+from stages.core.measure import Measure
 from stages.core.predictions import COLUMNS, read_groups, read_predictions
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import winner
+from stages.core.settings.report import MeasureParams, winner
 from stages.gate import rules
 from stages.gate.rules import GateError, Results
 
@@ -34,19 +35,24 @@ SPLITS = Path("data/splits.csv")
 MODELS = Path("data/models")
 
 
-def read(place: str, local: Callable[[Path], Path]) -> Results:
-    """Return the results at `place`; `local` maps a path in data/ to a local file with its content."""
+def read(place: str, measure: Measure, local: Callable[[Path], Path]) -> Results:
+    """Return the results at `place`, as far as the measure needs them; `local` maps a path in data/ to a local file."""
     metrics = files.read_json(local(METRICS))
     model = MODELS / winner(metrics)
-    predictions = read_predictions(local(model / "predictions.csv"), COLUMNS)
-    repeats = read_predictions(local(model / "repeats.csv"), ("repeat", *COLUMNS))
+    whole = measure.of_probabilities
+    predictions = read_predictions(local(model / "predictions.csv"), None if whole else COLUMNS)
+    repeats = read_predictions(local(model / "repeats.csv"), None if whole else ("repeat", *COLUMNS))
     return Results(place, metrics, predictions, repeats)
 
 
-def in_workspace() -> tuple[Results, "pd.Series[str]", dict[str, Any]]:
+def in_workspace(measure: Measure) -> tuple[Results, "pd.Series[str]", dict[str, Any]]:
     """Return the results in the workspace, groups, and data/audit.json. Raise DataError without these."""
     try:
-        now, groups, audit = read("the workspace", lambda path: path), read_groups(SPLITS), files.read_json(AUDIT)
+        now, groups, audit = (
+            read("the workspace", measure, lambda path: path),
+            read_groups(SPLITS),
+            files.read_json(AUDIT),
+        )
     except FileNotFoundError as error:
         raise DataError(
             f"no {error.filename}", "the results of a comparison in the workspace", "run 'dvc repro', or 'dvc pull'"
@@ -78,11 +84,11 @@ class Commit:
         project = Path.cwd().relative_to(Path(repository.scm.root_dir).resolve())
         return cls(f"{revision} ({repository.get_rev()[:7]})", source, project)
 
-    def results(self) -> Results | None:
+    def results(self, measure: Measure) -> Results | None:
         """Return its results, or None if it has none. Raise GateError when their data is unavailable."""
         try:
             with tempfile.TemporaryDirectory() as folder:
-                return read(self.name, partial(self._fetch, Path(folder))) if self._holds(METRICS) else None
+                return read(self.name, measure, partial(self._fetch, Path(folder))) if self._holds(METRICS) else None
         # A remote whose library is missing makes DVC fail even if its cache has the data.
         except (FileNotFoundError, DataIndexDirError, DvcException, ImportError) as error:
             reason = error.__cause__ if isinstance(error, DataIndexDirError) else error
@@ -111,9 +117,10 @@ def main() -> None:
     """Compare the workspace with the commit named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m stages.gate", description="Compare the workspace with a commit.")
     parser.add_argument("--against", default="HEAD", metavar="REV", help="the commit (HEAD)")
-    settings = params.load(GateParams, "gate")
+    measure = Measure.of(params.load_part(MeasureParams, "report"))
+    settings = rules.Rules(params.load(GateParams, "gate"), measure)
     commit = Commit.named(parser.parse_args().against)
-    (now, groups, audit), before = in_workspace(), commit.results()
+    (now, groups, audit), before = in_workspace(measure), commit.results(measure)
     if found := rules.faults(before, now, groups, audit, settings):
         raise GroupedUserError(found)
     compared = (

@@ -1,9 +1,9 @@
 """The rules of the gate, section `gate` of params.yaml: whether a comparison may replace an earlier one.
 
-The accuracy is that of the winner of each comparison, the backbone that `export@winner` ships: the recommended one, or
-else the best. Both are selected in the same way, so that neither is favoured by chance. Following only the earlier
-winner would mistake regression to the mean for a regression, and testing every backbone needs a correction that costs
-power; `dvc metrics diff` shows all of them.
+The measure, such as the accuracy, is `report.measure` of now: that of the winner of each comparison, the backbone that
+`export@winner` ships: the recommended one, or else the best. Both are selected in the same way, so that neither is
+favoured by chance. Following only the earlier winner would mistake regression to the mean for a regression, and testing
+every backbone needs a correction that costs power; `dvc metrics diff` shows all of them.
 """
 
 from collections.abc import Mapping
@@ -13,12 +13,14 @@ from typing import Any
 import pandas as pd
 
 from stages.core.errors import UserError
+from stages.core.measure import Measure
+from stages.core.predictions import classes_of, fit_temperature, unseen
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import BEST, RECOMMENDED, winner
+from stages.core.settings.report import ACCURACY, MEASURE, backbones_of, winner
+from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import MIN_GROUPS, Groups
-from stages.statistics.outcomes import Outcomes, read_outcomes
 from stages.statistics.paired import POWER, min_discordant_pairs
-from stages.statistics.pairwise import detectable, difference, difference_interval, only, p_value
+from stages.statistics.pairwise import detectable, difference, difference_interval, p_value
 
 # The weights in data/metrics.json of backbones that are not pretrained.
 _NOT_PRETRAINED = ("random", "none")
@@ -59,7 +61,17 @@ class Results:
     @property
     def backbones(self) -> set[str]:
         """The names of all backbones."""
-        return set(self.metrics) - {BEST, RECOMMENDED}
+        return set(backbones_of(self.metrics))
+
+    @property
+    def measure(self) -> str:
+        """The name of the measure that decided; before there was a choice that was the accuracy."""
+        return str(self.metrics.get(MEASURE, ACCURACY))
+
+    def temperature(self) -> float:
+        """Return the temperature that the winner is exported with, as stage evaluate fits it."""
+        found = unseen(self.predictions, classes_of(self.predictions))
+        return fit_temperature(found.actual, found.probabilities)
 
     @property
     def test_images(self) -> int:
@@ -67,45 +79,71 @@ class Results:
         return int((self.predictions["split"] == "test").sum())
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Section `gate` of params.yaml, and the measure that decides by section `report`."""
+
+    params: GateParams
+    measure: Measure
+
+
 def faults(
-    before: Results | None, now: Results, groups: "pd.Series[str]", audit: Mapping[str, Any], params: GateParams
+    before: Results | None, now: Results, groups: "pd.Series[str]", audit: Mapping[str, Any], rules: Rules
 ) -> list[UserError]:
     """Return every rule that `now` breaks; without `before`, only those that need no comparison.
 
     `groups` has the name of the group of each image's file, and `audit` is data/audit.json, both of `now`.
     """
-    found = [_leaks(audit, params)]
+    params, found = rules.params, [_leaks(audit, rules.params), _other_measure(now, rules.measure)]
     if before:
-        found += [_fall(before, now, groups, params), _lost(before, now, params), _randomised(before, now, params)]
+        found += [_fall(before, now, groups, rules), _lost(before, now, params), _randomised(before, now, params)]
     return [fault for fault in found if fault]
 
 
-def summary(before: Results, now: Results, groups: "pd.Series[str]", params: GateParams) -> str:
+def summary(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules) -> str:
     """Return a sentence that says what was compared, and which drop would have been detected."""
-    pair = _common(before, now, groups)
-    least = _detectable(pair, params)
+    pair, measure = _common(before, now, groups, rules.measure), rules.measure
+    least = _detectable(pair, rules.params)
     seen = "no drop would be detected"
-    if least <= 1:
-        seen = f"a drop of {100 * least:.1f} points would be detected in {100 * POWER:g} % of all cases"
+    if least <= 1 or not measure.of_outcomes:
+        seen = f"a {_drop(measure)} of {_amount(least, measure)} would be detected in {100 * POWER:g} % of all cases"
     stable = f"{now.winner} is selected in {100 * now.selected:.0f} of 100 resamples of the test images"
-    return f"accuracy of the winner {_figures(before, now, pair)}; {seen}; {stable}"
+    return f"{measure.words} of the winner {_figures(before, now, pair, measure)}; {seen}; {stable}"
 
 
-def _detectable(pair: Outcomes, params: GateParams) -> float:
+def _drop(measure: Measure) -> str:
+    return "drop" if measure.sign > 0 else "rise"
+
+
+def _amount(difference: float, measure: Measure) -> str:
+    return f"{100 * difference:.1f} points" if measure.share else f"{difference:.3f}"
+
+
+def _other_measure(now: Results, measure: Measure) -> GateError | None:
+    """Return the fault of results that were decided by another measure than params.yaml names."""
+    if now.measure == measure.name:
+        return None
+    return GateError(
+        f"the results in {now.place} were decided by {now.measure}",
+        f"report.measure = {measure.name}",
+        "run 'dvc repro', or set report.measure back",
+    )
+
+
+def _detectable(pair: Contest, params: GateParams) -> float:
     """Return the drop that is shown to be larger than `max_fall` with probability `POWER`; above 1 no drop is.
 
     A drop adds as many discordant images as it has points to those that there are.
     """
-    images, found = len(pair.right), params.max_fall
-    discordant = sum(only(pair)) / images
+    found = params.max_fall
     for _ in range(_ROUNDS):
         # One-sided: as a two-sided test of twice the significance.
-        found = params.max_fall + detectable(pair, min(1, discordant + found), 2 * params.significance)
+        found = params.max_fall + detectable(pair, 2 * params.significance, found)
     return found
 
 
-def _common(before: Results, now: Results, groups: "pd.Series[str]") -> Outcomes:
-    """Return on which of the test images that both have, with the same label, each of the two winners is right.
+def _common(before: Results, now: Results, groups: "pd.Series[str]", measure: Measure) -> Contest:
+    """Return the answers of both winners to the test images that both have, with the same label.
 
     `file` is made of label and content: a relabelled image counts as another image, and is left out.
     """
@@ -116,7 +154,11 @@ def _common(before: Results, now: Results, groups: "pd.Series[str]") -> Outcomes
         place: both.merge(found.repeats[found.repeats["split"] == "test"])
         for place, found in zip(_SIDES, (before, now), strict=True)
     }
-    return read_outcomes(tables, groups, repeats)
+    scaled = measure.of_probabilities
+    temperatures = {
+        place: found.temperature() if scaled else None for place, found in zip(_SIDES, (before, now), strict=True)
+    }
+    return read_contest(measure, tables, groups, repeats, temperatures)
 
 
 def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
@@ -131,37 +173,40 @@ def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
     )
 
 
-def _fall(before: Results, now: Results, groups: "pd.Series[str]", params: GateParams) -> GateError | None:
-    """Return the fault of a drop in accuracy that is more than allowed, or of too few images to test for one."""
-    pair, least = _common(before, now, groups), min_discordant_pairs(params.significance, "greater")
+def _fall(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules) -> GateError | None:
+    """Return the fault of a drop that is more than allowed, or of too few images to test for one."""
+    params, measure = rules.params, rules.measure
+    pair, least = _common(before, now, groups, measure), min_discordant_pairs(params.significance, "greater")
     if len(pair.groups) < least or pair.groups.few:
         return GateError(
-            f"{len(pair.right)} test images{_of_groups(pair.groups)} are in both, of {before.test_images} at "
+            f"{pair.images} test images{_of_groups(pair.groups)} are in both, of {before.test_images} at "
             f"{before.place} and {now.test_images} now",
             f"at least {_least(pair.groups, least)} with the same label, to test a drop for significance",
             "compare with a commit that shares more, or commit a new reference by hand",
         )
     if not fallen(pair, params):
         return None
-    shown = f"{100 * _least_fall(pair, params):.1f} with {1 - params.significance:.0%} confidence"
+    shown = f"{_amount(_least_fall(pair, params), measure).removesuffix(' points')}"
+    shown = f"{shown} with {1 - params.significance:.0%} confidence"
+    moved = "fell" if measure.sign > 0 else "rose"
     return GateError(
-        f"accuracy of the winner fell by {100 * difference(pair):.1f} points, and by at least {shown}: "
-        f"{_figures(before, now, pair)}",
-        f"at most {100 * params.max_fall:g} points",
+        f"{measure.words} of the winner {moved} by {_amount(difference(pair), measure)}, and by at least {shown}: "
+        f"{_figures(before, now, pair, measure)}",
+        f"at most {100 * params.max_fall:g} points" if measure.share else f"at most {params.max_fall:g}",
         "see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall",
     )
 
 
-def fallen(pair: Outcomes, params: GateParams) -> bool:
-    """Return whether the accuracy of the second is shown to be lower than that of the first by more than is allowed.
+def fallen(pair: Contest, params: GateParams) -> bool:
+    """Return whether the second is shown to be worse than the first by more than is allowed.
 
-    The probability of that where it is not lower by so much is at most `significance`. Of few images the exact test has
+    The probability of that where it is not worse by so much is at most `significance`. Of few images the exact test has
     to agree.
     """
     return _least_fall(pair, params) > params.max_fall and p_value(pair, "greater") <= params.significance
 
 
-def _least_fall(pair: Outcomes, params: GateParams) -> float:
+def _least_fall(pair: Contest, params: GateParams) -> float:
     """Return the lower end of the drop's one-sided confidence interval."""
     return difference_interval(pair, 1 - 2 * params.significance).low
 
@@ -174,13 +219,17 @@ def _of_groups(groups: Groups) -> str:
     return "" if groups.alone else f" of {len(groups)} groups"
 
 
-def _figures(before: Results, now: Results, pair: Outcomes) -> str:
-    """Return both accuracies on the common images, and their difference."""
-    first, second = (f"{100 * share:.1f} %" for share in pair.right.mean(axis=0))
-    wrong, right = only(pair)
+def _figures(before: Results, now: Results, pair: Contest, measure: Measure) -> str:
+    """Return the values of both on the common images, and how many of these differ."""
+    first, second = (f"{100 * value:.1f} %" if measure.share else f"{value:.3f}" for value in pair.measured)
+    worse, better = pair.only
+    changed = f"{worse} newly wrong, {better} newly right"
+    if not measure.of_outcomes:
+        what = "" if pair.groups.alone else " groups"
+        changed = f"{worse}{what} worse, {better} better"
     return (
-        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {len(pair.right)} test "
-        f"images{_of_groups(pair.groups)} of both ({wrong} newly wrong, {right} newly right)"
+        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {pair.images} test "
+        f"images{_of_groups(pair.groups)} of both ({changed})"
     )
 
 

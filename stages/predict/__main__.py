@@ -296,7 +296,8 @@ def main() -> None:
                 folder = stack.enter_context(replacing_folder(options.explain.resolve()))
                 found = with_overlays(found, heatmaps_of(keras, count), manifest.classes, folder)
             file = stack.enter_context(_opened(options.output)) if options.output else sys.stdout
-            _emit(file, FORMATS[options.format](manifest.classes, found))
+            costs = np.array(manifest.costs) if manifest.costs else None
+            _emit(file, FORMATS[options.format](manifest.classes, found, costs))
         seen = len(files[0]) + len(files[1])
     if not first:
         raise DataError(

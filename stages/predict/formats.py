@@ -1,4 +1,7 @@
-"""Output formats of predictions: a text table, CSV or JSON, written a batch at a time."""
+"""Output formats of predictions: a text table, CSV or JSON, written a batch at a time.
+
+With the costs of an export there is a decision beside the most probable class: the class of least expected cost.
+"""
 
 import csv
 import json
@@ -14,6 +17,7 @@ from tqdm import tqdm
 
 from stages.core.errors import one_line
 from stages.core.files import FLOAT_FORMAT, inert
+from stages.core.measure import cheapest
 from stages.core.predictions import PREFIX
 from stages.sources.listing import Reject
 
@@ -38,36 +42,61 @@ class Batch:
         return np.asarray(self.probabilities.max(axis=1))
 
 
-def _table(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
+# By actual and by decided class, in the order of the probabilities; None where nothing is decided by cost.
+Costs = NDArray[np.float64] | None
+
+
+def _decisions(batch: Batch, classes: Sequence[str], costs: Costs) -> list[list[str]]:
+    """Return the class that is decided for of each image, as a list of one; empty lists without costs."""
+    if costs is None:
+        return [[] for _ in batch.paths]
+    return [[classes[place]] for place in cheapest(batch.probabilities.astype(np.float64), costs)]
+
+
+def _table(classes: Sequence[str], found: Iterable[Batch], costs: Costs) -> Iterator[str]:
     """Yield a text table, a batch at a time; paths, of any length, come last."""
     names = [one_line(name) for name in classes]
-    width = max(len("label"), *map(len, names))
-    yield f"{'label':<{width}}  confidence  path\n"
+    decision = [] if costs is None else ["decision"]
+    width = max(map(len, ("label", *decision, *names)))
+    yield f"{'label':<{width}}  confidence  {_padded(decision, width)}path\n"
     for batch in found:
-        rows = zip(batch.classes, batch.confidences, batch.paths, strict=True)
-        yield "".join(f"{names[label]:<{width}}  {100 * value:8.1f} %  {path}\n" for label, value, path in rows)
-
-
-def _csv(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
-    yield lines([["path", "label", "confidence", *(PREFIX + name for name in classes)]])
-    for batch in found:
-        rows = zip(batch.paths, batch.classes, batch.probabilities, strict=True)
-        yield lines(
-            [path, classes[label], *(FLOAT_FORMAT % value for value in (probabilities[label], *probabilities))]
-            for path, label, probabilities in rows
+        rows = zip(batch.classes, batch.confidences, _decisions(batch, names, costs), batch.paths, strict=True)
+        yield "".join(
+            f"{names[label]:<{width}}  {100 * value:8.1f} %  {_padded(decided, width)}{path}\n"
+            for label, value, decided, path in rows
         )
 
 
-def _json(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
+def _padded(texts: Iterable[str], width: int) -> str:
+    return "".join(f"{text:<{width}}  " for text in texts)
+
+
+def _csv(classes: Sequence[str], found: Iterable[Batch], costs: Costs) -> Iterator[str]:
+    decision = [] if costs is None else ["decision"]
+    yield lines([["path", "label", "confidence", *decision, *(PREFIX + name for name in classes)]])
+    for batch in found:
+        rows = zip(batch.paths, batch.classes, _decisions(batch, classes, costs), batch.probabilities, strict=True)
+        yield lines(
+            [
+                *(path, classes[label], FLOAT_FORMAT % probabilities[label], *decided),
+                *(FLOAT_FORMAT % value for value in probabilities),
+            ]
+            for path, label, decided, probabilities in rows
+        )
+
+
+def _json(classes: Sequence[str], found: Iterable[Batch], costs: Costs) -> Iterator[str]:
     """Yield a JSON list of objects, one per line."""
     lead = "[\n"
     for batch in found:
-        for path, label, probabilities in zip(batch.paths, batch.classes, batch.probabilities, strict=True):
+        rows = zip(batch.paths, batch.classes, _decisions(batch, classes, costs), batch.probabilities, strict=True)
+        for path, label, decided, probabilities in rows:
             numbers = [float(FLOAT_FORMAT % value) for value in probabilities]
             shown = {
                 "path": path,
                 "label": classes[label],
                 "confidence": numbers[label],
+                **dict(zip(("decision",), decided, strict=False)),
                 "probabilities": dict(zip(classes, numbers, strict=True)),
             }
             yield lead + json.dumps(shown, ensure_ascii=False)
@@ -75,7 +104,7 @@ def _json(classes: Sequence[str], found: Iterable[Batch]) -> Iterator[str]:
     yield "\n]\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[str], Iterable[Batch]], Iterator[str]]] = {
+FORMATS: dict[str, Callable[[Sequence[str], Iterable[Batch], Costs], Iterator[str]]] = {
     "table": _table,
     "csv": _csv,
     "json": _json,

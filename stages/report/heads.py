@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Name, Names, Text
 from stages.report.runs import Run
 
@@ -31,11 +33,12 @@ class Heads:
     sentences: list[Text]
 
 
-def heads(ranking: Sequence[Run], language: Language) -> Heads:
-    """Return which heads were tried and kept; `ranking` has the best first."""
+def heads(ranking: Sequence[Run], measure: Measure, language: Language) -> Heads:
+    """Return which heads were tried, and kept by the `measure`; `ranking` has the best first."""
     rows = [Row(run, display_name(name, language), found) for run in ranking for name, found in run.heads.items()]
-    builders = (_lost, _insisted, _fitted, _ended, _failed)
-    return Heads(rows, [text for builder in builders for text in builder(ranking, language)])
+    texts = [*_lost(ranking, measure, language), *_insisted(ranking, measure, language)]
+    builders = (_fitted, _ended, _failed)
+    return Heads(rows, texts + [text for builder in builders for text in builder(ranking, language)])
 
 
 def selected(runs: Sequence[Run]) -> bool:
@@ -81,17 +84,25 @@ def _failed(runs: Sequence[Run], language: Language) -> list[Text]:
     ]
 
 
-def _beaten(run: Run, head: str) -> bool:
+def _beaten(run: Run, head: str, measure: Measure) -> bool:
     """Return whether validation prefers the linear head to `head`, of those that were tried."""
-    key = "validation_log_loss"
-    return {LINEAR, head} <= set(run.heads) and run.heads[LINEAR][key] < run.heads[head][key]
+    return {LINEAR, head} <= set(run.heads) and _loss(run.heads[LINEAR], measure) < _loss(run.heads[head], measure)
 
 
-def _lost(ranking: Sequence[Run], language: Language) -> list[Text]:
+def _loss(found: Mapping[str, Any], measure: Measure) -> tuple[float, float]:
+    """Return what is lowest of the head that validation prefers, as in `training.attempts.kept`."""
+    value = 0.0 if measure.name == ACCURACY else found["validation_value"] or 0.0
+    return -measure.sign * value, found["validation_log_loss"]
+
+
+def _lost(ranking: Sequence[Run], measure: Measure, language: Language) -> list[Text]:
     """Return whose declared head lost to the linear one, and by how much on the test images."""
-    lost = [run for run in ranking if _beaten(run, DENSE) and run.kept != DENSE]
+    lost = [run for run in ranking if _beaten(run, DENSE, measure) and run.kept != DENSE]
     if not lost:
         return []
+    if measure.name != ACCURACY:
+        names = Names(tuple(run.backbone for run in lost))
+        return [language.say("The declared head lost to the linear one on validation: %(names)s.", names=names)]
     if len(lost) == 1 and lost[0].kept == LINEAR:
         return [_lost_alone(lost[0], language)]
     gains = [run.heads[LINEAR]["accuracy"] - run.heads[DENSE]["accuracy"] for run in lost]
@@ -122,9 +133,9 @@ def _lost_alone(run: Run, language: Language) -> Text:
     )
 
 
-def _insisted(ranking: Sequence[Run], language: Language) -> list[Text]:
+def _insisted(ranking: Sequence[Run], measure: Measure, language: Language) -> list[Text]:
     """Return where something else was kept though the linear head was better on validation."""
-    names = tuple(run.backbone for run in ranking if _beaten(run, run.kept))
+    names = tuple(run.backbone for run in ranking if _beaten(run, run.kept, measure))
     if not names:
         return []
     return [

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from stages.core.measure import Measure
 from stages.pages.language import UNKNOWN, Language
 from stages.pages.templates import render
 from stages.report.heads import heads, selected
 from stages.report.load import under_load
+from stages.report.measure_text import Deciding
 from stages.report.opening import about, next_step, warning
 from stages.report.outlook import outlook_text
 from stages.report.page import Material
@@ -31,28 +33,30 @@ def markdown(material: Material, language: Language) -> str:
         findings=warnings(evidence, language),
         ranking=evidence.ranking,
         under_load=under_load(evidence.ranking),
+        deciding=Deciding(evidence.measure, language),
         behind=_behind(evidence, language),
-        heads=heads(evidence.ranking, language),
+        heads=heads(evidence.ranking, evidence.measure, language),
         by_folds=evidence.ranking_over_folds,
         selected=selected(evidence.ranking),
         transfer=transfer,
         outlook=outlook_text(evidence.verdict.subject, evidence.ranking, language),
         ranking_agreement=material.ranking_agreement,
-        gained=[_points(row.comparison, language) for row in transfer.rows] if transfer else [],
+        gained=[_points(row.comparison, evidence.measure, language) for row in transfer.rows] if transfer else [],
         tuning=tuning(evidence.ranking, language),
         provenance=sentences(material.provenance, evidence.ranking, language),
     )
 
 
 def _behind(evidence: Evidence, language: Language) -> list[str]:
-    """Return how many points each backbone has more than the best, in the order of the ranking."""
+    """Return how much better each backbone is than the best, at most 0, in the order of the ranking."""
     best, *others = (run.backbone for run in evidence.ranking)
-    return [UNKNOWN, *(_points(evidence.comparisons.between(other, best), language) for other in others)]
+    measure = evidence.measure
+    return [UNKNOWN, *(_points(evidence.comparisons.between(other, best), measure, language) for other in others)]
 
 
-def _points(comparison: Comparison | None, language: Language) -> str:
-    """Return how many points one backbone has more than another, in bold where it is significant."""
+def _points(comparison: Comparison | None, measure: Measure, language: Language) -> str:
+    """Return how much better one backbone is than another, in bold where it is significant."""
     if comparison is None:
         return UNKNOWN
-    points = signed(comparison.difference, language)
+    points = signed(comparison.difference, measure, language)
     return points if comparison.outcome == "open" else f"**{points}**"

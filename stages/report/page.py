@@ -25,6 +25,7 @@ from stages.report.findings import misleading
 from stages.report.heads import heads, selected
 from stages.report.inputs import declared_inputs
 from stages.report.load import under_load
+from stages.report.measure_text import Deciding
 from stages.report.opening import Setting, about, next_step, warning
 from stages.report.outlook import outlook_text
 from stages.report.pairwise_comparison import matrix
@@ -152,8 +153,9 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
     names = [run.backbone for run in ranking]
     return {
         "metrics": tables.metrics(language),
+        "deciding": Deciding(material.evidence.measure, language),
         "repeats": max(run.metrics["repeats"]["count"] for run in ranking),
-        "heads": heads(ranking, language),
+        "heads": heads(ranking, material.evidence.measure, language),
         "power": POWER,
         "images_for_f1": IMAGES_FOR_F1,
         "least_significant": min_discordant_pairs(1 - comparisons.confidence) / ranking[0].metrics["test_images"],

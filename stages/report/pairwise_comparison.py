@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from stages.core.measure import Measure
 from stages.pages.language import Language, Name, Text, Value
+from stages.report.measure_text import amount, figure
 
 Outcome = Literal["better", "worse", "open"]
 
@@ -15,10 +17,10 @@ Outcome = Literal["better", "worse", "open"]
 class Comparison:
     """Two backbones on the same test images, seen from the first one's side.
 
-    `only_first` and `only_second` count the images that only that one gets right, `difference` is the accuracy of the
-    first minus that of the second, `low` and `high` are the ends of its interval, `p` is its probability by chance and
-    `p_holm` that, corrected for the number of pairs. `outcome`: the first is significantly better or worse, or the test
-    set leaves it open.
+    `only_first` and `only_second` count the images that only that one gets right, `difference` is by how much the first
+    is better, such as its accuracy minus that of the second, `low` and `high` are the ends of its interval, `p` is its
+    probability by chance and `p_holm` that, corrected for the number of pairs. `outcome`: the first is significantly
+    better or worse, or the test set leaves it open.
     """
 
     first: str
@@ -49,10 +51,10 @@ class Comparison:
 
 
 class PairwiseComparisons:
-    """The comparisons of all pairs at one confidence, such as 0.95: a pair differs where p_holm is at most 1 - 0.95."""
+    """The comparisons of all pairs by a measure, at one confidence: by 0.95 a pair differs where p_holm <= 0.05."""
 
-    def __init__(self, pairs: pd.DataFrame, confidence: float) -> None:
-        self.table, self.confidence = pairs, confidence
+    def __init__(self, pairs: pd.DataFrame, measure: Measure, confidence: float) -> None:
+        self.table, self.measure, self.confidence = pairs, measure, confidence
         self._found: dict[tuple[str, str], Comparison] = {}
         for row in pairs.to_dict("records"):
             values: dict[str, Any] = {str(key): value for key, value in row.items()}
@@ -87,7 +89,7 @@ class PairwiseComparisons:
 class Cell:
     """One cell of the matrix: the row's backbone against the column's.
 
-    `points` is the difference in percentage points with its sign, such as "+5.2"; `sentence` has all its numbers, for a
+    `points` is the difference with its sign, such as "+5.2" points; `sentence` has all its numbers, for a
     tooltip and for readers who do not see colours.
     """
 
@@ -124,13 +126,13 @@ def _row(backbone: str, ranking: Sequence[str], comparisons: PairwiseComparisons
 
 
 def _cell(comparison: Comparison, comparisons: PairwiseComparisons, language: Language) -> Cell:
-    return Cell(comparison, signed(comparison.difference, language), sentence(comparison, comparisons, language))
+    points = signed(comparison.difference, comparisons.measure, language)
+    return Cell(comparison, points, sentence(comparison, comparisons, language))
 
 
-def signed(difference: float, language: Language) -> str:
-    """Return a difference in percentage points with its sign."""
-    points = language.points(difference)
-    return f"+{points}" if difference > 0 else points
+def signed(difference: float, measure: Measure, language: Language) -> str:
+    """Return a difference with its sign, without its unit."""
+    return f"{'+' if difference > 0 else ''}{figure(measure, difference, language)}"
 
 
 def sentence(comparison: Comparison, comparisons: PairwiseComparisons, language: Language) -> Text:
@@ -139,17 +141,17 @@ def sentence(comparison: Comparison, comparisons: PairwiseComparisons, language:
     values: dict[str, Value] = {
         "first": Name(comparison.first),
         "second": Name(comparison.second),
-        "points": signed(comparison.difference, language)
-        if comparison.outcome == "open"
-        else language.points(better.difference),
+        "amount": amount(comparisons.measure, better.difference, language),
         "figures": interval(better, comparisons, language),
     }
     if comparison.outcome == "better":
-        return language.say("%(first)s is better than %(second)s by %(points)s points (%(figures)s)", **values)
+        return language.say("%(first)s is better than %(second)s by %(amount)s (%(figures)s)", **values)
     if comparison.outcome == "worse":
-        return language.say("%(first)s is worse than %(second)s by %(points)s points (%(figures)s)", **values)
+        return language.say("%(first)s is worse than %(second)s by %(amount)s (%(figures)s)", **values)
     return language.say(
-        "%(first)s and %(second)s do not differ significantly: %(points)s points (%(figures)s)", **values
+        "%(first)s and %(second)s do not differ significantly: %(sign)s%(amount)s (%(figures)s)",
+        sign="+" if comparison.difference > 0 else "",
+        **values,
     )
 
 
@@ -158,7 +160,7 @@ def interval(comparison: Comparison, comparisons: PairwiseComparisons, language:
     return language.say(
         "%(confidence)s interval %(low)s to %(high)s, Holm-corrected %(p)s",
         confidence=language.share(comparisons.confidence),
-        low=language.points(comparison.low),
-        high=language.points(comparison.high),
+        low=figure(comparisons.measure, comparison.low, language),
+        high=figure(comparisons.measure, comparison.high, language),
         p=language.p_value(comparison.p_holm),
     )

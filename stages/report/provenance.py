@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 
 from stages.core.dataset.prepared import SPLITS
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.pairwise_comparison import signed
 from stages.report.runs import Run
@@ -274,7 +276,7 @@ def _differing(run: Run, language: Language) -> Text:
         differing=language.number(found["differing"]),
         images=language.number(found["images"]),
         name=Name(run.backbone),
-        points=signed(-found["right"] / found["images"], language),
+        points=signed(-found["right"] / found["images"], Measure(ACCURACY), language),
     )
 
 

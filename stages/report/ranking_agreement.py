@@ -7,13 +7,16 @@ from typing import Any
 import pandas as pd
 
 from stages.core.intervals import Interval
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Names, Text
 from stages.report.heads import LINEAR
+from stages.report.measure_text import display_name
 from stages.report.published import Published, published
 from stages.report.runs import Run
 
 # Columns of data/ranking.csv that hold numbers, or nothing.
-NUMBERS = ("rank", "accuracy", "low", "high", "logme")
+NUMBERS = ("rank", "accuracy", "low", "high", "logme", "value")
 # With fewer there is no order to speak of.
 _FEWEST = 3
 
@@ -22,14 +25,14 @@ _FEWEST = 3
 class Row:
     """One backbone before and after training; None for what is missing.
 
-    `rank`, `accuracy` with its `interval`, `logme` and `rank_by_logme` are those before training, without test
-    images; `final` is the test accuracy and `final_rank` the rank by it. `parameters` (those of the classifier) and
-    `published` are known without any image.
+    `rank`, `value`, that of the measure, with its `interval`, `logme` and `rank_by_logme` are those before training,
+    without test images; `final` is the value on the test images and `final_rank` the rank by it. `parameters` (those of
+    the classifier) and `published` are known without any image.
     """
 
     backbone: str
     rank: int | None
-    accuracy: float | None
+    value: float | None
     interval: Interval | None
     logme: float | None
     rank_by_logme: int | None
@@ -46,30 +49,36 @@ class RankingAgreement:
 
     rows: list[Row]
     sentences: list[Text]
+    measure: Measure
 
     @property
     def before(self) -> dict[str, tuple[float, Interval]]:
-        """The probe's accuracy and its interval of each backbone that has them."""
+        """The probe's accuracy and its interval of each backbone that has them; none where another measure decides."""
         return {
-            row.backbone: (row.accuracy, row.interval)
+            row.backbone: (row.value, row.interval)
             for row in self.rows
-            if row.accuracy is not None and row.interval is not None
+            if row.value is not None and row.interval is not None and self.measure.name == ACCURACY
         }
 
 
-def ranking_agreement(table: pd.DataFrame, ranking: Sequence[Run], language: Language) -> RankingAgreement:
+def ranking_agreement(
+    table: pd.DataFrame, ranking: Sequence[Run], measure: Measure, language: Language
+) -> RankingAgreement:
     """Return how data/ranking.csv compares with the final `ranking`, the best first; both have the same backbones."""
     final = {run.backbone: (run, place) for place, run in enumerate(ranking, start=1)}
+    # Of accuracy, which every ranking has, there is no other column.
+    table = table if "value" in table else table.assign(value=table["accuracy"])
     by_logme = table["logme"].rank(ascending=False, method="min")
     rows = [_row(row, place, final) for row, place in zip(table.itertuples(), by_logme, strict=True)]
     return RankingAgreement(
         rows,
         [
-            *_agreement(rows, language),
-            *_baselines(rows, language),
+            *_agreement(rows, measure, language),
+            *_baselines(rows, measure, language),
             *_unranked(rows, language),
             *_same_heads(ranking, language),
         ],
+        measure,
     )
 
 
@@ -79,11 +88,11 @@ def _row(row: Any, rank_by_logme: float, final: Mapping[str, tuple[Run, int]]) -
     return Row(
         backbone=row.backbone,
         rank=int(row.rank) if ranked_before else None,
-        accuracy=float(row.accuracy) if ranked_before else None,
+        value=float(row.value) if ranked_before else None,
         interval=Interval(row.low, row.high) if ranked_before else None,
         logme=float(row.logme) if ranked_before else None,
         rank_by_logme=int(rank_by_logme) if ranked_before else None,
-        final=run.metrics["accuracy"],
+        final=run.value,
         final_rank=rank,
         random=row.weights == "random",
         parameters=run.provenance["parameters"],
@@ -106,8 +115,8 @@ def tau(before: Sequence[float], after: Sequence[float]) -> tuple[float, float] 
     return float(found.statistic), float(found.pvalue)
 
 
-def _agreement(rows: list[Row], language: Language) -> list[Text]:
-    """Return how well each score before training agrees with test accuracy, over the backbones that have both."""
+def _agreement(rows: list[Row], measure: Measure, language: Language) -> list[Text]:
+    """Return how well each score before training agrees with that on the test images, over those that have both."""
     both = [row for row in rows if row.rank is not None]
     if len(both) < _FEWEST:
         return [
@@ -117,8 +126,8 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
                 fewest=_FEWEST,
             )
         ]
-    final = [row.final for row in both]
-    by_probe = tau([row.accuracy for row in both if row.accuracy is not None], final)
+    final = [measure.sign * row.final for row in both]
+    by_probe = tau([measure.sign * row.value for row in both if row.value is not None], final)
     by_logme = tau([row.logme for row in both if row.logme is not None], final)
     if by_probe is None or by_logme is None:
         return [
@@ -126,8 +135,9 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
         ]
     return [
         language.say(
-            "Kendall's tau-b over %(count)s backbones: %(probe)s between probe accuracy and test accuracy "
-            "(%(p_probe)s), %(logme)s between LogME and test accuracy (%(p_logme)s).",
+            "Kendall's tau-b over %(count)s backbones: %(probe)s between probe %(measure)s and test "
+            "%(measure)s (%(p_probe)s), %(logme)s between LogME and test %(measure)s (%(p_logme)s).",
+            measure=display_name(measure, language),
             count=len(both),
             probe=language.number(by_probe[0], 2),
             p_probe=language.p_value(by_probe[1]),
@@ -141,8 +151,8 @@ def _agreement(rows: list[Row], language: Language) -> list[Text]:
     ]
 
 
-def _baselines(rows: list[Row], language: Language) -> list[Text]:
-    """Return how well two scores that cost nothing agree with test accuracy: size, and published accuracy.
+def _baselines(rows: list[Row], measure: Measure, language: Language) -> list[Text]:
+    """Return how well two scores that cost nothing agree with the result: size, and published accuracy.
 
     On 12 data sets ImageNet accuracy correlated with that after transfer at 0.96 to 0.99 (Kornblith et al. 2019,
     https://arxiv.org/abs/1805.08974); on six of practical tasks better networks were not consistently better (Fang et
@@ -150,14 +160,15 @@ def _baselines(rows: list[Row], language: Language) -> list[Text]:
     """
     ranked = [row for row in rows if row.rank is not None]
     known = [row for row in ranked if row.published]
-    size = _tau([row.parameters for row in ranked], ranked)
-    accuracy = _tau([row.published.accuracy for row in ranked if row.published], known)
-    probe = _tau([row.accuracy for row in known if row.accuracy is not None], known)
+    size = _tau([row.parameters for row in ranked], ranked, measure)
+    accuracy = _tau([row.published.accuracy for row in ranked if row.published], known, measure)
+    probe = _tau([measure.sign * row.value for row in known if row.value is not None], known, measure)
     texts = []
     if size:
         texts.append(
             language.say(
-                "Without looking at any image: %(tau)s between the number of parameters and test accuracy (%(p)s).",
+                "Without looking at any image: %(tau)s between the number of parameters and test %(measure)s (%(p)s).",
+                measure=display_name(measure, language),
                 tau=language.number(size[0], 2),
                 p=language.p_value(size[1]),
             )
@@ -165,8 +176,9 @@ def _baselines(rows: list[Row], language: Language) -> list[Text]:
     if accuracy and probe:
         texts.append(
             language.say(
-                "%(tau)s between published ImageNet accuracy and test accuracy (%(p)s) over the %(count)s backbones "
-                "with published weights; over these, probe accuracy has %(probe)s.",
+                "%(tau)s between published ImageNet accuracy and test %(measure)s (%(p)s) over the %(count)s backbones "
+                "with published weights; over these, probe %(measure)s has %(probe)s.",
+                measure=display_name(measure, language),
                 tau=language.number(accuracy[0], 2),
                 p=language.p_value(accuracy[1]),
                 count=len(known),
@@ -176,9 +188,9 @@ def _baselines(rows: list[Row], language: Language) -> list[Text]:
     return texts
 
 
-def _tau(scores: Sequence[float], rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Return `tau` of scores and the final accuracies of `rows`; None for too few of them."""
-    return tau(scores, [row.final for row in rows]) if len(rows) >= _FEWEST else None
+def _tau(scores: Sequence[float], rows: Sequence[Row], measure: Measure) -> tuple[float, float] | None:
+    """Return `tau` of scores and the final values of `rows`, higher for better ones; None for too few of them."""
+    return tau(scores, [measure.sign * row.final for row in rows]) if len(rows) >= _FEWEST else None
 
 
 def _unranked(rows: list[Row], language: Language) -> list[Text]:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from stages.core.errors import DataError, ParameterError
 from stages.core.intervals import Interval
-from stages.core.settings.report import BEST, RECOMMENDED
+from stages.core.measure import Measure
+from stages.core.settings.report import BEST, MEASURE, RECOMMENDED
 from stages.statistics.decision import Resampled
 
 # Metrics of data/metrics.json, which git keeps.
@@ -97,6 +98,17 @@ class Run:
         return list(self.provenance["classes"])
 
     @property
+    def value(self) -> float:
+        """The value of the measure that decides, on the test images."""
+        return float(self.metrics["measure"]["value"])
+
+    @property
+    def value_interval(self) -> Interval | None:
+        """The interval of that; None where there is none to show."""
+        low, high = self.metrics["measure"]["low"], self.metrics["measure"]["high"]
+        return None if low is None else Interval(low, high)
+
+    @property
     def interval(self) -> Interval:
         """The interval of the accuracy."""
         return Interval(self.metrics["accuracy_low"], self.metrics["accuracy_high"])
@@ -137,8 +149,8 @@ class Run:
         return not self.random and not self.from_scratch
 
 
-def check(runs: list[Run]) -> None:
-    """Raise DataError unless all backbones were scored on the same images of the same classes, in the same folds."""
+def check(runs: list[Run], measure: Measure) -> None:
+    """Raise DataError unless all were scored by the measure, on the same images of the same classes, in equal folds."""
     supports = {run.backbone: {name: row["support"] for name, row in run.metrics["per_class"].items()} for run in runs}
     first = runs[0].backbone
     for backbone, support in supports.items():
@@ -149,13 +161,19 @@ def check(runs: list[Run]) -> None:
                 "run 'dvc repro'",
             )
     for run in runs:
+        if run.metrics["measure"]["name"] != measure.name:
+            raise DataError(
+                f"'{run.backbone}' was scored by {run.metrics['measure']['name']}",
+                f"report.measure = {measure.name}",
+                "run 'dvc repro'",
+            )
         if run.folds.get("digest") != runs[0].folds.get("digest"):
             raise DataError(f"'{run.backbone}' has other folds than '{first}'", "the same for all", "run 'dvc repro'")
 
 
-def ranked(runs: Iterable[Run]) -> list[Run]:
-    """Return the best first: by test accuracy, then the lower log loss, then the name."""
-    return sorted(runs, key=lambda run: (-run.metrics["accuracy"], run.metrics["log_loss"], run.backbone))
+def ranked(runs: Iterable[Run], measure: Measure) -> list[Run]:
+    """Return the best first: by the measure on the test images, then the lower log loss, then the name."""
+    return sorted(runs, key=lambda run: (-measure.sign * run.value, run.metrics["log_loss"], run.backbone))
 
 
 def ranked_over_folds(runs: Sequence[Run]) -> list[Run]:
@@ -168,29 +186,34 @@ def ranked_over_folds(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
 
 
-def summary(ranking: list[Run], recommended: str | None, resampled: Resampled) -> dict[str, Any]:
-    """Return data/metrics.json: the main metrics of each backbone, the name of the best, and the one `recommended`.
+def summary(ranking: list[Run], recommended: str | None, resampled: Resampled, measure: Measure) -> dict[str, Any]:
+    """Return data/metrics.json: the main metrics of each backbone, what decides, the best one, the `recommended` one.
 
-    `ranking` has the best first. `selected_in_resamples` is the share of the bootstrap resamples of the test images in
-    which a backbone was selected; the selected one, or else the best, has the accuracy without the optimism of that.
+    `ranking` has the best first by the `measure`, which each has under its key, with its interval.
+    `selected_in_resamples` is the share of the bootstrap resamples of the test images in which a backbone was selected;
+    the selected one, or else the best, has the measure without the optimism of that.
     """
-    for key in (BEST, RECOMMENDED):
+    for key in (BEST, RECOMMENDED, MEASURE):
         if any(run.backbone == key for run in ranking):
             raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
-    values: dict[str, Any] = {run.backbone: _summary(run) for run in ranking}
+    values: dict[str, Any] = {run.backbone: _summary(run, measure) for run in ranking}
     for name, share in resampled.shares.items():
         values[name]["selected_in_resamples"] = share
     if resampled.interval:
         low, high = resampled.interval
-        corrected = {"accuracy_of_selection": resampled.accuracy, "accuracy_of_selection_low": low}
-        values[recommended or ranking[0].backbone] |= corrected | {"accuracy_of_selection_high": high}
-    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended}
+        key = f"{measure.key}_of_selection"
+        corrected = {key: resampled.value, f"{key}_low": low, f"{key}_high": high}
+        values[recommended or ranking[0].backbone] |= corrected
+    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended, MEASURE: measure.name}
 
 
-def _summary(run: Run) -> dict[str, Any]:
+def _summary(run: Run, measure: Measure) -> dict[str, Any]:
     validation = {f"val_{key}": run.metrics["validation"][key] for key in VALIDATION_SUMMARY}
     folds = {f"folds_{key}": run.folds[key] for key in FOLDS_SUMMARY} if run.folds else {}
-    return {key: run.metrics[key] for key in SUMMARY} | validation | folds
+    found = run.metrics["measure"]
+    ends = {f"{measure.key}_{end}": found[end] for end in ("low", "high")}
+    deciding = {measure.key: found["value"], **ends, f"val_{measure.key}": found["validation"]}
+    return {key: run.metrics[key] for key in SUMMARY} | validation | folds | deciding
 
 
 def learning_curves(runs: list[Run]) -> pd.DataFrame:

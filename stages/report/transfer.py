@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.heads import unmoved
+from stages.report.measure_text import amount
 from stages.report.pairwise_comparison import Comparison, PairwiseComparisons, interval
 from stages.report.runs import Run
 
@@ -93,14 +94,14 @@ def transfer_gain_text(
     if better := _better(pretrained, from_scratch, comparisons):
         return language.say_plural(
             "Transfer learning helped: %(count)s of %(all)s pretrained backbones is significantly better than "
-            "%(name)s, which was trained on these images alone; %(best)s by %(points)s points (%(figures)s).",
+            "%(name)s, which was trained on these images alone; %(best)s by %(amount)s (%(figures)s).",
             "Transfer learning helped: %(count)s of %(all)s pretrained backbones are significantly better than "
-            "%(name)s, which was trained on these images alone; %(best)s by %(points)s points (%(figures)s).",
+            "%(name)s, which was trained on these images alone; %(best)s by %(amount)s (%(figures)s).",
             len(better),
             all=len(pretrained),
             name=name,
             best=Name(better[0].first),
-            points=language.points(better[0].difference),
+            amount=amount(comparisons.measure, better[0].difference, language),
             figures=interval(better[0], comparisons, language),
         )
     if all(comparisons.better(from_scratch.backbone, run.backbone) for run in pretrained):

@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stages.core.measure import Measure
 from stages.pages.language import Language
+from stages.report import measure_text
 from stages.report.runs import Run
 
 _KEYS = ("learning_rate", "optimizer", "batch_size", "units", "dropout", "l2", "label_smoothing", "views")
 _CHOICES = frozenset({"optimizer", "batch_size", "units", "l2", "views"})
 _NONE = "\N{EN DASH}"
+# What chooses for accuracy.
+_LOG_LOSS = "log_loss"
 # On a logarithmic axis.
 _LOGARITHMIC = "learning_rate"
 
@@ -47,7 +51,7 @@ def tuning(ranking: Sequence[Run], language: Language) -> Tuning | None:
     return Tuning(
         [_row(run, keys, language) for run in runs],
         [display_name(key, language) for key in keys],
-        display_name(runs[0].search["measure"], language),
+        measure_name(runs[0], language),
     )
 
 
@@ -57,7 +61,7 @@ def hyperparameters(runs: Sequence[Run]) -> list[str]:
 
 
 def display_name(key: str, language: Language) -> str:
-    """Return the name of a hyperparameter, or of a measure, for people."""
+    """Return the name of a hyperparameter for people."""
     names = {
         "learning_rate": language.gettext("learning rate"),
         "optimizer": language.gettext("optimiser"),
@@ -67,10 +71,19 @@ def display_name(key: str, language: Language) -> str:
         "l2": "L2",
         "label_smoothing": language.gettext("label smoothing"),
         "views": language.gettext("views"),
-        "log_loss": language.gettext("log loss"),
-        "accuracy": language.gettext("accuracy"),
     }
     return names[key]
+
+
+def measure_name(run: Run, language: Language) -> str:
+    """Return the name of what chose among the trials: of the measure that decides, or for accuracy of log loss."""
+    if run.search["measure"] == _LOG_LOSS:
+        return language.gettext("log loss")
+    return str(measure_text.display_name(Measure(run.metrics["measure"]["name"]), language))
+
+
+def _lower_is_better(run: Run) -> bool:
+    return bool(run.search["measure"] == _LOG_LOSS or Measure(run.metrics["measure"]["name"]).sign < 0)
 
 
 def _row(run: Run, keys: list[str], language: Language) -> Row:
@@ -97,7 +110,7 @@ def history(run: Run) -> list[dict[str, Any]]:
     measure = run.search["measure"]
     complete = run.trials[run.trials["state"] == "complete"]
     values = pd.to_numeric(complete[measure])
-    best = values.cummin() if measure == "log_loss" else values.cummax()
+    best = values.cummin() if _lower_is_better(run) else values.cummax()
     numbers = complete["trial"].astype(int) + 1
     return [
         {"trial": number, "value": value, "best": reached}
@@ -113,7 +126,7 @@ def parallel(run: Run) -> list[dict[str, Any]]:
     """
     measure = run.search["measure"]
     complete = run.trials[run.trials["state"] == "complete"]
-    ranks = pd.to_numeric(complete[measure]).rank(method="first", ascending=measure == "log_loss") - 1
+    ranks = pd.to_numeric(complete[measure]).rank(method="first", ascending=_lower_is_better(run)) - 1
     order = ranks / max(1, len(ranks) - 1)
     numbers = complete["trial"].astype(int) + 1
     rows = [

@@ -20,16 +20,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from stages.core.measure import Measure
 from stages.core.settings.report import Prefer
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.runs import Run, ranked, ranked_over_folds
+from stages.statistics.contest import Contest
 from stages.statistics.decision import Resampled, choose, resampled, shortfalls
-from stages.statistics.outcomes import Outcomes
 from stages.statistics.pairwise import detectable
 
 # The figure of data/benchmarks that is compared.
 COSTS: Mapping[Prefer, str] = {"size": "size_mb", "latency": "latency_ms_median", "flops": "flops"}
-# A test set that detects no smaller difference than this detects none that people choose by.
+# A test set that detects no smaller difference than this detects none that people choose by: of a cost that share of
+# the highest one.
 TOO_COARSE = 0.2
 
 Kind = Literal[
@@ -43,7 +45,7 @@ NOTHING_CHOSEN: tuple[Kind, ...] = ("unusable", "few groups", "too few")
 class Verdict:
     """What the evidence says.
 
-    `chosen` is the backbone to use, None where nothing is to be chosen; `best` has the highest accuracy (then the lower
+    `chosen` is the backbone to use, None where nothing is to be chosen; `best` is so by the measure (then by the lower
     log loss), `candidates` are those that the test set does not tell from it, the best first. `rival` is the one
     weighed against the best: the cheaper one that is chosen, else the cheapest of the candidates that cost less, else
     the next candidate, else the next best; None of a single backbone. `detectable` is the difference of these two that
@@ -67,15 +69,15 @@ class Verdict:
 class Evidence:
     """What a verdict is drawn from.
 
-    `declared` are the backbones of params.yaml; `outcomes` says on which test images each of the `runs` is right;
-    `audit` is data/audit.json; `source_split` says whether the split that the source brought is used
-    (`split.use_folders`); `margin` is a difference of accuracies, 0 to 1. The decision is drawn again `resamples`
-    times, with `seed`. Ranking and verdict follow from these, and are computed once.
+    `declared` are the backbones of params.yaml; `outcomes` are the answers of the `runs` to the test images, by the
+    measure that decides; `audit` is data/audit.json; `source_split` says whether the split that the source brought is
+    used (`split.use_folders`); `margin` is a difference of that measure, 0 to 1. The decision is drawn again
+    `resamples` times, with `seed`. Ranking and verdict follow from these, and are computed once.
     """
 
     runs: Sequence[Run]
     declared: Sequence[str]
-    outcomes: Outcomes
+    outcomes: Contest
     comparisons: PairwiseComparisons
     audit: Mapping[str, Any]
     source_split: bool
@@ -87,7 +89,7 @@ class Evidence:
     @cached_property
     def ranking(self) -> list[Run]:
         """The runs, the best first."""
-        return ranked(self.runs)
+        return ranked(self.runs, self.measure)
 
     @cached_property
     def ranking_over_folds(self) -> list[Run]:
@@ -98,6 +100,16 @@ class Evidence:
     def verdict(self) -> Verdict:
         """What they say."""
         return _decide(self)
+
+    @property
+    def measure(self) -> Measure:
+        """What decides."""
+        return self.comparisons.measure
+
+    @property
+    def too_coarse(self) -> float:
+        """The smallest difference that a test set must detect, if anything is to be chosen by it."""
+        return TOO_COARSE * (self.measure.largest(self.runs[0].classes) or 1)
 
     @property
     def confidence(self) -> float:
@@ -148,18 +160,12 @@ def _rival(evidence: Evidence, cheapest: Run, candidates: list[Run]) -> Run | No
 
 
 def _detectable(rival: Run, evidence: Evidence) -> float:
-    return detectable(between(rival, evidence), discordant(rival, evidence), 1 - evidence.confidence)
+    return detectable(between(rival, evidence), 1 - evidence.confidence)
 
 
-def between(rival: Run, evidence: Evidence) -> Outcomes:
-    """Return the outcomes of the best and its rival."""
+def between(rival: Run, evidence: Evidence) -> Contest:
+    """Return the best and its rival."""
     return evidence.outcomes.of(evidence.ranking[0].backbone, rival.backbone)
-
-
-def discordant(rival: Run, evidence: Evidence) -> float:
-    """Return the share of test images, 0 to 1, that either the best or its rival gets right, and not both."""
-    pair = evidence.comparisons.between(evidence.ranking[0].backbone, rival.backbone)
-    return (pair.only_first + pair.only_second) / float(rival.metrics["test_images"])
 
 
 def _candidate(run: Run, ranking: list[Run], comparisons: PairwiseComparisons) -> bool:
@@ -185,12 +191,12 @@ def _kind(evidence: Evidence, cheapest: Run, candidates: list[Run], rival: Run |
         return "alone"
     if evidence.outcomes.groups.few:
         return "few groups"
-    if cheapest.metrics["accuracy"] < best.metrics["accuracy"]:
+    if evidence.measure.sign * (best.value - cheapest.value) > 0:
         return "cheaper"
     if len(candidates) == 1:
         others = [run for run in evidence.runs if run is not best]
         return "winner" if all(evidence.comparisons.better(best.backbone, run.backbone) for run in others) else "ahead"
-    return "too few" if detectable > TOO_COARSE else _kind_of_tied(evidence, cheapest, rival)
+    return "too few" if detectable > evidence.too_coarse else _kind_of_tied(evidence, cheapest, rival)
 
 
 def _kind_of_tied(evidence: Evidence, cheapest: Run, rival: Run) -> Kind:

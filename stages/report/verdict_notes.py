@@ -1,16 +1,19 @@
 """Notes on the verdict: what the choice costs, how certain it is, and what to do where there is none."""
 
 from stages.core.intervals import Interval, difference_over_folds
+from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
+from stages.report.imbalance import imbalance_note
 from stages.report.inputs import input_notes
 from stages.report.load import load_notes
+from stages.report.measure_text import amount, display_name, value
 from stages.report.pairwise_comparison import interval
 from stages.report.runs import Run
 from stages.report.transfer import transfer_gain_text
 from stages.report.verdict import NOTHING_CHOSEN, Evidence, cost, leaked, missing, random
-from stages.report.verdict_text import cost_ratio_text, images_to_detect, score
+from stages.report.verdict_text import cost_ratio_text, images_to_detect, measured, score
 from stages.statistics.paired import POWER
 
 # Accuracies that differ by less read the same.
@@ -20,14 +23,15 @@ _VISIBLE = 0.0005
 def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
-    The accuracy of the backbone, and what choosing it costs; how stable the choice is, and how many test images would
-    tell it from its rival; what to do where nothing is to be chosen; whether preprocessing suits the weights; whether
-    repeated trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen networks
-    are compared with fine-tuned ones; whether the images are too easy; whether latencies were measured under load. The
-    backbone is the chosen one or, where there is none, the most accurate one.
+    The accuracy of the backbone, and what choosing it costs; whether accuracy says little, since one class has most
+    images; how stable the choice is, and how many test images would tell it from its rival; what to do where nothing is
+    to be chosen; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
+    transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones; whether the
+    images are too easy; whether latencies were measured under load. The backbone is the chosen one or, where there is
+    none, the most accurate one.
     """
     builders = (
-        *(_score, _price, _stability, _more_images, _remedies, input_notes, _repeats, _trained_once),
+        *(_score, _price, imbalance_note, _stability, _more_images, _remedies, input_notes, _repeats, _trained_once),
         *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
     )
     return [note for builder in builders for note in builder(evidence, language)]
@@ -42,10 +46,25 @@ def _score(evidence: Evidence, language: Language) -> list[Text]:
     verdict = evidence.verdict
     if verdict.kind == "alone":
         return []
+    if evidence.measure.name != ACCURACY:
+        return [_by_measure(evidence, language)]
     values: dict[str, Value] = {"name": Name(verdict.subject.backbone), "score": score(verdict.subject, language)}
     if verdict.chosen:
         return [language.say("%(name)s is right on %(score)s.", **values)]
     return [language.say("The most accurate is %(name)s: right on %(score)s.", **values)]
+
+
+def _by_measure(evidence: Evidence, language: Language) -> Text:
+    """Return the value of the measure, where that is not the accuracy."""
+    subject = evidence.verdict.subject
+    values: dict[str, Value] = {
+        "name": Name(subject.backbone),
+        "measure": display_name(evidence.measure, language),
+        "score": measured(subject, evidence, language),
+    }
+    if evidence.verdict.chosen:
+        return language.say("The %(measure)s of %(name)s is %(score)s.", **values)
+    return language.say("The best by %(measure)s is %(name)s: %(score)s.", **values)
 
 
 def _price(evidence: Evidence, language: Language) -> list[Text]:
@@ -59,20 +78,23 @@ def _price(evidence: Evidence, language: Language) -> list[Text]:
     values: dict[str, Value] = {
         "best": Name(best.backbone),
         "other": Name(other.backbone),
-        "points": language.points(comparison.difference),
+        "amount": amount(evidence.measure, comparison.difference, language),
         "figures": interval(comparison, evidence.comparisons, language),
     }
+    if evidence.measure.sign < 0:
+        # Where lower is better, "less" would read as praise.
+        return [language.say("%(other)s is worse by %(amount)s than %(best)s (%(figures)s).", **values)]
     if verdict.kind == "winner":
         return [
             language.say(
-                "The cheapest, %(other)s, %(cheaper)s it and scores %(points)s points less (%(figures)s).",
+                "The cheapest, %(other)s, %(cheaper)s it and scores %(amount)s less (%(figures)s).",
                 cheaper=cost_ratio_text(cheapest, best, evidence.prefer, language),
                 **values,
             )
         ]
     if verdict.kind == "open":
-        return [language.say("%(other)s scores %(points)s points less (%(figures)s).", **values)]
-    return [language.say("%(best)s scores %(points)s points more (%(figures)s).", **values)]
+        return [language.say("%(other)s scores %(amount)s less (%(figures)s).", **values)]
+    return [language.say("%(best)s scores %(amount)s more (%(figures)s).", **values)]
 
 
 def _stability(evidence: Evidence, language: Language) -> list[Text]:
@@ -92,17 +114,19 @@ def _stability(evidence: Evidence, language: Language) -> list[Text]:
         if counts[rival]
         else language.say("Selected again in more than 99 of 100 bootstrap resamples of these test images.")
     ]
-    if found.accuracy is None or found.interval is None or found.accuracy >= subject.metrics["accuracy"] - _VISIBLE:
+    if found.value is None or found.interval is None:
+        return texts
+    if evidence.measure.sign * (subject.value - found.value) <= _VISIBLE:
         return texts
     return [
         *texts,
         language.say(
             "It was selected on these images, which flatters it: selecting in this way gives about %(accuracy)s on new "
             "ones (%(confidence)s confidence interval %(low)s to %(high)s).",
-            accuracy=language.percent(found.accuracy),
+            accuracy=value(evidence.measure, found.value, language),
             confidence=language.share(evidence.confidence),
-            low=language.percent(found.interval.low),
-            high=language.percent(found.interval.high),
+            low=value(evidence.measure, found.interval.low, language),
+            high=value(evidence.measure, found.interval.high, language),
         ),
     ]
 
@@ -117,10 +141,13 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
     texts = []
     if found.difference and found.p > 1 - evidence.confidence:
         needed = images_to_detect(abs(found.difference), verdict.rival, evidence)
-        values: dict[str, Value] = {"name": Name(other.backbone), "points": language.points(abs(found.difference))}
+        values: dict[str, Value] = {
+            "name": Name(other.backbone),
+            "amount": amount(evidence.measure, abs(found.difference), language),
+        }
         texts.append(
             language.say(
-                "If the difference from %(name)s is as large as it looks, %(points)s points, it takes about "
+                "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
                 "%(needed)s test images like these to show it with %(power)s power.",
                 needed=language.number(needed),
                 power=language.share(POWER),
@@ -128,19 +155,21 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
             )
             if needed
             else language.say(
-                "The difference from %(name)s, %(points)s points, is not larger than what another seed makes: no "
+                "The difference from %(name)s, %(amount)s, is not larger than what another seed makes: no "
                 "number of test images shows it.",
                 **values,
             )
         )
-    half = (subject.interval.high - subject.interval.low) / 2
+    ends = subject.value_interval
+    half = (ends.high - ends.low) / 2 if ends else 0.0
     if half > margin > 0:
         texts.append(
             language.say(
-                "To know its accuracy to within %(margin)s points takes about %(needed)s test images like these.",
-                margin=language.points(margin),
+                "To know its %(measure)s to within %(margin)s takes about %(needed)s test images like these.",
+                measure=display_name(evidence.measure, language),
+                margin=amount(evidence.measure, margin, language),
                 # The width falls with the root of the number.
-                needed=language.number(len(evidence.outcomes.right) * (half / margin) ** 2),
+                needed=language.number(evidence.outcomes.images * (half / margin) ** 2),
             )
         )
     return texts
@@ -211,7 +240,8 @@ def _repeats(evidence: Evidence, language: Language) -> list[Text]:
 def _folds(evidence: Evidence, language: Language) -> list[Text]:
     """Return whether the same backbone is first over the folds, or one that is statistically tied with it."""
     ranking, run = evidence.ranking_over_folds, evidence.verdict.subject
-    if not ranking or evidence.verdict.kind == "unusable":
+    # Folds are scored by accuracy.
+    if not ranking or evidence.verdict.kind == "unusable" or evidence.measure.name != ACCURACY:
         return []
     values: dict[str, Value] = {"folds": run.folds["count"], "name": Name(run.backbone)}
     mean = language.percent(run.folds["accuracy_mean"])

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Mapping
 from functools import reduce
 
-from stages.core.settings.report import Prefer
+from stages.core.settings.report import ACCURACY, Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
+from stages.report.measure_text import amount, better, coarse, display_name, value
 from stages.report.runs import Run
-from stages.report.verdict import TOO_COARSE, Evidence, Kind, between, cost, discordant, leaked, missing, random
+from stages.report.verdict import Evidence, Kind, between, cost, leaked, missing, random
 from stages.statistics.groups import MIN_GROUPS
 from stages.statistics.paired import POWER
 from stages.statistics.pairwise import needed_images
@@ -57,38 +58,44 @@ def objections(evidence: Evidence, language: Language) -> list[Text]:
 def _alone(evidence: Evidence, language: Language) -> Text:
     best = evidence.verdict.best
     return language.say(
-        "%(best)s is the only backbone measured, so there is nothing to choose from: it is right on %(score)s.",
+        "%(best)s is the only backbone measured, so there is nothing to choose from: %(score)s.",
         best=Name(best.backbone),
-        score=score(best, language),
+        score=language.say("it is right on %(score)s", score=score(best, language))
+        if evidence.measure.name == ACCURACY
+        else language.say(
+            "its %(measure)s is %(score)s",
+            measure=display_name(evidence.measure, language),
+            score=measured(best, evidence, language),
+        ),
     )
 
 
 def _too_few(evidence: Evidence, language: Language) -> Text:
     verdict = evidence.verdict
     assert verdict.rival
-    needed = images_to_detect(TOO_COARSE, verdict.rival, evidence)
+    needed = images_to_detect(evidence.too_coarse, verdict.rival, evidence)
     if needed is None:
         return language.say(
-            "Nothing can be chosen: trainings with other seeds differ by as much as %(coarse)s points, more than test "
-            "images could tell apart.",
-            coarse=language.number(100 * TOO_COARSE),
+            "Nothing can be chosen: trainings with other seeds differ by as much as %(coarse)s, more than test images "
+            "could tell apart.",
+            coarse=coarse(evidence.measure, evidence.too_coarse, language),
         )
     values: dict[str, Value] = {
-        "images": language.number(verdict.best.metrics["test_images"]),
+        "images": language.number(evidence.outcomes.images),
         "needed": language.number(needed),
-        "coarse": language.number(100 * TOO_COARSE),
+        "coarse": coarse(evidence.measure, evidence.too_coarse, language),
         "power": language.share(POWER),
     }
-    if verdict.detectable > 1:
+    if evidence.measure.of_outcomes and verdict.detectable > 1:
         return language.say(
             "Nothing can be chosen with this test set of %(images)s images, which is too small to show any "
-            "difference; %(needed)s would detect a difference of %(coarse)s points with %(power)s power.",
+            "difference; %(needed)s would detect a difference of %(coarse)s with %(power)s power.",
             **values,
         )
     return language.say(
-        "Nothing can be chosen with this test set of %(images)s images, which only detects differences of %(points)s "
-        "points or more with %(power)s power; %(needed)s would detect one of %(coarse)s points.",
-        points=language.points(verdict.detectable),
+        "Nothing can be chosen with this test set of %(images)s images, which only detects differences of %(least)s or "
+        "more with %(power)s power; %(needed)s would detect one of %(coarse)s.",
+        least=amount(evidence.measure, verdict.detectable, language),
         **values,
     )
 
@@ -99,7 +106,7 @@ def images_to_detect(difference: float, rival: Run, evidence: Evidence) -> int |
     None if no number does, because trainings with other seeds differ by as much.
     """
     pair = between(rival, evidence)
-    return needed_images(pair, difference, discordant(rival, evidence), 1 - evidence.confidence)
+    return needed_images(pair, difference, 1 - evidence.confidence)
 
 
 def _few_groups(evidence: Evidence, language: Language) -> Text:
@@ -109,7 +116,7 @@ def _few_groups(evidence: Evidence, language: Language) -> Text:
         "Nothing can be chosen: the %(images)s test images come from %(count)s groups; images of a group are right or "
         "wrong together, and with fewer than %(least)s groups nobody can tell how certain a difference is.",
         len(evidence.outcomes.groups),
-        images=language.number(len(evidence.outcomes.right)),
+        images=language.number(evidence.outcomes.images),
         least=language.number(MIN_GROUPS),
     )
 
@@ -117,21 +124,22 @@ def _few_groups(evidence: Evidence, language: Language) -> Text:
 def _winner(evidence: Evidence, language: Language) -> Text:
     best, following = evidence.ranking[:2]
     return language.say_plural(
-        "Use %(best)s: it is significantly better than %(next)s, by %(points)s points on %(images)s test images.",
-        "Use %(best)s: it is significantly better than each of the %(count)s other backbones, %(points)s points ahead "
-        "of %(next)s, the next best, on %(images)s test images.",
+        "Use %(best)s: it is significantly better than %(next)s, by %(amount)s on %(images)s test images.",
+        "Use %(best)s: it is significantly better than each of the %(count)s other backbones, %(amount)s ahead of "
+        "%(next)s, the next best, on %(images)s test images.",
         len(evidence.runs) - 1,
         best=Name(best.backbone),
         next=Name(following.backbone),
-        points=language.points(best.metrics["accuracy"] - following.metrics["accuracy"]),
-        images=language.number(best.metrics["test_images"]),
+        amount=amount(evidence.measure, evidence.measure.sign * (best.value - following.value), language),
+        images=language.number(evidence.outcomes.images),
     )
 
 
 def _ahead(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(best)s: no other backbone has a higher accuracy, and each is worse by more than chance explains, "
-        "though not all of them after the Holm correction for %(pairs)s pairs.",
+        "Use %(best)s: no other backbone has %(better)s, and each is worse by more than chance explains, though not "
+        "all of them after the Holm correction for %(pairs)s pairs.",
+        better=better(evidence.measure, language),
         best=Name(evidence.verdict.best.backbone),
         pairs=len(evidence.comparisons),
     )
@@ -146,22 +154,23 @@ def _best_and_cheapest(evidence: Evidence, language: Language) -> Text:
     # The limit of one that scores clearly higher may be below 0, although a test does not tell it from the other.
     if evidence.shortfalls[evidence.verdict.best.backbone] <= 0:
         return language.say(
-            "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones "
-            "that this test set of %(images)s images cannot tell apart.",
+            "Use %(best)s: no other backbone has %(better)s, and it %(cheapest)s of the %(count)s backbones that this "
+            "test set of %(images)s images cannot tell apart.",
             **values,
         )
     return language.say(
-        "Use %(best)s: no other backbone has a higher accuracy, and it %(cheapest)s of the %(count)s backbones that "
-        "this test set of %(images)s images cannot tell apart (another may still be up to %(points)s points better).",
-        points=_shortfall(evidence.verdict.best, evidence, language),
+        "Use %(best)s: no other backbone has %(better)s, and it %(cheapest)s of the %(count)s backbones that this test "
+        "set of %(images)s images cannot tell apart (another may still be up to %(shortfall)s better).",
+        shortfall=_shortfall(evidence.verdict.best, evidence, language),
         **values,
     )
 
 
 def _as_good(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(rival)s: no other backbone has a higher accuracy, and it %(cheaper)s %(best)s, which has the same "
-        "accuracy on this test set of %(images)s images (%(rival)s may still be up to %(points)s points worse).",
+        "Use %(rival)s: no other backbone has %(better)s, and it %(cheaper)s %(best)s, which has the same %(measure)s "
+        "on this test set of %(images)s images (%(rival)s may still be up to %(shortfall)s worse).",
+        measure=display_name(evidence.measure, language),
         **_cheaper(evidence, language),
     )
 
@@ -169,15 +178,18 @@ def _as_good(evidence: Evidence, language: Language) -> Text:
 def _cheaper_one(evidence: Evidence, language: Language) -> Text:
     return language.say(
         "Use %(rival)s: it %(cheaper)s the best-scoring %(best)s, and this test set of %(images)s images shows that it "
-        "is within %(margin)s points of the best (at most %(points)s points worse).",
+        "is within %(margin)s of the best (at most %(shortfall)s worse).",
         **_cheaper(evidence, language),
     )
 
 
 def _open(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(best)s: it scores highest; %(rival)s %(cheaper)s it, but may be up to %(points)s points worse: this "
-        "test set of %(images)s images cannot show that it is within %(margin)s points.",
+        "Use %(best)s: it %(first)s; %(rival)s %(cheaper)s it, but may be up to %(shortfall)s worse: this test set of "
+        "%(images)s images cannot show that it is within %(margin)s.",
+        first=language.say("scores highest")
+        if evidence.measure.sign > 0
+        else language.say("has the lowest %(measure)s", measure=display_name(evidence.measure, language)),
         **_cheaper(evidence, language),
     )
 
@@ -198,7 +210,11 @@ _SENTENCES: Mapping[Kind, Callable[[Evidence, Language], Text]] = {
 
 def _best(evidence: Evidence, language: Language) -> dict[str, Value]:
     best = evidence.verdict.best
-    return {"best": Name(best.backbone), "images": language.number(best.metrics["test_images"])}
+    return {
+        "best": Name(best.backbone),
+        "better": better(evidence.measure, language),
+        "images": language.number(evidence.outcomes.images),
+    }
 
 
 def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
@@ -208,15 +224,16 @@ def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
     return {
         "rival": Name(verdict.rival.backbone),
         "cheaper": cost_ratio_text(verdict.rival, verdict.best, evidence.prefer, language),
-        "points": _shortfall(verdict.rival, evidence, language),
-        "margin": language.points(evidence.margin),
+        "shortfall": _shortfall(verdict.rival, evidence, language),
+        "margin": amount(evidence.measure, evidence.margin, language),
         **_best(evidence, language),
     }
 
 
-def _shortfall(run: Run, evidence: Evidence, language: Language) -> str:
-    """Return how many points worse a backbone may be, rounded up: just above the margin must not read as the margin."""
-    return language.points(max(0.0, math.ceil(1000 * evidence.shortfalls[run.backbone]) / 1000))
+def _shortfall(run: Run, evidence: Evidence, language: Language) -> Text | str:
+    """Return how much worse a backbone may be, rounded up: just above the margin must not read as the margin."""
+    rounded = math.ceil(1000 * evidence.shortfalls[run.backbone]) / 1000
+    return amount(evidence.measure, max(0.0, rounded), language)
 
 
 def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:
@@ -264,5 +281,23 @@ def score(run: Run, language: Language) -> Text:
         "%(accuracy)s of %(images)s test images of %(groups)s groups (%(confidence)s confidence interval %(low)s to "
         "%(high)s)",
         groups=language.number(run.metrics["test_groups"]),
+        **values,
+    )
+
+
+def measured(run: Run, evidence: Evidence, language: Language) -> Text:
+    """Return the value of the measure of a backbone, with its interval if it has one, as a part of a sentence."""
+    values: dict[str, Value] = {
+        "value": value(evidence.measure, run.value, language),
+        "images": language.number(evidence.outcomes.images),
+    }
+    if run.value_interval is None:
+        return language.say("%(value)s on %(images)s test images", **values)
+    low, high = (value(evidence.measure, end, language) for end in run.value_interval)
+    return language.say(
+        "%(value)s on %(images)s test images (%(confidence)s confidence interval %(low)s to %(high)s)",
+        confidence=language.share(run.metrics["confidence"]),
+        low=low,
+        high=high,
         **values,
     )

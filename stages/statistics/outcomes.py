@@ -1,6 +1,7 @@
 """Which of several classifiers are right on the same test images, and how certain the differences between them are."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,13 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.errors import DataError
-from stages.statistics.groups import Groups, Precision, Values, precision
-from stages.statistics.paired import excluded, upper_limit
+from stages.core.intervals import Interval, wilson
+from stages.statistics.groups import Groups, Precision, Values, accuracy_images, precision
+from stages.statistics.paired import Alternative, detectable_difference, excluded, min_images, sign_flip, upper_limit
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """The variance of each of K classifiers' accuracies over trainings, (K,), and its degrees of freedom, (K,)."""
+    """The variance of each of K classifiers' scores over trainings, (K,), and its degrees of freedom, (K,)."""
 
     variances: Values
     freedom: Values
@@ -62,6 +64,11 @@ class Counts:
     only: Values
     precision: Precision
     seeds: Seeds
+
+    @property
+    def scores(self) -> Values:
+        """By what they are ordered, (draws, K): the number of images that each is right on."""
+        return self.right
 
     @property
     def differences(self) -> Values:
@@ -123,18 +130,38 @@ class Outcomes:
     @cached_property
     def counts(self) -> Counts:
         """The counts of the test images as they are."""
-        return self.drawn(self.right, np.ones((1, len(self.groups))))
+        return self.drawn([0] * len(self.names), np.ones((1, len(self.groups))))
+
+    @property
+    def images(self) -> int:
+        """The number of test images."""
+        return len(self.right)
+
+    @property
+    def repeats(self) -> list[int]:
+        """How often each classifier was trained."""
+        return [len(found) for found in self.trainings]
+
+    @property
+    def measured(self) -> Values:
+        """The accuracy of each classifier, (K,)."""
+        return np.asarray(self.right.mean(axis=0))
+
+    @property
+    def sign(self) -> int:
+        """1, since a higher accuracy is better."""
+        return 1
 
     def of(self, *names: str) -> "Outcomes":
         """Return those of some of the classifiers."""
         return Outcomes(names, tuple(self.trainings[self.names.index(name)] for name in names), self.groups)
 
-    def drawn(self, right: NDArray[np.bool_], weights: Values) -> Counts:
+    def drawn(self, picked: Sequence[int], weights: Values) -> Counts:
         """Return the counts if each group had been drawn as often as `weights`, (draws, groups), says.
 
-        `right`, (n, K), are the outcomes of these or of other trainings.
+        `picked` has the number of the training of each classifier.
         """
-        value, groups = right.astype(np.float64), self.groups
+        value, groups = self._picked(picked).astype(np.float64), self.groups
         images, sums = weights @ groups.sizes, groups.sums(value)
         if groups.alone:
             only = np.stack([(sums * row[:, None]).T @ (1 - sums) for row in weights])
@@ -145,6 +172,59 @@ class Outcomes:
             only = np.tensordot(weights, first, axes=1)
             found = precision(groups, weights, differences, either, either > 0)
         return Counts(images, weights @ sums, only, found, self.seeds)
+
+    def _picked(self, picked: Sequence[int]) -> NDArray[np.bool_]:
+        """Return whether each classifier is right on each image, (n, K), in the trainings of these numbers."""
+        return np.stack([found[number] for found, number in zip(self.trainings, picked, strict=True)], axis=1)
+
+    def totals(self, picked: Sequence[int], weights: Values, chosen: NDArray[np.int64]) -> Values:
+        """Return right answers and images of the classifier `chosen` in each of the drawn `weights`, summed, (2, 1)."""
+        right = (weights @ self.groups.sums(self._picked(picked)))[np.arange(len(chosen)), chosen].sum()
+        return np.array([[right], [(weights @ self.groups.sizes).sum()]])
+
+    def interval(self, position: int, value: float, confidence: float) -> Interval:
+        """Return the interval of an accuracy `value` that is as certain as that of the classifier at `position`."""
+        return wilson(value, accuracy_images(self.right[:, position], self.groups, confidence), confidence)
+
+    # Of two --------------------------------------------------------------------------------------------
+
+    @property
+    def only(self) -> tuple[int, int]:
+        """How many images only the first, and how many only the second of two is right on."""
+        found = self.counts.only[0]
+        return round(float(found[0, 1])), round(float(found[1, 0]))
+
+    def exchange_p(self, alternative: Alternative) -> float:
+        """Return the p-value of the exchange of two in whole groups, exactly (`paired.sign_flip`)."""
+        right = self.right.astype(int)
+        return sign_flip(self.groups.sums(right[:, 0] - right[:, 1]).astype(int), alternative)
+
+    @property
+    def variance_by_images(self) -> tuple[float, float]:
+        """The variance of the difference of two that is due to the images, and its degrees of freedom."""
+        discordant = sum(self.only) / self.images
+        # Without discordant pairs as with one.
+        independent = max(discordant - float(self.counts.differences[0, 0, 1]) ** 2, 1 / self.images) / self.images
+        found = self.counts.precision
+        return float(found.effect[0, 0, 1]) * independent, float(found.freedom[0, 0, 1])
+
+    def detectable_by_images(self, significance: float, further: float) -> float:
+        """Return the difference of two that these images can show (`paired.detectable_difference`).
+
+        `further` is the share of discordant images beside those observed.
+        """
+        discordant = min(1.0, sum(self.only) / self.images + further)
+        worth = self.images / self._image_scale(significance)
+        return detectable_difference(worth, discordant, significance, len(self.groups))
+
+    def images_to_show(self, difference: float, significance: float) -> int:
+        """Return how many images like these can show a `difference` of two."""
+        independent = min_images(difference, sum(self.only) / self.images, significance)
+        return math.ceil(independent * self._image_scale(significance))
+
+    def _image_scale(self, significance: float) -> float:
+        """Return how many images are worth one in a test between two, at least 1: more where they come in groups."""
+        return float(self.counts.precision.scale(1 - significance / 2)[0, 0, 1])
 
 
 def _between_trainings(right: NDArray[np.bool_]) -> float:
@@ -166,25 +246,32 @@ def read_outcomes(
     `groups` has the name of each file's group. `repeats` are the predictions of further trainings, where there are any,
     with a column repeat as well. Raises DataError unless all are of the same images.
     """
+    found = trainings_of(tables, repeats or {})
+    images = next(iter(found.values()))[0]
+    right = (np.stack([(each["predicted"] == each["label"]).to_numpy() for each in parts]) for parts in found.values())
+    return Outcomes(tuple(tables), tuple(right), Groups.of(groups.loc[images["file"]].to_numpy()))
+
+
+def trainings_of(
+    tables: Mapping[str, pd.DataFrame], repeats: Mapping[str, pd.DataFrame]
+) -> dict[str, list[pd.DataFrame]]:
+    """Return by name the predictions of each training, the main one first, all with the images in the same order.
+
+    Raises DataError unless all are of the same images.
+    """
     first = next(iter(tables))
-    images = _by_image(tables[first]).index
-    trainings = []
+    images = pd.MultiIndex.from_frame(tables[first][["file", "label"]])
+    found = {}
     for name, table in tables.items():
-        further = (repeats or {}).get(name)
-        parts = [table, *(part for _, part in further.groupby("repeat"))] if further is not None else [table]
-        trainings.append(np.stack([_right(_by_image(part), images, name, first) for part in parts]))
-    return Outcomes(tuple(tables), tuple(trainings), Groups.of(groups.loc[images.get_level_values("file")].to_numpy()))
-
-
-def _by_image(table: pd.DataFrame) -> "pd.Series[str]":
-    found: pd.Series[str] = table.set_index(["file", "label"])["predicted"]
+        parts = [table, *(part for _, part in repeats[name].groupby("repeat"))] if name in repeats else [table]
+        found[name] = [_aligned(part, images, name, first) for part in parts]
     return found
 
 
-def _right(predicted: "pd.Series[str]", images: pd.Index, name: str, first: str) -> NDArray[np.bool_]:
-    if len(predicted) != len(images) or not predicted.index.isin(images).all():
+def _aligned(table: pd.DataFrame, images: pd.MultiIndex, name: str, first: str) -> pd.DataFrame:
+    rows = table.set_index(["file", "label"])
+    if len(rows) != len(images) or not rows.index.isin(images).all():
         raise DataError(
             f"'{name}' was tested on other images than '{first}'", "the same images for all", "run 'dvc repro'"
         )
-    found = predicted.reindex(images)
-    return np.asarray(found.to_numpy() == found.index.get_level_values("label"), dtype=np.bool_)
+    return rows.reindex(images).reset_index()

@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from stages.core.errors import DataError
-from stages.statistics.groups import accuracy_interval
-from stages.statistics.outcomes import Outcomes, read_outcomes
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
+from stages.statistics.contest import Contest, read_contest
 from stages.statistics.pairwise import holm, p_value
 
-# Columns of data/ranking.csv, and those that hold text.
+# Columns of data/ranking.csv, and those that hold text; by a measure other than accuracy it has another one, `value`.
 COLUMNS = (
     "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "images", "weights"
 )  # fmt: skip
@@ -46,49 +47,51 @@ class Probe:
     predictions: pd.DataFrame
 
 
-def ranking(probes: Mapping[str, Probe], groups: "pd.Series[str]", confidence: float) -> pd.DataFrame:
-    """Return a row for each backbone, the best first: by accuracy, then the lower log loss, then the name.
+def ranking(probes: Mapping[str, Probe], groups: "pd.Series[str]", measure: Measure, confidence: float) -> pd.DataFrame:
+    """Return a row for each backbone, the best first: by the measure, then the lower log loss, then the name.
 
-    Accuracy, with its interval, and log loss are those of out-of-fold predictions; `groups` has the name of the group
-    of each image's file. `p_holm` is of the difference from the first on the same images (`pairwise.p_value`),
+    Accuracy and log loss are those of out-of-fold predictions, and so is the `value` of another measure, by which it
+    stands in a column of its own. Its interval `low` to `high` is that of the measure. `groups` has the name of the
+    group of each image's file. `p_holm` is of the difference from the first on the same images (`pairwise.p_value`),
     Holm-corrected for the number of backbones tested; `apart` says whether it is at most 1 - `confidence`. The test
     treats fits of different folds as independent, although they share most of their training images. A backbone without
     frozen features comes last, without a rank. Raises DataError when probes are of different images.
     """
-    able = sorted(
-        (name for name, probe in probes.items() if len(probe.predictions)), key=lambda name: _order(name, probes[name])
+    tables = {name: probe.predictions for name, probe in probes.items() if len(probe.predictions)}
+    _require_same_images(tables)
+    rows = (
+        _ranked(probes, read_contest(measure, tables, groups, {}, dict.fromkeys(tables)), confidence) if tables else []
     )
-    _require_same_images({name: probes[name].predictions for name in able})
-    rows = []
-    if able:
-        outcomes = read_outcomes({name: probes[name].predictions for name in able}, groups)
-        corrected = holm([p_value(outcomes.of(able[0], name)) for name in able[1:]])
-        rows = [
-            [place, *_row(name, probes[name], outcomes, p, confidence)]
-            for place, (name, p) in enumerate(zip(able, [None, *corrected], strict=True), start=1)
-        ]
-    rows += [[None, *_without_features(name, probes[name])] for name in probes if name not in able]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
+    rows += [[None, *_without_features(name, probe)] for name, probe in probes.items() if name not in tables]
+    found = pd.DataFrame(rows, columns=[*COLUMNS, "value"]).astype({"rank": "Int64"})
+    return found.drop(columns="value") if measure.name == ACCURACY else found
+
+
+def _ranked(probes: Mapping[str, Probe], contest: Contest, confidence: float) -> list[list[Any]]:
+    """Return the rows of those that have out-of-fold predictions."""
+    values = dict(zip(contest.names, contest.measured.tolist(), strict=True))
+    order = sorted(values, key=lambda name: (-contest.sign * values[name], probes[name].numbers["log_loss"], name))
+    corrected = holm([p_value(contest.of(order[0], name)) for name in order[1:]])
+    return [
+        [place, *_row(name, probes[name], contest, p, confidence), values[name]]
+        for place, (name, p) in enumerate(zip(order, [None, *corrected], strict=True), start=1)
+    ]
 
 
 def _accuracy(probe: Probe) -> float:
     return float((probe.predictions["predicted"] == probe.predictions["label"]).mean())
 
 
-def _order(name: str, probe: Probe) -> tuple[float, float, str]:
-    return -_accuracy(probe), probe.numbers["log_loss"], name
-
-
-def _row(name: str, probe: Probe, outcomes: Outcomes, p: float | None, confidence: float) -> list[Any]:
-    right = outcomes.of(name).right[:, 0]
-    interval = accuracy_interval(right, outcomes.groups, confidence)
+def _row(name: str, probe: Probe, contest: Contest, p: float | None, confidence: float) -> list[Any]:
+    position = contest.names.index(name)
+    interval = contest.interval(position, float(contest.measured[position]), confidence)
     apart = "" if p is None else "true" if p <= 1 - confidence else "false"
     scores = [probe.numbers["log_loss"], probe.numbers["logme"]]
-    return [name, float(right.mean()), *interval, *scores, p, apart, len(right), probe.numbers["weights"]]
+    return [name, _accuracy(probe), *interval, *scores, p, apart, len(probe.predictions), probe.numbers["weights"]]
 
 
 def _without_features(name: str, probe: Probe) -> list[Any]:
-    return [name, None, None, None, None, None, None, "", 0, probe.numbers["weights"]]
+    return [name, None, None, None, None, None, None, "", 0, probe.numbers["weights"], None]
 
 
 def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -115,6 +118,9 @@ def contenders(table: pd.DataFrame) -> list[str]:
 def lines(table: pd.DataFrame) -> list[str]:
     """Return a ranking as lines of an aligned text table, for a terminal."""
     shown = pd.DataFrame({name: table[name].map(form, na_action="ignore") for name, form in _FORMS.items()})
-    ends = (table["low"].map(_share, na_action="ignore") + " to ") + table["high"].map(_share, na_action="ignore")
+    if "value" in table:
+        shown["value"] = table["value"].map(_score, na_action="ignore")
+    form = _score if "value" in table else _share
+    ends = (table["low"].map(form, na_action="ignore") + " to ") + table["high"].map(form, na_action="ignore")
     shown.insert(3, "interval", ends)
     return shown.rename(columns=_TITLES).astype(object).fillna("-").to_string(index=False).splitlines()

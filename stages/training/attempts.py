@@ -16,7 +16,9 @@ from stages.core import head
 from stages.core.dataset.prepared import count_folds
 from stages.core.dataset.subsample import possible
 from stages.core.files import read_csv, read_json, write_csv, write_json
-from stages.core.predictions import read_predictions
+from stages.core.measure import Measure, as_exported
+from stages.core.predictions import classes_of, of_rows, read_predictions
+from stages.core.settings.report import ACCURACY
 from stages.core.shares import Training
 from stages.core.shares import table as table_of_trainings
 from stages.training.inputs import TrainingData
@@ -77,10 +79,16 @@ def load(folder: Path) -> Attempt | None:
     )
 
 
-def kept(found: list[Attempt], choose: str) -> Attempt:
-    """Return the attempt with the lowest validation loss (the first of equals), or the declared one."""
-    losses = validation_losses(found)
-    return found[-1] if choose == "declared" else min(found, key=lambda each: losses[each.kind])
+def kept(found: list[Attempt], choose: str, measure: Measure) -> Attempt:
+    """Return the attempt that is best on validation by `measure` (the first of equals), or the declared one.
+
+    Of equally good ones the one with the lower log loss is kept; for accuracy log loss decides alone, since it tells
+    heads apart by few images, of which many are right by all of them.
+    """
+    if choose == "declared":
+        return found[-1]
+    losses, values = validation_losses(found), validation_values(found, measure)
+    return min(found, key=lambda each: (-measure.sign * values.get(each.kind, 0), losses[each.kind]))
 
 
 def validation_losses(found: list[Attempt]) -> dict[str, float]:
@@ -88,8 +96,29 @@ def validation_losses(found: list[Attempt]) -> dict[str, float]:
 
     Infinite if there are none.
     """
+    return {kind: _log_loss(table) for kind, table in _common(found).items()}
+
+
+def validation_values(found: list[Attempt], measure: Measure) -> dict[str, float]:
+    """Return the value of the measure of each attempt, by kind, on the same images; those that have one.
+
+    None have for accuracy, and where these images cannot say, such as the recall of a class that has none of them.
+    """
+    if measure.name == ACCURACY:
+        return {}
+    tables = {kind: _validation(table) for kind, table in _common(found).items()}
+    values = {kind: _value(table, measure) for kind, table in tables.items() if len(table)}
+    return {kind: value for kind, value in values.items() if np.isfinite(value)}
+
+
+def _value(table: pd.DataFrame, measure: Measure) -> float:
+    return measure.value(as_exported(of_rows(table, classes_of(table), "validation")))
+
+
+def _common(found: list[Attempt]) -> dict[str, pd.DataFrame]:
+    """Return the predictions of each attempt, by kind, for images that all of them could predict for validation."""
     common = set.intersection(*({*_validation(each.predictions)["file"]} for each in found))
-    return {each.kind: _log_loss(each.predictions[each.predictions["file"].isin(common)]) for each in found}
+    return {each.kind: each.predictions[each.predictions["file"].isin(common)] for each in found}
 
 
 def _validation(table: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,9 @@ from tqdm import tqdm
 from stages.core.errors import ParameterError
 from stages.core.files import FLOAT_FORMAT
 from stages.core.head import Head
+from stages.core.measure import Measure, as_exported
+from stages.core.predictions import Predictions
+from stages.core.settings.report import ACCURACY
 from stages.core.settings.tune import Space, TuneParams, searched
 from stages.training.head_trainer import HeadTrainer, predict
 from stages.training.inputs import TrainingData
@@ -39,16 +42,15 @@ log = logging.getLogger(__name__)
 _UNPRUNED_EPOCHS = 5
 # Stands for a probability of 0, which has no logarithm.
 _MIN_PROBABILITY = float(np.finfo(np.float64).eps)
-_DIRECTIONS = {"log_loss": StudyDirection.MINIMIZE, "accuracy": StudyDirection.MAXIMIZE}
 
 
 @dataclass(frozen=True)
 class Found:
     """The result of a search.
 
-    `trials` has a row for each: trial, state, epochs, log_loss and accuracy on the validation split (empty if the trial
-    was pruned or diverged), and each hyperparameter. `default` and `chosen` are values by hyperparameter, `importance`
-    is the fraction of the measure's variance that each explains (functional ANOVA, Hutter et al. 2014).
+    `trials` has a row for each: trial, state, epochs, log_loss, accuracy and the measure on the validation split (empty
+    if the trial was pruned or diverged), and each hyperparameter. `default` and `chosen` are values by hyperparameter,
+    `importance` is the fraction of the measure's variance that each explains (functional ANOVA, Hutter et al. 2014).
     """
 
     trials: pd.DataFrame
@@ -60,10 +62,16 @@ class Found:
 
 
 class Search:
-    """Trains the heads that Optuna proposes."""
+    """Trains the heads that Optuna proposes.
 
-    def __init__(self, inputs: TrainingData, params: TuneParams, trainer: HeadTrainer, checkpoints: Path) -> None:
+    The measure chooses among them as among the heads of a backbone (`attempts.kept`): for accuracy that is log loss.
+    """
+
+    def __init__(
+        self, inputs: TrainingData, params: TuneParams, measure: Measure, trainer: HeadTrainer, checkpoints: Path
+    ) -> None:
         self.inputs, self.params, self.trainer, self.checkpoints = inputs, params, trainer, checkpoints
+        self.measure = measure
         self.default = searched(params.space, inputs.backbone, inputs.views)
         self.distributions = distributions(params.space, self.default)
 
@@ -90,7 +98,17 @@ class Search:
 
     @property
     def _direction(self) -> StudyDirection:
-        return _DIRECTIONS[self.params.measure]
+        return StudyDirection.MINIMIZE if self._sign < 0 else StudyDirection.MAXIMIZE
+
+    @property
+    def key(self) -> str:
+        """The name of what trials are chosen by, in the files of the search."""
+        return "log_loss" if self.measure.name == ACCURACY else self.measure.key
+
+    @property
+    def _sign(self) -> int:
+        """1 where a higher value of that is better, -1 where a lower one is."""
+        return -1 if self.key == "log_loss" else self.measure.sign
 
     def _trial(self, finished: list[FrozenTrial]) -> FrozenTrial:
         """Run one more trial, in its own study, so that a killed trial leaves no trace."""
@@ -125,7 +143,8 @@ class Search:
         pruned, run = [], Run()
 
         def report(epoch: int, metrics: Mapping[str, float]) -> bool:
-            trial.report(float(metrics[f"val_{self.params.measure}"]), epoch)
+            # Whatever the measure is, log loss says epoch by epoch whether a trial is worth going on with.
+            trial.report(-self._sign * float(metrics["val_log_loss"]), epoch)
             if trial.should_prune():
                 pruned.append(epoch)
             return bool(pruned)
@@ -139,24 +158,29 @@ class Search:
         measured = self._measured(inputs, head)
         for name, value in measured.items():
             trial.set_user_attr(name, value)
-        study.tell(trial, measured[self.params.measure])
+        study.tell(trial, measured[self.key])
 
     def _measured(self, inputs: TrainingData, head: Head) -> dict[str, float]:
-        """Return log loss and accuracy of a trained head on the validation split."""
+        """Return log loss, accuracy and the measure of a trained head on the validation split."""
         found, actual = predict(head, inputs, "validation"), inputs.targets("validation")
         right = found[np.arange(len(found)), actual].astype(np.float64)
-        return {
+        measured = {
             "log_loss": float(-np.log(np.maximum(right, _MIN_PROBABILITY)).mean()),
             "accuracy": float((found.argmax(axis=1) == actual).mean()),
         }
+        if self.key in measured:
+            return measured
+        predictions = Predictions(tuple(inputs.classes), actual, found.argmax(axis=1), found.astype(np.float64))
+        # Without an image of its class a recall is unknown: then log loss, which decides between equals, decides alone.
+        return measured | {self.key: float(np.nan_to_num(self.measure.value(as_exported(predictions))))}
 
     def _found(self, finished: list[FrozenTrial]) -> Found:
         complete = [trial for trial in finished if trial.state == TrialState.COMPLETE]
-        sign = 1 if self._direction == StudyDirection.MINIMIZE else -1
-        # The first of equals: the default, unless another one is better.
-        best = min(complete, key=lambda trial: sign * (trial.value or 0.0))
+        # Of equals by the measure that with the lower log loss, and of these the first: the default, unless another one
+        # is better.
+        best = min(complete, key=lambda trial: (-self._sign * (trial.value or 0.0), trial.user_attrs["log_loss"]))
         return Found(
-            trials=pd.DataFrame([_row(number, trial, self.default) for number, trial in enumerate(finished)]),
+            trials=pd.DataFrame([_row(number, trial, self.key, self.default) for number, trial in enumerate(finished)]),
             default=self.default,
             chosen={name: _decoded(name, value) for name, value in best.params.items()},
             default_measure=float(finished[0].value or 0.0),
@@ -204,7 +228,7 @@ def _decoded(name: str, value: Any) -> Any:
     return float(FLOAT_FORMAT % value) if isinstance(value, float) else value
 
 
-def _row(number: int, trial: FrozenTrial, names: Mapping[str, Any]) -> dict[str, Any]:
-    measured = {key: trial.user_attrs.get(key) for key in ("epochs", "log_loss", "accuracy")}
+def _row(number: int, trial: FrozenTrial, key: str, names: Mapping[str, Any]) -> dict[str, Any]:
+    measured = {name: trial.user_attrs.get(name) for name in ("epochs", "log_loss", "accuracy", key)}
     values = {name: trial.params[name] for name in names}
     return {"trial": number, "state": trial.state.name.lower()} | measured | values

@@ -181,7 +181,7 @@ def test_dvc_reads_the_graph_and_the_parameters(arguments: list[str]) -> None:
 
 def leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     for key, below in value.items():
-        if isinstance(below, dict):
+        if isinstance(below, dict) and below:
             yield from leaves(below, f"{place}{key}.")
         else:
             yield f"{place}{key}", below

@@ -358,7 +358,7 @@ def test_what_is_trained_recomputes_no_features() -> None:
 def keys_of(value: dict[str, Any], place: str = "") -> set[str]:
     found = set()
     for key, below in value.items():
-        found |= keys_of(below, f"{place}{key}.") if isinstance(below, dict) else {f"{place}{key}"}
+        found |= keys_of(below, f"{place}{key}.") if isinstance(below, dict) and below else {f"{place}{key}"}
     return found
 
 

@@ -1,11 +1,13 @@
 """The model card says in a sentence which head was kept, and what trained it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from stages.core.dataset.prepared import SPLITS
+from stages.core.measure import Measure
 from stages.exports import card
 from tests.support import artefacts
 
@@ -40,6 +42,13 @@ COMPARED = {
 }  # fmt: skip
 
 
+BY_ACCURACY = {"name": "accuracy", "value": 1.0, "low": 0.3, "high": 1.0}
+BY_COST = {
+    "name": "cost", "value": 0.213, "low": 0.1, "high": 0.4,
+    "matrix": {"cold": {"cold": 0.0, "warm": 12.5}, "warm": {"cold": 1.0, "warm": 0.0}},
+}  # fmt: skip
+
+
 def provenance(kept: str, **changes: Any) -> dict[str, Any]:
     """Return what finetune writes of a backbone with this head, with some of it changed."""
     weights = "none" if kept == "whole" else "imagenet"
@@ -49,22 +58,30 @@ def provenance(kept: str, **changes: Any) -> dict[str, Any]:
     return facts | {"versions": {"numpy": "2.4.6", "keras": "3.15.1"}} | changes
 
 
-def written(facts: dict[str, Any], layers: list[tuple[int, str]], rivals: int = 8) -> str:
+def written(
+    facts: dict[str, Any],
+    layers: list[tuple[int, str]],
+    rivals: int = 8,
+    measure: Mapping[str, Any] = BY_ACCURACY,
+    compared: Mapping[str, Any] = COMPARED,
+) -> str:
     """Return the card of a classifier that was right on each of two test images."""
     names = pd.DataFrame({"actual": CLASSES, "predicted": CLASSES})
     scores = {"recall": 1.0, "precision": 1.0, "f1": 1.0, "support": 1}
     rates = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss_scaled", "ece_scaled")
     metrics: dict[str, Any] = dict.fromkeys(rates, 1.0)
+    metrics["measure"] = measure
     metrics |= {"test_images": 2, "design_effect": 1.0, "confidence": 0.95, "per_class": dict.fromkeys(CLASSES, scores)}
     form = {"format": "keras", "size_mb": 1.5, "agreement": 1.0, "largest_difference": 0.0, "images": 2,
             "accuracy": 1.0, "accuracy_low": 0.3, "accuracy_high": 1.0}  # fmt: skip
     manifest = {"classes": CLASSES, "input_size": 224, "fit": "pad", "temperature": 1.2, "formats": {"keras": {}}}
     return card.card(
         card.Subject(
-            name="winner", backbone="resnet50", best="resnet50", recommended=None, compared=COMPARED, rivals=rivals,
+            name="winner", backbone="resnet50", best="resnet50", recommended=None, compared=compared, rivals=rivals,
             metrics=metrics, confusion=names,
             provenance=facts, layers=layers, counts=pd.DataFrame(1, index=CLASSES, columns=SPLITS),
             forms=pd.DataFrame([form]), manifest=manifest, licence=None,
+            measure=Measure(measure["name"]),
         )
     )  # fmt: skip
 
@@ -104,3 +121,13 @@ def test_the_card_says_that_its_own_test_images_selected_the_backbone_and_what_t
     assert selected in written(provenance("linear"), [])
     assert "compared on them" not in written(provenance("linear"), [], rivals=0)
     assert "model selection" not in written(provenance("linear"), [])
+
+
+def test_the_card_says_which_measure_chose_with_its_value_and_the_costs() -> None:
+    compared = {"cost": 0.213, "cost_of_selection": 0.231, "cost_of_selection_low": 0.1, "cost_of_selection_high": 0.4}
+    found = written(provenance("linear"), [], measure=BY_COST, compared=compared)
+    assert "| `mean cost`, by which it was chosen | 0.213 (0.100 to 0.400) |" in found
+    assert "selecting in this way gives a `mean cost` of about 0.231 on new images (0.100 to 0.400)." in found
+    assert "| | `cold` | `warm` |\n|:--|--:|--:|\n| `cold` | 0 | 12.5 |\n| `warm` | 1 | 0 |\n" in found
+    assert "It was the best backbone by `mean cost` in a comparison that recommends none" in found
+    assert "## Costs" not in written(provenance("linear"), [])

@@ -10,12 +10,11 @@ import pytest
 from stages import export
 from stages.core.files import write_csv
 from stages.core.head import Head
-from stages.core.predictions import apply_temperature
+from stages.core.predictions import apply_temperature, fit_temperature
 from stages.exports.prediction import Outputs
 from stages.exports.reference import Reference
 from stages.heads import linear
 from stages.predict.drift import Sample, Verdict, judge
-from stages.statistics.temperature import fitted
 from tests.support import artefacts
 
 # Embeddings of 768 columns, of which a head can learn fewer images by heart.
@@ -44,7 +43,7 @@ class Study:
             np.concatenate(seen), labels, np.arange(len(labels)), len(CLASSES),
             linear.Settings((10.0, 100.0, 1000.0), 5, "none"), scratch,
         )  # fmt: skip
-        self.temperature = fitted(labels, self.solved.out_of_fold)
+        self.temperature = fit_temperature(labels, self.solved.out_of_fold)
 
     @property
     def head(self) -> Head:

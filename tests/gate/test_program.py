@@ -23,6 +23,7 @@ stages:
       outs: ['data/models/${item}']
 """
 SECTION = """\
+report: {measure: accuracy, costs: {}}
 gate: {max_fall: 0.01, significance: 0.05, keep_backbones: true, keep_weights: true, max_leaks: 0}
 """
 PUBLISHED = {"vgg16": "imagenet", "resnet50": "imagenet"}

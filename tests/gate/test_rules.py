@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.core.measure import Measure
 from stages.core.settings.gate import GateParams
-from stages.gate.rules import Results, faults, summary
+from stages.gate.rules import Results, Rules, faults, summary
 from tests.support.studies import seeded
 
 PARAMS = {"max_fall": 0.01, "significance": 0.05, "keep_backbones": True, "keep_weights": True, "max_leaks": 0}
+MEASURE = Measure("accuracy")
 CLEAN = {"leaks": {"groups": 0, "images": 0, "split_used": True}}
 
 
@@ -34,7 +36,10 @@ def grouped(size: int) -> "pd.Series[str]":
 def found(
     before: Results | None, now: Results, audit: dict[str, Any] = CLEAN, size: int = 1, **changes: Any
 ) -> list[str]:
-    return [str(fault) for fault in faults(before, now, grouped(size), audit, GateParams(**(PARAMS | changes)))]
+    return [
+        str(fault)
+        for fault in faults(before, now, grouped(size), audit, Rules(GateParams(**(PARAMS | changes)), MEASURE))
+    ]
 
 
 def of_outcomes(trainings: np.ndarray) -> Results:
@@ -52,6 +57,49 @@ def one(before: Results | None, now: Results, audit: dict[str, Any] = CLEAN) -> 
 
 
 # The accuracy of the winner --------------------------------------------------------------------------------------
+
+
+def certain(wrong: range, cats: int, best: str = "vgg16") -> Results:
+    """Return results on 200 images, cats the first of them, certain of each answer, `wrong` for these numbers."""
+    names = ["cat" if number < cats else "dog" for number in range(200)]
+    rows = [
+        (split, f"cat/{number}.jpg", name, {"cat": "dog", "dog": "cat"}[name] if number in wrong else name)
+        for split in ("test", "validation") for number, name in enumerate(names)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["split", "file", "label", "predicted"])
+    table = table.assign(**{f"p:{name}": np.where(table["predicted"] == name, 0.95, 0.05) for name in ("cat", "dog")})
+    return replace(results(range(0), best), predictions=table, repeats=table[:0].assign(repeat=0))
+
+
+@pytest.mark.parametrize(
+    ("measure", "begin"),
+    [
+        (Measure("balanced_accuracy"), "balanced accuracy of the winner fell by 22.5 points, and by at least"),
+        (Measure("macro_f1"), "macro F1 of the winner fell by 0.17"),
+        (Measure("log_loss"), "log loss after temperature scaling of the winner rose by 0.2"),
+        (Measure("cost", {"cat": {"dog": 5.0}}), "mean cost of the winner rose by 0.4"),
+        (Measure("recall:cat"), "recall of cat of the winner fell by 45.0 points, and by at least"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Measure) else "",
+)
+def test_a_drop_of_another_measure_is_tested_in_its_unit(measure: Measure, begin: str) -> None:
+    before, now = certain(range(0), 40), replace(certain(range(18), 40), place="the workspace")
+    rules = Rules(GateParams(**PARAMS), measure)
+    of = {"measure": measure.name}
+    before, now = (replace(each, metrics=dict(each.metrics) | of) for each in (before, now))
+    (fault,) = faults(before, now, grouped(1), CLEAN, rules)
+    assert str(fault).startswith(begin)
+    assert faults(before, before, grouped(1), CLEAN, rules) == []
+    assert f"{measure.words} of the winner " in summary(before, before, grouped(1), rules)
+
+
+def test_results_of_another_measure_than_the_parameters_name_are_one_line() -> None:
+    rules = Rules(GateParams(**PARAMS), Measure("macro_f1"))
+    (fault,) = faults(None, results(range(20)), grouped(1), CLEAN, rules)
+    assert str(fault) == (
+        "the results in HEAD (1a2b3c4) were decided by accuracy; expected report.measure = macro_f1; "
+        "run 'dvc repro', or set report.measure back"
+    )
 
 
 def test_equal_results_pass() -> None:
@@ -145,7 +193,9 @@ def test_no_image_of_both_is_a_fault() -> None:
 
 
 def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
-    text = summary(results(range(4)), results(range(4, 13), "resnet50"), grouped(1), GateParams(**PARAMS))
+    text = summary(
+        results(range(4)), results(range(4, 13), "resnet50"), grouped(1), Rules(GateParams(**PARAMS), MEASURE)
+    )
     assert text == (
         "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of "
         "both (9 newly wrong, 4 newly right); a drop of 13.7 points would be detected in 80 % of all cases; resnet50 "
@@ -224,5 +274,5 @@ def test_the_winner_is_what_ships_whatever_is_best() -> None:
 def test_a_gate_of_five_images_says_that_it_detects_nothing() -> None:
     few = range(5)
     before, now = results(range(0), images=few), results(range(0), images=few)
-    text = summary(before, now, grouped(1), GateParams(**PARAMS))
+    text = summary(before, now, grouped(1), Rules(GateParams(**PARAMS), MEASURE))
     assert "; no drop would be detected; " in text

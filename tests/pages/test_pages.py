@@ -220,7 +220,7 @@ def test_backbones_that_are_not_ticked_leave_tables_sheets_and_figures(browser: 
 def test_a_point_under_the_pointer_says_its_name_and_shows_its_image(browser: Browser, nine: Path) -> None:
     page = opened(browser, nine)
     seen = "document.getElementById('vg-tooltip-element')?.textContent ?? ''"
-    best = ranked(artefacts.nine())[0].backbone
+    best = ranked(artefacts.nine(), artefacts.MEASURE)[0].backbone
     page.point("[data-figure=accuracy] [aria-roledescription=circle]")
     page.wait(lambda: best in page.evaluate(seen))
     page.point("[data-figure=embedding] [aria-roledescription=point]")
@@ -233,7 +233,7 @@ def test_a_point_under_the_pointer_says_its_name_and_shows_its_image(browser: Br
 def test_hostile_names_stay_text_under_the_pointer_too(browser: Browser, tmp_path: Path) -> None:
     page = opened(browser, written(tmp_path, material.page(tmp_path, material.evidence(hostile()))))
     seen = "document.getElementById('vg-tooltip-element')?.textContent ?? ''"
-    for number, run in enumerate(ranked(hostile())):
+    for number, run in enumerate(ranked(hostile(), artefacts.MEASURE)):
         page.point("[data-figure=accuracy] [aria-roledescription=circle]", number)
         page.wait(lambda name=run.backbone: name in page.evaluate(seen))
     assert page.evaluate("window.run") is None

@@ -8,6 +8,7 @@ from stages.pages.catalogues import named
 from stages.pages.language import ENGLISH
 from stages.report.heads import Heads, heads
 from stages.report.runs import Run, ranked
+from tests.support import artefacts
 from tests.support.contest import evidence
 
 
@@ -15,7 +16,7 @@ def runs(**kept: str) -> list[Run]:
     """Return backbones that kept these heads, the first one the best; linear heads win on validation."""
     wrong = {name: range(10 + place) for place, name in enumerate(kept)}
     weights = {name: "none" for name, head in kept.items() if head == "whole"}
-    found = ranked(list(evidence(wrong, weights=weights, kept=kept).runs))
+    found = ranked(list(evidence(wrong, weights=weights, kept=kept).runs), artefacts.MEASURE)
     for run in found:
         for head in run.metrics["heads"]:
             head["validation_log_loss"] = {"linear": 0.5, "dense": 0.6}.get(head["head"], 0.4)
@@ -26,11 +27,11 @@ def runs(**kept: str) -> list[Run]:
 
 
 def told(found: list[Run]) -> list[str]:
-    return list(map(str, heads(found, ENGLISH).sentences))
+    return list(map(str, heads(found, artefacts.MEASURE, ENGLISH).sentences))
 
 
 def test_every_head_that_was_tried_is_a_row_the_best_backbone_first() -> None:
-    found: Heads = heads(runs(a="linear", b="dense", c="unfrozen", scratch="whole"), ENGLISH)
+    found: Heads = heads(runs(a="linear", b="dense", c="unfrozen", scratch="whole"), artefacts.MEASURE, ENGLISH)
     assert [(row.run.backbone, row.display_name, row.found["kept"]) for row in found.rows] == [
         ("a", "linear", True),
         ("a", "dense", False),
@@ -116,7 +117,7 @@ def test_phase_2_that_ran_out_of_time_says_so_whether_it_was_kept_or_not() -> No
 
 
 def test_all_of_it_can_be_said_in_spanish() -> None:
-    found = heads(runs(a="linear", b="dense", c="unfrozen", scratch="whole"), named("es"))
+    found = heads(runs(a="linear", b="dense", c="unfrozen", scratch="whole"), artefacts.MEASURE, named("es"))
     assert {row.display_name for row in found.rows} == {"lineal", "densa", "descongelada", "red entera"}
     english = set(told(runs(a="linear", b="dense", c="unfrozen", scratch="whole")))
     assert not english & set(map(str, found.sentences))

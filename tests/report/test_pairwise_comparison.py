@@ -7,6 +7,7 @@ from stages.pages.catalogues import named
 from stages.pages.language import ENGLISH
 from stages.report.pairwise_comparison import PairwiseComparisons, matrix, sentence
 from stages.statistics.pairwise import COLUMNS
+from tests.support import artefacts
 
 PAIRS = pd.DataFrame(
     [
@@ -16,7 +17,7 @@ PAIRS = pd.DataFrame(
     ],
     columns=list(COLUMNS),
 )
-COMPARISONS = PairwiseComparisons(PAIRS, 0.95)
+COMPARISONS = PairwiseComparisons(PAIRS, artefacts.MEASURE, 0.95)
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -37,13 +38,14 @@ def test_seen_from_the_other_side_difference_and_interval_turn_round() -> None:
 def test_significant_is_what_the_corrected_p_value_says() -> None:
     edge = PAIRS.assign(p_holm=[0.05, 0.0500001, 0.05])
     assert [
-        PairwiseComparisons(edge, 0.95).between(*pair).outcome for pair in (("a", "b"), ("a", "c"), ("b", "c"))
+        PairwiseComparisons(edge, artefacts.MEASURE, 0.95).between(*pair).outcome
+        for pair in (("a", "b"), ("a", "c"), ("b", "c"))
     ] == [
         "better",
         "open",
         "worse",
     ]
-    assert PairwiseComparisons(PAIRS, 0.999).between("a", "b").outcome == "open"
+    assert PairwiseComparisons(PAIRS, artefacts.MEASURE, 0.999).between("a", "b").outcome == "open"
 
 
 def test_ahead_is_what_the_pair_alone_would_say() -> None:
@@ -55,7 +57,7 @@ def test_ahead_is_what_the_pair_alone_would_say() -> None:
 
 def test_no_backbone_is_better_than_itself_and_one_alone_has_no_pairs() -> None:
     assert not COMPARISONS.better("a", "a")
-    alone = PairwiseComparisons(PAIRS[:0], 0.95)
+    alone = PairwiseComparisons(PAIRS[:0], artefacts.MEASURE, 0.95)
     assert len(alone) == 0
     (row,) = matrix(["a"], alone, ENGLISH)
     assert (row.cells, row.better, row.worse) == ([None], 0, 0)

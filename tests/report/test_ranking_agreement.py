@@ -22,7 +22,7 @@ def before(order: str, wrong: dict[str, range] | None = None) -> RankingAgreemen
     errors = wrong or WRONG
     kept = {name: "dense" for name in errors if name != "scratch"}
     found = evidence(errors, kept=kept, weights={"scratch": "none"})
-    return ranking_agreement(artefacts.ranking(order), found.ranking, ENGLISH)
+    return ranking_agreement(artefacts.ranking(order), found.ranking, artefacts.MEASURE, ENGLISH)
 
 
 def said(found: RankingAgreement) -> list[str]:
@@ -94,7 +94,7 @@ def test_rows_have_the_ranks_before_and_after() -> None:
         ("c", 3, 3, 3),
         ("d", 4, 4, 4),
     ]
-    assert (rows[1].accuracy, rows[1].final) == (pytest.approx(0.86), pytest.approx(0.9))
+    assert (rows[1].value, rows[1].final) == (pytest.approx(0.86), pytest.approx(0.9))
     assert list(before(["a", "scratch"], {"a": range(20), "scratch": range(30)}).before) == ["a"]
 
 
@@ -110,7 +110,7 @@ def test_a_backbone_without_frozen_features_is_named_and_left_out_of_tau() -> No
 
 def test_where_the_linear_head_was_kept_only_the_images_differ() -> None:
     ranking = evidence(WRONG, kept={"c": "dense", "d": "unfrozen"}).ranking
-    found = ranking_agreement(artefacts.ranking("abcd"), ranking, ENGLISH)
+    found = ranking_agreement(artefacts.ranking("abcd"), ranking, artefacts.MEASURE, ENGLISH)
     assert said(found)[-1] == (
         "The ranking before training is by linear heads, which b and a kept: there only the images differ before and "
         "after."

@@ -16,20 +16,24 @@ def scored(backbone: str, accuracy: float, log_loss: float = 1.0) -> runs.Run:
     found = artefacts.run(backbone, artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO), TWO)
     changed = found.metrics | {"accuracy": accuracy, "log_loss": log_loss}
     changed |= {"accuracy_low": accuracy - 0.05, "accuracy_high": accuracy + 0.05}
+    changed["measure"] = found.metrics["measure"] | {"value": accuracy}
     return artefacts.run(backbone, artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO), TWO, metrics=changed)
 
 
 def test_the_ranking_is_by_accuracy_then_log_loss_then_name() -> None:
     found = [scored("d", 0.5), scored("c", 0.8, 0.9), scored("b", 0.8, 0.4), scored("a", 0.8, 0.9)]
-    assert [run.backbone for run in runs.ranked(found)] == ["b", "a", "c", "d"]
+    assert [run.backbone for run in runs.ranked(found, artefacts.MEASURE)] == ["b", "a", "c", "d"]
 
 
 def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_one() -> None:
     found = runs.summary(
-        [scored("b", 0.8), scored("a", 0.7)], "a", Resampled({"b": 0.3, "a": 0.7}, 0.69, Interval(0.6, 0.75))
+        [scored("b", 0.8), scored("a", 0.7)],
+        "a",
+        Resampled({"b": 0.3, "a": 0.7}, 0.69, Interval(0.6, 0.75)),
+        artefacts.MEASURE,
     )
-    assert (found["best"], found["recommended"]) == ("b", "a")
-    assert set(found) == {"a", "b", "best", "recommended"}
+    assert (found["best"], found["recommended"], found["measure"]) == ("b", "a", "accuracy")
+    assert set(found) == {"a", "b", "best", "recommended", "measure"}
     assert tuple(found["b"]) == (*runs.SUMMARY, "val_accuracy", "val_log_loss", "selected_in_resamples")
     assert [found[name]["selected_in_resamples"] for name in "ba"] == [0.3, 0.7]
     of_selection = {key: value for key, value in found["a"].items() if key not in found["b"]}
@@ -39,22 +43,22 @@ def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_
 
 
 def test_an_accuracy_of_selection_that_is_unknown_is_left_out() -> None:
-    found = runs.summary([scored("a", 0.7)], "a", Resampled({"a": 1.0}, None, None))
+    found = runs.summary([scored("a", 0.7)], "a", Resampled({"a": 1.0}, None, None), artefacts.MEASURE)
     assert not any(key.startswith("accuracy_of") for key in found["a"])
 
 
-@pytest.mark.parametrize("name", ["best", "recommended"])
+@pytest.mark.parametrize("name", ["best", "recommended", "measure"])
 def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str) -> None:
     with pytest.raises(ParameterError, match=f"a backbone named '{name}'"):
-        runs.summary([scored(name, 0.7)], None, Resampled({name: 1.0}, 0.7, Interval(0.6, 0.8)))
+        runs.summary([scored(name, 0.7)], None, Resampled({name: 1.0}, 0.7, Interval(0.6, 0.8)), artefacts.MEASURE)
 
 
 def test_backbones_scored_on_other_images_are_not_compared() -> None:
     one = artefacts.run("a", artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO), TWO)
     other = artefacts.run("b", artefacts.answers(["cat", "cat"], ["cat", "cat"], TWO), TWO)
-    runs.check([one, one])
+    runs.check([one, one], artefacts.MEASURE)
     with pytest.raises(DataError, match="'b' was scored on other test images than 'a'"):
-        runs.check([one, other])
+        runs.check([one, other], artefacts.MEASURE)
 
 
 def folded(backbone: str, accuracies: list[float], log_loss: float = 1.0) -> runs.Run:
@@ -80,7 +84,7 @@ def test_the_ranking_over_folds_is_by_mean_accuracy_then_log_loss_then_name() ->
 
 def test_the_summary_holds_mean_and_spread_only_where_there_are_folds() -> None:
     resampled = Resampled({"a": 1.0}, 0.6, Interval(0.5, 0.7))
-    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None, resampled)["a"]
+    found = runs.summary([folded("a", [0.5, 0.6, 0.7])], None, resampled, artefacts.MEASURE)["a"]
     assert [key for key in found if key.startswith("folds_")] == ["folds_accuracy_mean", "folds_accuracy_sd"]
     assert found["folds_accuracy_mean"] == pytest.approx(0.6)
 
@@ -91,10 +95,10 @@ def test_backbones_with_other_folds_are_not_compared() -> None:
     moved = artefacts.run(
         "d", table.assign(file=table["file"].map({"0.jpg": "1.jpg", "1.jpg": "0.jpg", "2.jpg": "2.jpg"})), TWO, count=3
     )
-    runs.check([three, same])
+    runs.check([three, same], artefacts.MEASURE)
     for other in (none, moved):
         with pytest.raises(DataError, match=f"'{other.backbone}' has other folds than 'a'; expected the same for all"):
-            runs.check([three, other])
+            runs.check([three, other], artefacts.MEASURE)
 
 
 def test_accuracies_in_each_fold_are_long() -> None:

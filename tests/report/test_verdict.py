@@ -197,7 +197,10 @@ def test_a_best_one_ahead_of_all_but_not_after_the_correction_is_recommended_wit
         ],
         columns=list(COLUMNS),
     )
-    found = evidence({"a": range(10), "b": range(20), "c": range(30)}, comparisons=PairwiseComparisons(pairs, 0.95))
+    found = evidence(
+        {"a": range(10), "b": range(20), "c": range(30)},
+        comparisons=PairwiseComparisons(pairs, artefacts.MEASURE, 0.95),
+    )
     assert verdict(found) == ("ahead", "a")
     assert said(found) == (
         "Use a: no other backbone has a higher accuracy, and each is worse by more than chance explains, "

@@ -14,7 +14,7 @@ import yaml
 
 from stages.check import SECTIONS, TOP, faults, main, weights_faults, weights_files
 from stages.core.errors import ParameterError
-from stages.core.params import RENAMED, read
+from stages.core.params import RENAMED, REPLACED, read
 from stages.core.settings.backbones import resolve
 from stages.core.settings.recipes import read_names
 
@@ -361,7 +361,7 @@ def test_a_name_that_is_no_folder_or_stage_is_refused(name: str) -> None:
     assert "\n" not in found
 
 
-@pytest.mark.parametrize("name", ["winner", "recommended"])
+@pytest.mark.parametrize("name", ["winner", "recommended", "measure"])
 def test_a_name_that_stands_for_some_backbone_is_refused(name: str) -> None:
     (found,) = messages({"backbones": {name: {"builder": "VGG16"}}})
     assert found.startswith(f"a backbone named '{name}'")
@@ -557,6 +557,13 @@ def test_a_key_that_was_renamed_says_what_it_is_called_now(old: str, new: str) -
     (found,) = messages({old: 3})
     assert f"unknown key '{old}'" in found
     assert f"it is called '{new}' now: rename it" in found
+
+
+@pytest.mark.parametrize(("old", "remedy"), REPLACED.items())
+def test_a_key_that_is_gone_says_what_decides_instead(old: str, remedy: str) -> None:
+    (found,) = messages({old: 3})
+    assert f"unknown key '{old}'" in found
+    assert remedy in found
 
 
 def test_every_section_of_the_file_has_a_class() -> None:

@@ -87,7 +87,7 @@ def test_all_outputs_are_written_twice_the_same_in_any_folder(project: Path, com
 
 def test_the_metrics_are_those_of_evaluate_and_the_best_is_named(compared: Path) -> None:
     found = files.read_json(compared / "data/metrics.json")
-    assert list(found) == ["best", "recommended", "resnet50", "scratch", "vgg16"]
+    assert list(found) == ["best", "measure", "recommended", "resnet50", "scratch", "vgg16"]
     evaluated = files.read_json(compared / "data/evaluations/vgg16/metrics.json")
     assert found["vgg16"].items() >= {key: evaluated[key] for key in SUMMARY}.items()
     assert found["vgg16"]["val_accuracy"] == evaluated["validation"]["accuracy"]
@@ -267,6 +267,7 @@ def test_a_backbone_that_kept_its_linear_head_is_compared_like_all_others(projec
         "resnet50",
         "scratch",
         "best",
+        "measure",
         "recommended",
     }
     assert set(pd.read_csv(project / "data/plots/accuracy.csv")["backbone"]) == {"vgg16", "resnet50", "scratch"}
@@ -297,4 +298,53 @@ def test_without_a_ranking_the_command_that_makes_it_is_named(project: Path) -> 
 def test_a_ranking_of_other_backbones_is_one_line(project: Path) -> None:
     files.write_csv(project / "data/ranking.csv", artefacts.ranking(["vgg16", "scratch"]))
     with pytest.raises(DataError, match=r"data/ranking.csv without resnet50; .* run 'dvc repro rank'"):
+        compare.main()
+
+
+@pytest.mark.parametrize(
+    ("measure", "key", "sign", "name"),
+    [
+        ("balanced_accuracy", "balanced_accuracy", 1, "balanced accuracy"),
+        ("macro_f1", "macro_f1", 1, "macro F1"),
+        ("log_loss", "log_loss_scaled", -1, "log loss after temperature scaling"),
+        ("cost", "cost", -1, "mean cost"),
+        ("recall:tree", "recall:tree", 1, "recall of `tree`"),
+    ],
+)
+def test_another_measure_decides_from_evaluate_to_the_report(
+    project: Path, measure: str, key: str, sign: int, name: str
+) -> None:
+    artefacts.write_params(project, ["vgg16", "resnet50", "scratch"], measure=f"'{measure}'")
+    text = (project / "params.yaml").read_text().replace("costs: {}", "costs: {tree: {plank: 7}}")
+    (project / "params.yaml").write_text(text)
+    ranking = artefacts.ranking(["vgg16", "resnet50", "scratch"])
+    files.write_csv(project / "data/ranking.csv", ranking.assign(value=ranking["accuracy"]))
+    params.read.cache_clear()
+    evaluate.main()
+    compare.main()
+    found = files.read_json(project / "data/metrics.json")
+    assert found["measure"] == measure
+    backbones = ("vgg16", "resnet50", "scratch")
+    assert found["best"] == max(backbones, key=lambda backbone: sign * found[backbone][key])
+    for backbone in backbones:
+        assert {f"{key}_low", f"{key}_high", f"val_{key}", "accuracy"} <= set(found[backbone])
+        low, high = (found[backbone][f"{key}_{end}"] for end in ("low", "high"))
+        assert low is None or low < found[backbone][key] < high
+    chosen = found["recommended"] or found["best"]
+    assert f"{key}_of_selection" in found[chosen]
+    pairs = pd.read_csv(project / "data/plots/pairwise_comparison.csv").set_index(["first", "second"])
+    ahead = sign * (found["vgg16"][key] - found["scratch"][key])
+    assert pairs.loc[("vgg16", "scratch"), "difference"] == pytest.approx(ahead)
+    summary = (project / "data/report/comparison.md").read_text()
+    assert f"| | backbone | {name} | 95 % confidence interval | accuracy |" in summary
+    assert f"{name} of `" in summary or f"best by {name} is `" in summary
+    assert "higher accuracy" not in summary
+    page = (project / "data/report/comparison.html").read_text()
+    assert re.search(rf"Ranked, tested and chosen by {name.split(maxsplit=1)[0]}.* \(report\.measure\)\.", page)
+
+
+def test_results_that_another_measure_decided_are_not_reported(project: Path) -> None:
+    artefacts.write_params(project, ["vgg16", "resnet50", "scratch"], measure="macro_f1")
+    params.read.cache_clear()
+    with pytest.raises(DataError, match=r"'vgg16' was scored by accuracy; expected report\.measure = macro_f1"):
         compare.main()

@@ -351,7 +351,7 @@ def tried(right: dict[str, int], images: int = 20) -> pd.DataFrame:
 
 def over_heads(table: pd.DataFrame, kept: str) -> list[dict[str, Any]]:
     """Return the metrics of the heads in a table of images that are groups of their own."""
-    return evaluate.over_heads(table, kept, ("cat", "dog"), artefacts.groups_of(table), SETTINGS)
+    return evaluate.over_heads(table, kept, ("cat", "dog"), artefacts.groups_of(table), SETTINGS, artefacts.MEASURE)
 
 
 def test_each_head_is_scored_and_compared_with_the_kept_one_on_the_same_images() -> None:
@@ -398,14 +398,19 @@ def test_a_kept_head_that_was_not_tried_is_one_line() -> None:
         over_heads(tried({"linear": 18}), "dense")
 
 
+def over_tuning(tuned: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float] | None:
+    groups = artefacts.groups_of(tuned)
+    return evaluate.over_tuning(tuned, baseline, ("cat", "dog"), groups, SETTINGS, artefacts.MEASURE)
+
+
 def test_what_tuning_brought_is_the_kept_accuracy_less_that_of_the_defaults() -> None:
     found = tried({"tuned": 18, "baseline": 10})
     tuned, baseline = (found[found["head"] == head].drop(columns="head") for head in ("tuned", "baseline"))
-    gain = evaluate.over_tuning(tuned, baseline, artefacts.groups_of(tuned), SETTINGS)
+    gain = over_tuning(tuned, baseline)
     assert gain
     assert (gain["baseline_accuracy"], gain["gain"]) == (0.5, pytest.approx(0.4))
     assert gain["low"] < gain["gain"] < gain["high"]
-    assert evaluate.over_tuning(tuned, baseline[:0], artefacts.groups_of(tuned), SETTINGS) is None
+    assert over_tuning(tuned, baseline[:0]) is None
 
 
 def test_evaluate_and_compare_load_no_network_library() -> None:

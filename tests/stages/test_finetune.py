@@ -25,6 +25,7 @@ from stages.core import head
 from stages.core import params as parameters
 from stages.core.errors import ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
+from stages.core.measure import Measure
 from stages.core.settings.recipes import FinetuneRecipe, UnfreezeRecipe, WeightsRecipe, read_recipe, write_recipes
 from stages.core.shares import trainings
 from stages.exports import exporting
@@ -261,9 +262,36 @@ LINEAR, BETTER, SAME = tried("linear", a=0.5, b=0.5), tried("dense", a=0.9, b=0.
 def test_the_lowest_log_loss_on_common_validation_images_is_kept_or_what_is_declared(
     found: list[Attempt], choose: str, expected: str
 ) -> None:
-    assert kept(found, choose).kind == expected
+    assert kept(found, choose, Measure("accuracy")).kind == expected
     losses = validation_losses(found)
     assert choose == "declared" or losses[expected] == min(losses.values())
+
+
+# Of three images, one of them warm, the linear head gets the warm one wrong, and the dense one both others by a hair.
+COLD = tried("linear", a=0.99, b=0.99).predictions
+WARM = COLD.assign(**{P[0]: 0.49, P[1]: 0.51, "predicted": "warm"})
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        (Measure("accuracy"), "linear"),
+        (Measure("recall:warm"), "dense"),
+        (Measure("cost", {"warm": {"cold": 2.2}}), "dense"),
+        (Measure("balanced_accuracy"), "linear"),
+        # No image of it: log loss decides.
+        (Measure("recall:hot"), "linear"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_the_measure_decides_which_head_is_kept_and_between_equals_log_loss(measure: Measure, expected: str) -> None:
+    extra = pd.DataFrame(
+        [("validation", "c", "warm", "cold", 0.86, 0.14)], columns=["split", "file", "label", "predicted", *P]
+    )
+    right = extra.assign(**{P[0]: 0.49, P[1]: 0.51, "predicted": "warm"})
+    tables = {"linear": pd.concat([COLD, extra]), "dense": pd.concat([WARM, right])}
+    found = [replace(LINEAR, kind=kind, predictions=table.reset_index(drop=True)) for kind, table in tables.items()]
+    assert kept(found, "best", measure).kind == expected
 
 
 @pytest.mark.parametrize("name", LINES)

@@ -1,5 +1,6 @@
 """Stage rank reads the probes of what is declared, and writes the ranking and whom each choice of candidates means."""
 
+import json
 import logging
 import subprocess
 import sys
@@ -44,7 +45,10 @@ def chosen(path: str) -> list[str]:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project with the probes of three backbones, and of one that is no longer declared."""
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text("backbones: {vgg16: {}, resnet50: {}, scratch: {}}\nevaluate: {confidence: 0.95}\n")
+    Path("params.yaml").write_text(
+        "backbones: {vgg16: {}, resnet50: {}, scratch: {}}\nevaluate: {confidence: 0.95}\n"
+        "report: {measure: accuracy, costs: {}}\n"
+    )
     params.read.cache_clear()
     files.write_json(Path("data/recipes/names.json"), {"backbones": ["vgg16", "resnet50", "scratch"]})
     for backbone, wrong in (("vgg16", 12), ("resnet50", 3), ("gone", 0)):
@@ -100,6 +104,27 @@ def test_the_log_holds_the_table_and_says_whose_weights_are_random(
         ["-", "scratch"],
     ]
     assert caplog.messages[4] == "random weights in vgg16: their ranks mean nothing for published weights"
+
+
+@pytest.mark.parametrize(("measure", "first"), [("recall:001", "vgg16"), ("balanced_accuracy", "resnet50")])
+def test_another_measure_ranks_and_has_a_column(project: Path, measure: str, first: str) -> None:
+    # All errors of the first are in one class.
+    for backbone, wrong in (("vgg16", "NA"), ("resnet50", "001")):
+        path = Path(f"data/probes/{backbone}/predictions.csv")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        numbers = table.index[table["label"] == wrong][: 12 if backbone == "vgg16" else 3]
+        files.write_csv(path, table.assign(predicted=table["label"].mask(table.index.isin(numbers), "fox")))
+    Path("params.yaml").write_text(
+        Path("params.yaml").read_text().replace("measure: accuracy", f"measure: {json.dumps(measure)}")
+    )
+    params.read.cache_clear()
+    rank.main()
+    table = files.read_csv(Path("data/ranking.csv"), text=("backbone", "apart"))
+    assert table["backbone"][0] == first
+    assert list(table)[-1] == "value"
+    expected = {"recall:001": 1.0, "balanced_accuracy": 0.925}[measure]
+    assert float(table["value"][0]) == pytest.approx(expected)
+    assert float(table["low"][0]) < expected
 
 
 def test_two_runs_write_the_same_bytes(project: Path) -> None:

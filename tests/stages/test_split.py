@@ -11,12 +11,13 @@ import yaml
 
 from stages.core import params as parameters
 from stages.core.dataset.prepared import DROPPED, SPLITS
-from stages.core.errors import DataError, GroupedUserError
+from stages.core.errors import DataError, GroupedUserError, ParameterError
 from stages.core.files import write_csv
 from stages.core.params import parse
 from stages.core.settings.split import SplitParams
 from stages.split import compact, leaks, main, split
 
+DECIDING = {"measure": "accuracy", "costs": {}}
 VALUES: dict[str, Any] = {"validation": 0.2, "test": 0.25, "use_folders": False, "on_leak": "regroup", "folds": 0}
 
 
@@ -373,7 +374,9 @@ def test_bad_parameters_are_named(values: dict[str, Any], message: str) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     parameters.read.cache_clear()
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({"seed": 4, "threads": 1, "split": VALUES}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump({"seed": 4, "threads": 1, "split": VALUES, "report": DECIDING})
+    )
     return tmp_path
 
 
@@ -386,6 +389,18 @@ def test_the_stage_writes_the_tables(project: Path) -> None:
     assert main_table == assigned(table, params(), 4).to_csv(index=False)
     assert "\nNA/000-0.jpg,NA,000," in main_table
     assert (project / "data" / "leaks.csv").read_text() == "file,path,source_split,group,action\n"
+
+
+def test_a_measure_of_a_class_that_no_image_has_stops_before_anything_is_computed(project: Path) -> None:
+    write_csv(project / "data" / "manifest.csv", manifest({"tree": [1] * 8, "plank": [1] * 8}))
+    deciding = {"report": {"measure": "recall:planck", "costs": {}}}
+    (project / "params.yaml").write_text(yaml.safe_dump({"seed": 4, "threads": 1, "split": VALUES} | deciding))
+    with pytest.raises(ParameterError) as caught:
+        main()
+    assert str(caught.value) == (
+        "report.measure with recall:planck; expected a class of the images (plank, tree); did you mean 'plank'?"
+    )
+    assert not (project / "data" / "splits.csv").exists()
 
 
 @pytest.mark.parametrize(

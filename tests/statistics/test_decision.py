@@ -19,7 +19,7 @@ def test_the_accuracy_of_what_was_chosen_is_right_on_average_and_its_interval_as
     for right in np.concatenate(list(studies([accuracy] * backbones, images, 150, seed=3))):
         found = resampled(independent(right), range(backbones), None, 0.95, 60, 0)
         naive.append(right.mean(axis=0).max() - accuracy)
-        corrected.append(found.accuracy - accuracy)
+        corrected.append(found.value - accuracy)
         held.append(found.interval.low <= accuracy <= found.interval.high)
     # The best of nine by 100 images looks 3 to 5 points better than it is.
     assert abs(np.mean(corrected)) < 0.006
@@ -31,7 +31,7 @@ def test_a_clear_winner_is_chosen_again_and_again_and_one_of_two_equal_ones_in_a
     numbers = np.arange(200)
     clear = resampled(independent(np.stack([numbers > 10, numbers > 90], axis=1)), [1, 0], 0.02, 0.95, 100, 0)
     assert clear.shares == {"0": 1, "1": 0}
-    assert clear.accuracy == pytest.approx(0.945, abs=0.01)
+    assert clear.value == pytest.approx(0.945, abs=0.01)
     equal = resampled(independent(np.stack([numbers > 20, numbers < 179], axis=1)), [0, 1], 0.0, 0.95, 400, 0)
     assert equal.shares["0"] == pytest.approx(0.5, abs=0.12)
 
@@ -67,27 +67,27 @@ def test_trainings_are_drawn_as_well() -> None:
 def test_a_single_classifier_is_always_chosen() -> None:
     found = resampled(independent(np.arange(50)[:, None] > 4), [0], 0.02, 0.95, 50, 0)
     assert found.shares == {"0": 1}
-    assert found.accuracy == pytest.approx(0.9, abs=0.02)
+    assert found.value == pytest.approx(0.9, abs=0.02)
 
 
 def test_the_same_seed_draws_the_same() -> None:
     (study,) = grouped(20, 5, 3, 1, seed=0)
     one, same, other = (resampled(study, range(3), 0.02, 0.95, 50, seed) for seed in (1, 1, 2))
-    assert one.accuracy == same.accuracy != other.accuracy
+    assert one.value == same.value != other.value
 
 
 def test_groups_of_different_sizes_count_by_their_images() -> None:
     codes = np.concatenate([np.zeros(300, int), np.arange(1, 101)])
     right = np.concatenate([np.arange(300) % 2 == 0, np.arange(100) % 20 > 0])[:, None]
     found = resampled(replace(independent(right), groups=Groups(codes)), [0], None, 0.95, 400, 0)
-    assert found.accuracy == pytest.approx(right.mean(), abs=0.03)
+    assert found.value == pytest.approx(right.mean(), abs=0.03)
 
 
 @pytest.mark.parametrize("groups", [Groups.of(["a"] * 40), Groups.single(1)])
 def test_where_no_image_is_ever_left_out_the_accuracy_of_selection_is_unknown(groups: Groups) -> None:
     study = replace(independent(np.ones((len(groups.codes), 2), bool)), groups=groups)
     found = resampled(study, [0, 1], 0.02, 0.95, 20, 0)
-    assert (found.shares["0"], found.accuracy, found.interval) == (1, None, None)
+    assert (found.shares["0"], found.value, found.interval) == (1, None, None)
 
 
 def test_trainings_are_drawn_even_if_they_are_equally_good() -> None:

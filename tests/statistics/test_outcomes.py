@@ -21,7 +21,7 @@ GROUPS = [Groups.single(60), Groups(np.arange(60) % 20), Groups(np.sort(np.rando
 def test_counts_of_draws_are_those_of_the_drawn_images(groups: Groups) -> None:
     found = outcomes(groups)
     weights = np.random.default_rng(2).integers(0, 3, (4, len(groups))).astype(np.float64)
-    counts = found.drawn(found.right, weights)
+    counts = found.drawn([0, 0, 0], weights)
     for row, times in enumerate(weights):
         drawn = np.repeat(found.right, times[groups.codes].astype(int), axis=0)
         assert counts.images[row] == len(drawn)

@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 
 from stages.core.errors import DataError
+from stages.core.measure import Measure
 from stages.statistics import ranking as module
 from stages.statistics.ranking import COLUMNS, Probe, best, contenders, lines
+
+MEASURE = Measure("accuracy")
 
 
 def probe(wrong: int, log_loss: float = 0.5, images: int = 100, weights: str = "imagenet") -> Probe:
@@ -24,13 +27,13 @@ def probe(wrong: int, log_loss: float = 0.5, images: int = 100, weights: str = "
 def ranking(probes: dict[str, Probe], confidence: float) -> pd.DataFrame:
     """Return the ranking by images that are groups of their own."""
     files = [f"{number}.jpg" for number in range(100)]
-    return module.ranking(probes, pd.Series(files, index=files), confidence)
+    return module.ranking(probes, pd.Series(files, index=files), MEASURE, confidence)
 
 
 def test_images_that_are_alike_tell_less() -> None:
     probes = {"a": probe(0), "b": probe(8)}
     files = [f"{number}.jpg" for number in range(100)]
-    found = module.ranking(probes, pd.Series([str(number // 8) for number in range(100)], index=files), 0.95)
+    found = module.ranking(probes, pd.Series([str(number // 8) for number in range(100)], index=files), MEASURE, 0.95)
     assert ranking(probes, 0.95)["apart"].tolist() == ["", "true"]
     assert found["apart"].tolist() == ["", "false"]
     # All errors are in one group of eight.

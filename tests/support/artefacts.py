@@ -12,14 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core import files
+from stages.core.measure import Measure
 from stages.core.predictions import of_folds, of_repeats, of_split, tested
 from stages.core.settings.evaluate import EvaluateParams
 from stages.core.shares import Training
 from stages.core.shares import table as table_of_trainings
-from stages.evaluate import digest, evaluate, over_folds, over_heads, over_repeats
+from stages.evaluate import digest, evaluate, over_folds, over_heads, over_measure, over_repeats
 from stages.report.runs import Run
+from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import Groups
-from stages.statistics.outcomes import Outcomes, read_outcomes
 from stages.statistics.ranking import COLUMNS
 from stages.statistics.shares import Shares, over_shares
 from tests.support.collection import encoded, image
@@ -38,6 +39,7 @@ NINE = {
     "scratch": (0.52, 1.4, 1_180_000, "none"),
 }
 SETTINGS = EvaluateParams(confidence=0.95, top_k=2, calibration_bins=10, resamples=200)
+MEASURE = Measure("accuracy")
 SEED = 20
 FLOAT32 = {"precision": "float32", "images": 0, "differing": 0, "right": 0}
 UNCHECKED = {"declared": "raw", "layer": None, "images": 0, "distance": None}
@@ -370,7 +372,7 @@ def ranking(backbones: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64"})
 
 
-def write_params(root: Path, backbones: list[str], language: str = "en") -> None:
+def write_params(root: Path, backbones: list[str], language: str = "en", measure: str = "accuracy") -> None:
     files.write_csv(root / "data/ranking.csv", ranking(backbones))
     files.write_json(root / "data/recipes/names.json", {"backbones": backbones})
     declared = "".join(f"  {json.dumps(name)}: {{}}\n" for name in backbones)
@@ -378,7 +380,8 @@ def write_params(root: Path, backbones: list[str], language: str = "en") -> None
         f"preset: full\nseed: {SEED}\nthreads: 2\ndata:\n  source: images/poses\nbackbones:\n{declared}"
         "split:\n  use_folders: false\n"
         "evaluate:\n  confidence: 0.95\n  top_k: 2\n  calibration_bins: 10\n  resamples: 200\n"
-        f"report:\n  language: {language}\n  margin: 2\n  prefer: size\n  examples: 12\n",
+        f"report:\n  measure: {measure}\n  costs: {{}}\n  language: {language}\n  margin: 2\n"
+        "  prefer: size\n  examples: 12\n",
         encoding="utf-8",
     )
 
@@ -389,10 +392,12 @@ def groups_of(table: pd.DataFrame) -> "pd.Series[str]":
     return pd.Series(files_of.to_numpy(), index=files_of)
 
 
-def outcomes(runs: list[Run]) -> Outcomes:
-    """Return which test images the runs are right on."""
+def outcomes(runs: list[Run]) -> Contest:
+    """Return the answers of the runs to the test images, by the measure that they were scored by, no probabilities."""
     tables = {run.backbone: run.tested for run in runs}
-    return read_outcomes(tables, groups_of(runs[0].tested), {run.backbone: run.repeats for run in runs})
+    repeats = {run.backbone: run.repeats for run in runs}
+    measure = Measure(runs[0].metrics["measure"]["name"])
+    return read_contest(measure, tables, groups_of(runs[0].tested), repeats, dict.fromkeys(tables))
 
 
 def run(
@@ -401,12 +406,13 @@ def run(
     classes: tuple[str, ...] = POSES,
     count: int = 0,
     trainings: int = 0,
+    measure: Measure = MEASURE,
     **changes: Any,
 ) -> Run:
     """Return what compare reads about one backbone; `changes` replace what else a Run holds.
 
-    With `count` the images of `table` are those of so many folds, too. A dense head has three `trainings` unless said
-    otherwise, a linear one has one.
+    The `measure` decides. With `count` the images of `table` are those of so many folds, too. A dense head has three
+    `trainings` unless said otherwise, a linear one has one.
     """
     test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
     facts = changes.get("provenance") or provenance(backbone, classes, 4_700_000, "imagenet")
@@ -422,7 +428,8 @@ def run(
         "repeats": over_repeats(test, of_repeats(again, classes)),
         **over_shares(Shares(fewer, test.actual, stopped), Groups.single(len(test.actual)), 0.95, SEED),
         "tuning": None,
-        "heads": over_heads(heads(table, kept), kept, classes, groups_of(table), SETTINGS),
+        "heads": over_heads(heads(table, kept), kept, classes, groups_of(table), SETTINGS, measure),
+        "measure": over_measure(measure, result.metrics, table, classes, groups_of(table)),
     }
     metrics = json.loads(json.dumps(files._plain(result.metrics | more | ({"folds": by_fold} if count else {}))))
     values = {

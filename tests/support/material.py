@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from stages.core.measure import Measure
 from stages.pages.language import ENGLISH, Language
 from stages.report import page as report
 from stages.report.examples import read_explanation
@@ -23,13 +24,13 @@ from tests.support import artefacts
 
 def evidence(runs: list[Run], **changes: Any) -> Evidence:
     """Return what a verdict on the runs is drawn from; `changes` replace parts of it, and `groups` those of images."""
-    outcomes = artefacts.outcomes(runs)
+    outcomes, measure = artefacts.outcomes(runs), Measure(runs[0].metrics["measure"]["name"])
     if groups := changes.pop("groups", None):
         outcomes = replace(outcomes, groups=groups)
     values = {
         "declared": list(outcomes.names),
         "outcomes": outcomes,
-        "comparisons": PairwiseComparisons(all_pairs(outcomes, 0.95), 0.95),
+        "comparisons": PairwiseComparisons(all_pairs(outcomes, 0.95), measure, 0.95),
         "audit": artefacts.audit(),
         "source_split": False,
         "margin": 0.02,
@@ -44,7 +45,9 @@ def numbers(found: Evidence, language: Language = ENGLISH, **changes: Any) -> Ma
     """Return what the report is made of, without any images; `changes` replace parts of it."""
     values = {
         "transfer": transfer(found.ranking, found.comparisons, language),
-        "ranking_agreement": ranking_agreement(artefacts.ranking(found.declared), found.ranking, language),
+        "ranking_agreement": ranking_agreement(
+            artefacts.ranking(found.declared), found.ranking, found.measure, language
+        ),
         "provenance": Provenance("aa", "bb", {"train": 220, "test": 110}, 20, None, {"Python": "3.11.9"}, []),
         "explanations": {},
         "raw": Path(),

@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from stages.core.measure import Measure
+from stages.core.predictions import Predictions
 from stages.statistics.decision import choose
 from stages.statistics.groups import Groups, Precision
 from stages.statistics.outcomes import Counts, Outcomes, Seeds
 from stages.statistics.pairwise import holm, p_value
+from stages.statistics.scores import Scores, Summed
 
 # How alike the backbones err: the correlation of the latent ease of one image for two of them.
 CORRELATION = 0.7
@@ -97,3 +100,50 @@ def seeded(
         drawn = np.clip(means + draw.normal(0, deviation, (backbones, trainings, 1)), 0.5, 0.999)
         ease = 0.6**0.5 * draw.standard_normal(images) + 0.4**0.5 * draw.standard_normal((backbones, trainings, images))
         yield Outcomes(names, tuple(ease < norm.ppf(drawn)), Groups.single(images))
+
+
+# How frequent the classes of `measured` studies are, and how clear their images.
+FREQUENT, CLEAR = (0.7, 0.2, 0.1), 1.6
+
+
+def measured(
+    measure: Measure, groups: int, size: int, edges: Sequence[float], studies: int, seed: int
+) -> Iterator[Scores]:
+    """Yield classifiers by a measure, on groups of images of equal `size`, of three classes of unequal frequency.
+
+    `edges` has one for each classifier: it knows the two rare classes better by it and the frequent one worse. What
+    makes an image hard is in part its group's, and in part common to all classifiers.
+    """
+    draw, codes, names = (
+        np.random.default_rng(seed),
+        np.repeat(np.arange(groups), size),
+        tuple(map(str, range(len(edges)))),
+    )
+    classes = ("a", "b", "c")
+    for _ in range(studies):
+        found = list(_answers(draw, codes, edges))
+        trainings = tuple(
+            (
+                Summed.of(
+                    measure.parts(Predictions(classes, actual, logits.argmax(axis=1), _softmax(logits))), Groups(codes)
+                ),
+            )
+            for actual, logits in found
+        )
+        yield Scores(measure, names, trainings, Groups(codes), measure.largest(classes))
+
+
+def _answers(
+    draw: np.random.Generator, codes: NDArray[np.int64], edges: Sequence[float]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+    """Yield actual classes and each classifier's logits."""
+    actual = draw.choice(3, len(codes), p=FREQUENT)
+    common = draw.standard_normal((len(codes), 3)) + 0.7 * draw.standard_normal((codes.max() + 1, 3))[codes]
+    for edge in edges:
+        signal = CLEAR * np.eye(3)[actual] + np.log(FREQUENT) + np.array([-edge, edge, edge])
+        yield actual, signal + 0.7 * common + 0.7 * draw.standard_normal((len(codes), 3))
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

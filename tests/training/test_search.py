@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 
-import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from stages.core.errors import ParameterError
 from stages.core.files import read_json, write_json
 from stages.core.head import Head
+from stages.core.measure import Measure
 from stages.core.params import parse
 from stages.core.settings.tune import Space, TuneParams
 from stages.training import search as search_module
@@ -47,10 +47,12 @@ def begin(tmp_path, used):
     """Return what begins a search in folders of its own."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def make(inputs: TrainingData, trials: int, trainer: HeadTrainer = used, **changes) -> Search:
-        params = {"trials": trials, "measure": "log_loss", "startup_trials": 3, "pruning": True, "space": SPACE}
+    def make(
+        inputs: TrainingData, trials: int, trainer: HeadTrainer = used, measure: str = "accuracy", **changes
+    ) -> Search:
+        params = {"trials": trials, "startup_trials": 3, "pruning": True, "space": SPACE}
         (checkpoints := tmp_path / f"checkpoints{len(list(tmp_path.iterdir()))}").mkdir()
-        return Search(inputs, parse(TuneParams, params | changes, "tune"), trainer, checkpoints)
+        return Search(inputs, parse(TuneParams, params | changes, "tune"), Measure(measure), trainer, checkpoints)
 
     return make
 
@@ -141,12 +143,20 @@ def test_a_trial_that_diverges_is_noted_but_the_default_must_train(inputs, begin
         begin(inputs(optimizer={"name": "sgd"}), 8, space=space).run(tmp_path / "other")
 
 
-def test_by_accuracy_the_first_of_equals_is_chosen(inputs, begin, tmp_path) -> None:
-    found = begin(inputs(), 6, measure="accuracy", pruning=False).run(tmp_path / "journal")
-    accuracies = found.trials["accuracy"]
-    best = found.trials.iloc[int(np.flatnonzero(accuracies == accuracies.max())[0])]
-    assert found.chosen_measure == accuracies.max()
+def test_another_measure_chooses_and_of_equals_the_one_with_the_lower_log_loss(inputs, begin, tmp_path) -> None:
+    found = begin(inputs(), 6, measure="balanced_accuracy", pruning=False).run(tmp_path / "journal")
+    values = found.trials["balanced_accuracy"]
+    best = found.trials[values == values.max()].sort_values("log_loss").iloc[0]
+    assert found.chosen_measure == values.max()
     assert best["learning_rate"] == pytest.approx(found.chosen["learning_rate"], rel=1e-8)
+
+
+@pytest.mark.parametrize("measure", ["macro_f1", "log_loss", "cost"])
+def test_trials_are_pruned_by_log_loss_whatever_the_measure(inputs, begin, tmp_path, measure: str) -> None:
+    found = begin(inputs(epochs=10), 9, measure=measure).run(tmp_path / "journal")
+    assert (found.trials["state"] == "pruned").any()
+    key, sign = Measure(measure).key, Measure(measure).sign
+    assert found.chosen_measure == sign * (sign * found.trials[key].dropna()).max()
 
 
 def test_no_trial_reads_the_test_part(inputs, begin, tmp_path) -> None:

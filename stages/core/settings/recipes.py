@@ -19,6 +19,7 @@ from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.explain import ExplainParams
 from stages.core.settings.features import EngineParams
 from stages.core.settings.preprocess import ViewParams
+from stages.core.settings.report import COST, MeasureParams
 from stages.core.settings.weights import WeightsParams
 
 RECIPES = Path("data/recipes")
@@ -73,6 +74,7 @@ class FinetuneRecipe(StageRecipe, Backbone):
     """The dense head, and the choice between heads."""
 
     stage = "finetune"
+    deciding: MeasureParams
 
 
 class ExplainRecipe(StageRecipe, ExplainParams):
@@ -130,10 +132,16 @@ def _recipes(name: str, params: Mapping[str, Any], digest: str | None) -> list[S
         ),
         ViewsRecipe(**shared, **dict(views if backbone.head.units or searched else _NO_VIEWS), features=features),
         UnfreezeRecipe(**shared, **dict(top), **dict(views if top.unfreeze.blocks else _NO_VIEWS)),
-        FinetuneRecipe(**shared, **dict(backbone if searched else backbone.head_recipe)),
+        FinetuneRecipe(**shared, **dict(backbone if searched else backbone.head_recipe), deciding=_deciding(params)),
         ExplainRecipe(**shared, **params["explain"]),
         BenchmarkRecipe(**shared, **params["benchmark"]),
     ]
+
+
+def _deciding(params: Mapping[str, Any]) -> MeasureParams:
+    """Return the measure that decides, without costs where these have no effect on it."""
+    found = part(MeasureParams, params, "report")
+    return found if found.measure == COST else found.model_copy(update={"costs": {}})
 
 
 def read_names(folder: Path = RECIPES) -> list[str]:

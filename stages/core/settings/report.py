@@ -1,9 +1,9 @@
 """Section `report` of params.yaml, and keys of data/metrics.json that several stages read."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stages.core.params import Section
 
@@ -11,18 +11,45 @@ from stages.core.params import Section
 Prefer = Literal["size", "latency", "flops"]
 
 
-class ReportParams(Section):
-    """Section `report`: its language, what a cheaper backbone may lose, how costs are compared, how many examples."""
+# Measures by their names, that of one class's recall without its class.
+ACCURACY, COST, RECALL = "accuracy", "cost", "recall:"
+_MEASURES = (ACCURACY, "balanced_accuracy", "macro_f1", "log_loss", COST)
+
+
+def _known(value: str) -> str:
+    if value not in _MEASURES and not (value.startswith(RECALL) and value > RECALL):
+        raise ValueError(f"{', '.join(_MEASURES)}, or {RECALL} and the name of a class")
+    return value
+
+
+# By actual class, by predicted class.
+Costs = dict[str, dict[str, Annotated[float, Field(ge=0)]]]
+
+
+class MeasureParams(Section):
+    """The keys of section `report` that say by which measure everything is decided."""
+
+    measure: Annotated[str, AfterValidator(_known)]
+    costs: Costs
+
+
+class ReportParams(MeasureParams):
+    """Section `report`: the measure, the language, what a cheaper backbone may lose, how costs are compared."""
 
     language: Literal["en", "es"]
-    # Percentage points of accuracy.
+    # Hundredths of the measure: percentage points where it is a share.
     margin: float = Field(ge=0, le=100)
     prefer: Prefer
     examples: int = Field(ge=0, le=1000)
 
 
-# Keys of data/metrics.json beside the backbones' names: the most accurate backbone, and the recommended one.
-BEST, RECOMMENDED = "best", "recommended"
+# Keys of data/metrics.json beside the backbones' names: the best backbone, the recommended one, and by which measure.
+BEST, RECOMMENDED, MEASURE = "best", "recommended", "measure"
+
+
+def backbones_of(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the backbones of data/metrics.json."""
+    return [name for name in metrics if name not in (BEST, RECOMMENDED, MEASURE)]
 
 
 def winner(metrics: Mapping[str, Any]) -> str:

@@ -50,10 +50,9 @@ class Space(Section):
 
 
 class TuneParams(Section):
-    """Section `tune`: how many trials, by which measure they are compared, and the search space."""
+    """Section `tune`: how many trials, and the search space."""
 
     trials: int = Field(ge=0, le=100_000)
-    measure: Literal["log_loss", "accuracy"]
     startup_trials: int = Field(ge=1, le=100_000)
     pruning: bool
     space: Space

@@ -7,7 +7,7 @@ import altair as alt
 from stages.pages.vega import Figure, chart, figure, layered
 from stages.report.figures.context import COUNT, WHOLE, FigureContext, colour, filterable, number_tooltip, visible
 from stages.report.runs import Run
-from stages.report.tuning import display_name, history, hyperparameters, parallel
+from stages.report.tuning import display_name, history, hyperparameters, measure_name, parallel
 
 _MEASURE = ".3f"
 
@@ -15,7 +15,7 @@ _MEASURE = ".3f"
 def histories(context: FigureContext, runs: Sequence[Run]) -> Figure:
     """Draw the best measure so far against the number of the trial, a line for each backbone that was searched."""
     rows = [context.row(run, **row) for run in runs for row in history(run)]
-    measure = display_name(runs[0].search["measure"], context.language)
+    measure = measure_name(runs[0], context.language)
     trial = context.say("trial")
     marks = visible(rows).encode(
         x=alt.X("trial:Q").title(trial).axis(format=COUNT, tickMinStep=1),

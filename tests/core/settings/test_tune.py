@@ -75,6 +75,6 @@ def test_a_space_that_cannot_be_searched_is_refused_with_its_key(changes: dict, 
 
 
 def test_the_number_of_trials_has_limits() -> None:
-    whole = {"trials": -1, "measure": "log_loss", "startup_trials": 1, "pruning": True, "space": NOTHING}
+    whole = {"trials": -1, "startup_trials": 1, "pruning": True, "space": NOTHING}
     with pytest.raises(GroupedUserError, match=r"tune\.trials"):
         parse(TuneParams, whole, "tune")

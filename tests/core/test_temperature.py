@@ -6,9 +6,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from stages.core.predictions import apply_temperature
+from stages.core.predictions import apply_temperature, fit_temperature
 from stages.statistics import metrics
-from stages.statistics.temperature import fitted
 from tests.support import artefacts
 from tests.support.populations import calibrated
 
@@ -44,7 +43,7 @@ def made(right: float, sharpness: float, seed: int = 0) -> tuple[np.ndarray, np.
 def test_the_temperature_agrees_with_an_example_worked_by_hand() -> None:
     # Odds of 9 are claimed, and 3 of 4 are right, odds of 3: ln 9 / ln 3 = 2.
     actual, probabilities = sure(0.9, 75_000, 100_000)
-    assert fitted(actual, probabilities) == pytest.approx(2, abs=1e-3)
+    assert fit_temperature(actual, probabilities) == pytest.approx(2, abs=1e-3)
     np.testing.assert_allclose(apply_temperature(probabilities, 2), np.tile([0.75, 0.25], (100_000, 1)))
 
 
@@ -54,13 +53,13 @@ def test_with_many_images_the_temperature_agrees_with_scikit_learns(sharpness: f
     actual, probabilities = np.tile(few[0], 500), np.tile(few[1], (500, 1))
     model = FrozenEstimator(Given().fit(probabilities, actual))
     theirs = CalibratedClassifierCV(model, method="temperature").fit(probabilities, actual)
-    ours = apply_temperature(probabilities, fitted(actual, probabilities))
+    ours = apply_temperature(probabilities, fit_temperature(actual, probabilities))
     np.testing.assert_allclose(ours, theirs.predict_proba(probabilities), atol=1e-3)
 
 
 def test_no_other_temperature_has_a_lower_loss_with_the_prior() -> None:
     actual, probabilities = made(0.7, 2.5)
-    best = fitted(actual, probabilities)
+    best = fit_temperature(actual, probabilities)
     losses = [
         metrics.log_loss(actual, apply_temperature(probabilities, found)) + (np.log(found) / 0.5) ** 2 / 2 / len(actual)
         for found in best * np.array([0.98, 1, 1.02])
@@ -73,9 +72,9 @@ def test_what_was_too_sure_is_cooled_down_and_calibrated_better() -> None:
     predicted = probabilities.argmax(axis=1)
     error = [
         metrics.expected_calibration_error(metrics.calibration(actual, predicted, each, 10))
-        for each in (probabilities, apply_temperature(probabilities, fitted(actual, probabilities)))
+        for each in (probabilities, apply_temperature(probabilities, fit_temperature(actual, probabilities)))
     ]
-    assert fitted(actual, probabilities) > 1
+    assert fit_temperature(actual, probabilities) > 1
     assert error[1] < error[0] / 2
 
 
@@ -99,16 +98,16 @@ def test_probabilities_of_zero_stay_close_to_zero() -> None:
 
 
 def test_equal_chances_have_no_temperature_of_their_own() -> None:
-    assert fitted(np.array([0, 1, 1]), np.full((3, 2), 0.5)) == 1
+    assert fit_temperature(np.array([0, 1, 1]), np.full((3, 2), 0.5)) == 1
 
 
 @pytest.mark.parametrize(("confidence", "images"), [(0.6, 1), (0.9, 10), (0.99, 300), (1.0, 68)])
 def test_images_that_are_all_right_make_no_network_surer(confidence: float, images: int) -> None:
-    assert fitted(*sure(confidence, images, images)) == 1
+    assert fit_temperature(*sure(confidence, images, images)) == 1
 
 
 def test_constant_predictions_that_are_always_wrong_are_hot_the_more_the_more_images_say_so() -> None:
-    found = [fitted(*sure(0.9, 0, images)) for images in (1, 10, 100_000)]
+    found = [fit_temperature(*sure(0.9, 0, images)) for images in (1, 10, 100_000)]
     assert 1 < found[0] < found[1] < found[2] <= 20
 
 
@@ -118,7 +117,7 @@ def test_a_good_calibrated_network_loses_nothing_on_average(accuracy: float, ima
     draw = np.random.default_rng(0)
     tested = calibrated(draw, accuracy, 20_000)
     before = metrics.log_loss(*tested)
-    found = [fitted(*calibrated(draw, accuracy, images)) for _ in range(30)]
+    found = [fit_temperature(*calibrated(draw, accuracy, images)) for _ in range(30)]
     losses = [metrics.log_loss(tested[0], apply_temperature(tested[1], temperature)) for temperature in found]
     # 0.31 before there was a prior, with 68 images and an accuracy of 98 %.
     assert np.mean(losses) < before + 0.02

@@ -1,0 +1,60 @@
+"""Whether accuracy says little, since most images are of one class: what other measures would choose."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from stages.core.settings.report import ACCURACY
+from stages.pages.language import Language, Name, Text
+from stages.report.runs import Run
+from stages.report.verdict import Evidence
+
+# Always answering the most frequent class must score so high to be a threat: half, or, of many classes, twice what
+# guessing any of them would. And it must be so many times as frequent as the rarest, without which balanced accuracy
+# and macro F1 weigh the classes much as accuracy does.
+_HALF, _TWICE, _TIMES = 0.5, 2, 4
+# Other measures, and the value of each by which higher is better.
+_OTHERS: Mapping[str, Callable[[Run], float]] = {
+    "balanced_accuracy": lambda run: float(run.metrics["balanced_accuracy"]),
+    "macro_f1": lambda run: float(run.metrics["macro_f1"]),
+    "log_loss": lambda run: -float(run.metrics["log_loss_scaled"]),
+}
+
+
+def imbalance_note(evidence: Evidence, language: Language) -> list[Text]:
+    """Return a sentence where accuracy decides and always answering one class would already score high."""
+    images = {name: int(row["support"]) for name, row in evidence.runs[0].metrics["per_class"].items()}
+    if evidence.measure.name != ACCURACY or not _unequal(images):
+        return []
+    label = max(images, key=lambda name: images[name])
+    return [
+        language.say(
+            "Accuracy says little about the rare classes: always answering %(label)s would be right on %(share)s of "
+            "the test images, %(times)s times as many as the rarest class has; %(others)s (report.measure).",
+            label=Name(label),
+            share=language.percent(images[label] / sum(images.values())),
+            times=language.factor(images[label] / _rarest(images)),
+            others=_others(evidence.ranking, language),
+        )
+    ]
+
+
+def _unequal(images: Mapping[str, int]) -> bool:
+    most, classes = max(images.values()), len(images)
+    return most >= min(_HALF, _TWICE / classes) * sum(images.values()) and most >= _TIMES * _rarest(images)
+
+
+def _rarest(images: Mapping[str, int]) -> int:
+    return min(count for count in images.values() if count)
+
+
+def _others(ranking: Sequence[Run], language: Language) -> Text:
+    """Return which backbones other measures put first, as a part of a sentence."""
+    names = [max(ranking, key=first).backbone for first in _OTHERS.values()]
+    if set(names) == {ranking[0].backbone}:
+        return language.say("balanced accuracy, macro F1 and log loss would choose the same backbone")
+    balanced, f1, loss = map(Name, names)
+    return language.say(
+        "balanced accuracy would put %(balanced)s first, macro F1 %(f1)s, log loss %(loss)s",
+        balanced=balanced,
+        f1=f1,
+        loss=loss,
+    )

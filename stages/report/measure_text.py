@@ -1,0 +1,98 @@
+"""How the measure that decides is named, and how its values and differences are written."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stages.core.measure import Measure
+from stages.core.settings.report import ACCURACY
+from stages.pages.language import UNKNOWN, Language, Name, Text
+
+# Decimals of a measure that is no share.
+_DIGITS = 3
+
+
+def display_name(measure: Measure, language: Language) -> Text:
+    """Return its name for people."""
+    if measure.label is not None:
+        return language.say("recall of %(label)s", label=Name(measure.label))
+    return {
+        ACCURACY: language.say("accuracy"),
+        "balanced_accuracy": language.say("balanced accuracy"),
+        "macro_f1": language.say("macro F1"),
+        "log_loss": language.say("log loss after temperature scaling"),
+        "cost": language.say("mean cost"),
+    }[measure.name]
+
+
+def better(measure: Measure, language: Language) -> Text:
+    """Return "a higher accuracy", or what else a better value of it is called."""
+    if measure.name == ACCURACY:
+        return language.say("a higher accuracy")
+    name = display_name(measure, language)
+    if measure.sign > 0:
+        return language.say("a higher %(measure)s", measure=name)
+    return language.say("a lower %(measure)s", measure=name)
+
+
+def value(measure: Measure, found: float | None, language: Language) -> str:
+    """Return a value of it: 84.3 %, or 0.512."""
+    return language.percent(found) if measure.share else language.number(found, _DIGITS)
+
+
+def figure(measure: Measure, difference: float | None, language: Language) -> str:
+    """Return a difference of two values without its unit: points of a share, or a number."""
+    if difference is None:
+        return UNKNOWN
+    return language.points(difference) if measure.share else language.number(difference, _DIGITS)
+
+
+def amount(measure: Measure, difference: float, language: Language) -> Text | str:
+    """Return a difference of two values with its unit: 2.0 points, or 0.020."""
+    found = figure(measure, difference, language)
+    return language.say("%(points)s points", points=found) if measure.share else found
+
+
+def coarse(measure: Measure, difference: float, language: Language) -> Text | str:
+    """Return a large round difference with its unit: 20 points, or 0.2."""
+    if measure.share:
+        return language.say("%(points)s points", points=language.number(100 * difference))
+    return language.figures(difference)
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """The measure as templates use it."""
+
+    measure: Measure
+    language: Language
+
+    @property
+    def other(self) -> bool:
+        """Whether it is another than the accuracy, which every table has."""
+        return self.measure.name != ACCURACY
+
+    @property
+    def name(self) -> Text:
+        """Its name."""
+        return display_name(self.measure, self.language)
+
+    @property
+    def in_points(self) -> bool:
+        """Whether differences of it are points."""
+        return self.measure.share
+
+    def value(self, found: float | None) -> str:
+        """Return a value of it."""
+        return value(self.measure, found, self.language)
+
+    def ends(self, interval: Sequence[float] | None) -> str:
+        """Return the ends of an interval of it."""
+        return UNKNOWN.join(self.value(end) for end in interval) if interval else UNKNOWN
+
+    def figure(self, difference: float | None) -> str:
+        """Return a difference of it without its unit."""
+        return figure(self.measure, difference, self.language)
+
+    def amount(self, difference: float) -> Text | str:
+        """Return a difference of it with its unit."""
+        return amount(self.measure, difference, self.language)

@@ -1,0 +1,50 @@
+"""Where accuracy says little the verdict says so, and what other measures would choose."""
+
+import pytest
+
+from stages.core.measure import Measure
+from stages.pages.language import ENGLISH
+from stages.report.imbalance import imbalance_note
+from tests.support import artefacts, material
+
+CLASSES = ("common", "rare", "rarer")
+
+
+def said(answers: dict[str, list[str]], counts: tuple[int, ...], measure: str = "accuracy") -> list[str]:
+    """Return the note on backbones, each with its answers to the images of the classes, so many of each."""
+    classes = CLASSES[: len(counts)]
+    actual = [name for name, count in zip(classes, counts, strict=True) for _ in range(count)]
+    tables = {name: artefacts.answers(actual, found, classes) for name, found in answers.items()}
+    runs = [artefacts.run(name, table, classes, measure=Measure(measure)) for name, table in tables.items()]
+    return list(map(str, imbalance_note(material.evidence(runs), ENGLISH)))
+
+
+BLIND = ["common"] * 100
+# Ten common ones are taken for rare.
+SEEING = ["common"] * 80 + ["rare"] * 20
+
+
+def test_a_backbone_that_others_would_choose_is_named_beside_what_one_answer_scores() -> None:
+    (note,) = said({"blind": ["common"] * 90 + ["rare"] * 2 + ["common"] * 8, "seeing": SEEING}, (90, 10))
+    assert note == (
+        "Accuracy says little about the rare classes: always answering common would be right on 90.0 % of the test "
+        "images, 9 times as many as the rarest class has; balanced accuracy would put seeing first, macro F1 seeing, "
+        "log loss blind (report.measure)."
+    )
+
+
+def test_where_the_others_agree_that_is_said() -> None:
+    (note,) = said({"one": ["common"] * 90 + ["rare"] * 10, "blind": BLIND}, (90, 10))
+    assert note.endswith("balanced accuracy, macro F1 and log loss would choose the same backbone (report.measure).")
+
+
+@pytest.mark.parametrize(
+    ("counts", "noted"),
+    [((80, 20), True), ((79, 21), False), ((50, 40, 10), True), ((49, 41, 10), False), ((60, 24, 16), False)],
+)
+def test_it_takes_a_frequent_class_and_a_rare_one(counts: tuple[int, ...], *, noted: bool) -> None:
+    assert bool(said({"a": BLIND, "b": SEEING[::-1]}, counts)) == noted
+
+
+def test_nothing_is_said_where_another_measure_decides() -> None:
+    assert said({"a": BLIND, "b": SEEING}, (90, 10), "balanced_accuracy") == []
