@@ -226,7 +226,7 @@ def over_heads(
     if kept not in found:
         raise DataError(f"heads.csv without the kept head '{kept}'", "each head that was tried", "run finetune again")
     comparable = _comparable(found)
-    temperatures = {name: _temperature(rows, classes) for name, rows in comparable.items()}
+    temperatures = {name: _temperature(rows, classes, measure) for name, rows in comparable.items()}
     contest = _tested(found, groups, measure, temperatures)
     differences = _differences(contest, kept, settings)
     values = dict(zip(contest.names, contest.measured.tolist(), strict=True))
@@ -245,8 +245,10 @@ def _comparable(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {name: rows[~parts[name] | rows["file"].isin(common)] for name, rows in found.items()}
 
 
-def _temperature(rows: pd.DataFrame, classes: tuple[str, ...]) -> float:
-    """Return the temperature of a head, fitted on images that it had not seen."""
+def _temperature(rows: pd.DataFrame, classes: tuple[str, ...], measure: Measure) -> float:
+    """Return the temperature of a head, fitted on images that it had not seen; 1 where the measure needs none."""
+    if not measure.of_probabilities:
+        return 1.0
     unseen = predictions.unseen(rows, classes)
     return fit_temperature(unseen.actual, unseen.probabilities)
 
@@ -312,7 +314,7 @@ def over_tuning(
     if baseline.empty:
         return None
     found = {"tuned": table, "baseline": baseline}
-    temperatures = {name: _temperature(rows, classes) for name, rows in found.items()}
+    temperatures = {name: _temperature(rows, classes, measure) for name, rows in found.items()}
     between = _differences(_tested(found, groups, measure, temperatures), "tuned", settings)["baseline"]
     gain = between.pop("difference")
     test = baseline[baseline["split"] == "test"]

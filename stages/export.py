@@ -1,6 +1,6 @@
 """Stage `export@NAME`: write a whole classifier in several formats, and compare each with Keras.
 
-NAME is a backbone or `winner`: the one that the report recommends, or else the most accurate one. The classifier joins
+NAME is a backbone or `winner`: the one that the report recommends, or else the best one. The classifier joins
 the network of `data/weights`, its trained blocks and the head of `data/models`, and includes the temperature.
 
 Writes `data/exports/NAME/`:

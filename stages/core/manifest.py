@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from stages.core.errors import UserError, one_line
 from stages.core.files import write_json
@@ -67,6 +67,12 @@ class Manifest(Section):
     formats: dict[Format, Form]
     comparison: Checksums | None = None
     reference: Checksums | None = None
+
+    @model_validator(mode="after")
+    def _square(self) -> "Manifest":
+        if self.costs is not None and {len(self.costs), *map(len, self.costs)} != {len(self.classes)}:
+            raise ValueError("costs of other classes")
+        return self
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

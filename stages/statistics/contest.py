@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from stages.core.errors import DataError
 from stages.core.intervals import Interval
-from stages.core.measure import Measure
+from stages.core.measure import Measure, as_exported
+from stages.core.predictions import PREFIX, Predictions, classes_of, of_rows
 from stages.statistics.groups import Groups, Values
-from stages.statistics.outcomes import Outcomes, Seeds, read_outcomes
+from stages.statistics.outcomes import Outcomes, Seeds, read_outcomes, trainings_of
 from stages.statistics.paired import Alternative
-from stages.statistics.scores import read_scores
+from stages.statistics.scores import Scores, Summed
 
 
 class Draws(Protocol):
@@ -117,7 +118,7 @@ def read_contest(
     `read_outcomes`. Raises DataError unless all are of the same images, and where a class has none of them.
     """
     if not measure.of_outcomes:
-        return read_scores(measure, tables, groups, repeats, temperatures)
+        return _scores(measure, tables, groups, repeats, temperatures)
     if measure.label is None:
         return read_outcomes(tables, groups, repeats)
     return _of_class(measure.label, read_outcomes(tables, groups, repeats), next(iter(tables.values())))
@@ -134,3 +135,46 @@ def _of_class(label: str, outcomes: Outcomes, table: pd.DataFrame) -> Outcomes:
         )
     groups = Groups.of(outcomes.groups.codes[rows].astype(object))
     return Outcomes(outcomes.names, tuple(found[:, rows] for found in outcomes.trainings), groups)
+
+
+def _scores(
+    measure: Measure,
+    tables: Mapping[str, pd.DataFrame],
+    groups: "pd.Series[str]",
+    repeats: Mapping[str, pd.DataFrame],
+    temperatures: Mapping[str, float | None],
+) -> Scores:
+    found = trainings_of(tables, repeats)
+    images = next(iter(found.values()))[0]
+    grouped = Groups.of(groups.loc[images["file"]].to_numpy())
+    classes = _classes(found, measure)
+    trainings = tuple(
+        tuple(
+            Summed.of(measure.parts(_predictions(table, classes, measure, temperatures[name])), grouped)
+            for table in parts
+        )
+        for name, parts in found.items()
+    )
+    return Scores(measure, tuple(tables), trainings, grouped, measure.largest(classes))
+
+
+def _classes(found: Mapping[str, Sequence[pd.DataFrame]], measure: Measure) -> tuple[str, ...]:
+    """Return every class that one of the classifiers knows, or, where probabilities are not needed, has named."""
+    if measure.of_probabilities:
+        return tuple(dict.fromkeys(name for parts in found.values() for name in classes_of(parts[0])))
+    named = (set(table["label"]) | set(table["predicted"]) for parts in found.values() for table in parts)
+    return tuple(sorted(set[str]().union(*named)))
+
+
+def _predictions(
+    table: pd.DataFrame, classes: tuple[str, ...], measure: Measure, temperature: float | None
+) -> Predictions:
+    if not measure.of_probabilities:
+        actual, predicted = (pd.Index(classes).get_indexer(pd.Index(table[side])) for side in ("label", "predicted"))
+        nothing = np.empty((len(table), 0))
+        return Predictions(classes, actual.astype(np.int64), predicted.astype(np.int64), nothing)
+    columns = [PREFIX + name for name in classes]
+    # A class that a classifier does not know has the probability 0 for it.
+    lacking = {column: 0.0 for column in columns if column not in table}
+    whole = table.assign(**lacking)[["label", "predicted", *columns]]
+    return as_exported(of_rows(whole, classes, "test"), temperature)

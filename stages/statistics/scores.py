@@ -13,21 +13,19 @@ hypotheses".
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.intervals import Interval
-from stages.core.measure import Measure, Parts, as_exported
-from stages.core.predictions import PREFIX, Predictions, classes_of, of_rows
+from stages.core.measure import Measure, Parts
 from stages.statistics.groups import Groups, Values
-from stages.statistics.outcomes import Seeds, trainings_of
+from stages.statistics.outcomes import Seeds
 from stages.statistics.paired import POWER, Alternative
 
 if TYPE_CHECKING:
@@ -347,47 +345,3 @@ def _random_signs(groups: int) -> Iterator[Values]:
         # Eight signs of a byte.
         drawn = np.unpackbits(draw.integers(0, 256, (count, -(-groups // 8)), dtype=np.uint8), axis=1)[:, :groups]
         yield np.where(drawn, -1.0, 1.0)
-
-
-def read_scores(
-    measure: Measure,
-    tables: Mapping[str, pd.DataFrame],
-    groups: "pd.Series[str]",
-    repeats: Mapping[str, pd.DataFrame],
-    temperatures: Mapping[str, float | None],
-) -> Scores:
-    """Return classifiers by a measure from tables of predictions; see `contest.read_contest`."""
-    found = trainings_of(tables, repeats)
-    images = next(iter(found.values()))[0]
-    grouped = Groups.of(groups.loc[images["file"]].to_numpy())
-    classes = _classes(found, measure)
-    trainings = tuple(
-        tuple(
-            Summed.of(measure.parts(_predictions(table, classes, measure, temperatures[name])), grouped)
-            for table in parts
-        )
-        for name, parts in found.items()
-    )
-    return Scores(measure, tuple(tables), trainings, grouped, measure.largest(classes))
-
-
-def _classes(found: Mapping[str, Sequence[pd.DataFrame]], measure: Measure) -> tuple[str, ...]:
-    """Return every class that one of the classifiers knows, or, where probabilities are not needed, has named."""
-    if measure.of_probabilities:
-        return tuple(dict.fromkeys(name for parts in found.values() for name in classes_of(parts[0])))
-    named = (set(table["label"]) | set(table["predicted"]) for parts in found.values() for table in parts)
-    return tuple(sorted(set[str]().union(*named)))
-
-
-def _predictions(
-    table: pd.DataFrame, classes: tuple[str, ...], measure: Measure, temperature: float | None
-) -> Predictions:
-    if not measure.of_probabilities:
-        actual, predicted = (pd.Index(classes).get_indexer(pd.Index(table[side])) for side in ("label", "predicted"))
-        nothing = np.empty((len(table), 0))
-        return Predictions(classes, actual.astype(np.int64), predicted.astype(np.int64), nothing)
-    columns = [PREFIX + name for name in classes]
-    # A class that a classifier does not know has the probability 0 for it.
-    lacking = {column: 0.0 for column in columns if column not in table}
-    whole = table.assign(**lacking)[["label", "predicted", *columns]]
-    return as_exported(of_rows(whole, classes, "test"), temperature)

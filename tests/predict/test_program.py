@@ -106,6 +106,28 @@ def test_probabilities_are_those_of_keras_in_the_order_of_the_paths(command: Com
     np.testing.assert_allclose([float(row["confidence"]) for row in found], expected.max(axis=1), atol=1e-5)
 
 
+def test_by_costs_the_decision_stands_beside_the_most_probable_class(command: Command, project: Path) -> None:
+    folder = project / "data/exports/winner"
+    tiny_export.save(project / "new", arrays(8, seed=3))
+    plain = rows(command("new", "--format", "csv")[1])
+    assert "decision" not in plain[0]
+    # Whatever the probabilities are, the second class costs nothing.
+    write_manifest(folder, read_manifest(folder).model_copy(update={"costs": ((9.0, 0.0), (9.0, 0.0))}))
+    decided = rows(command("new", "--format", "csv")[1])
+    assert {row["decision"] for row in decided} == {CLASSES[1]}
+    assert [row | {"decision": ""} for row in plain] == [row | {"decision": ""} for row in decided]
+
+
+def test_costs_of_another_number_of_classes_are_a_damaged_manifest(command: Command, project: Path) -> None:
+    folder = project / "data/exports/winner"
+    tiny_export.save(project / "new", arrays(2, seed=3))
+    write_manifest(folder, read_manifest(folder).model_copy(update={"costs": ((0.0,),)}))
+    code, _, said = command("new")
+    assert code == 1
+    assert "is damaged (Value error, costs of other classes)" in said
+    assert len(said.splitlines()) == 1
+
+
 def test_images_are_made_square_as_those_of_the_training_were(command: Command, exported, project: Path) -> None:
     image = Image.fromarray(arrays(1, seed=4, side=90)[0][:40])
     image.save("wide.png")

@@ -13,6 +13,7 @@ import pytest
 from stages import evaluate
 from stages.core import files, params, shares
 from stages.core.errors import DataError
+from stages.core.measure import Measure
 from stages.core.predictions import Predictions, of_split
 from stages.statistics.groups import Groups
 from tests.support import artefacts
@@ -361,9 +362,11 @@ def test_each_head_is_scored_and_compared_with_the_kept_one_on_the_same_images()
     assert kept == {
         "head": "linear",
         "kept": True,
+        "value": 0.9,
         "accuracy": 0.9,
         "log_loss": pytest.approx(losses[0]),
         "validation_log_loss": pytest.approx(losses[0]),
+        "validation_value": 0.9,
     }
     assert (other["head"], other["kept"], other["accuracy"]) == ("dense", False, 0.5)
     assert other["log_loss"] == pytest.approx(losses[1])
@@ -390,7 +393,33 @@ def test_heads_are_judged_by_the_validation_images_that_all_of_them_predict() ->
 
 def test_a_single_head_is_compared_with_none() -> None:
     (found,) = over_heads(tried({"whole": 18}), "whole")
-    assert set(found) == {"head", "kept", "accuracy", "log_loss", "validation_log_loss"}
+    assert set(found) == {"head", "kept", "value", "accuracy", "log_loss", "validation_log_loss", "validation_value"}
+
+
+@pytest.mark.parametrize("measure", ["log_loss", "cost", "balanced_accuracy"])
+def test_heads_are_compared_by_the_measure_that_decides(measure: str) -> None:
+    table = tried({"linear": 18, "dense": 10})
+    deciding = Measure(measure)
+    groups = artefacts.groups_of(table)
+    kept, other = evaluate.over_heads(table, "linear", ("cat", "dog"), groups, SETTINGS, deciding)
+    assert deciding.sign * (kept["value"] - other["value"]) == pytest.approx(other["difference"])
+    assert other["difference"] > 0
+    assert deciding.sign * (kept["validation_value"] - other["validation_value"]) > 0
+
+
+def test_the_measure_that_decides_is_written_with_its_interval_and_its_costs(project: Path) -> None:
+    table = artefacts.predictions(artefacts.POSES, 0.7, 0)
+    artefacts.write_model(project, "vgg16", artefacts.POSES, table, "imagenet")
+    text = Path("params.yaml").read_text().replace("measure: accuracy", "measure: cost")
+    Path("params.yaml").write_text(text.replace("costs: {}", "costs: {tree: {plank: 7}}"))
+    params.read.cache_clear()
+    evaluate.main()
+    found = files.read_json(next(iter(Path("data/evaluations").glob("*/metrics.json"))))["measure"]
+    assert found["name"] == "cost"
+    assert 0 <= found["low"] < found["value"] < found["high"]
+    assert found["matrix"]["tree"]["plank"] == 7
+    assert found["matrix"]["plank"]["plank"] == 0
+    assert found["matrix"]["plank"]["tree"] == 1
 
 
 def test_a_kept_head_that_was_not_tried_is_one_line() -> None:

@@ -481,3 +481,11 @@ def test_artifacts_are_named_for_a_registry_and_lie_in_what_export_writes() -> N
         assert re.fullmatch(r"[a-z0-9-]+", name)
         assert artifact["type"] == "model"
         assert artifact["path"] in written | {"data/exports/winner/openvino"}
+
+
+def test_the_costs_that_decide_are_exported_in_the_order_of_the_classes() -> None:
+    matrix = {"warm": {"warm": 0.0, "cold": 1.0}, "cold": {"warm": 12.5, "cold": 0.0}}
+    decided = {"measure": {"name": "cost", "matrix": matrix}}
+    assert export._costs(export.Subject("winner", "a", {"classes": ["cold", "warm"]}, decided)) == ((0, 12.5), (1, 0))
+    by_accuracy = {"measure": {"name": "accuracy"}}
+    assert export._costs(export.Subject("winner", "a", {"classes": ["cold", "warm"]}, by_accuracy)) is None

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from stages.core.params import Section, Tuple
 
 Format = Literal["keras", "saved_model", "onnx", "openvino", "litert", "litert_int8"]
-# In export.backbones: the backbone that the report recommends, or else the most accurate one.
+# In export.backbones: the backbone that the report recommends, or else the best one.
 WINNER = "winner"
 
 
