@@ -41,7 +41,7 @@ from stages.core.settings.recipes import RECIPES, write_recipes
 from stages.core.settings.report import MEASURE, RECOMMENDED, ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
-from stages.core.settings.weights import WeightsParams
+from stages.core.settings.weights import OWN_WEIGHTS, WeightsParams
 from stages.sources.presence import source_faults
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -264,8 +264,8 @@ def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
         return [
             ParameterError(
                 f"weights.folder = {shown(str(folder))} {what}",
-                "a folder of your own files of weights: data/own_weights, or one outside of data/",
-                "make it, or restore data/own_weights from git",
+                f"a folder of your own files of weights: {OWN_WEIGHTS}, or one outside of data/",
+                f"make it, or restore {OWN_WEIGHTS} from git",
                 "weights.folder",
             )
         ]
@@ -275,7 +275,7 @@ def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
 
 def _holds_outputs(folder: Path) -> bool:
     """Return whether stages write into a folder, which would make DVC's graph a circle."""
-    outputs, own = _absolute(Path("data")), _absolute(Path("data/own_weights"))
+    outputs, own = _absolute(Path("data")), _absolute(Path(OWN_WEIGHTS))
     place = _absolute(folder)
     return outputs.is_relative_to(place) or (place.is_relative_to(outputs) and not place.is_relative_to(own))
 

@@ -6,10 +6,10 @@ from stages.core.measure import Measure
 from stages.pages.language import UNKNOWN, Language
 from stages.pages.templates import render
 from stages.report.heads import heads, selected
-from stages.report.load import under_load
 from stages.report.measure_text import Deciding
+from stages.report.notes.load import under_load
+from stages.report.notes.outlook import outlook_text
 from stages.report.opening import about, next_step, warning
-from stages.report.outlook import outlook_text
 from stages.report.page import Material
 from stages.report.pairwise_comparison import Comparison, signed
 from stages.report.provenance import sentences

@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.core.presets import QUICK
 from stages.pages.language import Language, Name, Names, Text
-from stages.report.load import under_load
+from stages.report.notes.load import under_load
 from stages.report.provenance import Commit
 from stages.report.verdict import Evidence, leaked, missing, random
 

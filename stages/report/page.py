@@ -23,11 +23,11 @@ from stages.report.figures.all_figures import Gallery
 from stages.report.figures.context import FigureContext
 from stages.report.findings import misleading
 from stages.report.heads import heads, selected
-from stages.report.inputs import declared_inputs
-from stages.report.load import under_load
 from stages.report.measure_text import Deciding
+from stages.report.notes.inputs import declared_inputs
+from stages.report.notes.load import under_load
+from stages.report.notes.outlook import outlook_text
 from stages.report.opening import Setting, about, next_step, warning
-from stages.report.outlook import outlook_text
 from stages.report.pairwise_comparison import matrix
 from stages.report.provenance import Provenance, sentences
 from stages.report.ranking_agreement import RankingAgreement

@@ -5,10 +5,10 @@ from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
-from stages.report.imbalance import imbalance_note
-from stages.report.inputs import input_notes
-from stages.report.load import load_notes
 from stages.report.measure_text import amount, display_name, value
+from stages.report.notes.imbalance import imbalance_note
+from stages.report.notes.inputs import input_notes
+from stages.report.notes.load import load_notes
 from stages.report.pairwise_comparison import interval
 from stages.report.runs import Run
 from stages.report.transfer import transfer_gain_text

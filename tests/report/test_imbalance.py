@@ -4,7 +4,7 @@ import pytest
 
 from stages.core.measure import Measure
 from stages.pages.language import ENGLISH
-from stages.report.imbalance import imbalance_note
+from stages.report.notes.imbalance import imbalance_note
 from tests.support import artefacts, material
 
 CLASSES = ("common", "rare", "rarer")

@@ -3,7 +3,7 @@
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.report.outlook import outlook_text
+from stages.report.notes.outlook import outlook_text
 from tests.support import artefacts
 from tests.support.contest import evidence
 

@@ -54,7 +54,7 @@ def sized(builders: dict[str, str], parameters: list[int], **changes: Any) -> li
     by_name = {run.backbone: run for run in ranking}
     for (name, builder), size in zip(builders.items(), parameters, strict=True):
         by_name[name].provenance.update({"builder": builder, "parameters": size} | changes)
-    return said(ranking_agreement(artefacts.ranking("".join(builders)), ranking, ENGLISH))
+    return said(ranking_agreement(artefacts.ranking("".join(builders)), ranking, artefacts.MEASURE, ENGLISH))
 
 
 KNOWN = {"a": "VGG16", "b": "ConvNeXtTiny", "c": "ResNet50", "d": "MobileNetV3Small"}

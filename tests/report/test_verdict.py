@@ -424,6 +424,6 @@ def test_in_spanish_numbers_have_a_comma_and_the_red_is_feminine() -> None:
         "peor: este conjunto de prueba de 100 imágenes no puede mostrar que esté a menos de 2,0 puntos."
     )
     assert said(replace(found, margin=0.1), SPANISH) == (
-        "Use middle: ocupa 4,5 veces menos que large, la que más acierta, y este conjunto de prueba de 100 imágenes "
-        "muestra que está a menos de 10,0 puntos de la mejor (como mucho 5,9 puntos por debajo)."
+        "Use middle: ocupa 4,5 veces menos que large, la mejor, y este conjunto de prueba de 100 imágenes "
+        "muestra que está a menos de 10,0 puntos de ella (como mucho 5,9 puntos por debajo)."
     )

@@ -8,6 +8,9 @@ from stages.core.addresses import holds_secret
 from stages.core.params import Section
 from stages.core.settings.pretrained import known_source
 
+# The folder of one's own files of weights that the project comes with.
+OWN_WEIGHTS = "data/own_weights"
+
 
 class WeightsParams(Section):
     """Section `weights`: where weights come from, and what to do when they are unavailable."""
