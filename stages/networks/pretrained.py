@@ -17,6 +17,7 @@ import keras
 from stages.core.errors import WeightsError
 from stages.core.manifest import MANIFEST, read_manifest
 from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.hub import is_hub
 from stages.core.settings.weights import WeightsParams
 from stages.networks.architectures import build
 from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch
@@ -27,12 +28,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights came from: "imagenet", "random", "none" (nothing to load) or a file of an earlier run."""
+    """Where weights came from: "imagenet", "random", "none" (nothing to load), a preset or a file of an earlier run.
+
+    `licence` is that of the weights, where they state one.
+    """
 
     source: str
     reason: str = ""
     file: str = ""
     checksum: str = ""
+    licence: str = ""
 
 
 def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
@@ -40,6 +45,10 @@ def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origi
 
     Raises WeightsError when a file is damaged or does not fit, or, with `if_unreachable: stop`, is unavailable.
     """
+    if is_hub(backbone.builder):
+        from stages.networks import hub  # Imports KerasHub.
+
+        return hub.obtain(backbone)
     if backbone.weights not in {"imagenet", "random"}:
         return _from_model(backbone)
     if backbone.builder == SCRATCH:

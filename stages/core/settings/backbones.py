@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
+from stages.core.settings import hub
 from stages.core.settings.finetune import Pooling, Recipe
 
 SCRATCH = "scratch"
@@ -75,6 +76,11 @@ FAMILIES = (
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
+def family_of(builder: str) -> Family:
+    """Return the family of a known builder; KerasHub's presets say themselves what images they expect."""
+    return Family("keras_hub", "raw", 32, {builder: hub.native_size(builder)}) if hub.is_hub(builder) else FAMILY_OF[builder]
+
+
 def known_source(value: str) -> str:
     """Return `value` if it is a valid source of weights. Raise ValueError with the nearest match otherwise."""
     if value in {"imagenet", "random"} or value.endswith(".keras"):
@@ -95,19 +101,21 @@ class BackboneConfig(Recipe):
     @classmethod
     def _large_enough(cls, value: int, info: ValidationInfo) -> int:
         builder = info.data["builder"]
-        if value < FAMILY_OF[builder].smallest:
-            raise ValueError(f"at least {FAMILY_OF[builder].smallest} pixels for {builder}")
+        if value < family_of(builder).smallest:
+            raise ValueError(f"at least {family_of(builder).smallest} pixels for {builder}")
         return value
 
     @field_validator("weights")
     @classmethod
-    def _a_known_source(cls, value: str) -> str:
-        return known_source(value)
+    def _a_known_source(cls, value: str, info: ValidationInfo) -> str:
+        builder = info.data["builder"]
+        return hub.source(value, builder) if hub.is_hub(builder) else known_source(value)
 
     @field_validator("arguments")
     @classmethod
-    def _left_to_the_user(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(_RESERVED & value.keys())
+    def _left_to_the_user(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        reserved = hub.RESERVED if hub.is_hub(info.data["builder"]) else _RESERVED
+        taken = sorted(reserved & value.keys())
         if taken:
             raise ValueError(f"arguments without {', '.join(taken)}: the graph sets them")
         return value
@@ -126,7 +134,7 @@ class Network(Section):
     @property
     def family(self) -> Family:
         """What this backbone's module expects of its images."""
-        return FAMILY_OF[self.builder]
+        return family_of(self.builder)
 
 
 class Backbone(BackboneConfig):
@@ -317,6 +325,8 @@ def _nothing_to_freeze(key: str, blocks: object) -> ParameterError:
 
 def _builder(name: str, builder: object, key: str) -> str:
     """Return the builder meant by `builder`, which may differ in case and underscores."""
+    if isinstance(builder, str) and hub.is_hub(builder):
+        return hub.known(builder, f"{key}.builder")
     by_plain = {_plain(known): known for known in FAMILY_OF}
     found = by_plain.get(_plain(builder)) if isinstance(builder, str) else None
     if found is None:
@@ -326,7 +336,7 @@ def _builder(name: str, builder: object, key: str) -> str:
         what = key if builder == name else f"{key}.builder = {shown(builder)}"
         raise ParameterError(
             f"{what} names no builder",
-            f"'{SCRATCH}' or a builder of keras.applications ({', '.join(sorted(FAMILY_OF))})",
+            f"'{SCRATCH}', a builder of keras.applications ({', '.join(sorted(FAMILY_OF))}), or {hub.HUB}NAME",
             guess or "see https://keras.io/api/applications/",
             key if builder == name else f"{key}.builder",
         )
@@ -339,5 +349,5 @@ def _plain(builder: str) -> str:
 
 def _default_size(builder: str, sizes: list[int]) -> int:
     """Return the largest prepared size up to the network's native one, or else the smallest."""
-    native = FAMILY_OF[builder].native[builder]
+    native = family_of(builder).native[builder]
     return max((size for size in sizes if size <= native), default=min(sizes))
