@@ -21,7 +21,7 @@ _MEAN_AND_DEVIATION = {
 }
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 _LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
-# The attribute of a flat network that has the network of KerasHub it was made of (see unrolled.py).
+# The attribute of a flat network with the network of KerasHub it was made of, and what it begins with (unrolled.py).
 NESTED = "nested"
 # Dimensions of activations (images, height, width, channels), and of vectors (images, width).
 _RANK, _VECTORS = 4, 2
@@ -273,7 +273,7 @@ def above(name: str, backbone: keras.Model) -> keras.Model:
     below.name = name
     part = keras.Model(below, backbone.output, name="top")
     if NESTED in vars(backbone):
-        vars(part)[NESTED] = vars(backbone)[NESTED]
+        vars(part)[NESTED] = vars(backbone)[NESTED][0], name
     return part
 
 

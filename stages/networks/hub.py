@@ -8,7 +8,7 @@
 What such a network ends in becomes one vector per image, as `head.pooling` says:
 
     a feature map     pooled over its positions, or flattened; of a pyramid the last level
-    tokens            average: the class token, or without one the mean of the patches; max: of the patches; or flattened
+    tokens            average: the class token, without one the mean of the patches; max: of the patches; or flattened
     a vector          as it is (SigLIP pools by attention)
 
 Imports KerasHub, which takes one to two seconds. Sources: https://keras.io/keras_hub/presets/ and
@@ -31,13 +31,15 @@ import numpy as np
 import yaml
 from keras_hub.src.utils import preset_utils
 
-from stages.core.errors import ParameterError, UserError, WeightsError
+from stages.core.errors import EngineError, ParameterError, UserError, WeightsError
 from stages.core.params import nearest
 from stages.core.settings.backbones import Network
 from stages.core.settings.hub import HUB, is_class, is_local
+from stages.core.settings.hub import preset as preset_of
+from stages.networks import keras_engine
 from stages.networks.architectures import preprocess
 from stages.networks.download import UnreachableError
-from stages.networks.engine import IMAGE
+from stages.networks.engine import IMAGE, Choice, compile_openvino
 from stages.networks.pretrained import Origin
 from stages.networks.unrolled import BACKBONE, flat, last, pooled
 
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 # The files of weights in the folder of a preset: KerasHub's own, in one part or several, and those that it converts.
 _WEIGHTS = ("model.weights.h5", "model_*.weights.h5", "*.safetensors")
 _IMAGES = 4
+# How far OpenVINO's features may lie from Keras's, as a fraction of the largest.
+_TOLERANCE = 1e-3
 
 Step = Callable[[keras.KerasTensor], keras.KerasTensor]
 
@@ -55,7 +59,7 @@ def obtain(backbone: Network) -> tuple[keras.Model, Origin]:
     Raises UnreachableError when a preset is unavailable: its architecture is then unknown, so that random weights are
     no way out. Raises WeightsError or ParameterError for one that takes no images, or none of this size.
     """
-    preset, random = _preset(backbone), backbone.weights == "random"
+    preset, random = preset_of(backbone.builder, backbone.weights), backbone.weights == "random"
     if preset is None:
         network, step = _of_class(backbone), _declared(backbone)
     else:
@@ -73,13 +77,6 @@ def _joined(backbone: Network, network: keras.Model, step: Step) -> keras.Model:
     side = patch if isinstance(patch, int | None) else patch[0]
     features = pooled(last(network(inputs)), backbone.pooling, side, backbone.input_size)
     return keras.Model(image, features, name=BACKBONE)
-
-
-def _preset(backbone: Network) -> str | None:
-    """Return the preset that a backbone is made from, or None for a class with random weights."""
-    if backbone.weights not in {"imagenet", "random"}:
-        return backbone.weights
-    return None if is_class(backbone.builder) else backbone.builder.removeprefix(HUB)
 
 
 def _declared(backbone: Network) -> Step:
@@ -169,7 +166,7 @@ def _loader(backbone: Network, preset: str) -> Any:
     if "/" not in preset and preset not in preset_utils.BUILTIN_PRESETS:
         raise ParameterError(
             f"backbone '{backbone.name}' names '{preset}', no preset of KerasHub {keras_hub.__version__}",
-            "one of https://keras.io/keras_hub/presets/, an address such as hf://timm/resnet18.a1_in1k, or a folder (./name)",
+            "one of https://keras.io/keras_hub/presets/, an address such as hf://timm/resnet18.a1_in1k, or ./folder",
             nearest(preset, list(preset_utils.BUILTIN_PRESETS)) or "correct it",
         )
     try:
@@ -226,8 +223,8 @@ def _stated(preset: str) -> Step | None:
     """Return the preprocessing that a preset states, as layers of Keras; None, with a warning, where it states none."""
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
-    except Exception as error:
-        log.warning("%s states no preprocessing (%s): it gets what the backbone's line declares", preset, _first_line(error))
+    except (OSError, ValueError) as error:
+        log.warning("%s states no preprocessing (%s): images are passed on as they are", preset, _first_line(error))
         return None
     if converter is None or (converter.scale is None and converter.offset is None):
         return lambda image: image
@@ -235,7 +232,29 @@ def _stated(preset: str) -> Step | None:
     offset = np.broadcast_to(np.asarray(0.0 if converter.offset is None else converter.offset, np.float64), 3)
     # x * scale + offset = (x - mean) / deviation
     mean, variance = (-offset / scale).tolist(), (1 / scale**2).tolist()
-    return keras.layers.Normalization(mean=mean, variance=variance, name="preprocess")
+    normalise: Step = keras.layers.Normalization(mean=mean, variance=variance, name="preprocess")
+    return normalise
+
+
+def converted(network: keras.Model, outputs: dict[str, keras.KerasTensor], name: str) -> Any:
+    """Return `keras_engine.convert` of a network of KerasHub, compared with Keras on random images.
+
+    Raises EngineError when OpenVINO lacks an operation, or computes something else: 2026.4 does where an attention of
+    Swin has a single head.
+    """
+    images = np.random.default_rng(0).integers(0, 256, (2, *network.input.shape[1:])).astype(np.float32)
+    expected = np.asarray(network(images, training=False))
+    try:
+        found = keras_engine.convert(network.input, outputs)
+        features = compile_openvino(found, Choice("openvino", "float32", 1))(images)["features"]
+        np.testing.assert_allclose(features, expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(np.abs(expected).max()))
+    except Exception as error:
+        raise EngineError(
+            f"the network of backbone '{name}' cannot be run by OpenVINO ({_first_line(error)})",
+            "the same features from OpenVINO as from Keras",
+            "leave the backbone out, or change its arguments",
+        ) from error
+    return found
 
 
 def _origin(preset: str) -> Origin:

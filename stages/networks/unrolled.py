@@ -10,12 +10,14 @@ network itself. Therefore there are two forms, with the same layers and weights:
 Imports no KerasHub: Keras does, when it reads such a file.
 """
 
+import importlib
 import logging
 import math
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from stages.networks.architectures import NESTED, POOLING, above
 from stages.networks.engine import IMAGE
@@ -35,8 +37,7 @@ def saved_form(model: keras.Model) -> keras.Model:
     """
     if NESTED not in vars(model):
         return model
-    nested = vars(model)[NESTED]
-    nested.name = BACKBONE if model.input.name == IMAGE else model.input.name
+    nested, nested.name = vars(model)[NESTED]
     return nested
 
 
@@ -55,6 +56,7 @@ def _is_of_hub(layer: Any) -> bool:
 
 def flat(nested: keras.Model) -> keras.Model:
     """Return the flat form of a network: layers that hold a stack of blocks are replaced by what they hold."""
+    _use_common_operations()
     image = keras.Input(nested.input.shape[1:], name=IMAGE)
     output = _Unrolled(image).run(nested, image)
     if not _same(nested, keras.Model(image, output)):
@@ -62,8 +64,21 @@ def flat(nested: keras.Model) -> keras.Model:
         output = _Unrolled(image).run(nested, image, stacks=False)
     found = keras.Model(image, output, name=BACKBONE)
     # Not by assignment: Keras would add it to the layers.
-    vars(found)[NESTED] = nested
+    vars(found)[NESTED] = nested, BACKBONE
     return found
+
+
+def _use_common_operations() -> None:
+    """Let Keras update slices without an operation of XLA's that no converter knows: Swin's masks are made so."""
+    core: Any = importlib.import_module("keras.src.backend.tensorflow.core")
+    core.slice_update = _slice_update
+
+
+def _slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
+    """Return what `keras.ops.slice_update` does, for slices of a known size."""
+    updates = tf.convert_to_tensor(updates)
+    places = np.stack(np.meshgrid(*map(np.arange, updates.shape), indexing="ij"), axis=-1) + np.array(start_indices)
+    return tf.tensor_scatter_nd_update(inputs, places.reshape(-1, places.shape[-1]), tf.reshape(updates, (-1,)))
 
 
 def last(output: Any) -> keras.KerasTensor:

@@ -3,8 +3,10 @@
 Imports no KerasHub: stages/networks/hub.py does, and says what may follow the colon.
 """
 
+import hashlib
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 from stages.core.errors import ParameterError
 from stages.core.params import shown
@@ -29,6 +31,26 @@ def is_class(builder: str) -> bool:
 def is_local(preset: str) -> bool:
     """Return whether a preset is a folder on this machine: its name is a path, and no address such as `hf://a/b`."""
     return "/" in preset and "://" not in preset
+
+
+def preset(builder: str, weights: str) -> str | None:
+    """Return the preset that a builder of KerasHub and its source of weights name, or None: a class, random weights."""
+    if weights not in {"imagenet", "random"}:
+        return weights
+    return None if is_class(builder) else builder.removeprefix(HUB)
+
+
+def digest(builder: str, weights: str) -> str:
+    """Return the SHA-256 of the files in a preset's folder, so that DVC notices other ones; "" without a folder."""
+    named = preset(builder, weights) if is_hub(builder) else None
+    if named is None or not is_local(named):
+        return ""
+    found = hashlib.sha256()
+    for path in sorted(path for path in Path(named).glob("*") if path.is_file()):
+        found.update(f"{path.name}\n".encode())
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def native_size(builder: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from stages.core.errors import DataError
 from stages.core.files import read_json, write_json
 from stages.core.params import Common, Tuple, common, parse, part
+from stages.core.settings import hub
 from stages.core.settings.audit import ProbeParams
 from stages.core.settings.backbones import Backbone, Network, resolve
 from stages.core.settings.benchmark import BenchmarkParams
@@ -31,11 +32,12 @@ class StageRecipe(Common):
 
 
 class WeightsRecipe(StageRecipe):
-    """The network, and where its weights come from."""
+    """The network, and where its weights come from; `preset` is the digest of KerasHub's files where they are local."""
 
     stage = "weights"
     weights: WeightsParams
     network: Network
+    preset: str
 
 
 class FeaturesRecipe(StageRecipe):
@@ -114,7 +116,12 @@ def _recipes(name: str, params: Mapping[str, Any]) -> list[StageRecipe]:
     views = part(ViewParams, params, "preprocess")
     top = backbone.unfreeze_recipe
     return [
-        WeightsRecipe(**shared, weights=parse(WeightsParams, params["weights"], "weights"), network=backbone.network),
+        WeightsRecipe(
+            **shared,
+            weights=parse(WeightsParams, params["weights"], "weights"),
+            network=backbone.network,
+            preset=hub.digest(backbone.builder, backbone.weights),
+        ),
         FeaturesRecipe(**shared, features=features),
         ProbeRecipe(
             **shared,
