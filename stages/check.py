@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
-from stages.core.params import common, lookup, nearest, parse, read, shown
+from stages.core.params import FILE, common, lookup, nearest, parse, read, shown
 from stages.core.settings.audit import AuditParams
 from stages.core.settings.backbones import resolve
 from stages.core.settings.benchmark import BenchmarkParams
@@ -205,6 +206,22 @@ def _holds(line: object, path: list[str]) -> bool:
     return True
 
 
+def unquoted_faults(text: str) -> list[UserError]:
+    """Return the values between braces or brackets with a colon and no quotes, which DVC cannot read.
+
+    It reads YAML by ruamel.yaml in C, which takes such a colon for a mistake; PyYAML takes it for text.
+    """
+    found: list[UserError] = []
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        depth += isinstance(token, yaml.FlowMappingStartToken | yaml.FlowSequenceStartToken)
+        depth -= isinstance(token, yaml.FlowMappingEndToken | yaml.FlowSequenceEndToken)
+        if depth and isinstance(token, yaml.ScalarToken) and token.plain and ":" in token.value:
+            place = f"{shown(token.value)} in line {token.start_mark.line + 1} between braces without quotes"
+            found.append(ParameterError(place, "quotes where a value has a colon", f"write '{token.value}'"))
+    return found
+
+
 def source_faults(params: Mapping[str, Any]) -> list[UserError]:
     """Return what would stop DVC at `data.source`, which it hashes before `ingest` runs, with a less helpful message.
 
@@ -254,7 +271,7 @@ def _elsewhere(path: Path) -> Iterator[Path]:
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = read()
-    found = faults(params) + source_faults(params)
+    found = unquoted_faults(FILE.read_text(encoding="utf-8")) + faults(params) + source_faults(params)
     if found:
         raise GroupedUserError(found)
     with replacing_folder(RECIPES) as folder:

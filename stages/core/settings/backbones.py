@@ -78,11 +78,9 @@ FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native
 
 def family_of(builder: str) -> Family:
     """Return the family of a known builder; KerasHub's presets say themselves what images they expect."""
-    return (
-        Family("keras_hub", "raw", 32, {builder: hub.native_size(builder)})
-        if hub.is_hub(builder)
-        else FAMILY_OF[builder]
-    )
+    if hub.is_hub(builder):
+        return Family("keras_hub", "raw", 32, {builder: hub.native_size(builder)})
+    return FAMILY_OF[builder]
 
 
 def known_source(value: str) -> str:
