@@ -260,7 +260,7 @@ def top(backbone: keras.Model, name: str, *, train_normalization: bool = False) 
     """
     backbone.trainable = True
     part = backbone if name == IMAGE else above(name, backbone)
-    for layer in _leaves(part):
+    for layer in leaves(part):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = train_normalization
     return part
@@ -290,6 +290,6 @@ def depths(part: keras.Model) -> dict[str, int]:
     return found
 
 
-def _leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
+def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
     """Yield the layers inside `layer`, including those of nested models and of layers made of others."""
     yield from layer._flatten_layers(include_self=False)  # noqa: SLF001 (Keras has no other way)

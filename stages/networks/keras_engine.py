@@ -125,7 +125,7 @@ def forward(
         )
     model = load(folder / BACKBONE)
     if precision != "float32":
-        for layer in model.layers:
+        for layer in architectures.leaves(model):
             layer.dtype_policy = f"mixed_{precision}"
     found = architectures.outputs(model)
     network = keras.Model(model.input, {name: found[name] for name in outputs})

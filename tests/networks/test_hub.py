@@ -124,6 +124,15 @@ def test_openvino_computes_what_keras_does(name: str) -> None:
     assert {next(iter(port.get_names())) for port in found.outputs} == set(architectures.outputs(network))
 
 
+@pytest.mark.parametrize("name", ["ViTBackbone", "MiTBackbone"])
+def test_a_reduced_precision_reaches_the_layers_inside_blocks(name: str, images: np.ndarray, tmp_path: Path) -> None:
+    network, _ = obtain(declared(name, **CLASSES[name][0]), OFFLINE)
+    keras_engine.save(network, tmp_path / keras_engine.BACKBONE)
+    found = keras_engine.forward(tmp_path, "bfloat16", ("features",))(images)["features"]
+    expected = np.asarray(network(images))
+    assert 0 < np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_network_that_openvino_computes_otherwise_is_one_line() -> None:
     arguments = SWIN | {"num_heads": [1, 2]}
