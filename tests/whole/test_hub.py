@@ -47,7 +47,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 def test_blocks_of_both_are_trained_and_a_map_is_drawn_where_there_is_one(project: Clone) -> None:
     for name, has_map in (("vit", False), ("cnn", True)):
         attempt = json.loads(project.text(f"data/unfrozen/{name}/attempt.json"))
-        assert (attempt["kind"], attempt["blocks"], attempt["start"]) == ("unfrozen", 2, "block_2")
+        facts = attempt["facts"]
+        assert (attempt["kind"], facts["blocks"], facts["start"]) == ("unfrozen", 2, "block_2")
         examples = list(csv.DictReader(io.StringIO(project.text(f"data/explanations/{name}/examples.csv"))))
         assert all(bool(row["overlay"]) == has_map for row in examples)
         assert json.loads(project.text(f"data/benchmarks/{name}.json"))["flops"] > 0
