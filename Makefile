@@ -41,7 +41,7 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
 ifdef LEFT_OUT
-	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub): as root .ci/run gets them." >&2
+	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub: uv sync --extra hub); as root .ci/run gets them all." >&2
 endif
 	$(PYTEST)
 
