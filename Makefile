@@ -16,9 +16,12 @@ export PYTHONUTF8 := 1
 # The tests of the pages in a browser run where there is one, and axe-core for those of accessibility: .ci/run gets both.
 BROWSER := $(firstword $(foreach name,chromium chromium-browser google-chrome google-chrome-stable,$(shell command -v $(name))))
 AXE := $(wildcard .cache/npm/node_modules/axe-core/axe.min.js)
-LEFT_OUT := $(if $(BROWSER),$(if $(AXE),,axe),browser)
+# Those of KerasHub's backbones run where the extra `hub` is installed.
+HUB := $(wildcard .venv/lib/python3.11/site-packages/keras_hub)
+LEFT_OUT := $(strip $(if $(BROWSER),$(if $(AXE),,axe),browser) $(if $(HUB),,hub))
+EMPTY :=
 # One process more than there are cores, since tests of servers and signals mostly wait; four take memory enough.
-PYTEST = pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(LEFT_OUT),-m "not $(LEFT_OUT)")
+PYTEST = pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(if $(LEFT_OUT),-m "not ($(subst $(EMPTY) $(EMPTY), or ,$(LEFT_OUT)))")
 
 # Where Prefect's server is, and which of its work pools a worker serves.
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
@@ -45,7 +48,7 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
 ifdef LEFT_OUT
-	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core; as root .ci/run gets both." >&2
+	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub: uv sync --extra hub); as root .ci/run gets them all." >&2
 endif
 	$(PYTEST)
 

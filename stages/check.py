@@ -16,14 +16,16 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
 from stages.core.manifest import checksum
-from stages.core.params import as_written, common, lookup, nearest, parse, preset, shown, with_preset
+from stages.core.params import FILE, as_written, common, lookup, nearest, parse, preset, shown, with_preset
 from stages.core.presets import FULL
 from stages.core.presets import SECTIONS as PRESET_SECTIONS
+from stages.core.settings import hub
 from stages.core.settings.audit import AuditParams
 from stages.core.settings.backbones import Backbone, preset_values, resolve
 from stages.core.settings.benchmark import BenchmarkParams
@@ -216,6 +218,22 @@ def _holds(line: object, path: list[str]) -> bool:
     return True
 
 
+def unquoted_faults(text: str) -> list[UserError]:
+    """Return the values between braces or brackets with a colon and no quotes, which DVC cannot read.
+
+    It reads YAML by ruamel.yaml in C, which takes such a colon for a mistake; PyYAML takes it for text.
+    """
+    found: list[UserError] = []
+    depth = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        depth += isinstance(token, yaml.FlowMappingStartToken | yaml.FlowSequenceStartToken)
+        depth -= isinstance(token, yaml.FlowMappingEndToken | yaml.FlowSequenceEndToken)
+        if depth and isinstance(token, yaml.ScalarToken) and token.plain and ":" in token.value:
+            place = f"{shown(token.value)} in line {token.start_mark.line + 1} between braces without quotes"
+            found.append(ParameterError(place, "quotes where a value has a colon", f"write '{token.value}'"))
+    return found
+
+
 def overridden(params: Mapping[str, Any]) -> list[str]:
     """Return what the preset of checked `params` sets in place of other values, such as `tune.trials: 0 for 50`."""
     values = PRESET_SECTIONS[params["preset"]]
@@ -246,7 +264,7 @@ def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
 def weights_files(params: Mapping[str, Any]) -> dict[str, Path]:
     """Return the files of weights on this machine, by the names of the backbones; `params` are valid."""
     found = [resolve(name, params) for name in params["backbones"]]
-    return {each.name: _file_of(each) for each in found if is_local_file(each.weights)}
+    return {each.name: _file_of(each) for each in found if is_local_file(each.weights) and not hub.is_hub(each.builder)}
 
 
 def _file_of(backbone: Backbone) -> Path:
@@ -306,7 +324,7 @@ def _faults_of_file(backbone: Backbone, file: Path, folder: Path) -> list[UserEr
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = as_written()
-    found = faults(params)
+    found = unquoted_faults(FILE.read_text(encoding="utf-8")) + faults(params)
     found += source_faults(params) + ([] if found else weights_faults(params))
     if found:
         raise GroupedUserError(found)

@@ -13,6 +13,7 @@ from stages.core.errors import WeightsError, run
 from stages.core.files import replacing_folder, write_json
 from stages.core.params import named_backbone
 from stages.core.settings.backbones import Network
+from stages.core.settings.hub import is_hub
 from stages.core.settings.recipes import WeightsRecipe, read_recipe
 
 if TYPE_CHECKING:
@@ -32,8 +33,19 @@ def write(folder: Path, network: "keras.Model", backbone: Network, origin: "Orig
     if _is_pretrained(origin):
         # Nothing in the conversion can be counted; that of a large network takes a minute.
         log.info("%s: converting %d layers for the inference engine", backbone.name, len(network.layers))
-        engine.save(keras_engine.convert(network.input, outputs), folder / engine.FROZEN)
+        engine.save(_converted(network, outputs, backbone), folder / engine.FROZEN)
     write_json(folder / "backbone.json", _facts(network, outputs, backbone, origin))
+
+
+def _converted(network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", backbone: Network) -> Any:
+    """Return the network for the inference engine."""
+    from stages.networks import keras_engine
+
+    if is_hub(backbone.builder):
+        from stages.networks import hub  # Imports KerasHub.
+
+        return hub.converted(network, outputs, backbone.name)
+    return keras_engine.convert(network.input, outputs)
 
 
 def _is_pretrained(origin: "Origin") -> bool:

@@ -36,7 +36,7 @@ from stages.core.files import replacing, strip_dates
 from stages.core.head import Head
 from stages.core.manifest import EMBEDDING, IMAGES, PATHS, PROBABILITIES
 from stages.core.settings.export import Format
-from stages.networks import engine, keras_engine, keras_heads
+from stages.networks import engine, keras_engine, keras_heads, unrolled
 
 LABELS = "labels.txt"
 # The newest set of operations that tf2onnx 1.17 writes; ONNX Runtime reads it from 1.14 on.
@@ -75,7 +75,8 @@ def joined(backbone: keras.Model, top: keras.Model | None, head: Head) -> keras.
     if top is not None:
         _copy_weights(backbone, top)
     # Other forms, explanations and later runs look up its layers "backbone" and "head".
-    return keras.Model(backbone.input, keras_heads.joined(head)(backbone(backbone.input)), name="classifier")
+    features = unrolled.saved_form(backbone)(backbone.input)
+    return keras.Model(backbone.input, keras_heads.joined(head)(features), name="classifier")
 
 
 def _copy_weights(backbone: keras.Model, top: keras.Model) -> None:

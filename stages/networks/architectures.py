@@ -23,6 +23,8 @@ _MEAN_AND_DEVIATION = {
 }
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 _LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
+# The attribute of a flat network with the network of KerasHub it was made of, and what it begins with (unrolled.py).
+NESTED = "nested"
 # Dimensions of activations (images, height, width, channels), and of vectors (images, width).
 _RANK, _VECTORS = 4, 2
 
@@ -41,11 +43,11 @@ def build(backbone: Network, weights: str | None) -> keras.Model:
     if backbone.pooling == "flatten":
         output = keras.layers.Flatten(name="features")(output)
     elif backbone.builder == SCRATCH:
-        output = _POOLING[backbone.pooling](name="features")(output)
+        output = POOLING[backbone.pooling](name="features")(output)
     return keras.Model(image, output, name="backbone")
 
 
-_POOLING: dict[str, Callable[..., keras.layers.Layer]] = {
+POOLING: dict[str, Callable[..., keras.layers.Layer]] = {
     "average": keras.layers.GlobalAveragePooling2D,
     "max": keras.layers.GlobalMaxPooling2D,
 }
@@ -168,10 +170,10 @@ def split_point(backbone: keras.Model, blocks: float | str, name: str) -> str:
 
 def _block_bottoms(backbone: keras.Model) -> Iterator[keras.KerasTensor]:
     """Yield the input tensor of each block, from the top of the network down."""
-    weighted = False
+    tensors, weighted = _tensors(backbone), False
     for layer, narrow in reversed(list(_layers_in_order(backbone))):
         if narrow and weighted:
-            yield layer.output
+            yield tensors[layer.name]
             weighted = False
         trained = bool(getattr(layer, "trainable_variables", ())) and not isinstance(layer, _NORMALISING)
         weighted = weighted or trained
@@ -179,30 +181,38 @@ def _block_bottoms(backbone: keras.Model) -> Iterator[keras.KerasTensor]:
 
 def _layers_in_order(backbone: keras.Model) -> Iterator[tuple[Any, bool]]:
     """Yield each operation in order of execution, and whether all later ones depend on its output alone."""
-    uses: dict[str, set[str]] = {}
-    order = [(config["name"], _sources(config["inbound_nodes"])) for config in backbone.get_config()["layers"]]
-    for name, sources in order:
-        for source in sources:
+    sources, uses = _sources(backbone), dict[str, set[str]]()
+    for name, found in sources.items():
+        for source in found:
             uses.setdefault(source, set()).add(name)
     waiting: dict[str, set[str]] = {}
-    operations = {operation.name: operation for operation in backbone.operations}
-    for name, sources in order:
-        for source in sources:
-            waiting[source].discard(name)
+    for operation in backbone.operations:
+        for source in sources[operation.name]:
+            waiting[source].discard(operation.name)
         waiting = {source: users for source, users in waiting.items() if users}
-        waiting[name] = set(uses.get(name, ()))
-        yield operations[name], len(waiting) == 1
+        waiting[operation.name] = set(uses.get(operation.name, ()))
+        yield operation, len(waiting) == 1
 
 
-def _sources(value: Any) -> set[str]:
-    """Return the names of the operations whose outputs occur anywhere in an operation's `inbound_nodes`."""
-    if isinstance(value, dict):
-        if value.get("class_name") == "__keras_tensor__":
-            return {value["config"]["keras_history"][0]}
-        return set[str]().union(*map(_sources, value.values()))
-    if isinstance(value, list | tuple):
-        return set[str]().union(*map(_sources, value))
-    return set()
+def _sources(backbone: keras.Model) -> dict[str, set[str]]:
+    """Return the names of the operations whose outputs each operation takes."""
+    found = {operation.name: set[str]() for operation in backbone.operations}
+    for node in _nodes(backbone):
+        found[node.operation.name] |= {tensor._keras_history.operation.name for tensor in node.input_tensors}  # noqa: SLF001
+    return found
+
+
+def _tensors(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Return the output of each operation in `backbone`, by its name; of several outputs the first.
+
+    An operation's own `output` is another where it belongs to two networks.
+    """
+    return {node.operation.name: node.outputs[0] for node in _nodes(backbone)}
+
+
+def _nodes(backbone: keras.Model) -> list[Any]:
+    """Return where operations are called in `backbone`. Their configuration says so, too, if they can be saved."""
+    return [node for nodes in backbone._nodes_by_depth.values() for node in nodes]  # noqa: SLF001 (Keras has no other way)
 
 
 def feature_map(backbone: keras.Model) -> keras.KerasTensor | None:
@@ -213,14 +223,14 @@ def feature_map(backbone: keras.Model) -> keras.KerasTensor | None:
     images.
     """
     last = _last_with_positions(backbone)
-    return None if last is None else last.output
+    return None if last is None else _tensors(backbone)[last.name]
 
 
 def _last_with_positions(backbone: keras.Model) -> Any | None:
-    found, weighted = None, False
+    tensors, found, weighted = _tensors(backbone), None, False
     for layer, narrow in _layers_in_order(backbone):
         weighted = weighted or (bool(getattr(layer, "weights", ())) and not isinstance(layer, _NORMALISING))
-        if weighted and narrow and not isinstance(layer, _LOCAL_POOLING) and _has_positions(layer.output):
+        if weighted and narrow and not isinstance(layer, _LOCAL_POOLING) and _has_positions(tensors[layer.name]):
             found = layer
     return found
 
@@ -279,17 +289,22 @@ def top(backbone: keras.Model, name: str, *, train_normalization: bool = False) 
     normalises by them (https://keras.io/guides/transfer_learning/).
     """
     backbone.trainable = True
-    part = backbone if name == IMAGE else _above(outputs(backbone)[name], name, backbone)
+    part = backbone if name == IMAGE else above(name, backbone)
     for layer in leaves(part):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = train_normalization
     return part
 
 
-def _above(below: keras.KerasTensor, name: str, backbone: keras.Model) -> keras.Model:
+def above(name: str, backbone: keras.Model) -> keras.Model:
+    """Return the part of `backbone` above what `outputs` calls `name`; it shares the backbone's layers."""
+    below = outputs(backbone)[name]
     # The default name counts the tensors of the process, and is written to the file.
     below.name = name
-    return keras.Model(below, backbone.output, name="top")
+    part = keras.Model(below, backbone.output, name="top")
+    if NESTED in vars(backbone):
+        vars(part)[NESTED] = vars(backbone)[NESTED][0], name
+    return part
 
 
 def depths(part: keras.Model) -> dict[str, int]:
@@ -306,7 +321,5 @@ def depths(part: keras.Model) -> dict[str, int]:
 
 
 def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """Yield the layers inside `layer`, including those of nested models."""
-    for inner in getattr(layer, "layers", ()):
-        yield from leaves(inner)
-        yield inner
+    """Yield the layers inside `layer`, including those of nested models and of layers made of others."""
+    yield from layer._flatten_layers(include_self=False)  # noqa: SLF001 (Keras has no other way)

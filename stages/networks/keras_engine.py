@@ -67,7 +67,7 @@ with _quiet(), _hidden("sklearn", "matplotlib"), _uncollected():
 
     tf.config.list_physical_devices()
 
-    from stages.networks import architectures
+    from stages.networks import architectures, unrolled
 
 BACKBONE = "backbone.keras"
 
@@ -88,14 +88,14 @@ def save(model: keras.Model, path: Path) -> None:
     with replacing(path) as temporary:
         # Keras checks the suffix.
         with_suffix = temporary.with_suffix(".keras")
-        model.save(with_suffix)
+        unrolled.saved_form(model).save(with_suffix)
         strip_dates(with_suffix)
         with_suffix.replace(temporary)
 
 
 def load(path: Path) -> keras.Model:
     """Load a `.keras` file for inference or further training."""
-    return keras.models.load_model(path, compile=False)
+    return unrolled.loaded(keras.models.load_model(path, compile=False))
 
 
 def free_memory(model: keras.Model) -> None:
@@ -125,7 +125,7 @@ def forward(
         )
     model = load(folder / BACKBONE)
     if precision != "float32":
-        for layer in model.layers:
+        for layer in architectures.leaves(model):
             layer.dtype_policy = f"mixed_{precision}"
     found = architectures.outputs(model)
     network = keras.Model(model.input, {name: found[name] for name in outputs})

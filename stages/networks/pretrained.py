@@ -18,6 +18,7 @@ import numpy as np
 from stages.core.errors import WeightsError
 from stages.core.manifest import MANIFEST, PATHS, read_manifest
 from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.hub import is_hub
 from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.weights import WeightsParams
 from stages.networks.architectures import IMAGENET_MEAN, build
@@ -30,12 +31,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where weights came from: "imagenet", "random", "none" (nothing to load), or the path or URL of a file."""
+    """Where weights came from: "imagenet", "random", "none" (nothing to load), a preset, or the path or URL of a file.
+
+    `licence` is that of the weights, where they state one.
+    """
 
     source: str
     reason: str = ""
     file: str = ""
     checksum: str = ""
+    licence: str = ""
 
 
 def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
@@ -43,6 +48,10 @@ def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origi
 
     Raises WeightsError when a file is damaged or does not fit, or, with `if_unreachable: stop`, is unavailable.
     """
+    if is_hub(backbone.builder):
+        from stages.networks import hub  # Imports KerasHub.
+
+        return hub.obtain(backbone)
     if backbone.weights not in {"imagenet", "random"}:
         return _from_file(backbone, params)
     if backbone.builder == SCRATCH:

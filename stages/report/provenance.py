@@ -219,16 +219,17 @@ def _commit(found: Commit | None, language: Language) -> Text:
 
 
 def _weights(runs: Sequence[Run], language: Language) -> list[Text]:
-    return [
-        language.say(
-            "Weights of %(name)s: %(file)s, %(checksum)s.",
-            name=Name(run.backbone),
-            file=Name(run.provenance["weights"]["file"]),
-            checksum=Name(run.provenance["weights"]["checksum"]),
+    return [_weights_of(run, language) for run in runs if run.provenance["weights"]["file"]]
+
+
+def _weights_of(run: Run, language: Language) -> Text:
+    known = run.provenance["weights"]
+    names = {key: Name(known[key]) for key in ("file", "checksum")} | {"name": Name(run.backbone)}
+    if licence := known.get("licence"):
+        return language.say(
+            "Weights of %(name)s: %(file)s, %(checksum)s, licence %(licence)s.", licence=Name(licence), **names
         )
-        for run in runs
-        if run.provenance["weights"]["file"]
-    ]
+    return language.say("Weights of %(name)s: %(file)s, %(checksum)s.", **names)
 
 
 def _trained(runs: Sequence[Run], language: Language) -> list[Text]:

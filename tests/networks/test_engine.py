@@ -174,7 +174,7 @@ def test_what_later_stages_know_of_a_network_is_what_it_is(weights_folder) -> No
         "map": {"shape": [16, 16, 16], "tail": [{"kind": "max_pooling", "pool": [2, 2]}, {"kind": "average"}]},
         "width": 16,
         "parameters": network.count_params(),
-        "weights": {"source": "random", "reason": "", "file": "", "checksum": ""},
+        "weights": {"source": "random", "reason": "", "file": "", "checksum": "", "licence": ""},
     }
 
 

@@ -193,6 +193,14 @@ def test_it_is_told_in_sentences() -> None:
     ]
 
 
+def test_a_licence_that_the_weights_state_stands_beside_them() -> None:
+    runs = evidence({"a": ()}).runs
+    runs[0].provenance["weights"]["licence"] = "apache-2.0"
+    assert "Weights of a: a_notop.h5, md5:6d6bbae143d832006294945121d1f1fc, licence apache-2.0." in [
+        str(text) for text in sentences(known(), runs, ENGLISH)
+    ]
+
+
 def told(found: Provenance, language: Any = ENGLISH) -> str:
     return "\n".join(str(text) for text in sentences(found, evidence({"a": ()}).runs, language))
 

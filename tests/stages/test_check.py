@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from stages.check import SECTIONS, TOP, faults, main, weights_faults, weights_files
+from stages.check import SECTIONS, TOP, faults, main, unquoted_faults, weights_faults, weights_files
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, REPLACED, read
 from stages.core.settings.backbones import resolve
@@ -49,6 +51,18 @@ def of_line(line: Any, name: str = "vgg16") -> list[str]:
 
 def test_the_shipped_parameters_are_valid() -> None:
     assert faults(SHIPPED) == []
+
+
+@pytest.mark.parametrize("value", ["keras_hub:ViTBackbone", "https://host/vgg16.h5"])
+def test_a_colon_that_dvc_cannot_read_is_named_where_it_stands(value: str) -> None:
+    block, flow = f"vit:\n  weights: {value}\n", f"vit:\n  - {{weights: {value}}}\n"
+    (fault,) = unquoted_faults(flow)
+    expected = "in line 2 between braces without quotes; expected quotes where a value has a colon"
+    assert str(fault) == f"'{value}' {expected}; write '{value}'"
+    assert unquoted_faults(block) == unquoted_faults(flow.replace(value, f"'{value}'")) == []
+    YAML(typ="safe").load(block)
+    with pytest.raises(YAMLError):
+        YAML(typ="safe").load(flow)
 
 
 ONE_FAULT = [
@@ -255,7 +269,7 @@ LINES = [
     ({"input_size": "224"}, "backbones.vgg16.input_size = '224'; expected a whole number"),
     (
         {"builder": "VGG61"},
-        "backbones.vgg16.builder = 'VGG61' names no builder; expected 'scratch' or a builder of kera",
+        "backbones.vgg16.builder = 'VGG61' names no builder; expected 'scratch', a builder of kera",
     ),
     ({"builder": "ResNet50V3"}, "did you mean 'ResNet50V2'?"),
     ({"builder": None}, "backbones.vgg16.builder = null names no builder"),
@@ -344,7 +358,7 @@ def test_a_network_with_a_larger_least_size_says_so() -> None:
 
 def test_a_name_that_is_no_builder_proposes_the_nearest() -> None:
     (found,) = of_line({}, "resnet_51")
-    assert found.startswith("backbones.resnet_51 names no builder; expected 'scratch' or a builder of keras.app")
+    assert found.startswith("backbones.resnet_51 names no builder; expected 'scratch', a builder of keras.app")
     assert found.endswith(("did you mean 'ResNet50'?", "did you mean 'ResNet101'?"))
 
 

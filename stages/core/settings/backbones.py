@@ -14,9 +14,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from stages.core import presets
 from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
+from stages.core.settings import hub
 from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
-from stages.core.settings.pretrained import Inputs, known_source
+from stages.core.settings.pretrained import PRESET, Inputs, known_source
 
 SCRATCH = "scratch"
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
@@ -74,6 +75,13 @@ FAMILIES = (
 FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
 
 
+def family_of(builder: str) -> Family:
+    """Return the family of a known builder; KerasHub's presets say themselves what images they expect."""
+    if hub.is_hub(builder):
+        return Family("keras_hub", "raw", 32, {builder: hub.native_size(builder)})
+    return FAMILY_OF[builder]
+
+
 class BackboneConfig(Recipe):
     """A line of `backbones`, which overrides section `finetune`."""
 
@@ -88,14 +96,15 @@ class BackboneConfig(Recipe):
     @classmethod
     def _large_enough(cls, value: int, info: ValidationInfo) -> int:
         builder = info.data["builder"]
-        if value < FAMILY_OF[builder].smallest:
-            raise ValueError(f"at least {FAMILY_OF[builder].smallest} pixels for {builder}")
+        if value < family_of(builder).smallest:
+            raise ValueError(f"at least {family_of(builder).smallest} pixels for {builder}")
         return value
 
     @field_validator("weights")
     @classmethod
-    def _a_known_source(cls, value: str) -> str:
-        return known_source(value)
+    def _a_known_source(cls, value: str, info: ValidationInfo) -> str:
+        builder = info.data["builder"]
+        return hub.source(value, builder) if hub.is_hub(builder) else known_source(value)
 
     @field_validator("checksum")
     @classmethod
@@ -113,12 +122,15 @@ class BackboneConfig(Recipe):
     def _applied_once(cls, value: Inputs, info: ValidationInfo) -> Inputs:
         if info.data.get("builder") == SCRATCH and value != "raw":
             raise ValueError(f"raw: {SCRATCH} rescales its images itself")
+        if value == PRESET and not hub.of_preset(info.data["builder"], info.data.get("weights", "")):
+            raise ValueError("raw, tf, torch, caffe, or mean and deviation: only a preset of KerasHub states its own")
         return value
 
     @field_validator("arguments")
     @classmethod
-    def _left_to_the_user(cls, value: dict[str, Any]) -> dict[str, Any]:
-        taken = sorted(RESERVED & value.keys())
+    def _left_to_the_user(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        reserved = hub.RESERVED if hub.is_hub(info.data["builder"]) else RESERVED
+        taken = sorted(reserved & value.keys())
         if taken:
             raise ValueError(f"arguments without {', '.join(taken)}: the graph sets them")
         return value
@@ -139,7 +151,7 @@ class Network(Section):
     @property
     def family(self) -> Family:
         """What this backbone's module expects of its images."""
-        return FAMILY_OF[self.builder]
+        return family_of(self.builder)
 
 
 class Backbone(BackboneConfig):
@@ -253,12 +265,13 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     faults: list[UserError] = []
     try:
         builder = _builder(name, line.get("builder", name), key)
-        faults += argument_faults(FAMILY_OF[builder].module, line.get("arguments"), f"{key}.arguments")
+        faults += argument_faults(family_of(builder).module, line.get("arguments"), f"{key}.arguments")
     except ParameterError as fault:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
-    own = _defaults(builder, sizes) | {"weights": lookup(params, "weights.source")}
+    weights = lookup(params, "weights.source")
+    own = _defaults(builder, str(line.get("weights", weights)), sizes) | {"weights": weights}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
     whole = merge(merge(merge(_shared(params), own), line), preset_values(builder, params)) | {"builder": builder}
@@ -283,12 +296,10 @@ def preset_values(builder: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
     return values.get(str(params.get("preset")), {})
 
 
-def _defaults(builder: str, sizes: list[int]) -> dict[str, Any]:
+def _defaults(builder: str, weights: str, sizes: list[int]) -> dict[str, Any]:
     """Return what a line need not say, but for where its weights come from."""
-    family = FAMILY_OF[builder]
-    return {
-        "arguments": {}, "checksum": None, "inputs": family.inputs, "input_size": _default_size(builder, sizes),
-    }  # fmt: skip
+    inputs = PRESET if hub.of_preset(builder, weights) else family_of(builder).inputs
+    return {"arguments": {}, "checksum": None, "inputs": inputs, "input_size": _default_size(builder, sizes)}
 
 
 def _line(name: str, lines: object) -> Mapping[str, Any]:
@@ -345,6 +356,8 @@ def _nothing_to_freeze(key: str, blocks: object) -> ParameterError:
 
 def _builder(name: str, builder: object, key: str) -> str:
     """Return the builder meant by `builder`, which may differ in case and underscores."""
+    if isinstance(builder, str) and hub.is_hub(builder):
+        return hub.known(builder, f"{key}.builder")
     by_plain = {_plain(known): known for known in FAMILY_OF}
     found = by_plain.get(_plain(builder)) if isinstance(builder, str) else None
     if found is None:
@@ -354,7 +367,7 @@ def _builder(name: str, builder: object, key: str) -> str:
         what = key if builder == name else f"{key}.builder = {shown(builder)}"
         raise ParameterError(
             f"{what} names no builder",
-            f"'{SCRATCH}' or a builder of keras.applications ({', '.join(sorted(FAMILY_OF))})",
+            f"'{SCRATCH}', a builder of keras.applications ({', '.join(sorted(FAMILY_OF))}), or {hub.HUB}NAME",
             guess or "see https://keras.io/api/applications/",
             key if builder == name else f"{key}.builder",
         )
@@ -367,5 +380,5 @@ def _plain(builder: str) -> str:
 
 def _default_size(builder: str, sizes: list[int]) -> int:
     """Return the largest prepared size up to the network's native one, or else the smallest."""
-    native = FAMILY_OF[builder].native[builder]
+    native = family_of(builder).native[builder]
     return max((size for size in sizes if size <= native), default=min(sizes))

@@ -14,6 +14,8 @@ from stages.core.params import Section, Tuple, nearest
 # Formats of weights that Keras writes: whole models, `.weights.h5` and Keras 2's `.h5`.
 _WEIGHT_FILES = (".keras", ".h5")
 _FORMATS = ("raw", "tf", "torch", "caffe")
+# What a preset of KerasHub states itself.
+PRESET = "preset"
 
 
 class Standardised(Section):
@@ -25,7 +27,7 @@ class Standardised(Section):
 
 def _known_inputs(value: object) -> object:
     """Return `inputs` of a line, parsed; raise one ValueError for whatever is wrong with it."""
-    if value in _FORMATS or isinstance(value, Standardised):
+    if value in (*_FORMATS, PRESET) or isinstance(value, Standardised):
         return value
     try:
         return Standardised.model_validate(value)
@@ -37,7 +39,7 @@ def _known_inputs(value: object) -> object:
         ) from error
 
 
-Inputs = Annotated[Literal["raw", "tf", "torch", "caffe"] | Standardised, BeforeValidator(_known_inputs)]
+Inputs = Annotated[Literal["raw", "tf", "torch", "caffe", "preset"] | Standardised, BeforeValidator(_known_inputs)]
 
 
 def known_source(value: str) -> str:

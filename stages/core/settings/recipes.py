@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from stages.core.errors import DataError
 from stages.core.files import read_json, write_json
 from stages.core.params import Common, Tuple, common, parse, part
+from stages.core.settings import hub
 from stages.core.settings.audit import ProbeParams
 from stages.core.settings.backbones import Backbone, Network, resolve
 from stages.core.settings.benchmark import BenchmarkParams
@@ -32,12 +33,17 @@ class StageRecipe(Common):
 
 
 class WeightsRecipe(StageRecipe):
-    """The network, and where its weights come from; the checksum of the file if they come from one on this machine."""
+    """The network, and where its weights come from.
+
+    `digest` is the checksum of the file if they come from one on this machine, `preset_digest` that of the files of a
+    preset of KerasHub in a folder here, "" without one.
+    """
 
     stage = "weights"
     weights: WeightsParams
     network: Network
     digest: str | None
+    preset_digest: str
 
 
 class FeaturesRecipe(StageRecipe):
@@ -120,7 +126,13 @@ def _recipes(name: str, params: Mapping[str, Any], digest: str | None) -> list[S
     views = part(ViewParams, params, "preprocess")
     top, weights = backbone.unfreeze_recipe, parse(WeightsParams, params["weights"], "weights")
     return [
-        WeightsRecipe(**shared, weights=weights, network=backbone.network, digest=digest),
+        WeightsRecipe(
+            **shared,
+            weights=weights,
+            network=backbone.network,
+            digest=digest,
+            preset_digest=hub.digest(backbone.builder, backbone.weights),
+        ),
         FeaturesRecipe(**shared, features=features),
         ProbeRecipe(
             **shared,
