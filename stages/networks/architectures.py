@@ -121,9 +121,9 @@ def outputs(backbone: keras.Model) -> dict[str, keras.KerasTensor]:
     bottoms = [bottom for bottom in _block_bottoms(backbone) if bottom is not backbone.input]
     found |= {f"block_{number}": bottom for number, bottom in enumerate(bottoms, 1)}
     first = _first_normalization(backbone)
-    if first is None or any(tensor is first.input for tensor in found.values()):
+    if first is None or any(tensor is first[1] for tensor in found.values()):
         return found
-    return found | {"normalized": first.input}
+    return found | {"normalized": first[1]}
 
 
 def normalization(backbone: keras.Model) -> dict[str, Any] | None:
@@ -135,16 +135,19 @@ def normalization(backbone: keras.Model) -> dict[str, Any] | None:
     first = _first_normalization(backbone)
     if first is None:
         return None
-    output = next(name for name, tensor in outputs(backbone).items() if tensor is first.input)
-    mean, variance = (values.numpy().tolist() for values in (first.moving_mean, first.moving_variance + first.epsilon))
-    return {"layer": first.name, "output": output, "mean": mean, "variance": variance}
+    layer, taken = first
+    output = next(name for name, tensor in outputs(backbone).items() if tensor is taken)
+    mean, variance = (values.numpy().tolist() for values in (layer.moving_mean, layer.moving_variance + layer.epsilon))
+    return {"layer": layer.name, "output": output, "mean": mean, "variance": variance}
 
 
-def _first_normalization(backbone: keras.Model) -> Any | None:
+def _first_normalization(backbone: keras.Model) -> tuple[Any, keras.KerasTensor] | None:
+    """Return the first BatchNormalization after a convolution, and what it normalises in `backbone`."""
+    taken = {node.operation.name: node.input_tensors[0] for node in _nodes(backbone) if node.input_tensors}
     convolved = False
     for layer in backbone.layers:
         if convolved and isinstance(layer, keras.layers.BatchNormalization):
-            return layer
+            return layer, taken[layer.name]
         convolved = convolved or isinstance(layer, keras.layers.Conv2D)
     return None
 

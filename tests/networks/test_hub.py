@@ -16,6 +16,7 @@ from keras_hub.src.utils import preset_utils  # noqa: E402
 
 from stages.core.errors import ParameterError, UserError, WeightsError  # noqa: E402
 from stages.core.settings.backbones import Network  # noqa: E402
+from stages.core.settings.hub import of_preset  # noqa: E402
 from stages.core.settings.weights import WeightsParams  # noqa: E402
 from stages.networks import architectures, hub, keras_engine, unrolled  # noqa: E402
 from stages.networks.download import UnreachableError  # noqa: E402
@@ -54,16 +55,23 @@ CLASSES: dict[str, tuple[dict[str, Any], int, bool]] = {
     "HGNetV2Backbone": (HGNET, 2, True),
     "ResNetBackbone": (RESNET, 3, True),
 }
-OFFLINE = WeightsParams(source="imagenet", mirror=None, if_unreachable="random", connect_timeout=2.0)
+OFFLINE = WeightsParams(
+    source="imagenet", folder="data/own_weights", mirror=None, if_unreachable="random", connect_timeout=2.0
+)
 
 
-def declared(builder: str, weights: str = "random", pooling: str = "average", size: int = SIDE, **arguments) -> Network:
+def declared(
+    builder: str, weights: str = "random", pooling: str = "average", size: int = SIDE, inputs: Any = None, **arguments
+) -> Network:
+    name = f"keras_hub:{builder}"
     return Network(
         name="mine",
-        builder=f"keras_hub:{builder}",
+        builder=name,
         input_size=size,
         pooling=pooling,
         weights=weights,
+        checksum=None,
+        inputs=inputs or ("preset" if of_preset(name, weights) else "raw"),
         arguments=arguments,
     )
 

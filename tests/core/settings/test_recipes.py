@@ -15,6 +15,7 @@ from stages.core.settings.recipes import (
     read_recipe,
     write_recipes,
 )
+from stages.core.settings.report import MeasureParams
 from tests.core.settings.test_backbones import CHOOSE, DENSE, DROPOUT, LINEAR, SHARES, TOP, WHOLE
 from tests.support.features import ROOT
 
@@ -34,7 +35,7 @@ def recipes(folder, *, searched: bool = False, **line) -> dict[str, bytes]:
         (SHARES, {"probe"}),
         ({"class_weight": "balanced"}, {"probe", "unfreeze"}),
         ({"head": {"pooling": "max"}}, {"weights", "finetune", "unfreeze"}),
-        ({"arguments": {"include_preprocessing": False}}, {"weights", "finetune", "unfreeze"}),
+        ({"builder": "VGG19"}, {"weights", "finetune", "unfreeze"}),
         ({"inputs": "caffe"}, set()),
         ({"inputs": "tf"}, {"weights", "finetune", "unfreeze"}),
         ({"unfreeze": {"epochs": 9}}, {"unfreeze"}),
@@ -77,7 +78,9 @@ def test_recipes_are_read_as_they_were_declared(declare, tmp_path) -> None:
     recipes(tmp_path, **DENSE)
     assert read_recipe(WeightsRecipe, "vgg16", tmp_path).network == backbone.network
     assert read_recipe(ProbeRecipe, "vgg16", tmp_path).c == backbone.linear.c
-    assert read_recipe(FinetuneRecipe, "vgg16", tmp_path) == FinetuneRecipe(**shared, **dict(backbone.head_recipe))
+    deciding = MeasureParams(measure="accuracy", costs={})
+    expected = FinetuneRecipe(**shared, deciding=deciding, **dict(backbone.head_recipe))
+    assert read_recipe(FinetuneRecipe, "vgg16", tmp_path) == expected
     assert read_recipe(ViewsRecipe, "vgg16", tmp_path).augmentation == views.augmentation
     # Nothing of it is unfrozen.
     assert read_recipe(UnfreezeRecipe, "vgg16", tmp_path).views == 0
