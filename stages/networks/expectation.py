@@ -41,9 +41,8 @@ def distance(activations: NDArray[np.float32], mean: NDArray[Any], variance: NDA
     The median over the channels of sqrt(((m - mean) / d)^2 + log(s / d)^2), where m and s are the activations' mean and
     standard deviation and d is the expected deviation: 0 where they are alike, 1 where the mean is a deviation away, or
     the deviation is 2.7 times as large or as small. Two trained networks (MobileNetV2, InceptionV3, which expect "tf")
-    had 0.6 to 0.8 on other photographs and on drawings; 22 to 250 with "caffe" or "raw", 3.3 to 4.8 with pixels
-    preprocessed twice, 1.0 to 2.4 with "torch" and 1.2 to 1.6 with pixels of 0 to 1. Colours in the order of another
-    library do not show.
+    had 0.6 to 0.8 on other photographs and on drawings; 22 to 250 with "caffe" or "raw", 1.0 to 2.4 with "torch" and
+    1.2 to 1.6 with pixels of 0 to 1. Colours in the order of another library do not show.
     """
     axes, expected = tuple(range(activations.ndim - 1)), np.sqrt(variance)
     values = activations.astype(np.float64)

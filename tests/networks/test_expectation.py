@@ -18,8 +18,8 @@ OWN = Origin("own.h5", "", "own.h5", f"sha256:{'0' * 64}")
 
 def settled(network: keras.Model, images: np.ndarray) -> None:
     """Give the first normalisation the statistics of these images, as training on them does."""
-    first = architectures._first_normalization(network)
-    below = np.asarray(keras.Model(network.input, first.input)(images.astype("float32")))
+    first, taken = architectures._first_normalization(network)
+    below = np.asarray(keras.Model(network.input, taken)(images.astype("float32")))
     first.moving_mean.assign(below.mean(axis=(0, 1, 2)))
     first.moving_variance.assign(below.var(axis=(0, 1, 2)))
 
