@@ -8,7 +8,7 @@ from stages.pages.language import Language, Name, Text
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
 
-# See stages/networks/expectation.py: 0.6 to 0.8 where preprocessing was right, 3 and more with another range.
+# See stages/networks/expectation.py: 0.6 to 0.8 where preprocessing was right.
 FAR = 1.5
 
 
