@@ -265,7 +265,9 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     faults: list[UserError] = []
     try:
         builder = _builder(name, line.get("builder", name), key)
-        faults += argument_faults(family_of(builder).module, line.get("arguments"), f"{key}.arguments")
+        # What a class of KerasHub takes is known once that is imported.
+        if not hub.is_hub(builder):
+            faults += argument_faults(FAMILY_OF[builder].module, line.get("arguments"), f"{key}.arguments")
     except ParameterError as fault:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"

@@ -63,6 +63,34 @@ def test_a_class_takes_random_weights_or_those_of_a_preset(installed, declare) -
     assert declare("vit", builder="keras_hub:ViTBackbone", weights="nets/vit").network.weights == "nets/vit"
 
 
+@pytest.mark.parametrize(
+    ("line", "inputs"),
+    [
+        ({"builder": PRESET}, "preset"),
+        ({"builder": PRESET, "inputs": "tf"}, "tf"),
+        ({"builder": PRESET, "weights": "random"}, "preset"),
+        ({"builder": "keras_hub:ViTBackbone", "weights": "nets/vit"}, "preset"),
+        ({"builder": "keras_hub:ViTBackbone", "weights": "random"}, "raw"),
+        ({"builder": "keras_hub:ViTBackbone", "weights": "random", "inputs": "torch"}, "torch"),
+    ],
+)
+def test_a_preset_states_its_own_preprocessing_unless_the_line_does(installed, declare, line: dict, inputs) -> None:
+    assert declare("vit", **line).network.inputs == inputs
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("vit", {"builder": "keras_hub:ViTBackbone", "weights": "random"}), ("resnet50", {})]
+)
+def test_where_there_is_no_preset_none_states_the_preprocessing(installed, declare, name: str, line: dict) -> None:
+    with pytest.raises(GroupedUserError, match="only a preset of KerasHub states its own"):
+        declare(name, inputs="preset", **line)
+
+
+def test_the_arguments_of_a_class_are_left_to_it(installed, declare) -> None:
+    line = {"builder": "keras_hub:ViTBackbone", "weights": "random", "arguments": {"num_layers": 3}}
+    assert declare("vit", **line).network.arguments == {"num_layers": 3}
+
+
 def recipe(folder: Path, **line) -> bytes:
     params = merge(read(ROOT / "params.yaml"), {})
     write_recipes(params | {"backbones": {"vit": line}}, folder)
