@@ -79,8 +79,9 @@ def make(root: Path, name: str, index: pd.DataFrame) -> None:
     keras.utils.set_random_seed(5)
     builder, arguments, start = NETWORKS[name]
     declared = Network(
-        name=name, builder=builder, input_size=SIDE, pooling="flatten", weights="random", arguments=arguments
-    )
+        name=name, builder=builder, input_size=SIDE, pooling="flatten", weights="random", checksum=None, inputs="raw",
+        arguments=arguments,
+    )  # fmt: skip
     network, folder = random(declared), root / "data/weights" / name
     weights.write(folder, network, declared, Origin("none" if start == "image" else "random"))
     images = {split: np.load(root / f"data/prepared/{SIDE}/{split}.npy") for split in SPLITS}

@@ -85,7 +85,7 @@ def declared(name: str) -> Network:
     own = {"builder": "MobileNetV3Small", "pooling": "average", "arguments": {}}
     if name == "scratch":
         own = {"builder": "scratch", "pooling": "flatten", "arguments": {"filters": [4, 8]}}
-    return Network(name=name, input_size=SIDE, weights="random", **own)
+    return Network(name=name, input_size=SIDE, weights="random", checksum=None, inputs="raw", **own)
 
 
 def make(root: Path, name: str, index: pd.DataFrame) -> None:
@@ -431,7 +431,10 @@ def exported(finished: Path, tmp_path_factory) -> Clone:
     """Return a clone of the project in which DVC has exported the winner once more, in a process of its own."""
     clone = Clone.of_project(tmp_path_factory.mktemp("exported") / "project")
     shutil.copyfile(finished / "params.yaml", clone.folder / "params.yaml")
-    shutil.copytree(finished / "data", clone.folder / "data", ignore=shutil.ignore_patterns("exports", "latencies"))
+    shutil.copytree(
+        finished / "data", clone.folder / "data", dirs_exist_ok=True,
+        ignore=shutil.ignore_patterns("exports", "latencies"),
+    )  # fmt: skip
     done = clone.dvc("repro", "--single-item", "export@winner")
     assert done.code == 0, done.errors
     clone.commit("export")

@@ -356,11 +356,11 @@ def test_without_a_dense_head_of_its_own_the_linear_one_is_what_there_was(finish
     monkeypatch.chdir(finished)
     default = inputs_of("linear")
     chosen, any_trainer = default.with_values({"units": [4]}), object()
-    table = finetune.baseline(chosen, default, any_trainer, [LINEAR, BETTER])
+    table = finetune.baseline(chosen, default, any_trainer, [LINEAR, BETTER], Measure("accuracy"))
     pd.testing.assert_frame_equal(table, LINEAR.predictions[LINEAR.predictions["split"] != "train"])
     # Neither where what was chosen is not kept, nor where nothing was.
-    assert finetune.baseline(chosen, default, any_trainer, [LINEAR, SAME]).empty
-    assert finetune.baseline(default, default, any_trainer, [LINEAR, BETTER]).empty
+    assert finetune.baseline(chosen, default, any_trainer, [LINEAR, SAME], Measure("accuracy")).empty
+    assert finetune.baseline(default, default, any_trainer, [LINEAR, BETTER], Measure("accuracy")).empty
 
 
 # Trained blocks ----------------------------------------------------------------------------------------
