@@ -17,7 +17,7 @@ from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings import hub
 from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
-from stages.core.settings.pretrained import PRESET, Inputs, known_source
+from stages.core.settings.pretrained import PRESET, PUBLISHED, Inputs, known_source
 
 SCRATCH = "scratch"
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
@@ -272,7 +272,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
-    weights = lookup(params, "weights.source")
+    weights = _common_source(builder, lookup(params, "weights.source"))
     own = _defaults(builder, str(line.get("weights", weights)), sizes) | {"weights": weights}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
@@ -296,6 +296,12 @@ def preset_values(builder: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the preset of `params` sets for a backbone of this builder."""
     values = presets.FROM_SCRATCH if builder == SCRATCH else presets.BACKBONES
     return values.get(str(params.get("preset")), {})
+
+
+def _common_source(builder: str, source: object) -> object:
+    """Return where weights come from unless the line says so: a file for all is none of scratch's, or of KerasHub's."""
+    apart = builder == SCRATCH or hub.is_hub(builder)
+    return "imagenet" if apart and isinstance(source, str) and source not in PUBLISHED else source
 
 
 def _defaults(builder: str, weights: str, sizes: list[int]) -> dict[str, Any]:

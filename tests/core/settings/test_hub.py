@@ -8,6 +8,7 @@ import pytest
 from stages.core.errors import GroupedUserError
 from stages.core.params import merge, read
 from stages.core.settings import hub
+from stages.core.settings.backbones import resolve
 from stages.core.settings.recipes import write_recipes
 from tests.support.features import ROOT
 
@@ -109,3 +110,21 @@ def test_another_file_in_the_folder_of_a_preset_changes_the_recipe_of_its_weight
     assert recipe(tmp_path / "recipes", **line) == first
     weights.write_bytes(b"other")
     assert recipe(tmp_path / "recipes", **line) != first
+
+
+@pytest.mark.parametrize("source", ["own.h5", "models/{backbone}/model.keras", "https://host/own.h5"])
+@pytest.mark.parametrize("line", [{"builder": PRESET}, {"builder": "scratch"}])
+def test_a_file_of_weights_for_all_is_none_of_scratch_s_or_keras_hub_s(installed, source: str, line: dict) -> None:
+    params = merge(read(ROOT / "params.yaml"), {"weights": {"source": source}})
+    lines: dict = {"net": line, "vgg16": {}}
+    found = {name: resolve(name, params | {"backbones": lines}).weights for name in lines}
+    assert found == {"net": "imagenet", "vgg16": source}
+
+
+def test_what_is_said_for_all_without_a_file_holds_for_keras_hub_too(installed) -> None:
+    params = merge(read(ROOT / "params.yaml"), {"weights": {"source": "random"}})
+    assert resolve("net", params | {"backbones": {"net": {"builder": PRESET}}}).weights == "random"
+
+
+def test_a_file_on_the_line_of_scratch_itself_counts(declare) -> None:
+    assert declare("scratch", weights="old/model.keras").weights == "old/model.keras"
