@@ -113,7 +113,8 @@ class BackboneConfig(Recipe):
             return None
         if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", value):
             raise ValueError("null, or sha256: and 64 hexadecimal digits")
-        if info.data.get("weights") in {"imagenet", "random"}:
+        builder, weights = info.data["builder"], info.data.get("weights")
+        if weights == "random" or (weights == "imagenet" and not hub.of_preset(builder, weights)):
             raise ValueError(f"null with weights: {info.data['weights']}, which is no file of your own")
         return value.lower()
 
@@ -375,7 +376,7 @@ def _builder(name: str, builder: object, key: str) -> str:
         what = key if builder == name else f"{key}.builder = {shown(builder)}"
         raise ParameterError(
             f"{what} names no builder",
-            f"'{SCRATCH}', a builder of keras.applications ({', '.join(sorted(FAMILY_OF))}), or {hub.HUB}NAME",
+            f"'{SCRATCH}', a builder of keras.applications ({', '.join(sorted(FAMILY_OF))}), or '{hub.HUB}NAME'",
             guess or "see https://keras.io/api/applications/",
             key if builder == name else f"{key}.builder",
         )
