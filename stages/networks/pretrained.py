@@ -20,7 +20,7 @@ from stages.core.manifest import MANIFEST, PATHS, read_manifest
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.core.settings.hub import is_hub
 from stages.core.settings.pretrained import is_local_file
-from stages.core.settings.weights import WeightsParams
+from stages.core.settings.weights import FetchParams
 from stages.networks.architectures import IMAGENET_MEAN, build
 from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch, fetch_own
 from stages.networks.weights_file import numbered
@@ -43,7 +43,7 @@ class Origin:
     licence: str = ""
 
 
-def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def obtain(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:
     """Build `backbone` with its weights; return it with their origin.
 
     Raises WeightsError when a file is damaged or does not fit, or, with `if_unreachable: stop`, is unavailable.
@@ -80,7 +80,7 @@ def random(backbone: Network) -> keras.Model:
     return network
 
 
-def _from_file(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def _from_file(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:
     """Build with the weights of a file of the user's own, or of a `model.keras` of an earlier run."""
     source = backbone.weights.replace("{backbone}", backbone.name)
     path = _located(source, backbone, params)
@@ -93,7 +93,7 @@ def _from_file(backbone: Network, params: WeightsParams) -> tuple[keras.Model, O
     return network, _descent(source, path, digest)
 
 
-def _located(source: str, backbone: Network, params: WeightsParams) -> Path:
+def _located(source: str, backbone: Network, params: FetchParams) -> Path:
     if not is_local_file(source):
         return fetch_own(source, backbone.checksum, params)
     path = Path(source)
@@ -155,7 +155,7 @@ def _descent(source: str, path: Path, digest: str) -> Origin:
     return Origin(source, f"an earlier run that started from: {before}", path.name, digest)
 
 
-def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def _from_keras(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:
     """Build with `weights="imagenet"`, with our own download of the file that Keras requests."""
     fetched: list[tuple[Path, Published]] = []
 

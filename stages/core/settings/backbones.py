@@ -167,6 +167,14 @@ class Backbone(BackboneConfig):
         return Network(pooling=self.head.pooling, **own)
 
     @property
+    def with_unchecked_weights(self) -> "Backbone":
+        """The same without the checksum of its weights, which stage weights compares: another has no effect on heads.
+
+        Other weights have, and reach the stages after it as its output.
+        """
+        return self.model_copy(update={"checksum": None})
+
+    @property
     def head_recipe(self) -> "Backbone":
         """The parameters that determine its dense head and the choice between heads."""
         found = self.model_copy(update={"unfreeze": _UNUSED.unfreeze}).effective()
@@ -184,7 +192,7 @@ class Backbone(BackboneConfig):
 
         Dropout has no effect without a dense layer, nor the optimiser where nothing is trained.
         """
-        found = self.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
+        found = self.with_unchecked_weights.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
         head = {key: getattr(self.head, key) for key in self._used_of_head}
         update: dict[str, Section] = {"head": _UNUSED.head.model_copy(update=head)}
         if not self._trains_dense:
