@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,28 @@ def _verified(path: Path, backbone: Network) -> str:
 def _rescales_twice(found: Found, path: Path) -> bool:
     """Return whether weights of an EfficientNet v1 were trained with the graph that Keras builds for published ones.
 
-    That has one more Rescaling, without weights. Where the file lists its layers, they decide, but for published files:
-    they are older than that layer. Else a network that normalises by ImageNet's mean descends from published weights;
-    one that began with random weights does not normalise.
+    That has one more Rescaling, without weights, behind its Normalization. Where the file lists its layers, they
+    decide, but for published files: they are older than that layer. Without their order another Rescaling may be the
+    user's own, before the network. Then, and without a list, a network that normalises by ImageNet's mean descends from
+    published weights; one that began with random weights does not normalise.
     """
-    if found.names is not None:
-        if sum(numbered(name)[0] == "rescaling" for name in found.names) > 1:
-            return True
-        module: Any = importlib.import_module("keras.src.applications.efficientnet")
-        return checksum(path, "md5") in {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
+    if found.names is None:
+        return _by_imagenet(found)
+    kinds = [numbered(name)[0] for name in takewhile(lambda name: not name.startswith("stem_"), found.names)]
+    if _rescales_normalised(kinds) if found.in_order else kinds.count("rescaling") > 1 and _by_imagenet(found):
+        return True
+    module: Any = importlib.import_module("keras.src.applications.efficientnet")
+    return checksum(path, "md5") in {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
+
+
+def _rescales_normalised(kinds: list[str]) -> bool:
+    """Return whether there is a Rescaling after the last Normalization; `kinds` are the layers before the stem."""
+    after = list(takewhile(lambda kind: kind != "normalization", reversed(kinds)))
+    return len(after) < len(kinds) and "rescaling" in after
+
+
+def _by_imagenet(found: Found) -> bool:
+    """Return whether a network normalises by ImageNet's mean."""
     means = [values[0] for place, values in found.values.items() if numbered(place[-1])[0] == "normalization"]
     return any(np.allclose(mean, IMAGENET_MEAN, atol=1e-3) for mean in means)
 
