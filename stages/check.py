@@ -261,6 +261,12 @@ def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
             yield f"{place}{key}"
 
 
+def preset_folders(params: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the folders of KerasHub's presets on this machine, by the names of the backbones; `params` are valid."""
+    found = [resolve(name, params) for name in params["backbones"]]
+    return {each.name: place for each in found if (place := hub.folder(each.builder, each.weights))}
+
+
 def weights_files(params: Mapping[str, Any]) -> dict[str, Path]:
     """Return the files of weights on this machine, by the names of the backbones; `params` are valid."""
     found = [resolve(name, params) for name in params["backbones"]]
@@ -272,9 +278,10 @@ def _file_of(backbone: Backbone) -> Path:
 
 
 def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
-    """Return the faults of `weights.folder`, on which this stage depends, and of files of weights; `params` are valid.
+    """Return the faults of `weights.folder`, on which this stage depends, and of what is in it; `params` are valid.
 
-    A file elsewhere needs its checksum: DVC would not see that it changes.
+    A file of weights elsewhere needs its checksum, and so does the folder of a preset: DVC would not see that it
+    changes.
     """
     folder = Path(params["weights"]["folder"])
     if not folder.is_dir() or _holds_outputs(folder):
@@ -287,8 +294,13 @@ def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
                 "weights.folder",
             )
         ]
-    files = weights_files(params).items()
-    return [fault for name, file in files for fault in _faults_of_file(resolve(name, params), file, folder)]
+    own = {**weights_files(params), **preset_folders(params)}
+    return [
+        fault
+        for name in params["backbones"]
+        if name in own
+        for fault in _faults_of_own(resolve(name, params), own[name], folder)
+    ]
 
 
 def _holds_outputs(folder: Path) -> bool:
@@ -303,22 +315,36 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 (Path.resolve follows links)
 
 
-def _faults_of_file(backbone: Backbone, file: Path, folder: Path) -> list[UserError]:
-    key = f"backbones.{backbone.name}"
-    if not file.is_file():
-        what = f"{key}: weights '{file}' is not a file"
-        return [ParameterError(what, "imagenet, random, or a file that Keras wrote", "correct the path", key)]
-    if backbone.checksum or _absolute(file).is_relative_to(_absolute(folder)):
+def _faults_of_own(backbone: Backbone, own: Path, folder: Path) -> list[UserError]:
+    """Return the fault of a file of weights, or of the folder of a preset, that is missing or that DVC cannot watch."""
+    key, is_preset = f"backbones.{backbone.name}", hub.is_hub(backbone.builder)
+    what = f"{key}: preset '{own}'" if is_preset else f"{key}: weights '{own}'"
+    if is_preset and not own.is_dir():
+        expected = "a preset of KerasHub, or the folder of one, as save_to_preset writes it"
+        return [ParameterError(f"{what} is not a folder", expected, "correct the path", key)]
+    if not is_preset and not own.is_file():
+        expected = "imagenet, random, or a file that Keras wrote"
+        return [ParameterError(f"{what} is not a file", expected, "correct the path", key)]
+    if backbone.checksum or _absolute(own).is_relative_to(_absolute(folder)):
         return []
-    other = "" if _holds_outputs(file.parent) else f"set weights.folder to '{file.parent}', "
     return [
         ParameterError(
-            f"{key}: weights '{file}' lies outside of weights.folder = '{folder}'",
-            "a file in it, which DVC watches for changes, or its checksum",
-            f"move it, {other}or add to the line 'checksum: {checksum(file)}'",
+            f"{what} lies outside of weights.folder = '{folder}'",
+            f"a {'folder' if is_preset else 'file'} in it, which DVC watches for changes, or its checksum",
+            _remedy(backbone, own),
             key,
         )
     ]
+
+
+def _remedy(backbone: Backbone, own: Path) -> str:
+    """Return what to do about weights that DVC does not watch; random ones have no checksum."""
+    ways = ["move it"] + ([] if _holds_outputs(own.parent) else [f"set weights.folder to '{own.parent}'"])
+    if backbone.weights != "random":
+        digest = hub.weights_checksum(own)[1] if hub.is_hub(backbone.builder) else checksum(own)
+        # Without quotes DVC could not read it between braces.
+        ways.append(f"add to the line checksum: '{digest}'")
+    return ", or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from stages.core.addresses import redirect_fault
 from stages.core.errors import WeightsError
 from stages.core.files import replacing
-from stages.core.settings.weights import WeightsParams
+from stages.core.settings.weights import FetchParams
 from stages.core.surroundings import keras_home
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Published:
     checksum: str | None
 
 
-def fetch(file: Published, params: WeightsParams) -> Path:
+def fetch(file: Published, params: FetchParams) -> Path:
     """Return a verified local copy of `file`: from Keras's cache, the mirror, or Keras's own URL.
 
     Raises UnreachableError when the host does not answer or has no such file, and WeightsError when the
@@ -78,7 +78,7 @@ def fetch(file: Published, params: WeightsParams) -> Path:
     return cached
 
 
-def fetch_own(url: str, expected: str | None, params: WeightsParams) -> Path:
+def fetch_own(url: str, expected: str | None, params: FetchParams) -> Path:
     """Return a local copy of a file that the user names by `url`; fetched once where its checksum is known.
 
     `expected` is "sha256:..." or None: then it is fetched every time, since what lies at a URL may change. The caller

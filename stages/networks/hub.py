@@ -15,7 +15,6 @@ Imports KerasHub, which takes one to two seconds. Sources: https://keras.io/kera
 https://github.com/keras-team/keras-hub/tree/v0.32.0.
 """
 
-import hashlib
 import inspect
 import json
 import logging
@@ -34,7 +33,7 @@ from keras_hub.src.utils import preset_utils
 from stages.core.errors import EngineError, ParameterError, UserError, WeightsError
 from stages.core.params import nearest
 from stages.core.settings.backbones import Network
-from stages.core.settings.hub import HUB, is_class, is_local
+from stages.core.settings.hub import HUB, is_class, is_local, weights_checksum
 from stages.core.settings.hub import preset as preset_of
 from stages.core.settings.pretrained import PRESET
 from stages.networks import keras_engine
@@ -45,8 +44,6 @@ from stages.networks.pretrained import Origin
 from stages.networks.unrolled import BACKBONE, flat, last, pooled
 
 log = logging.getLogger(__name__)
-# The files of weights in the folder of a preset: KerasHub's own, in one part or several, and those that it converts.
-_WEIGHTS = ("model.weights.h5", "model_*.weights.h5", "*.safetensors")
 _IMAGES = 4
 # How far OpenVINO's features may lie from Keras's, as a fraction of the largest.
 _TOLERANCE = 1e-3
@@ -67,6 +64,7 @@ def obtain(backbone: Network) -> tuple[keras.Model, Origin]:
         network = _of_preset(backbone, preset, with_weights=not random)
         step = _stated(preset) if backbone.inputs == PRESET else _declared(backbone)
     origin = Origin("random", "as set in params.yaml") if preset is None or random else _origin(preset)
+    _require_expected(origin, backbone)
     return flat(_joined(backbone, network, step)), origin
 
 
@@ -151,7 +149,7 @@ def _of_preset(backbone: Network, preset: str, *, with_weights: bool) -> keras.M
         raise WeightsError(
             f"'{preset}' holds a {kind.__name__}, and backbone '{backbone.name}' is a {backbone.builder}",
             "a preset of the same class",
-            f"set its builder to {HUB}{preset}",
+            f"set its builder to '{HUB}{preset}'",
         )
     return _tower(network, backbone)
 
@@ -261,16 +259,20 @@ def converted(network: keras.Model, outputs: dict[str, keras.KerasTensor], name:
 def _origin(preset: str) -> Origin:
     """Return the origin of a preset's weights: their file, checksum, and licence where the preset states one."""
     folder = Path(preset_utils.get_file(preset, preset_utils.CONFIG_FILE)).parent
-    files = sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
+    names, digest = weights_checksum(folder)
     licence = _licence(folder)
     reason = f"a preset that states the licence {licence}" if licence else "a preset that states no licence"
-    names = ", ".join(path.name for path in files)
-    return Origin(f"{HUB}{preset}", reason, names, f"sha256:{digest.hexdigest()}", licence)
+    return Origin(f"{HUB}{preset}", reason, ", ".join(names), digest, licence)
+
+
+def _require_expected(origin: Origin, backbone: Network) -> None:
+    """Raise WeightsError when the files of a preset's weights have another checksum than the backbone's line says."""
+    if backbone.checksum not in (None, origin.checksum):
+        raise WeightsError(
+            f"'{origin.source}' ({origin.file}) has {origin.checksum}",
+            f"{backbone.checksum}, as backbones.{backbone.name}.checksum says",
+            "its files are damaged or not the expected ones: load them anew, or correct the checksum",
+        )
 
 
 def _licence(folder: Path) -> str:

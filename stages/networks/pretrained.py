@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from stages.core.manifest import MANIFEST, PATHS, read_manifest
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.core.settings.hub import is_hub
 from stages.core.settings.pretrained import is_local_file
-from stages.core.settings.weights import WeightsParams
+from stages.core.settings.weights import FetchParams
 from stages.networks.architectures import IMAGENET_MEAN, build
 from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch, fetch_own
 from stages.networks.weights_file import numbered
@@ -43,7 +44,7 @@ class Origin:
     licence: str = ""
 
 
-def obtain(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def obtain(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:
     """Build `backbone` with its weights; return it with their origin.
 
     Raises WeightsError when a file is damaged or does not fit, or, with `if_unreachable: stop`, is unavailable.
@@ -80,7 +81,7 @@ def random(backbone: Network) -> keras.Model:
     return network
 
 
-def _from_file(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def _from_file(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:
     """Build with the weights of a file of the user's own, or of a `model.keras` of an earlier run."""
     source = backbone.weights.replace("{backbone}", backbone.name)
     path = _located(source, backbone, params)
@@ -93,7 +94,7 @@ def _from_file(backbone: Network, params: WeightsParams) -> tuple[keras.Model, O
     return network, _descent(source, path, digest)
 
 
-def _located(source: str, backbone: Network, params: WeightsParams) -> Path:
+def _located(source: str, backbone: Network, params: FetchParams) -> Path:
     if not is_local_file(source):
         return fetch_own(source, backbone.checksum, params)
     path = Path(source)
@@ -121,15 +122,28 @@ def _verified(path: Path, backbone: Network) -> str:
 def _rescales_twice(found: Found, path: Path) -> bool:
     """Return whether weights of an EfficientNet v1 were trained with the graph that Keras builds for published ones.
 
-    That has one more Rescaling, without weights. Where the file lists its layers, they decide, but for published files:
-    they are older than that layer. Else a network that normalises by ImageNet's mean descends from published weights;
-    one that began with random weights does not normalise.
+    That has one more Rescaling, without weights, behind its Normalization. Where the file lists its layers, they
+    decide, but for published files: they are older than that layer. Without their order another Rescaling may be the
+    user's own, before the network. Then, and without a list, a network that normalises by ImageNet's mean descends from
+    published weights; one that began with random weights does not normalise.
     """
-    if found.names is not None:
-        if sum(numbered(name)[0] == "rescaling" for name in found.names) > 1:
-            return True
-        module: Any = importlib.import_module("keras.src.applications.efficientnet")
-        return checksum(path, "md5") in {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
+    if found.names is None:
+        return _by_imagenet(found)
+    kinds = [numbered(name)[0] for name in takewhile(lambda name: not name.startswith("stem_"), found.names)]
+    if _rescales_normalised(kinds) if found.in_order else kinds.count("rescaling") > 1 and _by_imagenet(found):
+        return True
+    module: Any = importlib.import_module("keras.src.applications.efficientnet")
+    return checksum(path, "md5") in {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
+
+
+def _rescales_normalised(kinds: list[str]) -> bool:
+    """Return whether there is a Rescaling after the last Normalization; `kinds` are the layers before the stem."""
+    after = list(takewhile(lambda kind: kind != "normalization", reversed(kinds)))
+    return len(after) < len(kinds) and "rescaling" in after
+
+
+def _by_imagenet(found: Found) -> bool:
+    """Return whether a network normalises by ImageNet's mean."""
     means = [values[0] for place, values in found.values.items() if numbered(place[-1])[0] == "normalization"]
     return any(np.allclose(mean, IMAGENET_MEAN, atol=1e-3) for mean in means)
 
@@ -155,7 +169,7 @@ def _descent(source: str, path: Path, digest: str) -> Origin:
     return Origin(source, f"an earlier run that started from: {before}", path.name, digest)
 
 
-def _from_keras(backbone: Network, params: WeightsParams) -> tuple[keras.Model, Origin]:
+def _from_keras(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:
     """Build with `weights="imagenet"`, with our own download of the file that Keras requests."""
     fetched: list[tuple[Path, Published]] = []
 

@@ -24,11 +24,13 @@ Pairs = list[tuple[StoredLayer | None, StoredLayer]]
 class Found:
     """The weights of a network in a file: the arrays of each of its layers, by its place among Keras 3's groups.
 
-    `names` are those of all layers of the network in the file, None where the file does not say.
+    `names` are those of all layers of the network in the file, None where the file does not say; `in_order` says
+    whether they have the network's order.
     """
 
     values: Mapping[tuple[str, ...], tuple[NDArray[Any], ...]]
     names: Sequence[str] | None
+    in_order: bool
 
 
 def find(path: Path, network: keras.Model, title: str) -> Found:
@@ -45,7 +47,7 @@ def find(path: Path, network: keras.Model, title: str) -> Found:
         if len(fitting) > 1:
             raise fault(path, f"holds {len(fitting)} networks that fit {title}")
         each, pairs = next(iter(fitting.values()))
-        return Found({ours.place: _values(path, theirs) for theirs, ours in pairs if theirs}, each.names)
+        return Found({ours.place: _values(path, theirs) for theirs, ours in pairs if theirs}, each.names, each.in_order)
 
 
 def assign(network: keras.Model, found: Found) -> None:

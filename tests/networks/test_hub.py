@@ -212,6 +212,16 @@ def test_the_folder_of_a_preset_gives_its_weights_its_preprocessing_and_its_orig
     }
 
 
+def test_weights_of_a_preset_with_another_checksum_than_the_line_says_are_refused() -> None:
+    save_preset(Path("nets/vit"), scale=1 / 255)
+    digest = f"sha256:{hashlib.sha256(Path('nets/vit/model.weights.h5').read_bytes()).hexdigest()}"
+    line = declared("nets/vit", "imagenet")
+    assert obtain(line.model_copy(update={"checksum": digest}), OFFLINE)[1].checksum == digest
+    other = f"sha256:{'0' * 64}"
+    with pytest.raises(WeightsError, match=rf"has {digest}; expected {other}, as backbones.mine.checksum says"):
+        obtain(line.model_copy(update={"checksum": other}), OFFLINE)
+
+
 def test_a_preset_without_preprocessing_is_used_as_it_is_with_a_warning(images: np.ndarray, caplog) -> None:
     preset = save_preset(Path("nets/vit"))
     network, origin = obtain(declared("nets/vit", "imagenet"), OFFLINE)

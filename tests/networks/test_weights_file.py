@@ -23,6 +23,7 @@ from stages.core.errors import WeightsError
 from stages.core.settings.backbones import Network
 from stages.core.settings.weights import WeightsParams
 from stages.networks import pretrained
+from stages.networks.weights_match import Found
 from tests.support.web import serve
 
 pytestmark = pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")
@@ -228,6 +229,42 @@ def test_an_efficientnet_keeps_the_graph_that_it_was_trained_with(
     rescalings = [layer for layer in found.layers if isinstance(layer, keras.layers.Rescaling)]
     assert len(rescalings) == 1 + published
     require_same(found, reference, random_images(2, SIDE).astype("float32"))
+
+
+@pytest.mark.parametrize("file", ["own.h5", "own.weights.h5"])
+def test_a_rescaling_of_one_s_own_before_an_efficientnet_is_not_taken_for_that_of_published_weights(
+    declare, random_images, file: str
+) -> None:
+    image = keras.Input((SIDE, SIDE, 3))
+    own = keras.layers.Rescaling(1.0)(image)
+    made = keras.applications.EfficientNetB0(weights=None, include_top=False, pooling="avg", input_tensor=own)
+    reference = lively(keras.Model(image, made.output))
+    next(layer for layer in reference.layers if isinstance(layer, keras.layers.Normalization)).finalize_state()
+    if file == "own.h5":
+        with h5py.File(file, "w") as opened:
+            write_group(opened, keras_2(reference))
+    else:
+        reference.save_weights(file)
+    found = obtained(declare, file, "efficientnet_b0")
+    assert sum(isinstance(layer, keras.layers.Rescaling) for layer in found.layers) == 1
+    require_same(found, reference, random_images(2, SIDE).astype("float32"))
+
+
+@pytest.mark.parametrize(
+    ("names", "twice"),
+    [
+        (["input_1", "rescaling", "normalization", "rescaling_1", "stem_conv_pad"], True),
+        (["input_1", "rescaling", "rescaling_1", "normalization", "rescaling_2", "stem_conv_pad"], True),
+        (["input_1", "rescaling", "rescaling_1", "normalization", "stem_conv_pad", "rescaling_2"], False),
+        (["input_1", "normalization", "rescaling", "normalization_1", "stem_conv_pad"], False),
+        (["input_1", "rescaling", "rescaling_1", "stem_conv_pad"], False),
+    ],
+)
+def test_only_a_rescaling_between_normalization_and_stem_is_that_of_published_weights(
+    tmp_path: Path, names: list[str], *, twice: bool
+) -> None:
+    (tmp_path / "own.h5").write_bytes(b"weights")
+    assert pretrained._rescales_twice(Found({}, names, in_order=True), tmp_path / "own.h5") == twice
 
 
 def test_a_published_file_that_is_older_than_the_second_rescaling_gets_it(declare, monkeypatch) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 from stages.check import SECTIONS, TOP, faults, main, unquoted_faults, weights_faults, weights_files
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, REPLACED, read
+from stages.core.settings import hub
 from stages.core.settings.backbones import resolve
 from stages.core.settings.recipes import read_names
 
@@ -534,9 +536,56 @@ def test_a_file_elsewhere_needs_the_checksum_that_is_printed(monkeypatch, tmp_pa
         line: dict[str, Any] = {"weights": f"{folder}/own.h5"}
         params["backbones"]["vgg16"] = line
         (fault,) = weights_faults(params)
-        assert fault.remedy == f"move it, {remedy}or add to the line 'checksum: sha256:{digest}'"
+        assert fault.remedy == f"move it, {remedy}or add to the line checksum: 'sha256:{digest}'"
         line["checksum"] = f"sha256:{digest}"
         assert weights_faults(params) == []
+
+
+def preset_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, **line: Any) -> dict[str, Any]:
+    """Return parameters with a preset of KerasHub in the folder `place`; there is the folder for weights."""
+    monkeypatch.setattr(hub, "find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.chdir(tmp_path)
+    for folder in ("data/own_weights", "nets/vit"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    Path("nets/vit/model.weights.h5").write_bytes(b"weights")
+    return edited({"backbones": {"vit": {"builder": f"keras_hub:{place}"} | line}})
+
+
+def test_the_folder_of_a_preset_is_watched_where_files_of_weights_are(monkeypatch, tmp_path: Path) -> None:
+    params = preset_of(monkeypatch, tmp_path, "data/own_weights/vit")
+    shutil.move("nets/vit", "data/own_weights/vit")
+    assert weights_faults(params) == []
+    params["backbones"]["vit"] = {"builder": "keras_hub:ViTBackbone", "weights": "data/own_weights/vit"}
+    assert weights_faults(params) == []
+
+
+@pytest.mark.parametrize(
+    "line", [{}, {"weights": "random"}, {"builder": "keras_hub:ViTBackbone", "weights": "nets/vit"}]
+)
+def test_the_folder_of_a_preset_elsewhere_needs_the_checksum_of_its_weights(monkeypatch, tmp_path, line) -> None:
+    params = preset_of(monkeypatch, tmp_path, "nets/vit", **line)
+    (fault,) = weights_faults(params)
+    assert "backbones.vit: preset 'nets/vit' lies outside of weights.folder = 'data/own_weights'" in str(fault)
+    digest = f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
+    if line.get("weights") == "random":
+        assert fault.remedy == "move it, or set weights.folder to 'nets'"
+        return
+    assert fault.remedy == f"move it, set weights.folder to 'nets', or add to the line checksum: '{digest}'"
+    params["backbones"]["vit"]["checksum"] = digest
+    assert weights_faults(params) == []
+
+
+@pytest.mark.parametrize("line", [{}, {"builder": "keras_hub:ViTBackbone", "weights": "./nets/gone"}])
+def test_the_folder_of_a_preset_that_is_not_there_is_named(monkeypatch, tmp_path: Path, line: dict[str, Any]) -> None:
+    (fault,) = weights_faults(preset_of(monkeypatch, tmp_path, "nets/gone", **line))
+    assert str(fault).startswith("backbones.vit: preset 'nets/gone' is not a folder; expected a preset of KerasHub")
+
+
+def test_a_remedy_to_paste_between_braces_is_read_by_dvc(monkeypatch, tmp_path: Path) -> None:
+    (fault,) = weights_faults(preset_of(monkeypatch, tmp_path, "nets/vit"))
+    pasted = fault.remedy.rpartition("add to the line ")[2]
+    line = YAML(typ="safe").load(f"vit: {{builder: 'keras_hub:nets/vit', {pasted}}}")["vit"]
+    assert line["checksum"] == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
 
 
 @pytest.mark.parametrize("folder", ["data/exports/winner", "data", "."])

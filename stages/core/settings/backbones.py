@@ -17,7 +17,7 @@ from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings import hub
 from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
-from stages.core.settings.pretrained import PRESET, Inputs, known_source
+from stages.core.settings.pretrained import PRESET, PUBLISHED, Inputs, known_source
 
 SCRATCH = "scratch"
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
@@ -113,7 +113,8 @@ class BackboneConfig(Recipe):
             return None
         if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", value):
             raise ValueError("null, or sha256: and 64 hexadecimal digits")
-        if info.data.get("weights") in {"imagenet", "random"}:
+        builder, weights = info.data["builder"], info.data.get("weights")
+        if weights == "random" or (weights == "imagenet" and not hub.of_preset(builder, weights)):
             raise ValueError(f"null with weights: {info.data['weights']}, which is no file of your own")
         return value.lower()
 
@@ -166,6 +167,14 @@ class Backbone(BackboneConfig):
         return Network(pooling=self.head.pooling, **own)
 
     @property
+    def with_unchecked_weights(self) -> "Backbone":
+        """The same without the checksum of its weights, which stage weights compares: another has no effect on heads.
+
+        Other weights have, and reach the stages after it as its output.
+        """
+        return self.model_copy(update={"checksum": None})
+
+    @property
     def head_recipe(self) -> "Backbone":
         """The parameters that determine its dense head and the choice between heads."""
         found = self.model_copy(update={"unfreeze": _UNUSED.unfreeze}).effective()
@@ -183,7 +192,7 @@ class Backbone(BackboneConfig):
 
         Dropout has no effect without a dense layer, nor the optimiser where nothing is trained.
         """
-        found = self.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
+        found = self.with_unchecked_weights.model_copy(update={key: getattr(_UNUSED, key) for key in self._idle})
         head = {key: getattr(self.head, key) for key in self._used_of_head}
         update: dict[str, Section] = {"head": _UNUSED.head.model_copy(update=head)}
         if not self._trains_dense:
@@ -272,7 +281,7 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
         # Continue with any builder, so that the line's other faults are found as well.
         faults, builder = [fault], "ResNet50"
     sizes = _sizes(params)
-    weights = lookup(params, "weights.source")
+    weights = _common_source(builder, lookup(params, "weights.source"))
     own = _defaults(builder, str(line.get("weights", weights)), sizes) | {"weights": weights}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
@@ -296,6 +305,12 @@ def preset_values(builder: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the preset of `params` sets for a backbone of this builder."""
     values = presets.FROM_SCRATCH if builder == SCRATCH else presets.BACKBONES
     return values.get(str(params.get("preset")), {})
+
+
+def _common_source(builder: str, source: object) -> object:
+    """Return where weights come from unless the line says so: a file for all is none of scratch's, or of KerasHub's."""
+    apart = builder == SCRATCH or hub.is_hub(builder)
+    return "imagenet" if apart and isinstance(source, str) and source not in PUBLISHED else source
 
 
 def _defaults(builder: str, weights: str, sizes: list[int]) -> dict[str, Any]:
@@ -369,7 +384,7 @@ def _builder(name: str, builder: object, key: str) -> str:
         what = key if builder == name else f"{key}.builder = {shown(builder)}"
         raise ParameterError(
             f"{what} names no builder",
-            f"'{SCRATCH}', a builder of keras.applications ({', '.join(sorted(FAMILY_OF))}), or {hub.HUB}NAME",
+            f"'{SCRATCH}', a builder of keras.applications ({', '.join(sorted(FAMILY_OF))}), or '{hub.HUB}NAME'",
             guess or "see https://keras.io/api/applications/",
             key if builder == name else f"{key}.builder",
         )

@@ -12,7 +12,9 @@ from stages.core.addresses import holds_secret
 from stages.core.params import Section, Tuple, nearest
 
 # Formats of weights that Keras writes: whole models, `.weights.h5` and Keras 2's `.h5`.
-_WEIGHT_FILES = (".keras", ".h5")
+WEIGHT_FILES = (".keras", ".h5")
+# Sources of weights that are no file of the user's own.
+PUBLISHED = frozenset({"imagenet", "random"})
 _FORMATS = ("raw", "tf", "torch", "caffe")
 # What a preset of KerasHub states itself.
 PRESET = "preset"
@@ -46,7 +48,7 @@ def known_source(value: str) -> str:
     """Return `value` if it is a valid source of weights. Raise ValueError with the nearest match otherwise."""
     if holds_secret(value):
         raise ValueError("an address without a password or token, which git would keep; fetch the file yourself")
-    if value in {"imagenet", "random"} or (_is_fetchable(value) and urlsplit(value).path.endswith(_WEIGHT_FILES)):
+    if value in PUBLISHED or (_is_fetchable(value) and urlsplit(value).path.endswith(WEIGHT_FILES)):
         return value
     hint = nearest(value, ["imagenet", "random"])
     raise ValueError(
@@ -61,4 +63,4 @@ def _is_fetchable(source: str) -> bool:
 
 def is_local_file(source: str) -> bool:
     """Return whether a known source of weights is a file on this machine."""
-    return source not in {"imagenet", "random"} and "://" not in source
+    return source not in PUBLISHED and "://" not in source

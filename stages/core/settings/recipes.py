@@ -21,7 +21,7 @@ from stages.core.settings.explain import ExplainParams
 from stages.core.settings.features import EngineParams
 from stages.core.settings.preprocess import ViewParams
 from stages.core.settings.report import COST, MeasureParams
-from stages.core.settings.weights import WeightsParams
+from stages.core.settings.weights import FetchParams
 
 RECIPES = Path("data/recipes")
 
@@ -33,14 +33,15 @@ class StageRecipe(Common):
 
 
 class WeightsRecipe(StageRecipe):
-    """The network, and where its weights come from.
+    """The network, where its weights come from, and how these are fetched.
 
+    Section `weights` has more: what `source` says is in the network, and `folder` has no effect on a file's content.
     `digest` is the checksum of the file if they come from one on this machine, `preset_digest` that of the files of a
     preset of KerasHub in a folder here, "" without one.
     """
 
     stage = "weights"
-    weights: WeightsParams
+    weights: FetchParams
     network: Network
     digest: str | None
     preset_digest: str
@@ -124,11 +125,11 @@ def _recipes(name: str, params: Mapping[str, Any], digest: str | None) -> list[S
     shared = dict(common(params))
     features = parse(EngineParams, params["features"], "features")
     views = part(ViewParams, params, "preprocess")
-    top, weights = backbone.unfreeze_recipe, parse(WeightsParams, params["weights"], "weights")
+    top, trained = backbone.unfreeze_recipe, backbone.with_unchecked_weights if searched else backbone.head_recipe
     return [
         WeightsRecipe(
             **shared,
-            weights=weights,
+            weights=part(FetchParams, params, "weights"),
             network=backbone.network,
             digest=digest,
             preset_digest=hub.digest(backbone.builder, backbone.weights),
@@ -144,7 +145,7 @@ def _recipes(name: str, params: Mapping[str, Any], digest: str | None) -> list[S
         ),
         ViewsRecipe(**shared, **dict(views if backbone.head.units or searched else _NO_VIEWS), features=features),
         UnfreezeRecipe(**shared, **dict(top), **dict(views if top.unfreeze.blocks else _NO_VIEWS)),
-        FinetuneRecipe(**shared, **dict(backbone if searched else backbone.head_recipe), deciding=_deciding(params)),
+        FinetuneRecipe(**shared, **dict(trained), deciding=_deciding(params)),
         ExplainRecipe(**shared, **params["explain"]),
         BenchmarkRecipe(**shared, **params["benchmark"]),
     ]

@@ -12,11 +12,9 @@ from stages.core.settings.pretrained import known_source
 OWN_WEIGHTS = "data/own_weights"
 
 
-class WeightsParams(Section):
-    """Section `weights`: where weights come from, and what to do when they are unavailable."""
+class FetchParams(Section):
+    """How published weights are fetched, and what to do when they are unavailable."""
 
-    source: str = Field(min_length=1)
-    folder: str = Field(min_length=1)
     mirror: str | None = Field(min_length=1)
     if_unreachable: Literal["stop", "random"]
     connect_timeout: float = Field(gt=0, le=600)
@@ -27,6 +25,13 @@ class WeightsParams(Section):
         if value and holds_secret(value):
             raise ValueError("an address without a password or token, which git would keep; fetch the files yourself")
         return value
+
+
+class WeightsParams(FetchParams):
+    """Section `weights`: where weights come from unless a line says so, and how they are fetched."""
+
+    source: str = Field(min_length=1)
+    folder: str = Field(min_length=1)
 
     @field_validator("source")
     @classmethod

@@ -8,9 +8,11 @@ import pytest
 from stages.core.errors import GroupedUserError
 from stages.core.params import merge, read
 from stages.core.settings import hub
+from stages.core.settings.backbones import resolve
 from stages.core.settings.recipes import write_recipes
 from tests.support.features import ROOT
 
+DIGEST = f"sha256:{'a' * 64}"
 PRESET = "keras_hub:vit_base_patch16_224_imagenet"
 
 
@@ -38,24 +40,64 @@ def test_without_the_extra_one_line_says_how_to_install_it(declare, monkeypatch)
         ("keras_hub:densenet_201_imagenet", 224),
         ("keras_hub:/home/512/nets/mine", 224),
         ("keras_hub:hf://keras/swin_base_384", 384),
+        ("keras_hub:siglip_so400m_patch14_384", 384),
+        ("keras_hub:siglip_so400m_patch16_256_i18n", 256),
+        ("keras_hub:medsiglip_900m_448", 448),
+        ("keras_hub:clip_vit_bigg_14_laion2b_39b_b160k", 224),
+        ("keras_hub:clip_vit_large_patch14_336", 336),
+        ("keras_hub:metaclip_2_vit_huge_patch14_378", 378),
+        ("keras_hub:mit_b5_cityscapes_1024", 1024),
+        ("keras_hub:efficientnet_b1_ra4_e3600_r240_imagenet", 240),
+        ("keras_hub:dinov3_vit_small_lvd1689m", 224),
+        ("keras_hub:resnet_vd_200_imagenet", 224),
     ],
 )
 def test_the_size_of_its_images_is_read_from_the_name_of_a_preset(installed, declare, builder: str, size: int) -> None:
-    assert declare("net", sizes=(64, 224, 384), builder=builder).input_size == size
+    sizes = (64, 224, 240, 256, 336, 378, 384, 400, 448, 1024)
+    assert declare("net", sizes=sizes, builder=builder).input_size == size
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ({"builder": "keras_hub:"}, "expected keras_hub: and a preset, its folder or a class"),
+        ({"builder": "keras_hub:"}, "expected 'keras_hub:' and a preset, its folder or a class"),
         ({"builder": "keras_hub:ViTBackbone"}, "weights = 'imagenet'; expected random, or a preset or its folder"),
         ({"builder": PRESET, "arguments": {"image_shape": [96, 96, 3]}}, "expected arguments without image_shape"),
         ({"builder": PRESET, "input_size": 31}, "input_size = 31"),
+        (
+            {"builder": PRESET, "weights": "imagnet"},
+            r"weights = 'imagnet'; expected imagenet, .*did you mean 'imagenet'",
+        ),
+        ({"builder": PRESET, "weights": "rndom"}, r"weights = 'rndom'; expected imagenet, .*did you mean 'random'"),
+        ({"builder": PRESET, "weights": "nets/own.weights.h5"}, "expected imagenet, .* it takes no file"),
+        ({"builder": PRESET, "weights": "https://host/own"}, "its folder, or an address with hf://, kaggle://"),
+        ({"builder": PRESET, "weights": "hf://me:pa55word@host/vit"}, "without a password or token"),
+        ({"builder": "keras_hub:hf://me:pa55word@host/vit"}, "without a password or token"),
+        ({"builder": "keras_hub:https://host/own"}, "its folder, or an address with hf://, kaggle://"),
+        ({"builder": PRESET, "weights": "random", "checksum": DIGEST}, "expected null with weights: random"),
+        ({"builder": PRESET, "checksum": "sha256:1"}, "expected null, or sha256: and 64 hexadecimal digits"),
     ],
 )
 def test_what_a_line_cannot_say_is_one_line(installed, declare, line: dict, told: str) -> None:
     with pytest.raises(GroupedUserError, match=told):
         declare("vit", **line)
+
+
+def test_a_secret_in_the_address_of_a_preset_is_not_repeated(installed, declare) -> None:
+    for line in ({"builder": PRESET, "weights": "hf://me:pa55word@h/v"}, {"builder": "keras_hub:hf://me:pa55word@h/v"}):
+        with pytest.raises(GroupedUserError) as caught:
+            declare("vit", **line)
+        assert "pa55word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [{"builder": PRESET}, {"builder": "keras_hub:ViTBackbone", "weights": "nets/vit"}])
+def test_the_weights_of_a_preset_may_have_a_checksum(installed, declare, line: dict) -> None:
+    assert declare("vit", checksum=DIGEST, **line).network.checksum == DIGEST
+
+
+@pytest.mark.parametrize("named", ["parseq", "hf://timm/resnet18.a1_in1k", "kaggle://keras/vit/keras/vit_base"])
+def test_any_other_name_may_be_that_of_a_preset(installed, declare, named: str) -> None:
+    assert declare("net", builder=PRESET, weights=named).weights == named
 
 
 def test_a_class_takes_random_weights_or_those_of_a_preset(installed, declare) -> None:
@@ -109,3 +151,21 @@ def test_another_file_in_the_folder_of_a_preset_changes_the_recipe_of_its_weight
     assert recipe(tmp_path / "recipes", **line) == first
     weights.write_bytes(b"other")
     assert recipe(tmp_path / "recipes", **line) != first
+
+
+@pytest.mark.parametrize("source", ["own.h5", "models/{backbone}/model.keras", "https://host/own.h5"])
+@pytest.mark.parametrize("line", [{"builder": PRESET}, {"builder": "scratch"}])
+def test_a_file_of_weights_for_all_is_none_of_scratch_s_or_keras_hub_s(installed, source: str, line: dict) -> None:
+    params = merge(read(ROOT / "params.yaml"), {"weights": {"source": source}})
+    lines: dict = {"net": line, "vgg16": {}}
+    found = {name: resolve(name, params | {"backbones": lines}).weights for name in lines}
+    assert found == {"net": "imagenet", "vgg16": source}
+
+
+def test_what_is_said_for_all_without_a_file_holds_for_keras_hub_too(installed) -> None:
+    params = merge(read(ROOT / "params.yaml"), {"weights": {"source": "random"}})
+    assert resolve("net", params | {"backbones": {"net": {"builder": PRESET}}}).weights == "random"
+
+
+def test_a_file_on_the_line_of_scratch_itself_counts(declare) -> None:
+    assert declare("scratch", weights="old/model.keras").weights == "old/model.keras"

@@ -65,6 +65,26 @@ def test_another_file_of_weights_reaches_the_weights_of_its_backbone_alone(tmp_p
     assert read_recipe(WeightsRecipe, "resnet50", tmp_path).digest is None
 
 
+@pytest.mark.parametrize("searched", [False, True])
+@pytest.mark.parametrize("line", [LINEAR, DENSE, TOP])
+def test_the_checksum_of_weights_reaches_the_weights_alone(tmp_path, line: dict, *, searched: bool) -> None:
+    line = line | {"weights": "own.h5"}
+    before = recipes(tmp_path / "before", searched=searched, **line)
+    after = recipes(tmp_path / "after", searched=searched, **line, checksum=f"sha256:{'a' * 64}")
+    assert {name for name, content in after.items() if content != before[name]} == {"weights"}
+
+
+def test_another_source_or_folder_reaches_only_the_backbones_that_take_their_weights_from_it(tmp_path) -> None:
+    lines: dict = {"vgg16": {"weights": "random"}, "resnet50": {}}
+    changed = []
+    for weights in ({}, {"folder": "other"}, {"folder": "other", "source": "random"}):
+        write_recipes(merge(read(ROOT / "params.yaml"), {"weights": weights}) | {"backbones": lines}, tmp_path)
+        changed.append({path.parent.name: path.read_bytes() for path in tmp_path.rglob("weights.json")})
+    assert changed[0] == changed[1]
+    assert changed[1]["vgg16"] == changed[2]["vgg16"]
+    assert changed[1]["resnet50"] != changed[2]["resnet50"]
+
+
 def test_where_heads_are_searched_all_has_an_effect(tmp_path) -> None:
     before, after = (recipes(tmp_path, searched=True, **line)["finetune"] for line in ({}, DROPOUT))
     assert before != after
