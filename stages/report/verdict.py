@@ -109,7 +109,12 @@ class Evidence:
     @property
     def too_coarse(self) -> float:
         """The smallest difference that a test set must detect, if anything is to be chosen by it."""
-        return TOO_COARSE * (self.measure.largest(self.runs[0].classes) or 1)
+        return TOO_COARSE * (self.largest or 1)
+
+    @property
+    def largest(self) -> float:
+        """The largest difference that two backbones can have, 0 where there is no limit."""
+        return self.measure.largest(self.runs[0].classes)
 
     @property
     def confidence(self) -> float:

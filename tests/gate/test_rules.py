@@ -203,6 +203,27 @@ def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("measure", "images", "shown"),
+    [
+        (Measure("accuracy"), {0, 199}, "; no drop would be detected; "),
+        (Measure("recall:cat"), {0, 199}, "; no drop would be detected; "),
+        (Measure("balanced_accuracy"), {0, 1, 199}, "; no drop would be detected; "),
+        (Measure("cost"), {0, 1, 199}, "; no rise would be detected; "),
+        # One mistake may cost 9.
+        (Measure("cost", {"cat": {"dog": 9.0}}), {*range(10), 199}, "; a rise of 2.957 would be detected in 80 % "),
+        (Measure("log_loss"), {0, 1, 199}, " would be detected in 80 % of all cases; "),
+    ],
+)
+def test_a_drop_that_the_measure_cannot_have_is_not_said_to_be_detectable(
+    measure: Measure, images: set[int], shown: str
+) -> None:
+    few = certain(range(2), 40)
+    kept = few.predictions["file"].isin([f"cat/{number}.jpg" for number in images])
+    few = replace(few, predictions=few.predictions[kept].reset_index(drop=True))
+    assert shown in summary(few, few, grouped(1), Rules(GateParams(**PARAMS), measure))
+
+
 # Backbones, weights, leaks ------------------------------------------------------------------------------
 
 
