@@ -73,10 +73,10 @@ class Results:
         found = unseen(self.predictions, classes_of(self.predictions))
         return fit_temperature(found.actual, found.probabilities)
 
-    @property
-    def test_images(self) -> int:
-        """The number of images that the accuracies are computed on."""
-        return int((self.predictions["split"] == "test").sum())
+    def images(self, measure: Measure) -> int:
+        """Return the number of test images that the measure is computed on."""
+        tested = self.predictions.loc[self.predictions["split"] == "test", "label"]
+        return len(tested) if measure.label is None else int((tested == measure.label).sum())
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def _fall(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules)
     pair, least = _common(before, now, groups, measure), min_discordant_pairs(params.significance, "greater")
     if len(pair.groups) < least or pair.groups.few:
         return GateError(
-            f"{pair.images} test images{_of_groups(pair.groups)} are in both, of {before.test_images} at "
-            f"{before.place} and {now.test_images} now",
+            f"{pair.images} {_test_images(measure)}{_of_groups(pair.groups)} are in both, of {before.images(measure)} "
+            f"at {before.place} and {now.images(measure)} now",
             f"at least {_least(pair.groups, least)} with the same label, to test a drop for significance",
             "compare with a commit that shares more, or commit a new reference by hand",
         )
@@ -217,6 +217,10 @@ def _least(groups: Groups, images: int) -> str:
     return f"{MIN_GROUPS} groups of images" if groups.few else str(images)
 
 
+def _test_images(measure: Measure) -> str:
+    return "test images" if measure.label is None else f"test images of {measure.label}"
+
+
 def _of_groups(groups: Groups) -> str:
     return "" if groups.alone else f" of {len(groups)} groups"
 
@@ -230,8 +234,8 @@ def _figures(before: Results, now: Results, pair: Contest, measure: Measure) -> 
         what = "" if pair.groups.alone else " groups"
         changed = f"{worse}{what} worse, {better} better"
     return (
-        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {pair.images} test "
-        f"images{_of_groups(pair.groups)} of both ({changed})"
+        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {pair.images} "
+        f"{_test_images(measure)}{_of_groups(pair.groups)} in both ({changed})"
     )
 
 

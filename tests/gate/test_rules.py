@@ -110,7 +110,7 @@ def test_a_fall_that_chance_does_not_explain_is_named_with_its_figures() -> None
     before, now = results(range(5)), results(range(5, 25), "resnet50", vgg16="imagenet")
     assert one(before, now) == (
         "accuracy of the winner fell by 15.0 points, and by at least 7.2 with 95% confidence: 95.0 % (vgg16) at HEAD "
-        "(1a2b3c4), 80.0 % (resnet50) now, on the 100 test images of both (20 newly wrong, 5 newly right); expected at "
+        "(1a2b3c4), 80.0 % (resnet50) now, on the 100 test images in both (20 newly wrong, 5 newly right); expected at "
         "most 1 points; see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall"
     )
 
@@ -175,7 +175,7 @@ def test_the_accuracy_is_that_on_the_images_of_both() -> None:
     before = results(range(10), images=range(60))
     now = results(range(10, 15), images=range(10, 110))
     fault = one(before, now)
-    assert "100.0 % (vgg16) at HEAD (1a2b3c4), 90.0 % (vgg16) now, on the 50 test images of both" in fault
+    assert "100.0 % (vgg16) at HEAD (1a2b3c4), 90.0 % (vgg16) now, on the 50 test images in both" in fault
 
 
 def test_too_few_images_of_both_are_a_fault_whatever_they_show() -> None:
@@ -192,12 +192,27 @@ def test_no_image_of_both_is_a_fault() -> None:
     assert fault.startswith("0 test images are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 5 ")
 
 
+def test_the_recall_of_a_class_is_counted_on_its_images_alone() -> None:
+    before, now, rules = (
+        certain(range(0), 40),
+        certain(range(18), 40),
+        Rules(GateParams(**PARAMS), Measure("recall:cat")),
+    )
+    before, now = (replace(each, metrics=dict(each.metrics) | {"measure": "recall:cat"}) for each in (before, now))
+    (fault,) = faults(before, now, grouped(1), CLEAN, rules)
+    assert "now, on the 40 test images of cat in both (18 newly wrong, 0 newly right)" in str(fault)
+    kept = before.predictions["file"].isin([f"cat/{number}.jpg" for number in range(36, 200)])
+    fewer = replace(before, predictions=before.predictions[kept])
+    (fault,) = faults(fewer, now, grouped(1), CLEAN, rules)
+    assert str(fault).startswith("4 test images of cat are in both, of 4 at HEAD (1a2b3c4) and 40 now; expected at")
+
+
 def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     text = summary(
         results(range(4)), results(range(4, 13), "resnet50"), grouped(1), Rules(GateParams(**PARAMS), MEASURE)
     )
     assert text == (
-        "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of "
+        "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images in "
         "both (9 newly wrong, 4 newly right); a drop of 13.7 points would be detected in 80 % of all cases; resnet50 "
         "is selected in 71 of 100 resamples of the test images"
     )
