@@ -16,7 +16,7 @@ from stages.core.errors import UserError
 from stages.core.measure import Measure
 from stages.core.predictions import classes_of, fit_temperature, unseen
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import ACCURACY, MEASURE, backbones_of, winner
+from stages.core.settings.report import ACCURACY, COST, COSTS, MEASURE, backbones_of, winner
 from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import MIN_GROUPS, Groups
 from stages.statistics.paired import POWER, min_discordant_pairs
@@ -122,9 +122,15 @@ def _amount(difference: float, measure: Measure) -> str:
 
 
 def _other_measure(now: Results, measure: Measure) -> GateError | None:
-    """Return the fault of results that were decided by another measure than params.yaml names."""
+    """Return the fault of results that were decided by another measure, or other costs, than params.yaml has."""
     if now.measure == measure.name:
-        return None
+        if measure.name != COST or now.metrics.get(COSTS) == measure.costs:
+            return None
+        return GateError(
+            f"the results in {now.place} were decided by other costs",
+            "those of report.costs",
+            "run 'dvc repro', or set report.costs back",
+        )
     return GateError(
         f"the results in {now.place} were decided by {now.measure}",
         f"report.measure = {measure.name}",

@@ -85,7 +85,7 @@ def certain(wrong: range, cats: int, best: str = "vgg16") -> Results:
 def test_a_drop_of_another_measure_is_tested_in_its_unit(measure: Measure, begin: str) -> None:
     before, now = certain(range(0), 40), replace(certain(range(18), 40), place="the workspace")
     rules = Rules(GateParams(**PARAMS), measure)
-    of = {"measure": measure.name}
+    of = {"measure": measure.name, "costs": measure.costs}
     before, now = (replace(each, metrics=dict(each.metrics) | of) for each in (before, now))
     (fault,) = faults(before, now, grouped(1), CLEAN, rules)
     assert str(fault).startswith(begin)
@@ -100,6 +100,18 @@ def test_results_of_another_measure_than_the_parameters_name_are_one_line() -> N
         "the results in HEAD (1a2b3c4) were decided by accuracy; expected report.measure = macro_f1; "
         "run 'dvc repro', or set report.measure back"
     )
+
+
+def test_results_of_other_costs_than_the_parameters_have_are_one_line() -> None:
+    rules = Rules(GateParams(**PARAMS), Measure("cost", {"cat": {"dog": 5.0}}))
+    now = replace(results(range(20)), metrics={"measure": "cost", "costs": {"cat": {"dog": 4.0}}})
+    (fault,) = faults(None, now, grouped(1), CLEAN, rules)
+    assert str(fault) == (
+        "the results in HEAD (1a2b3c4) were decided by other costs; expected those of report.costs; "
+        "run 'dvc repro', or set report.costs back"
+    )
+    same = replace(now, metrics={"measure": "cost", "costs": {"cat": {"dog": 5}}})
+    assert faults(None, same, grouped(1), CLEAN, rules) == []
 
 
 def test_equal_results_pass() -> None:

@@ -324,6 +324,7 @@ def test_another_measure_decides_from_evaluate_to_the_report(
     compare.main()
     found = files.read_json(project / "data/metrics.json")
     assert found["measure"] == measure
+    assert found.get("costs") == ({"tree": {"plank": 7}} if measure == "cost" else None)
     backbones = ("vgg16", "resnet50", "scratch")
     assert found["best"] == max(backbones, key=lambda backbone: sign * found[backbone][key])
     for backbone in backbones:
