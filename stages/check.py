@@ -40,7 +40,7 @@ from stages.core.settings.preprocess import PreprocessParams
 from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
-from stages.core.settings.report import MEASURE, RECOMMENDED, ReportParams
+from stages.core.settings.report import ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
 from stages.core.settings.weights import OWN_WEIGHTS, WeightsParams
@@ -162,13 +162,13 @@ def _export_faults(params: Mapping[str, Any], known: set[str]) -> list[UserError
     declared = [name for name in lines if isinstance(name, str)] if isinstance(lines, Mapping) else []
     found: list[UserError] = [
         ParameterError(
-            f"a backbone named '{name}'",
-            f"another name ('{name}' has a special meaning in {place})",
+            f"a backbone named '{WINNER}'",
+            f"another name ('{WINNER}' has a special meaning in export.backbones)",
             "rename it and set its 'builder'",
-            f"backbones.{name}",
+            f"backbones.{WINNER}",
         )
-        for name, place in ((WINNER, "export.backbones"), (RECOMMENDED, "the metrics"), (MEASURE, "the metrics"))
-        if name in declared
+        for name in declared
+        if name == WINNER
     ]
     if any(key.startswith("export") for key in known) or not declared or "export" not in params:
         return found

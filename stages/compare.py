@@ -119,9 +119,11 @@ def read_ranking_agreement(ranking: list[Run], measure: Measure, language: Langu
     table, declared = files.read_csv(RANKING, text=("backbone", "apart", "weights")), params.declared_backbones()
     if missing := [backbone for backbone in declared if backbone not in set(table["backbone"])]:
         raise DataError(f"{RANKING} without {', '.join(missing)}", "all declared backbones", "run 'dvc repro rank'")
+    if measure.key not in table:
+        raise DataError(f"{RANKING} without {measure.key}", "a ranking by report.measure", "run 'dvc repro rank'")
     table = table[table["backbone"].isin(declared)]
     # What a backbone without features lacks is an empty cell.
-    numbers = {name: pd.to_numeric(table[name]) for name in NUMBERS if name in table}
+    numbers = {name: pd.to_numeric(table[name]) for name in (*NUMBERS, measure.key)}
     return ranking_agreement(table.assign(**numbers), ranking, measure, language)
 
 

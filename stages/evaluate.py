@@ -190,12 +190,7 @@ def over_measure(
     low, high = interval or (None, None)
     facts = {"name": measure.name, "value": value, "low": low, "high": high, "images": contest.images}
     known = facts | {"validation": measure.value(validation)}
-    return known | ({"matrix": _matrix(measure, classes)} if measure.name == COST else {})
-
-
-def _matrix(measure: Measure, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    rows = measure.matrix(classes).tolist()
-    return {actual: dict(zip(classes, row, strict=True)) for actual, row in zip(classes, rows, strict=True)}
+    return known | ({"matrix": measure.matrix_by_class(classes)} if measure.name == COST else {})
 
 
 def over_repeats(test: Predictions, repeats: list[Predictions]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def main() -> None:
         for most in range(1, len(backbones) + 1):
             files.write_json(folder / f"{most}.json", {"finetune": best(table, most)})
     files.write_json(CONTENDERS, {"finetune": contenders(table)})
-    for line in lines(table):
+    for line in lines(table, measure):
         _log.info("%s", line)
     if random := table.loc[(table["weights"] == "random") & table["rank"].notna(), "backbone"].tolist():
         _log.warning("random weights in %s: their ranks mean nothing for published weights", ", ".join(random))

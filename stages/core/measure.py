@@ -110,6 +110,11 @@ class Measure:
             dtype=np.float64,
         )
 
+    def matrix_by_class(self, classes: Sequence[str]) -> Costs:
+        """Return the same by actual and by predicted class, as data/evaluations has it."""
+        rows = self.matrix(classes).tolist()
+        return {actual: dict(zip(classes, row, strict=True)) for actual, row in zip(classes, rows, strict=True)}
+
     def largest(self, classes: Sequence[str]) -> float:
         """Return the most that one image can add, 0 where there is no limit."""
         return 0.0 if self.name == "log_loss" else float(self.matrix(classes).max()) if self.name == COST else 1.0

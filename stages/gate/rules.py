@@ -16,7 +16,7 @@ from stages.core.errors import UserError
 from stages.core.measure import Measure
 from stages.core.predictions import classes_of, fit_temperature, unseen
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import ACCURACY, MEASURE, backbones_of, winner
+from stages.core.settings.report import ACCURACY, COST, COSTS, MEASURE, backbones_of, winner
 from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import MIN_GROUPS, Groups
 from stages.statistics.paired import POWER, min_discordant_pairs
@@ -73,10 +73,10 @@ class Results:
         found = unseen(self.predictions, classes_of(self.predictions))
         return fit_temperature(found.actual, found.probabilities)
 
-    @property
-    def test_images(self) -> int:
-        """The number of images that the accuracies are computed on."""
-        return int((self.predictions["split"] == "test").sum())
+    def images(self, measure: Measure) -> int:
+        """Return the number of test images that the measure is computed on."""
+        tested = self.predictions.loc[self.predictions["split"] == "test", "label"]
+        return len(tested) if measure.label is None else int((tested == measure.label).sum())
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,10 @@ def summary(before: Results, now: Results, groups: "pd.Series[str]", rules: Rule
     """Return a sentence that says what was compared, and which drop would have been detected."""
     pair, measure = _common(before, now, groups, rules.measure), rules.measure
     least = _detectable(pair, rules.params)
-    seen = "no drop would be detected"
-    if least <= 1 or not measure.of_outcomes:
+    # Of the log loss, which has no limit, any rise is possible.
+    most = measure.largest(classes_of(now.predictions))
+    seen = f"no {_drop(measure)} would be detected"
+    if least <= most or not most:
         seen = f"a {_drop(measure)} of {_amount(least, measure)} would be detected in {100 * POWER:g} % of all cases"
     stable = f"{now.winner} is selected in {100 * now.selected:.0f} of 100 resamples of the test images"
     return f"{measure.words} of the winner {_figures(before, now, pair, measure)}; {seen}; {stable}"
@@ -120,9 +122,15 @@ def _amount(difference: float, measure: Measure) -> str:
 
 
 def _other_measure(now: Results, measure: Measure) -> GateError | None:
-    """Return the fault of results that were decided by another measure than params.yaml names."""
+    """Return the fault of results that were decided by another measure, or other costs, than params.yaml has."""
     if now.measure == measure.name:
-        return None
+        if measure.name != COST or now.metrics.get(COSTS) == measure.costs:
+            return None
+        return GateError(
+            f"the results in {now.place} were decided by other costs",
+            "those of report.costs",
+            "run 'dvc repro', or set report.costs back",
+        )
     return GateError(
         f"the results in {now.place} were decided by {now.measure}",
         f"report.measure = {measure.name}",
@@ -131,7 +139,7 @@ def _other_measure(now: Results, measure: Measure) -> GateError | None:
 
 
 def _detectable(pair: Contest, params: GateParams) -> float:
-    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`; above 1 no drop is.
+    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`, possible or not.
 
     A drop adds as many discordant images as it has points to those that there are.
     """
@@ -179,8 +187,8 @@ def _fall(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules)
     pair, least = _common(before, now, groups, measure), min_discordant_pairs(params.significance, "greater")
     if len(pair.groups) < least or pair.groups.few:
         return GateError(
-            f"{pair.images} test images{_of_groups(pair.groups)} are in both, of {before.test_images} at "
-            f"{before.place} and {now.test_images} now",
+            f"{pair.images} {_test_images(measure)}{_of_groups(pair.groups)} are in both, of {before.images(measure)} "
+            f"at {before.place} and {now.images(measure)} now",
             f"at least {_least(pair.groups, least)} with the same label, to test a drop for significance",
             "compare with a commit that shares more, or commit a new reference by hand",
         )
@@ -215,6 +223,10 @@ def _least(groups: Groups, images: int) -> str:
     return f"{MIN_GROUPS} groups of images" if groups.few else str(images)
 
 
+def _test_images(measure: Measure) -> str:
+    return "test images" if measure.label is None else f"test images of {measure.label}"
+
+
 def _of_groups(groups: Groups) -> str:
     return "" if groups.alone else f" of {len(groups)} groups"
 
@@ -228,8 +240,8 @@ def _figures(before: Results, now: Results, pair: Contest, measure: Measure) -> 
         what = "" if pair.groups.alone else " groups"
         changed = f"{worse}{what} worse, {better} better"
     return (
-        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {pair.images} test "
-        f"images{_of_groups(pair.groups)} of both ({changed})"
+        f"{first} ({before.winner}) at {before.place}, {second} ({now.winner}) now, on the {pair.images} "
+        f"{_test_images(measure)}{_of_groups(pair.groups)} in both ({changed})"
     )
 
 

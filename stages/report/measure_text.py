@@ -59,6 +59,14 @@ def coarse(measure: Measure, difference: float, language: Language) -> Text | st
     return language.figures(difference)
 
 
+def on_images(measure: Measure, count: int, language: Language) -> Text:
+    """Return how many test images its value comes from: 110 test images, or 12 test images of a class."""
+    images = language.number(count)
+    if measure.label is None:
+        return language.say("%(images)s test images", images=images)
+    return language.say("%(images)s test images of %(label)s", images=images, label=Name(measure.label))
+
+
 @dataclass(frozen=True)
 class Deciding:
     """The measure as templates use it."""
@@ -88,6 +96,10 @@ class Deciding:
     def ends(self, interval: Sequence[float] | None) -> str:
         """Return the ends of an interval of it."""
         return UNKNOWN.join(self.value(end) for end in interval) if interval else UNKNOWN
+
+    def on_images(self, count: int) -> Text:
+        """Return how many test images its value comes from."""
+        return on_images(self.measure, count, self.language)
 
     def figure(self, difference: float | None) -> str:
         """Return a difference of it without its unit."""

@@ -17,10 +17,10 @@ Outcome = Literal["better", "worse", "open"]
 class Comparison:
     """Two backbones on the same test images, seen from the first one's side.
 
-    `only_first` and `only_second` count the images that only that one gets right, `difference` is by how much the first
-    is better, such as its accuracy minus that of the second, `low` and `high` are the ends of its interval, `p` is its
-    probability by chance and `p_holm` that, corrected for the number of pairs. `outcome`: the first is significantly
-    better or worse, or the test set leaves it open.
+    `only_first` and `only_second` count the images that only that one gets right, or groups that it does better on
+    (`Contest.only`). `difference` is by how much the first is better, such as its accuracy minus that of the second,
+    `low` and `high` are the ends of its interval, `p` is its probability by chance and `p_holm` that, corrected for the
+    number of pairs. `outcome`: the first is significantly better or worse, or the test set leaves it open.
     """
 
     first: str

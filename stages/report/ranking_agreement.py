@@ -15,8 +15,8 @@ from stages.report.measure_text import display_name
 from stages.report.published import Published, published
 from stages.report.runs import Run
 
-# Columns of data/ranking.csv that hold numbers, or nothing.
-NUMBERS = ("rank", "accuracy", "low", "high", "logme", "value")
+# Columns of data/ranking.csv that hold numbers, or nothing, beside that of the measure.
+NUMBERS = ("rank", "low", "high", "logme")
 # With fewer there is no order to speak of.
 _FEWEST = 3
 
@@ -66,8 +66,7 @@ def ranking_agreement(
 ) -> RankingAgreement:
     """Return how data/ranking.csv compares with the final `ranking`, the best first; both have the same backbones."""
     final = {run.backbone: (run, place) for place, run in enumerate(ranking, start=1)}
-    # Of accuracy, which every ranking has, there is no other column.
-    table = table if "value" in table else table.assign(value=table["accuracy"])
+    table = table.assign(value=table[measure.key])
     by_logme = table["logme"].rank(ascending=False, method="min")
     rows = [_row(row, place, final) for row, place in zip(table.itertuples(), by_logme, strict=True)]
     return RankingAgreement(

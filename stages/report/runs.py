@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stages.core.errors import DataError, ParameterError
 from stages.core.intervals import Interval
 from stages.core.measure import Measure
-from stages.core.settings.report import BEST, MEASURE, RECOMMENDED
+from stages.core.settings.report import BEST, COST, COSTS, MEASURE, RECOMMENDED, TAKEN
 from stages.statistics.decision import Resampled
 
 # Metrics of data/metrics.json, which git keeps.
@@ -167,6 +167,8 @@ def check(runs: list[Run], measure: Measure) -> None:
                 f"report.measure = {measure.name}",
                 "run 'dvc repro'",
             )
+        if measure.name == COST and run.metrics["measure"]["matrix"] != measure.matrix_by_class(run.classes):
+            raise DataError(f"'{run.backbone}' was scored by other costs", "those of report.costs", "run 'dvc repro'")
         if run.folds.get("digest") != runs[0].folds.get("digest"):
             raise DataError(f"'{run.backbone}' has other folds than '{first}'", "the same for all", "run 'dvc repro'")
 
@@ -193,7 +195,7 @@ def summary(ranking: list[Run], recommended: str | None, resampled: Resampled, m
     `selected_in_resamples` is the share of the bootstrap resamples of the test images in which a backbone was selected;
     the selected one, or else the best, has the measure without the optimism of that.
     """
-    for key in (BEST, RECOMMENDED, MEASURE):
+    for key in TAKEN:
         if any(run.backbone == key for run in ranking):
             raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
     values: dict[str, Any] = {run.backbone: _summary(run, measure) for run in ranking}
@@ -204,7 +206,8 @@ def summary(ranking: list[Run], recommended: str | None, resampled: Resampled, m
         key = f"{measure.key}_of_selection"
         corrected = {key: resampled.value, f"{key}_low": low, f"{key}_high": high}
         values[recommended or ranking[0].backbone] |= corrected
-    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended, MEASURE: measure.name}
+    by = {MEASURE: measure.name} | ({COSTS: measure.costs} if measure.name == COST else {})
+    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended} | by
 
 
 def _summary(run: Run, measure: Measure) -> dict[str, Any]:

@@ -107,9 +107,19 @@ class Evidence:
         return self.comparisons.measure
 
     @property
+    def images(self) -> int:
+        """The number of test images, of whatever class; `outcomes` has those that the measure is computed on."""
+        return int(self.runs[0].metrics["test_images"])
+
+    @property
     def too_coarse(self) -> float:
         """The smallest difference that a test set must detect, if anything is to be chosen by it."""
-        return TOO_COARSE * (self.measure.largest(self.runs[0].classes) or 1)
+        return TOO_COARSE * (self.largest or 1)
+
+    @property
+    def largest(self) -> float:
+        """The largest difference that two backbones can have, 0 where there is no limit."""
+        return self.measure.largest(self.runs[0].classes)
 
     @property
     def confidence(self) -> float:

@@ -169,7 +169,7 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
                 measure=display_name(evidence.measure, language),
                 margin=amount(evidence.measure, margin, language),
                 # The width falls with the root of the number.
-                needed=language.number(evidence.outcomes.images * (half / margin) ** 2),
+                needed=language.number(evidence.images * (half / margin) ** 2),
             )
         )
     return texts

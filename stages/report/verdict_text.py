@@ -6,7 +6,7 @@ from functools import reduce
 
 from stages.core.settings.report import ACCURACY, Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
-from stages.report.measure_text import amount, better, coarse, display_name, value
+from stages.report.measure_text import amount, better, coarse, display_name, on_images, value
 from stages.report.runs import Run
 from stages.report.verdict import Evidence, Kind, between, cost, leaked, missing, random
 from stages.statistics.groups import MIN_GROUPS
@@ -81,12 +81,12 @@ def _too_few(evidence: Evidence, language: Language) -> Text:
             coarse=coarse(evidence.measure, evidence.too_coarse, language),
         )
     values: dict[str, Value] = {
-        "images": language.number(evidence.outcomes.images),
+        "images": language.number(evidence.images),
         "needed": language.number(needed),
         "coarse": coarse(evidence.measure, evidence.too_coarse, language),
         "power": language.share(POWER),
     }
-    if evidence.measure.of_outcomes and verdict.detectable > 1:
+    if 0 < evidence.largest < verdict.detectable:
         return language.say(
             "Nothing can be chosen with this test set of %(images)s images, which is too small to show any "
             "difference; %(needed)s would detect a difference of %(coarse)s with %(power)s power.",
@@ -103,20 +103,22 @@ def _too_few(evidence: Evidence, language: Language) -> Text:
 def images_to_detect(difference: float, rival: Run, evidence: Evidence) -> int | None:
     """Return how many test images like these it takes to detect a `difference` between the best and its rival.
 
-    None if no number does, because trainings with other seeds differ by as much.
+    Of all classes, also where the measure is the recall of one: its images are as frequent among more of them. None if
+    no number does, because trainings with other seeds differ by as much.
     """
     pair = between(rival, evidence)
-    return needed_images(pair, difference, 1 - evidence.confidence)
+    needed = needed_images(pair, difference, 1 - evidence.confidence)
+    return None if needed is None else math.ceil(needed * evidence.images / pair.images)
 
 
 def _few_groups(evidence: Evidence, language: Language) -> Text:
     return language.say_plural(
-        "Nothing can be chosen: the %(images)s test images all come from one group; images of a group are right or "
+        "Nothing can be chosen: the %(images)s all come from one group; images of a group are right or "
         "wrong together, and with fewer than %(least)s groups nobody can tell how certain a difference is.",
-        "Nothing can be chosen: the %(images)s test images come from %(count)s groups; images of a group are right or "
+        "Nothing can be chosen: the %(images)s come from %(count)s groups; images of a group are right or "
         "wrong together, and with fewer than %(least)s groups nobody can tell how certain a difference is.",
         len(evidence.outcomes.groups),
-        images=language.number(evidence.outcomes.images),
+        images=on_images(evidence.measure, evidence.outcomes.images, language),
         least=language.number(MIN_GROUPS),
     )
 
@@ -124,14 +126,14 @@ def _few_groups(evidence: Evidence, language: Language) -> Text:
 def _winner(evidence: Evidence, language: Language) -> Text:
     best, following = evidence.ranking[:2]
     return language.say_plural(
-        "Use %(best)s: it is significantly better than %(next)s, by %(amount)s on %(images)s test images.",
+        "Use %(best)s: it is significantly better than %(next)s, by %(amount)s on %(images)s.",
         "Use %(best)s: it is significantly better than each of the %(count)s other backbones, %(amount)s ahead of "
-        "%(next)s, the next best, on %(images)s test images.",
+        "%(next)s, the next best, on %(images)s.",
         len(evidence.runs) - 1,
         best=Name(best.backbone),
         next=Name(following.backbone),
         amount=amount(evidence.measure, evidence.measure.sign * (best.value - following.value), language),
-        images=language.number(evidence.outcomes.images),
+        images=on_images(evidence.measure, evidence.outcomes.images, language),
     )
 
 
@@ -213,7 +215,7 @@ def _best(evidence: Evidence, language: Language) -> dict[str, Value]:
     return {
         "best": Name(best.backbone),
         "better": better(evidence.measure, language),
-        "images": language.number(evidence.outcomes.images),
+        "images": language.number(evidence.images),
     }
 
 
@@ -289,13 +291,13 @@ def measured(run: Run, evidence: Evidence, language: Language) -> Text:
     """Return the value of the measure of a backbone, with its interval if it has one, as a part of a sentence."""
     values: dict[str, Value] = {
         "value": value(evidence.measure, run.value, language),
-        "images": language.number(evidence.outcomes.images),
+        "images": on_images(evidence.measure, evidence.outcomes.images, language),
     }
     if run.value_interval is None:
-        return language.say("%(value)s on %(images)s test images", **values)
+        return language.say("%(value)s on %(images)s", **values)
     low, high = (value(evidence.measure, end, language) for end in run.value_interval)
     return language.say(
-        "%(value)s on %(images)s test images (%(confidence)s confidence interval %(low)s to %(high)s)",
+        "%(value)s on %(images)s (%(confidence)s confidence interval %(low)s to %(high)s)",
         confidence=language.share(run.metrics["confidence"]),
         low=low,
         high=high,

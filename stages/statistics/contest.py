@@ -88,7 +88,7 @@ class Contest(Protocol):
 
     @property
     def only(self) -> tuple[int, int]:
-        """Of two: how many images only the first, and only the second, is right on or better on."""
+        """Of two: on how many images only the first, and only the second, is right; or groups, is better."""
 
     def exchange_p(self, alternative: Alternative) -> float:
         """Return the p-value of two by their exchange in whole groups of images."""

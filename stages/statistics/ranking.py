@@ -8,15 +8,17 @@ import pandas as pd
 
 from stages.core.errors import DataError
 from stages.core.measure import Measure
-from stages.core.settings.report import ACCURACY
 from stages.statistics.contest import Contest, read_contest
 from stages.statistics.pairwise import holm, p_value
 
-# Columns of data/ranking.csv, and those that hold text; by a measure other than accuracy it has another one, `value`.
+# Columns of data/ranking.csv, and those that hold text; a measure other than the accuracy has another one, its key, in
+# front of the interval, which is its own.
 COLUMNS = (
     "rank", "backbone", "accuracy", "low", "high", "log_loss", "logme", "p_holm", "apart", "images", "weights"
 )  # fmt: skip
 TEXT = ("backbone", "apart", "weights")
+# The column of the measure until it has its key as its name.
+_VALUE = "value"
 
 
 def _share(value: float) -> str:
@@ -50,8 +52,8 @@ class Probe:
 def ranking(probes: Mapping[str, Probe], groups: "pd.Series[str]", measure: Measure, confidence: float) -> pd.DataFrame:
     """Return a row for each backbone, the best first: by the measure, then the lower log loss, then the name.
 
-    Accuracy and log loss are those of out-of-fold predictions, and so is the `value` of another measure, by which it
-    stands in a column of its own. Its interval `low` to `high` is that of the measure. `groups` has the name of the
+    Accuracy and log loss are those of out-of-fold predictions, and so is the value of another measure, which has a
+    column of its own. The interval `low` to `high` is that of the measure. `groups` has the name of the
     group of each image's file. `p_holm` is of the difference from the first on the same images (`pairwise.p_value`),
     Holm-corrected for the number of backbones tested; `apart` says whether it is at most 1 - `confidence`. The test
     treats fits of different folds as independent, although they share most of their training images. A backbone without
@@ -63,8 +65,9 @@ def ranking(probes: Mapping[str, Probe], groups: "pd.Series[str]", measure: Meas
         _ranked(probes, read_contest(measure, tables, groups, {}, dict.fromkeys(tables)), confidence) if tables else []
     )
     rows += [[None, *_without_features(name, probe)] for name, probe in probes.items() if name not in tables]
-    found = pd.DataFrame(rows, columns=[*COLUMNS, "value"]).astype({"rank": "Int64"})
-    return found.drop(columns="value") if measure.name == ACCURACY else found
+    place = COLUMNS.index("low")
+    found = pd.DataFrame(rows, columns=[*COLUMNS[:place], _VALUE, *COLUMNS[place:]]).astype({"rank": "Int64"})
+    return found.drop(columns=_VALUE) if measure.key in COLUMNS else found.rename(columns={_VALUE: measure.key})
 
 
 def _ranked(probes: Mapping[str, Probe], contest: Contest, confidence: float) -> list[list[Any]]:
@@ -73,7 +76,7 @@ def _ranked(probes: Mapping[str, Probe], contest: Contest, confidence: float) ->
     order = sorted(values, key=lambda name: (-contest.sign * values[name], probes[name].numbers["log_loss"], name))
     corrected = holm([p_value(contest.of(order[0], name)) for name in order[1:]])
     return [
-        [place, *_row(name, probes[name], contest, p, confidence), values[name]]
+        [place, *_row(name, probes[name], contest, p, confidence)]
         for place, (name, p) in enumerate(zip(order, [None, *corrected], strict=True), start=1)
     ]
 
@@ -84,14 +87,16 @@ def _accuracy(probe: Probe) -> float:
 
 def _row(name: str, probe: Probe, contest: Contest, p: float | None, confidence: float) -> list[Any]:
     position = contest.names.index(name)
-    interval = contest.interval(position, float(contest.measured[position]), confidence)
+    value = float(contest.measured[position])
+    interval = contest.interval(position, value, confidence)
     apart = "" if p is None else "true" if p <= 1 - confidence else "false"
     scores = [probe.numbers["log_loss"], probe.numbers["logme"]]
-    return [name, _accuracy(probe), *interval, *scores, p, apart, len(probe.predictions), probe.numbers["weights"]]
+    facts = [p, apart, len(probe.predictions), probe.numbers["weights"]]
+    return [name, _accuracy(probe), value, *interval, *scores, *facts]
 
 
 def _without_features(name: str, probe: Probe) -> list[Any]:
-    return [name, None, None, None, None, None, None, "", 0, probe.numbers["weights"], None]
+    return [name, *[None] * 7, "", 0, probe.numbers["weights"]]
 
 
 def _require_same_images(tables: Mapping[str, pd.DataFrame]) -> None:
@@ -115,12 +120,12 @@ def contenders(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.loc[table["apart"] != "true", "backbone"]]
 
 
-def lines(table: pd.DataFrame) -> list[str]:
-    """Return a ranking as lines of an aligned text table, for a terminal."""
-    shown = pd.DataFrame({name: table[name].map(form, na_action="ignore") for name, form in _FORMS.items()})
-    if "value" in table:
-        shown["value"] = table["value"].map(_score, na_action="ignore")
-    form = _score if "value" in table else _share
+def lines(table: pd.DataFrame, measure: Measure) -> list[str]:
+    """Return a ranking by the measure as lines of an aligned text table, for a terminal."""
+    form = _share if measure.share else _score
     ends = (table["low"].map(form, na_action="ignore") + " to ") + table["high"].map(form, na_action="ignore")
-    shown.insert(3, "interval", ends)
-    return shown.rename(columns=_TITLES).astype(object).fillna("-").to_string(index=False).splitlines()
+    texts = {name: table[name].map(write, na_action="ignore") for name, write in _FORMS.items()}
+    deciding = {measure.key: table[measure.key].map(form, na_action="ignore"), "interval": ends}
+    shown = pd.DataFrame(dict.fromkeys(("rank", "backbone")) | deciding | texts)
+    titles = _TITLES | {measure.key: measure.words}
+    return shown.rename(columns=titles).astype(object).fillna("-").to_string(index=False).splitlines()

@@ -103,7 +103,7 @@ def test_a_fall_that_chance_explains_passes(project: Path) -> None:
     write_results(project, range(4), **PUBLISHED)
     done = gate(project)
     assert done.code == 0
-    assert "90.0 % (vgg16) now, on the 40 test images of both (4 newly wrong, 0 newly right)" in done.output
+    assert "90.0 % (vgg16) now, on the 40 test images in both (4 newly wrong, 0 newly right)" in done.output
 
 
 def test_a_commit_without_results_passes_and_is_said_to_have_none(project: Path) -> None:

@@ -85,7 +85,7 @@ def certain(wrong: range, cats: int, best: str = "vgg16") -> Results:
 def test_a_drop_of_another_measure_is_tested_in_its_unit(measure: Measure, begin: str) -> None:
     before, now = certain(range(0), 40), replace(certain(range(18), 40), place="the workspace")
     rules = Rules(GateParams(**PARAMS), measure)
-    of = {"measure": measure.name}
+    of = {"measure": measure.name, "costs": measure.costs}
     before, now = (replace(each, metrics=dict(each.metrics) | of) for each in (before, now))
     (fault,) = faults(before, now, grouped(1), CLEAN, rules)
     assert str(fault).startswith(begin)
@@ -102,6 +102,18 @@ def test_results_of_another_measure_than_the_parameters_name_are_one_line() -> N
     )
 
 
+def test_results_of_other_costs_than_the_parameters_have_are_one_line() -> None:
+    rules = Rules(GateParams(**PARAMS), Measure("cost", {"cat": {"dog": 5.0}}))
+    now = replace(results(range(20)), metrics={"measure": "cost", "costs": {"cat": {"dog": 4.0}}})
+    (fault,) = faults(None, now, grouped(1), CLEAN, rules)
+    assert str(fault) == (
+        "the results in HEAD (1a2b3c4) were decided by other costs; expected those of report.costs; "
+        "run 'dvc repro', or set report.costs back"
+    )
+    same = replace(now, metrics={"measure": "cost", "costs": {"cat": {"dog": 5}}})
+    assert faults(None, same, grouped(1), CLEAN, rules) == []
+
+
 def test_equal_results_pass() -> None:
     assert found(results(range(20)), results(range(20))) == []
 
@@ -110,7 +122,7 @@ def test_a_fall_that_chance_does_not_explain_is_named_with_its_figures() -> None
     before, now = results(range(5)), results(range(5, 25), "resnet50", vgg16="imagenet")
     assert one(before, now) == (
         "accuracy of the winner fell by 15.0 points, and by at least 7.2 with 95% confidence: 95.0 % (vgg16) at HEAD "
-        "(1a2b3c4), 80.0 % (resnet50) now, on the 100 test images of both (20 newly wrong, 5 newly right); expected at "
+        "(1a2b3c4), 80.0 % (resnet50) now, on the 100 test images in both (20 newly wrong, 5 newly right); expected at "
         "most 1 points; see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall"
     )
 
@@ -175,7 +187,7 @@ def test_the_accuracy_is_that_on_the_images_of_both() -> None:
     before = results(range(10), images=range(60))
     now = results(range(10, 15), images=range(10, 110))
     fault = one(before, now)
-    assert "100.0 % (vgg16) at HEAD (1a2b3c4), 90.0 % (vgg16) now, on the 50 test images of both" in fault
+    assert "100.0 % (vgg16) at HEAD (1a2b3c4), 90.0 % (vgg16) now, on the 50 test images in both" in fault
 
 
 def test_too_few_images_of_both_are_a_fault_whatever_they_show() -> None:
@@ -192,15 +204,51 @@ def test_no_image_of_both_is_a_fault() -> None:
     assert fault.startswith("0 test images are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 5 ")
 
 
+def test_the_recall_of_a_class_is_counted_on_its_images_alone() -> None:
+    before, now, rules = (
+        certain(range(0), 40),
+        certain(range(18), 40),
+        Rules(GateParams(**PARAMS), Measure("recall:cat")),
+    )
+    before, now = (replace(each, metrics=dict(each.metrics) | {"measure": "recall:cat"}) for each in (before, now))
+    (fault,) = faults(before, now, grouped(1), CLEAN, rules)
+    assert "now, on the 40 test images of cat in both (18 newly wrong, 0 newly right)" in str(fault)
+    kept = before.predictions["file"].isin([f"cat/{number}.jpg" for number in range(36, 200)])
+    fewer = replace(before, predictions=before.predictions[kept])
+    (fault,) = faults(fewer, now, grouped(1), CLEAN, rules)
+    assert str(fault).startswith("4 test images of cat are in both, of 4 at HEAD (1a2b3c4) and 40 now; expected at")
+
+
 def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:
     text = summary(
         results(range(4)), results(range(4, 13), "resnet50"), grouped(1), Rules(GateParams(**PARAMS), MEASURE)
     )
     assert text == (
-        "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images of "
+        "accuracy of the winner 96.0 % (vgg16) at HEAD (1a2b3c4), 91.0 % (resnet50) now, on the 100 test images in "
         "both (9 newly wrong, 4 newly right); a drop of 13.7 points would be detected in 80 % of all cases; resnet50 "
         "is selected in 71 of 100 resamples of the test images"
     )
+
+
+@pytest.mark.parametrize(
+    ("measure", "images", "shown"),
+    [
+        (Measure("accuracy"), {0, 199}, "; no drop would be detected; "),
+        (Measure("recall:cat"), {0, 199}, "; no drop would be detected; "),
+        (Measure("balanced_accuracy"), {0, 1, 199}, "; no drop would be detected; "),
+        (Measure("cost"), {0, 1, 199}, "; no rise would be detected; "),
+        # One mistake may cost 9.
+        (Measure("cost", {"cat": {"dog": 9.0}}), {*range(10), 199}, "; a rise of 2.957 would be detected in 80 % "),
+        (Measure("log_loss"), {0, 1, 199}, " would be detected in 80 % of all cases; "),
+    ],
+)
+def test_a_drop_that_the_measure_cannot_have_is_not_said_to_be_detectable(
+    measure: Measure, images: set[int], shown: str
+) -> None:
+    few = certain(range(2), 40)
+    kept = few.predictions["file"].isin([f"cat/{number}.jpg" for number in images])
+    few = replace(few, predictions=few.predictions[kept].reset_index(drop=True))
+    assert shown in summary(few, few, grouped(1), Rules(GateParams(**PARAMS), measure))
 
 
 # Backbones, weights, leaks ------------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import pytest
 
 from stages.core.errors import DataError, ParameterError
 from stages.core.intervals import Interval
+from stages.core.measure import Measure
+from stages.core.settings.report import backbones_of
 from stages.report import runs
 from stages.statistics.decision import Resampled
 from tests.support import artefacts
@@ -42,12 +44,24 @@ def test_the_summary_holds_a_row_for_each_backbone_the_best_and_the_recommended_
     }  # fmt: skip
 
 
+def test_the_costs_that_decide_are_in_the_summary_and_other_ones_are_not_compared() -> None:
+    table = artefacts.answers(["cat", "dog"], ["cat", "cat"], TWO)
+    measure, other = (Measure("cost", {"dog": {"cat": cost}}) for cost in (5.0, 6.0))
+    found = artefacts.run("a", table, TWO, measure=measure)
+    runs.check([found], measure)
+    with pytest.raises(DataError, match=r"'a' was scored by other costs; expected those of report\.costs; run 'dvc"):
+        runs.check([found], other)
+    summary = runs.summary([found], "a", Resampled({"a": 1.0}, None, None), measure)
+    assert summary["costs"] == {"dog": {"cat": 5.0}}
+    assert backbones_of(summary) == ["a"]
+
+
 def test_an_accuracy_of_selection_that_is_unknown_is_left_out() -> None:
     found = runs.summary([scored("a", 0.7)], "a", Resampled({"a": 1.0}, None, None), artefacts.MEASURE)
     assert not any(key.startswith("accuracy_of") for key in found["a"])
 
 
-@pytest.mark.parametrize("name", ["best", "recommended", "measure"])
+@pytest.mark.parametrize("name", ["best", "recommended", "measure", "costs"])
 def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str) -> None:
     with pytest.raises(ParameterError, match=f"a backbone named '{name}'"):
         runs.summary([scored(name, 0.7)], None, Resampled({name: 1.0}, 0.7, Interval(0.6, 0.8)), artefacts.MEASURE)

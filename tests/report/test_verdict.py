@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.core.measure import Measure
 from stages.pages.catalogues import named
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.statistics.groups import Groups
@@ -262,6 +263,12 @@ def test_a_test_set_that_could_only_detect_huge_differences_chooses_nothing() ->
 def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
     found = said(evidence({"large": (), "small": (0,)}, images=4))
     assert "which is too small to show any difference; 47 would detect" in found
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1", "recall:cat"])
+def test_a_test_set_that_can_show_nothing_by_another_measure_is_called_that(name: str) -> None:
+    found = evidence({"large": (), "small": (0,)}, images=4, measure=Measure(name))
+    assert "which is too small to show any difference; " in said(found)
 
 
 def test_images_of_few_groups_choose_nothing_whatever_they_show() -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from stages.core.intervals import Interval
+from stages.core.measure import Measure
 from stages.report.verdict import Evidence
+from stages.report.verdict_text import images_to_detect
 from stages.statistics.decision import Resampled
 from stages.statistics.groups import Groups
 from tests.support.contest import evidence, noted, verdict
@@ -126,6 +128,28 @@ def test_of_equal_scores_no_number_of_images_is_told_and_a_known_accuracy_needs_
     assert not any("80 % power" in note for note in noted(evidence({"large": range(5), "small": range(5, 10)})))
     sure = noted(evidence({"large": range(5), "small": range(5)}, images=3000))
     assert not any(note.startswith("To know its accuracy") for note in sure)
+
+
+def test_more_images_for_the_recall_of_a_class_are_images_of_all_classes() -> None:
+    # Half of the images are cats, those of even numbers; the same are wrong of cats alone.
+    wrong = {"large": range(0, 20, 2), "middle": range(0, 24, 2), "small": range(0, 26, 2)}
+    found = evidence(wrong, images=200, measure=Measure("recall:cat"))
+    alone = evidence({name: range(len(numbers)) for name, numbers in wrong.items()})
+    # The measure of those is the accuracy on 100 images.
+    between, same = (one.outcomes.of("large", "small") for one in (found, alone))
+    assert between.only == same.only == (3, 0)
+    rival = found.runs[2]
+    assert found.verdict.kind == alone.verdict.kind == "open"
+    assert images_to_detect(0.03, rival, found) == 2 * images_to_detect(0.03, alone.runs[2], alone)
+    notes = " ".join(noted(found))
+    assert "The recall of cat of large is 90.0 % on 100 test images of cat (95 % confidence interval" in notes
+    needed, half = (
+        re.findall(r"takes about ([\d,]+) test images like these", " ".join(noted(one))) for one in (found, alone)
+    )
+    assert [int(count.replace(",", "")) for count in needed] == pytest.approx(
+        [2 * int(count.replace(",", "")) for count in half], rel=0.01
+    )
+    assert len(needed) == 2
 
 
 def test_images_in_groups_take_more_of_them() -> None:

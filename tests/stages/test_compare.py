@@ -301,6 +301,13 @@ def test_a_ranking_of_other_backbones_is_one_line(project: Path) -> None:
         compare.main()
 
 
+def test_a_ranking_by_another_measure_is_one_line(project: Path) -> None:
+    ranking = artefacts.ranking(["vgg16", "resnet50", "scratch"])
+    files.write_csv(project / "data/ranking.csv", ranking.drop(columns="accuracy"))
+    with pytest.raises(DataError, match=r"data/ranking.csv without accuracy; .* run 'dvc repro rank'"):
+        compare.main()
+
+
 @pytest.mark.parametrize(
     ("measure", "key", "sign", "name"),
     [
@@ -318,12 +325,13 @@ def test_another_measure_decides_from_evaluate_to_the_report(
     text = (project / "params.yaml").read_text().replace("costs: {}", "costs: {tree: {plank: 7}}")
     (project / "params.yaml").write_text(text)
     ranking = artefacts.ranking(["vgg16", "resnet50", "scratch"])
-    files.write_csv(project / "data/ranking.csv", ranking.assign(value=ranking["accuracy"]))
+    files.write_csv(project / "data/ranking.csv", ranking.assign(**{key: ranking["accuracy"]}))
     params.read.cache_clear()
     evaluate.main()
     compare.main()
     found = files.read_json(project / "data/metrics.json")
     assert found["measure"] == measure
+    assert found.get("costs") == ({"tree": {"plank": 7}} if measure == "cost" else None)
     backbones = ("vgg16", "resnet50", "scratch")
     assert found["best"] == max(backbones, key=lambda backbone: sign * found[backbone][key])
     for backbone in backbones:

@@ -121,9 +121,9 @@ def test_another_measure_ranks_and_has_a_column(project: Path, measure: str, fir
     rank.main()
     table = files.read_csv(Path("data/ranking.csv"), text=("backbone", "apart"))
     assert table["backbone"][0] == first
-    assert list(table)[-1] == "value"
+    assert list(table)[2:6] == ["accuracy", measure, "low", "high"]
     expected = {"recall:001": 1.0, "balanced_accuracy": 0.925}[measure]
-    assert float(table["value"][0]) == pytest.approx(expected)
+    assert float(table[measure][0]) == pytest.approx(expected)
     assert float(table["low"][0]) < expected
 
 

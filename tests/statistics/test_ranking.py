@@ -92,12 +92,13 @@ def test_contenders_are_those_that_are_not_shown_to_be_worse_and_those_without_a
 
 
 def test_probes_of_other_images_are_not_ranked() -> None:
-    with pytest.raises(DataError, match=r"probe of 'a' predicts other images than that of 'b'; .*'dvc repro rank'"):
+    with pytest.raises(DataError, match=r"probe of 'b' predicts other images than that of 'a'; .*'dvc repro rank'"):
         ranking({"a": probe(4, images=90), "b": probe(0)}, 0.95)
 
 
 def test_lines_for_a_terminal_are_equally_wide_and_show_a_dash_for_nothing() -> None:
-    found = lines(ranking({"scratch": probe(0, images=0, weights="none"), "a": probe(4), "b": probe(40)}, 0.95))
+    table = ranking({"scratch": probe(0, images=0, weights="none"), "a": probe(4), "b": probe(40)}, 0.95)
+    found = lines(table, MEASURE)
     words = [re.sub(" +", " ", line.strip()) for line in found]
     assert words == [
         "rank backbone accuracy interval log loss LogME worse than the first images weights",
@@ -106,3 +107,23 @@ def test_lines_for_a_terminal_are_equally_wide_and_show_a_dash_for_nothing() -> 
         "- scratch - - - - - 0 none",
     ]
     assert len({len(line) for line in found}) == 1
+
+
+def test_by_another_measure_its_value_and_its_interval_stand_together_under_its_name() -> None:
+    probes = {"scratch": probe(0, images=0, weights="none")}
+    for name, wrong in (("a", 4), ("b", 40)):
+        certain = probe(wrong)
+        known = {f"p:{label}": (certain.predictions["predicted"] == label) * 1.0 for label in ("cat", "dog", "fox")}
+        probes[name] = Probe(certain.numbers, certain.predictions.assign(**known))
+    files = [f"{number}.jpg" for number in range(100)]
+    measure = Measure("cost", {"cat": {"fox": 5.0}})
+    table = module.ranking(probes, pd.Series(files, index=files), measure, 0.95)
+    assert list(table)[2:6] == ["accuracy", "cost", "low", "high"]
+    # Half of the wrong ones are cats.
+    assert table["cost"].tolist()[:2] == pytest.approx([0.12, 1.2])
+    assert (table["low"][:2] < table["cost"][:2]).all()
+    assert (table["cost"][:2] < table["high"][:2]).all()
+    first, second, *_ = (re.sub(" +", " ", line.strip()) for line in lines(table, measure))
+    assert first == "rank backbone mean cost interval accuracy log loss LogME worse than the first images weights"
+    shown = f"1 a 0.120 {table['low'][0]:.3f} to {table['high'][0]:.3f} 96.0% 0.500 -0.500 - 100 imagenet"
+    assert second == shown

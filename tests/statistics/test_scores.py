@@ -121,6 +121,32 @@ def test_two_that_answer_alike_may_still_differ_on_other_images(measure: Measure
     assert (contest.counts.upper_limits(0.95)[0, 0, 1] > 0.02) == (measure.name != "log_loss")
 
 
+def sure(right: np.ndarray, confidence: np.ndarray) -> Predictions:
+    """Return predictions of `a` with this confidence, which are right where the image is of `a`."""
+    actual = np.where(right, 0, 1)
+    return Predictions(
+        CLASSES, actual, np.zeros_like(actual), np.stack([confidence, 1 - confidence, 0 * confidence], 1)
+    )
+
+
+def test_one_that_does_better_on_all_images_does_so_whatever_its_average_gain_is() -> None:
+    sharp = sure(np.ones(200, dtype=bool), np.linspace(0.6, 0.9, 200))
+    blunt = sure(np.ones(200, dtype=bool), np.linspace(0.55, 0.6, 200))
+    assert scores(Measure("log_loss"), Groups.single(200), sharp, blunt).only == (200, 0)
+    assert scores(Measure("log_loss"), Groups(np.repeat(np.arange(50), 4)), blunt, sharp).only == (0, 50)
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1", "cost"])
+def test_what_only_one_is_right_on_is_what_it_does_better_on(name: str) -> None:
+    actual = np.arange(90) % 3
+    answers = [actual.copy(), actual.copy()]
+    # The first misses 5 images, the second 20 others, and both miss 6.
+    for predicted, rows in zip(answers, (np.r_[0:5, 40:46], np.r_[10:30, 40:46]), strict=True):
+        predicted[rows] = (predicted[rows] + 1) % 3
+    found = [Predictions(CLASSES, actual, predicted, np.eye(3)[predicted]) for predicted in answers]
+    assert scores(Measure(name), Groups.single(90), *found).only == (20, 5)
+
+
 def test_the_decision_takes_the_cheapest_that_is_shown_to_be_within_the_margin_by_any_measure() -> None:
     (study,) = measured(Measure("log_loss"), 4000, 1, (0.02, 0.0, -2.0), studies=1, seed=5)
     order = np.array([2, 0, 1])

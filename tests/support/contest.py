@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stages.core.measure import Measure
 from stages.pages.language import ENGLISH, Language
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
@@ -28,13 +29,14 @@ def evidence(
     folds: int = 0,
     kept: Mapping[str, str] | None = None,
     trainings: int = 0,
+    measure: Measure = artefacts.MEASURE,
     **changes: Any,
 ) -> Evidence:
     """Return the evidence of backbones, each wrong about the numbers that `wrong` has.
 
     `weights` names those that are not ImageNet's, `kept` heads that are not linear ones; each was trained as often as
-    `trainings` says, or as is usual. A backbone that `SIZES` names has the size given there, in MB, and takes as many
-    milliseconds for an image; `changes` replace parts of the evidence.
+    `trainings` says, or as is usual; the `measure` decides. A backbone that `SIZES` names has the size given there, in
+    MB, and takes as many milliseconds for an image; `changes` replace parts of the evidence.
     """
     runs = [
         _run(
@@ -44,18 +46,19 @@ def evidence(
             folds,
             (kept or {}).get(name),
             trainings,
+            measure,
         )
         for name, numbers in wrong.items()
     ]
     return material.evidence(runs, **changes)
 
 
-def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None, trainings: int) -> Run:
+def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None, trainings: int, measure: Measure) -> Run:
     size = SIZES.get(name, 10.0)
     benchmark = artefacts.benchmark(size, 1000) | {"size_mb": size, "flops": int(1e9 * size)}
     usual = None if weights == "none" else "linear"
     provenance = artefacts.provenance(name, TWO, 1000, weights, kept or usual)
-    return artefacts.run(name, answers, TWO, folds, trainings, benchmark=benchmark, provenance=provenance)
+    return artefacts.run(name, answers, TWO, folds, trainings, measure, benchmark=benchmark, provenance=provenance)
 
 
 def said(found: Evidence, language: Language = ENGLISH) -> str:

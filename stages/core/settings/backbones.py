@@ -18,10 +18,11 @@ from stages.core.settings import hub
 from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
 from stages.core.settings.pretrained import PRESET, PUBLISHED, Inputs, known_source
+from stages.core.settings.report import TAKEN
 
 SCRATCH = "scratch"
-# A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json, where "best" is another key.
-_NAME = re.compile(r"(?!best$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -329,10 +330,11 @@ def _line(name: str, lines: object) -> Mapping[str, Any]:
             nearest(name, declared) or "add it to 'backbones'",
         )
     key = f"backbones.{name}"
-    if not _NAME.fullmatch(name):
+    if name in TAKEN or not _NAME.fullmatch(name):
         raise ParameterError(
             f"a backbone named '{name}'",
-            "a name of at most 64 letters, digits, '-' and '_' that starts with one of the first two and is not 'best'",
+            "a name of at most 64 letters, digits, '-' and '_' that starts with one of the first two and is none of "
+            f"{', '.join(TAKEN)}",
             "rename it and set its 'builder'",
             key,
         )

@@ -43,13 +43,15 @@ class ReportParams(MeasureParams):
     examples: int = Field(ge=0, le=1000)
 
 
-# Keys of data/metrics.json beside the backbones' names: the best backbone, the recommended one, and by which measure.
-BEST, RECOMMENDED, MEASURE = "best", "recommended", "measure"
+# Keys of data/metrics.json beside the backbones, none of which may have such a name: the best backbone, the recommended
+# one, by which measure, and `report.costs` where that is the cost.
+BEST, RECOMMENDED, MEASURE, COSTS = "best", "recommended", "measure", "costs"
+TAKEN = (BEST, RECOMMENDED, MEASURE, COSTS)
 
 
 def backbones_of(metrics: Mapping[str, Any]) -> list[str]:
     """Return the backbones of data/metrics.json."""
-    return [name for name in metrics if name not in (BEST, RECOMMENDED, MEASURE)]
+    return [name for name in metrics if name not in TAKEN]
 
 
 def winner(metrics: Mapping[str, Any]) -> str:
