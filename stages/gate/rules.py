@@ -6,6 +6,7 @@ favoured by chance. Following only the earlier winner would mistake regression t
 every backbone needs a correction that costs power; `dvc metrics diff` shows all of them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +106,7 @@ def summary(before: Results, now: Results, groups: "pd.Series[str]", rules: Rule
     pair, measure = _common(before, now, groups, rules.measure), rules.measure
     least = _detectable(pair, rules.params)
     seen = "no drop would be detected"
-    if least <= 1 or not measure.of_outcomes:
+    if least <= (measure.largest(classes_of(now.predictions)) or math.inf):
         seen = f"a {_drop(measure)} of {_amount(least, measure)} would be detected in {100 * POWER:g} % of all cases"
     stable = f"{now.winner} is selected in {100 * now.selected:.0f} of 100 resamples of the test images"
     return f"{measure.words} of the winner {_figures(before, now, pair, measure)}; {seen}; {stable}"
@@ -131,9 +132,9 @@ def _other_measure(now: Results, measure: Measure) -> GateError | None:
 
 
 def _detectable(pair: Contest, params: GateParams) -> float:
-    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`; above 1 no drop is.
+    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`.
 
-    A drop adds as many discordant images as it has points to those that there are.
+    Above `Measure.largest` no drop is. A drop adds as many discordant images as it has points to those that there are.
     """
     found = params.max_fall
     for _ in range(_ROUNDS):

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.core.measure import Measure
 from stages.pages.catalogues import named
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.statistics.groups import Groups
 from stages.statistics.pairwise import COLUMNS
-from tests.support import artefacts
-from tests.support.contest import evidence, noted, said, verdict
+from tests.support import artefacts, material
+from tests.support.contest import TWO, evidence, noted, said, table, verdict
 from tests.support.studies import judge, recommended, studies
 
 SPANISH = named("es")
@@ -262,6 +263,19 @@ def test_a_test_set_that_could_only_detect_huge_differences_chooses_nothing() ->
 def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
     found = said(evidence({"large": (), "small": (0,)}, images=4))
     assert "which is too small to show any difference; 47 would detect" in found
+
+
+@pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1"])
+def test_no_difference_is_named_that_is_larger_than_the_measure_can_have(measure: str) -> None:
+    for images, says in (
+        (4, "which is too small to show any difference; "),
+        (20, "which only detects differences of "),
+    ):
+        wrong = {"large": (0,), "small": (1, 2)}
+        runs = [artefacts.run(name, table(images, rows), TWO, measure=Measure(measure)) for name, rows in wrong.items()]
+        found = material.evidence(runs)
+        assert verdict(found) == ("too few", None)
+        assert says in said(found)
 
 
 def test_images_of_few_groups_choose_nothing_whatever_they_show() -> None:
