@@ -1,8 +1,9 @@
-"""Presets: what the parameter `preset` sets, whatever params.yaml and the backbones' lines say.
+"""Presets: what the parameter `preset` leaves of what params.yaml and the backbones' lines say.
 
 `quick` is for a first run on new images: linear heads only, each solved once, and less of what is measured, drawn and
-written beside the comparison, never more than is asked for. Images, splits, candidates and tests are those of `full`, so that its verdict holds for
-what it compares. DVC reads `rank.candidates` and `export.backbones` itself: no preset can change them.
+written beside the comparison, never more than is asked for. Images, splits, candidates and tests are those of `full`,
+so that its verdict holds for what it compares. DVC reads `rank.candidates` and `export.backbones` itself: no preset can
+change them.
 """
 
 from collections.abc import Mapping
