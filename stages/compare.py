@@ -3,7 +3,7 @@
     python -m stages.compare
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
-other, and writes data/metrics.json, data/summary, data/plots and the report. All of params.yaml but section `gate`
+other, and writes data/metrics.json, data/summary, data/plots and the report. Any change of params.yaml
 makes it run again, since the report names the parameters that differ from their defaults.
 """
 
