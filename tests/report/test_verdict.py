@@ -434,7 +434,7 @@ def test_every_verdict_is_one_sentence_in_either_language(case: dict[str, Any]) 
 def test_in_spanish_numbers_have_a_comma_and_the_red_is_feminine() -> None:
     found = evidence({"large": range(10), "middle": range(12)})
     assert said(found, SPANISH) == (
-        "Use large: es la que más acierta; middle ocupa 4,5 veces menos que ella, pero podría ser hasta 5,9 puntos "
+        "Use large: es la que mejor puntúa; middle ocupa 4,5 veces menos que ella, pero podría ser hasta 5,9 puntos "
         "peor: este conjunto de prueba de 100 imágenes no puede mostrar que esté a menos de 2,0 puntos."
     )
     assert said(replace(found, margin=0.1), SPANISH) == (
