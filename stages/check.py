@@ -23,7 +23,7 @@ from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import replacing_folder, write_json, write_text
 from stages.core.manifest import checksum
 from stages.core.params import FILE, as_written, common, lookup, nearest, parse, preset, shown, with_preset
-from stages.core.presets import FULL
+from stages.core.presets import FULL, at_most
 from stages.core.presets import SECTIONS as PRESET_SECTIONS
 from stages.core.settings import hub
 from stages.core.settings.audit import AuditParams
@@ -236,7 +236,7 @@ def unquoted_faults(text: str) -> list[UserError]:
 
 def overridden(params: Mapping[str, Any]) -> list[str]:
     """Return what the preset of checked `params` sets in place of other values, such as `tune.trials: 0 for 50`."""
-    values = PRESET_SECTIONS[params["preset"]]
+    values = at_most(PRESET_SECTIONS[params["preset"]], params)
     found = [
         f"{section}.{key}: {shown(value)} for {shown(params[section][key])}"
         for section, keys in values.items()

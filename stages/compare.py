@@ -3,7 +3,7 @@
     python -m stages.compare
 
 Reads what finetune, evaluate, explain and benchmark wrote for each backbone of params.yaml, and for no
-other, and writes data/metrics.json, data/summary, data/plots and the report. All of params.yaml but section `gate`
+other, and writes data/metrics.json, data/summary, data/plots and the report. Any change of params.yaml
 makes it run again, since the report names the parameters that differ from their defaults.
 """
 
@@ -179,12 +179,11 @@ def gather_evidence(found: list[Run], audit: dict[str, Any], settings: ReportPar
     )
 
 
-def _write_summary(found: list[Run], metrics: dict[str, Any]) -> None:
+def _write_summary(found: list[Run], metrics: dict[str, Any], measure: Measure) -> None:
     """Write DVC's metrics of each backbone."""
     with files.replacing_folder(SUMMARY) as folder:
         for run in found:
-            figures = {key: metrics[run.backbone][key] for key in runs.COMPARED}
-            files.write_json(folder / f"{run.backbone}.json", figures)
+            files.write_json(folder / f"{run.backbone}.json", runs.compared(metrics[run.backbone], measure))
 
 
 def _write_plots(found: list[Run], pairs: pd.DataFrame) -> None:
@@ -234,7 +233,7 @@ def main() -> None:
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 
     files.write_json(METRICS, summary)
-    _write_summary(found, summary)
+    _write_summary(found, summary, evidence.measure)
     # The template writes percentages where there is no such column.
     marked = {} if evidence.measure.share else {"measure": evidence.measure.name}
     _write_plots(found, evidence.comparisons.table.assign(**marked))

@@ -77,9 +77,12 @@ def judge(model: Model, settings: EvaluateParams, measure: Measure, seed: int) -
     unseen = predictions.unseen(table, classes)
     groups = Groups.of(model.groups.loc[table.loc[table["split"] == "test", "file"]].to_numpy())
     result = evaluate(test, groups, validation, unseen, model.provenance["weights"]["source"], settings, seed)
+    exported = result.metrics["temperature"]
     more = {
         "measure": over_measure(measure, result.metrics, table, classes, model.groups),
-        "heads": over_heads(heads, model.provenance["head"]["kept"], classes, model.groups, settings, measure),
+        "heads": over_heads(
+            heads, {model.provenance["head"]["kept"]: exported}, classes, model.groups, settings, measure
+        ),
         "repeats": over_repeats(test, predictions.of_repeats(tables["repeats"], classes)),
         **over_shares(_shares(model, heads, test), groups, settings.confidence, seed),
         "tuning": over_tuning(table, tables["baseline"], classes, model.groups, settings, measure),
@@ -205,24 +208,29 @@ def over_repeats(test: Predictions, repeats: list[Predictions]) -> dict[str, Any
 
 def over_heads(
     table: pd.DataFrame,
-    kept: str,
+    exported: dict[str, float],
     classes: tuple[str, ...],
     groups: "pd.Series[str]",
     settings: EvaluateParams,
     measure: Measure,
 ) -> list[dict[str, Any]]:
-    """Return the metrics of each head in heads.csv, in its order, and for those not kept the difference from `kept`.
+    """Return the metrics of each head in heads.csv, in its order, and for others than the kept one how far it is ahead.
+
+    `exported` has the temperature of the kept head, by its name. It scales that head on the test images, so that its
+    value is that of the backbone; the others, and all on validation, as when one was chosen, are scaled by what fits
+    their own validation images.
 
     `validation_log_loss` and `validation_value`, that of the measure, are on the validation images that all heads could
     predict; the kept one was chosen by them. `difference` is how much better the kept one is by the measure on the same
     test images, such as its accuracy minus theirs, with its interval low to high and its p-value (`pairwise`).
     """
     found = {name: table[table["head"] == name] for name in dict.fromkeys(table["head"])}
+    (kept,) = exported
     if kept not in found:
         raise DataError(f"heads.csv without the kept head '{kept}'", "each head that was tried", "run finetune again")
     comparable = _comparable(found)
     temperatures = {name: _temperature(rows, classes, measure) for name, rows in comparable.items()}
-    contest = _tested(found, groups, measure, temperatures)
+    contest = _tested(found, groups, measure, temperatures | exported)
     differences = _differences(contest, kept, settings)
     values = dict(zip(contest.names, contest.measured.tolist(), strict=True))
     return [

@@ -107,8 +107,8 @@ def read(path: Path = FILE) -> dict[str, Any]:
 
 
 def with_preset(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `params` with what their preset sets in the sections; stage check reports an unknown preset."""
-    return merge(params, presets.SECTIONS.get(str(params.get("preset")), {}))
+    """Return `params` with what their preset leaves of the sections; stage check reports an unknown preset."""
+    return merge(params, presets.at_most(presets.SECTIONS.get(str(params.get("preset")), {}), params))
 
 
 def as_written(path: Path = FILE) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Presets: what the parameter `preset` sets, whatever params.yaml and the backbones' lines say.
+"""Presets: what the parameter `preset` leaves of what params.yaml and the backbones' lines say.
 
 `quick` is for a first run on new images: linear heads only, each solved once, and less of what is measured, drawn and
-written beside the comparison. Images, splits, candidates and tests are those of `full`, so that its verdict holds for
-what it compares. DVC reads `rank.candidates` and `export.backbones` itself: no preset can change them.
+written beside the comparison, never more than is asked for. Images, splits, candidates and tests are those of `full`,
+so that its verdict holds for what it compares. DVC reads `rank.candidates` and `export.backbones` itself: no preset can
+change them.
 """
 
 from collections.abc import Mapping
@@ -37,3 +38,19 @@ FROM_SCRATCH: Mapping[str, _Values] = {
     FULL: {},
     QUICK: {"unfreeze": {"repeats": 1}, "training_shares": []},
 }
+
+
+def at_most(values: _Values, own: object) -> dict[str, Any]:
+    """Return what a preset's `values` make of one's `own` at the same keys: less of it, or as much, but never more."""
+    found = own if isinstance(own, Mapping) else {}
+    return {key: _less(value, found[key]) if key in found else value for key, value in values.items()}
+
+
+def _less(value: Any, own: Any) -> Any:
+    """Return the smaller of two numbers; of two lists what both have, or else as many of the first of one's own."""
+    if isinstance(value, Mapping):
+        return at_most(value, own)
+    if isinstance(value, list) and isinstance(own, list | tuple):
+        return [each for each in own if each in value] or list(own[: len(value)])
+    # "all" is a number of blocks, too.
+    return min(value, own) if isinstance(value, int) and isinstance(own, int | float) else value

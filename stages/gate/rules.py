@@ -6,6 +6,7 @@ favoured by chance. Following only the earlier winner would mistake regression t
 every backbone needs a correction that costs power; `dvc metrics diff` shows all of them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -104,10 +105,8 @@ def summary(before: Results, now: Results, groups: "pd.Series[str]", rules: Rule
     """Return a sentence that says what was compared, and which drop would have been detected."""
     pair, measure = _common(before, now, groups, rules.measure), rules.measure
     least = _detectable(pair, rules.params)
-    # Of the log loss, which has no limit, any rise is possible.
-    most = measure.largest(classes_of(now.predictions))
     seen = f"no {_drop(measure)} would be detected"
-    if least <= most or not most:
+    if least <= (measure.largest(classes_of(now.predictions)) or math.inf):
         seen = f"a {_drop(measure)} of {_amount(least, measure)} would be detected in {100 * POWER:g} % of all cases"
     stable = f"{now.winner} is selected in {100 * now.selected:.0f} of 100 resamples of the test images"
     return f"{measure.words} of the winner {_figures(before, now, pair, measure)}; {seen}; {stable}"
@@ -139,9 +138,9 @@ def _other_measure(now: Results, measure: Measure) -> GateError | None:
 
 
 def _detectable(pair: Contest, params: GateParams) -> float:
-    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`, possible or not.
+    """Return the drop that is shown to be larger than `max_fall` with probability `POWER`.
 
-    A drop adds as many discordant images as it has points to those that there are.
+    Above `Measure.largest` no drop is. A drop adds as many discordant images as it has points to those that there are.
     """
     found = params.max_fall
     for _ in range(_ROUNDS):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.core.measure import Measure
-from stages.core.settings.report import ACCURACY
+from stages.core.settings.report import ACCURACY, COST
 from stages.pages.language import UNKNOWN, Language, Name, Text
 
 # Decimals of a measure that is no share.
@@ -20,7 +20,7 @@ def display_name(measure: Measure, language: Language) -> Text:
         "balanced_accuracy": language.say("balanced accuracy"),
         "macro_f1": language.say("macro F1"),
         "log_loss": language.say("log loss after temperature scaling"),
-        "cost": language.say("mean cost"),
+        COST: language.say("mean cost"),
     }[measure.name]
 
 
@@ -83,6 +83,11 @@ class Deciding:
     def name(self) -> Text:
         """Its name."""
         return display_name(self.measure, self.language)
+
+    @property
+    def by_cost(self) -> bool:
+        """Whether decisions are those of the lowest expected cost, not the most probable classes."""
+        return self.measure.name == COST
 
     @property
     def in_points(self) -> bool:

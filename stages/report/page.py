@@ -154,6 +154,7 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
     return {
         "metrics": tables.metrics(language),
         "deciding": Deciding(material.evidence.measure, language),
+        "detects": material.evidence.detects,
         "repeats": max(run.metrics["repeats"]["count"] for run in ranking),
         "heads": heads(ranking, material.evidence.measure, language),
         "power": POWER,

@@ -1,6 +1,6 @@
 """What is known about each backbone, ranked, and the tables that DVC and the report draw from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "macro_f1", "log_loss", 
 # Metrics of the validation split that are there too, prefixed with val_: experiments can be chosen by them without the
 # test images.
 VALIDATION_SUMMARY = ("accuracy", "log_loss")
-# Those of them that are DVC's metrics, in a file for each backbone, which is a row of `dvc metrics show`.
+# Those of them that are DVC's metrics, in a file for each backbone, which is a row of `dvc metrics show`, beside the
+# measure that decides (`compared`).
 COMPARED = ("accuracy", "macro_f1", "log_loss", "ece", "val_accuracy", "val_log_loss")
 # Metrics over folds that are there too, prefixed with folds_, where there are folds.
 FOLDS_SUMMARY = ("accuracy_mean", "accuracy_sd")
@@ -217,6 +218,11 @@ def _summary(run: Run, measure: Measure) -> dict[str, Any]:
     ends = {f"{measure.key}_{end}": found[end] for end in ("low", "high")}
     deciding = {measure.key: found["value"], **ends, f"val_{measure.key}": found["validation"]}
     return {key: run.metrics[key] for key in SUMMARY} | validation | folds | deciding
+
+
+def compared(values: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    """Return those figures of one backbone of data/metrics.json that are DVC's metrics: with the `measure`'s own."""
+    return {key: values[key] for key in dict.fromkeys((*COMPARED, measure.key, f"val_{measure.key}"))}
 
 
 def learning_curves(runs: list[Run]) -> pd.DataFrame:

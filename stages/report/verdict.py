@@ -114,11 +114,15 @@ class Evidence:
     @property
     def too_coarse(self) -> float:
         """The smallest difference that a test set must detect, if anything is to be chosen by it."""
-        return TOO_COARSE * (self.largest or 1)
+        return TOO_COARSE * (self._largest or 1)
 
     @property
-    def largest(self) -> float:
-        """The largest difference that two backbones can have, 0 where there is no limit."""
+    def detects(self) -> bool:
+        """Whether the test set can show a difference at all: no two differ by more than an image can add."""
+        return self.verdict.detectable <= (self._largest or math.inf)
+
+    @property
+    def _largest(self) -> float:
         return self.measure.largest(self.runs[0].classes)
 
     @property

@@ -86,7 +86,7 @@ def _too_few(evidence: Evidence, language: Language) -> Text:
         "coarse": coarse(evidence.measure, evidence.too_coarse, language),
         "power": language.share(POWER),
     }
-    if 0 < evidence.largest < verdict.detectable:
+    if not evidence.detects:
         return language.say(
             "Nothing can be chosen with this test set of %(images)s images, which is too small to show any "
             "difference; %(needed)s would detect a difference of %(coarse)s with %(power)s power.",

@@ -58,6 +58,29 @@ def test_a_pretrained_network_gets_the_linear_head_alone_whatever_its_line_says(
     assert (found.head.units, found.unfreeze.blocks, found.training_draws) == ((), 0, 3)
 
 
+def test_a_quick_run_does_no_more_of_anything_than_is_asked_for() -> None:
+    asked = {"explain": {"examples": 0, "map_images": 50}, "benchmark": {"repeats": 3}, "export": {"formats": ["onnx"]}}
+    effective = with_preset(merge(QUICK, asked))
+    assert {section: {key: effective[section][key] for key in keys} for section, keys in asked.items()} == asked
+    assert overridden(merge(QUICK, asked))[0].split(":")[0] not in {"explain.examples", "benchmark.repeats"}
+    found = resolved({"training_shares": [], "training_draws": 1})
+    assert (found.training_shares, found.training_draws) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "effective"),
+    [
+        (["onnx", "openvino", "keras"], ["openvino", "keras"]),
+        (["litert"], ["litert"]),
+        (["onnx", "litert", "saved_model"], ["onnx", "litert"]),
+    ],
+)
+def test_of_the_formats_that_are_asked_for_a_quick_run_writes_its_own_or_as_many(
+    asked: list[str], effective: list[str]
+) -> None:
+    assert with_preset(merge(QUICK, {"export": {"formats": asked}}))["export"]["formats"] == effective
+
+
 def test_a_network_from_scratch_is_trained_once_with_its_own_layers() -> None:
     line = {"builder": "scratch", "head": {"units": [32]}, "unfreeze": {"epochs": 9, "repeats": 3}}
     found = resolved(line, "small")

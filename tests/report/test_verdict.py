@@ -16,8 +16,8 @@ from stages.pages.catalogues import named
 from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.statistics.groups import Groups
 from stages.statistics.pairwise import COLUMNS
-from tests.support import artefacts
-from tests.support.contest import evidence, noted, said, verdict
+from tests.support import artefacts, material
+from tests.support.contest import TWO, evidence, noted, said, table, verdict
 from tests.support.studies import judge, recommended, studies
 
 SPANISH = named("es")
@@ -269,6 +269,17 @@ def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
 def test_a_test_set_that_can_show_nothing_by_another_measure_is_called_that(name: str) -> None:
     found = evidence({"large": (), "small": (0,)}, images=4, measure=Measure(name))
     assert "which is too small to show any difference; " in said(found)
+@pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1"])
+def test_no_difference_is_named_that_is_larger_than_the_measure_can_have(measure: str) -> None:
+    for images, says in (
+        (4, "which is too small to show any difference; "),
+        (20, "which only detects differences of "),
+    ):
+        wrong = {"large": (0,), "small": (1, 2)}
+        runs = [artefacts.run(name, table(images, rows), TWO, measure=Measure(measure)) for name, rows in wrong.items()]
+        found = material.evidence(runs)
+        assert verdict(found) == ("too few", None)
+        assert says in said(found)
 
 
 def test_images_of_few_groups_choose_nothing_whatever_they_show() -> None:
@@ -427,7 +438,7 @@ def test_every_verdict_is_one_sentence_in_either_language(case: dict[str, Any]) 
 def test_in_spanish_numbers_have_a_comma_and_the_red_is_feminine() -> None:
     found = evidence({"large": range(10), "middle": range(12)})
     assert said(found, SPANISH) == (
-        "Use large: es la que más acierta; middle ocupa 4,5 veces menos que ella, pero podría ser hasta 5,9 puntos "
+        "Use large: es la que mejor puntúa; middle ocupa 4,5 veces menos que ella, pero podría ser hasta 5,9 puntos "
         "peor: este conjunto de prueba de 100 imágenes no puede mostrar que esté a menos de 2,0 puntos."
     )
     assert said(replace(found, margin=0.1), SPANISH) == (

@@ -338,6 +338,8 @@ def test_another_measure_decides_from_evaluate_to_the_report(
         assert {f"{key}_low", f"{key}_high", f"val_{key}", "accuracy"} <= set(found[backbone])
         low, high = (found[backbone][f"{key}_{end}"] for end in ("low", "high"))
         assert low is None or low < found[backbone][key] < high
+        shown = files.read_json(project / f"data/summary/{backbone}.json")
+        assert shown == {name: found[backbone][name] for name in dict.fromkeys((*COMPARED, key, f"val_{key}"))}
     chosen = found["recommended"] or found["best"]
     assert f"{key}_of_selection" in found[chosen]
     pairs = pd.read_csv(project / "data/plots/pairwise_comparison.csv").set_index(["first", "second"])
@@ -348,6 +350,9 @@ def test_another_measure_decides_from_evaluate_to_the_report(
     assert f"{name} of `" in summary or f"best by {name} is `" in summary
     assert "higher accuracy" not in summary
     page = (project / "data/report/comparison.html").read_text()
+    assert page.count("Predictions here are the most probable classes;") == (4 if measure == "cost" else 0)
+    assert "had not seen it (95" in page
+    assert "interval: Wilson" not in page
     assert re.search(rf"Ranked, tested and chosen by {name.split(maxsplit=1)[0]}.* \(report\.measure\)\.", page)
 
 

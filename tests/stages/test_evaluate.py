@@ -352,7 +352,9 @@ def tried(right: dict[str, int], images: int = 20) -> pd.DataFrame:
 
 def over_heads(table: pd.DataFrame, kept: str) -> list[dict[str, Any]]:
     """Return the metrics of the heads in a table of images that are groups of their own."""
-    return evaluate.over_heads(table, kept, ("cat", "dog"), artefacts.groups_of(table), SETTINGS, artefacts.MEASURE)
+    return evaluate.over_heads(
+        table, {kept: 1.0}, ("cat", "dog"), artefacts.groups_of(table), SETTINGS, artefacts.MEASURE
+    )
 
 
 def test_each_head_is_scored_and_compared_with_the_kept_one_on_the_same_images() -> None:
@@ -401,10 +403,22 @@ def test_heads_are_compared_by_the_measure_that_decides(measure: str) -> None:
     table = tried({"linear": 18, "dense": 10})
     deciding = Measure(measure)
     groups = artefacts.groups_of(table)
-    kept, other = evaluate.over_heads(table, "linear", ("cat", "dog"), groups, SETTINGS, deciding)
+    kept, other = evaluate.over_heads(table, {"linear": 1.0}, ("cat", "dog"), groups, SETTINGS, deciding)
     assert deciding.sign * (kept["value"] - other["value"]) == pytest.approx(other["difference"])
     assert other["difference"] > 0
     assert deciding.sign * (kept["validation_value"] - other["validation_value"]) > 0
+
+
+def test_the_kept_head_has_the_value_of_the_exported_one() -> None:
+    table, classes = tried({"linear": 18, "dense": 10}), ("cat", "dog")
+    groups, deciding = artefacts.groups_of(table), Measure("log_loss")
+    linear = table[table["head"] == "linear"]
+    for temperature in (0.5, 3.0):
+        found = {"temperature": temperature, "confidence": 0.95, "intervals": {}}
+        ranked = evaluate.over_measure(deciding, found, linear, classes, groups)
+        kept, other = evaluate.over_heads(table, {"linear": temperature}, classes, groups, SETTINGS, deciding)
+        assert kept["value"] == pytest.approx(ranked["value"])
+        assert other["difference"] == pytest.approx(other["value"] - kept["value"])
 
 
 def test_the_measure_that_decides_is_written_with_its_interval_and_its_costs(project: Path) -> None:

@@ -428,7 +428,9 @@ def run(
         "repeats": over_repeats(test, of_repeats(again, classes)),
         **over_shares(Shares(fewer, test.actual, stopped), Groups.single(len(test.actual)), 0.95, SEED),
         "tuning": None,
-        "heads": over_heads(heads(table, kept), kept, classes, groups_of(table), SETTINGS, measure),
+        "heads": over_heads(
+            heads(table, kept), {kept: result.metrics["temperature"]}, classes, groups_of(table), SETTINGS, measure
+        ),
         "measure": over_measure(measure, result.metrics, table, classes, groups_of(table)),
     }
     metrics = json.loads(json.dumps(files._plain(result.metrics | more | ({"folds": by_fold} if count else {}))))

@@ -286,7 +286,8 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     own = _defaults(builder, str(line.get("weights", weights)), sizes) | {"weights": weights}
     if builder == SCRATCH:
         own["unfreeze"] = {"blocks": "all"}
-    whole = merge(merge(merge(_shared(params), own), line), preset_values(builder, params)) | {"builder": builder}
+    asked = merge(merge(_shared(params), own), line)
+    whole = merge(asked, presets.at_most(preset_values(builder, params), asked)) | {"builder": builder}
     if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
         faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
     if builder == SCRATCH and isinstance(whole.get("unfreeze"), Mapping) and whole["unfreeze"].get("blocks") != "all":
