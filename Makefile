@@ -48,7 +48,7 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 
 test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
 ifdef LEFT_OUT
-	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub: uv sync --extra hub); as root .ci/run gets them all." >&2
+	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub: uv sync --inexact --extra hub); as root .ci/run gets them all." >&2
 endif
 	$(PYTEST)
 
@@ -118,6 +118,6 @@ moved:
 	@test -x .venv/bin/dvc || echo "Setting up .venv: 4 GB of disk, 1.1 GB to download, a few minutes." >&2
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"
-	# uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow again.
-	uv sync --frozen --compile-bytecode
+	# Extras that were added stay (--inexact). uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow again.
+	uv sync --frozen --inexact --compile-bytecode
 	touch $@
