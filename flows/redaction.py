@@ -6,7 +6,10 @@ import re
 REDACTED = "***"
 
 # Tokenizers have nothing to do with secrets.
-_NAME = r"(?:token(?!iz)|secret|password|passwd|passphrase|credential|signature|connection_string|(?:api|access|account)[_-]?key)"
+_NAME = (
+    r"(?:token(?!iz)|secret|password|passwd|passphrase|credential|signature|connection_string"
+    r"|(?:api|access|account)[_-]?key)"
+)
 # What a name that ends so says about a secret, and is none: where it lies, who gives it, how long it is valid.
 _ABOUT = r"(?:file|path|dir|directory|folder|home|helper|provider|name|type|expires|lifetime|ttl|parallelism)"
 # user:password@ and token@ after a scheme. A password may contain an @, but no slash (RFC 3986, 3.2.1).
