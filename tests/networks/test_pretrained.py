@@ -22,7 +22,7 @@ from stages.core.settings.weights import WeightsParams
 from stages.core.surroundings import GIVEN
 from stages.exports import exporting
 from stages.networks import keras_engine, pretrained
-from stages.networks.architectures import build, preprocess
+from stages.networks.architectures import IMAGENET_MEAN, build, preprocess
 from stages.networks.download import UnreachableError
 from stages.networks.engine import Choice, compile_openvino
 from tests.support.web import Web, serve
@@ -249,6 +249,10 @@ def test_the_graph_that_efficientnet_builds_for_published_weights_is_kept(
 ) -> None:
     backbone = declare("efficientnet_b0", sizes=(32, 64)).network
     reference, file = documented(backbone, monkeypatch)
+    # As published weights do.
+    normalisation = next(layer for layer in reference.layers if isinstance(layer, keras.layers.Normalization))
+    normalisation.adapt_mean.assign(IMAGENET_MEAN)
+    normalisation.finalize_state()
     publish(origin, reference, file, monkeypatch)
     first, _ = pretrained.obtain(backbone, params(origin.url))
     exported(backbone, tmp_path, first)
