@@ -6,7 +6,7 @@ Keras knows the name, URL and hash of each published file and how to read it; on
 
 import importlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,32 +121,15 @@ def _verified(path: Path, backbone: Network) -> str:
 def _rescales_twice(found: Found, path: Path) -> bool:
     """Return whether weights of an EfficientNet v1 were trained with the graph that Keras builds for published ones.
 
-    That has one more Rescaling, without weights, between its normalisation and its stem. Where the file lists its
-    layers, they decide, but for published files: they are older than that layer. Else a network that normalises by
-    ImageNet's mean descends from published weights; one that began with random weights does not normalise.
+    That has one more Rescaling, without weights. Where the file lists its layers, they decide, but for published files:
+    they are older than that layer. Else a network that normalises by ImageNet's mean descends from published weights;
+    one that began with random weights does not normalise.
     """
-    if found.names is None:
-        return _normalises(found)
-    module: Any = importlib.import_module("keras.src.applications.efficientnet")
-    published = {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
-    return _rescales_before_stem(found, found.names) or checksum(path, "md5") in published
-
-
-def _rescales_before_stem(found: Found, names: Sequence[str]) -> bool:
-    """Return whether there is a Rescaling between the normalisation and the stem; those before are the user's own.
-
-    Keras 3 lists classes, in no order: two of them, and ImageNet's mean.
-    """
-    kinds = [numbered(name)[0] for name in names]
-    stem = next((number for number, name in enumerate(names) if name.startswith("stem_")), None)
-    if stem is None:
-        return kinds.count("rescaling") > 1 and _normalises(found)
-    behind = kinds[:stem][::-1]
-    return "rescaling" in (behind[: behind.index("normalization")] if "normalization" in behind else behind)
-
-
-def _normalises(found: Found) -> bool:
-    """Return whether a network normalises by ImageNet's mean."""
+    if found.names is not None:
+        if sum(numbered(name)[0] == "rescaling" for name in found.names) > 1:
+            return True
+        module: Any = importlib.import_module("keras.src.applications.efficientnet")
+        return checksum(path, "md5") in {digest for digests in module.WEIGHTS_HASHES.values() for digest in digests}
     means = [values[0] for place, values in found.values.items() if numbered(place[-1])[0] == "normalization"]
     return any(np.allclose(mean, IMAGENET_MEAN, atol=1e-3) for mean in means)
 

@@ -230,22 +230,6 @@ def test_an_efficientnet_keeps_the_graph_that_it_was_trained_with(
     require_same(found, reference, random_images(2, SIDE).astype("float32"))
 
 
-@pytest.mark.parametrize("name", ["own.weights.h5", "own.h5"])
-def test_rescaling_of_one_s_own_before_an_efficientnet_is_none_of_its_graph(declare, random_images, name: str) -> None:
-    images = keras.Input((SIDE, SIDE, 3))
-    rescaled = keras.layers.Rescaling(1.0)(images)
-    network = keras.applications.EfficientNetB0(weights=None, include_top=False, pooling="avg", input_tensor=rescaled)
-    reference = lively(keras.Model(images, network.output))
-    if name == "own.weights.h5":
-        reference.save_weights(name)
-    else:
-        with h5py.File(name, "w") as file:
-            write_group(file, keras_2(reference))
-    found = obtained(declare, name, "efficientnet_b0")
-    assert sum(isinstance(layer, keras.layers.Rescaling) for layer in found.layers) == 1
-    require_same(found, reference, random_images(2, SIDE).astype("float32"))
-
-
 def test_a_published_file_that_is_older_than_the_second_rescaling_gets_it(declare, monkeypatch) -> None:
     reference = lively(pretrained.random(network_of(declare, "imagenet", "efficientnet_b0")))
     with h5py.File("own.h5", "w") as file:
