@@ -27,7 +27,7 @@ PYTEST = pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 4 --di
 PREFECT_API_URL ?= http://127.0.0.1:4200/api
 POOL ?= comparison
 
-.PHONY: help setup moved repro test coverage server deploy worker bench lint figures docs clean
+.PHONY: help setup moved repro test tested coverage server deploy worker bench lint figures docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the commands
@@ -46,9 +46,14 @@ repro: .venv/.synced  ## set up what is missing and run the whole comparison
 	  echo "Not done: DVC could not keep what is listed above. Mend what it says of it, then \`make repro\` again." >&2; exit 1; }
 	@python -P flows/answer.py
 
-test: .venv/.synced lint  ## set up what is missing; lint, types, contracts, tests
+# Side by side, since mypy keeps one core busy for half a minute. Each goes on to its end where the other fails.
+test: .venv/.synced  ## set up what is missing; lint, types, contracts, tests
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going lint tested || \
+	  { echo "Not passed: the lines with *** above say whether that is lint, or tested." >&2; exit 1; }
+
+tested: .venv/.synced
 ifdef LEFT_OUT
-	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub: uv sync --extra hub); as root .ci/run gets them all." >&2
+	@echo "Left out: tests marked '$(LEFT_OUT)'. They need Chromium and axe-core (browser, axe) and KerasHub (hub: uv sync --inexact --extra hub); as root .ci/run gets them all." >&2
 endif
 	$(PYTEST)
 
@@ -118,6 +123,6 @@ moved:
 	@test -x .venv/bin/dvc || echo "Setting up .venv: 4 GB of disk, 1.1 GB to download, a few minutes." >&2
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV)"
-	# uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow again.
-	uv sync --frozen --compile-bytecode
+	# Extras that were added stay (--inexact). uv leaves byte code out unless told: without it each of some fifty processes compiles TensorFlow again.
+	uv sync --frozen --inexact --compile-bytecode
 	touch $@

@@ -1,7 +1,7 @@
 """What a finished comparison says, for the terminal: `python -P flows/answer.py`.
 
 Read from the summary that stage compare has written, in its language, so that it is the same when everything was
-cached: the verdict, what it warns of, and where the page is. It imports nothing, and starts at once.
+cached: the verdict, what it warns of, what to do next, and where the page is. It imports nothing, and starts at once.
 """
 
 import re
@@ -9,27 +9,36 @@ from pathlib import Path
 
 SUMMARY, PAGE = Path("data/report/comparison.md"), Path("data/report/comparison.html")
 
-_ITEM = "- "
+_ITEM, _BOLD = "- ", "**"
 # A code span, which may be fenced by several backticks and padded by a blank (CommonMark 6.1).
 _CODE = re.compile(r"(`+) ?(.+?) ?\1(?!`)")
 
 
 def answer() -> list[str]:
-    """Return the verdict, each warning, and the path of the page, a line each; none without a summary."""
+    """Return the verdict, what it warns of, the next command, and the path of the page, a line each.
+
+    There is none without a summary.
+    """
     if not SUMMARY.is_file():
         return []
     lines = [line for line in SUMMARY.read_text(encoding="utf-8").splitlines() if line]
-    verdict = next((number for number, line in enumerate(lines) if line.startswith("**")), None)
+    verdict = next((number for number, line in enumerate(lines) if line.startswith(_BOLD)), None)
     if verdict is None:
         return []
-    return [_plain(lines[verdict].strip("*")), *map(_plain, _warnings(lines[verdict + 1 :])), str(PAGE)]
-
-
-def _warnings(lines: list[str]) -> list[str]:
-    """Return the items below the sentence that introduces warnings; those before it are notes on the verdict."""
     end = next((number for number, line in enumerate(lines) if line.startswith("|")), len(lines))
-    start = next((number for number, line in enumerate(lines[:end]) if not line.startswith(_ITEM)), end)
-    return [line.removeprefix(_ITEM) for line in lines[start + 1 : end]]
+    return [*map(_plain, _said(lines[verdict:end])), str(PAGE)]
+
+
+def _said(lines: list[str]) -> list[str]:
+    """Return the verdict, the warning of its preset, all others, and what to do next.
+
+    Below the bold lines stands what to do next, with notes on the verdict, which are left out; and where there are
+    warnings a sentence that introduces them.
+    """
+    bold = [line.strip("*") for line in lines if line.startswith(_BOLD)]
+    paragraphs = [number for number, line in enumerate(lines) if not line.startswith((_BOLD, _ITEM))]
+    warnings = [line.removeprefix(_ITEM) for start in paragraphs[1:2] for line in lines[start + 1 :]]
+    return [*bold, *warnings, *(lines[number] for number in paragraphs[:1])]
 
 
 def _plain(text: str) -> str:

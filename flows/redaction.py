@@ -5,8 +5,10 @@ import re
 
 REDACTED = "***"
 
+# Tokenizers have nothing to do with secrets.
 _NAME = (
-    r"(?:token|secret|password|passwd|passphrase|credential|signature|connection_string|(?:api|access|account)[_-]?key)"
+    r"(?:token(?!iz)|secret|password|passwd|passphrase|credential|signature|connection_string"
+    r"|(?:api|access|account)[_-]?key)"
 )
 # What a name that ends so says about a secret, and is none: where it lies, who gives it, how long it is valid.
 _ABOUT = r"(?:file|path|dir|directory|folder|home|helper|provider|name|type|expires|lifetime|ttl|parallelism)"
@@ -18,9 +20,9 @@ _NAMED = re.compile(
     | --(?:[\w.]+-)*{_NAME}\s+ | [?&](?:sig|key)= | \b(?:bearer|basic)\s+ )
     (?: '[^']*' | "[^"]*" | [^\s&,;'"]+ )"""
 )
-# A variable: GITHUB_TOKEN, PGPASSWORD, SECRET_KEY_BASE, MYSQL_PWD. Shells keep the working directory in PWD.
+# A variable: GITHUB_TOKEN2, PGPASSWORD, DJANGO_SECRETKEY, MYSQL_PWD. Shells keep the working directory in PWD.
 _SECRET_NAME = re.compile(
-    rf"(?i)(?!.*_{_ABOUT}$)(?:.*(?:{_NAME}|auth_string)s?(?:_|$)|.*_(?:pat|pwd|pass|key)$|(?:pat|key|sshpass)$)"
+    rf"(?i)(?!.*_{_ABOUT}$)(?:.*(?:{_NAME}|auth_string)|.*_(?:pat|pwd|pass|key)\d*$|(?:pat|key|sshpass)$)"
 )
 # Shorter values would match ordinary words.
 _SHORTEST = 8

@@ -83,7 +83,7 @@ def _opened(url: str, budget: Budget) -> tuple["AbstractFileSystem", str]:
         raise DataError(
             f"data.source = '{url}' needs a package that is not installed ({error})",
             f"the package that reads {protocol}://",
-            f"uv sync --extra {extra}" if extra else "install it, or fetch the images yourself",
+            f"uv sync --inexact --extra {extra}" if extra else "install it, or fetch the images yourself",
         ) from error
     except ValueError as error:
         raise DataError(

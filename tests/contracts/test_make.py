@@ -55,6 +55,36 @@ def test_a_run_that_succeeds_names_the_report(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == DONE
 
 
+def run_tests(folder: Path, **programs: str) -> "subprocess.CompletedProcess[str]":
+    """Run `make test`; `programs` are what some of its programs do instead of nothing."""
+    shutil.copy(MAKEFILE, folder)
+    (folder / ".venv/bin").mkdir(parents=True)
+    for name in ("ruff", "mypy", "lint-imports", "pytest"):
+        program = folder / ".venv/bin" / name
+        program.write_text(f"#!/bin/sh\n{programs.get(name, '')}\n")
+        program.chmod(0o755)
+    for name in ("uv.lock", "pyproject.toml", ".venv/.synced"):
+        (folder / name).touch()
+    return called(folder, "test")
+
+
+def test_types_are_checked_while_the_tests_run(tmp_path: Path) -> None:
+    # Each waits for the other, half a minute at most.
+    wait = "touch {0}; for _ in $(seq 300); do [ -e {1} ] && exit 0; sleep 0.1; done; exit 1"
+    done = run_tests(tmp_path, mypy=wait.format("types", "tests"), pytest=wait.format("tests", "types"))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("program", "target"), [("mypy", "lint"), ("lint-imports", "lint"), ("pytest", "tested")])
+def test_either_failing_fails_the_test_and_the_other_is_done(tmp_path: Path, program: str, target: str) -> None:
+    programs = {"lint-imports": "echo imports", "pytest": "sleep 0.5; echo passed"} | {program: "exit 1"}
+    done = run_tests(tmp_path, **programs)
+    assert done.returncode
+    assert f": {target}] Error 1" in done.stderr
+    assert "Not passed: the lines with *** above say whether that is lint, or tested." in done.stderr.splitlines()
+    assert ("passed" if target == "lint" else "imports") in done.stdout.splitlines()
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
     """A project whose environment has a program that pip wrote, and does not need to be set up."""

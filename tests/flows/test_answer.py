@@ -10,6 +10,7 @@ from flows import answer
 from stages.pages.catalogues import named
 from stages.pages.language import ENGLISH, Language
 from stages.report import markdown_summary
+from stages.report.opening import Setting
 from tests.support import artefacts
 from tests.support.contest import evidence
 from tests.support.material import numbers
@@ -25,36 +26,49 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def said(language: Language = ENGLISH, found=FOUND, **facts) -> list[str]:
-    summary = markdown_summary.markdown(numbers(evidence(found, **facts), language), language)
+def said(language: Language = ENGLISH, found=FOUND, preset: str = "full", **facts) -> list[str]:
+    setting = Setting("poses", preset)
+    summary = markdown_summary.markdown(numbers(evidence(found, **facts), language, setting=setting), language)
     answer.SUMMARY.write_text(summary, encoding="utf-8")
     return answer.answer()
 
 
-def test_the_answer_is_the_verdict_and_the_path_of_the_page() -> None:
-    verdict, page = said()
+def test_the_answer_is_the_verdict_what_to_do_next_and_the_path_of_the_page() -> None:
+    verdict, following, page = said()
     assert verdict.startswith("Use large: it scores highest; small is 18 times smaller than it, but may be up to")
+    assert following == "Next: label new images with it: python -m stages.predict FOLDER"
+    assert page == PAGE
+
+
+def test_what_the_quick_preset_leaves_out_comes_before_the_other_warnings() -> None:
+    _, quick, warning, following, page = said(preset="quick", audit=artefacts.audit(small_classes={"cat": 4}))
+    assert quick.startswith("Quick setting (preset: quick): linear heads only")
+    assert "cat (4)" in warning
+    assert following.startswith("Next")
     assert page == PAGE
 
 
 def test_numbers_that_must_not_be_used_are_the_answer() -> None:
     assert said(found={"a": (), "b": ()}, weights={"a": "random"}) == [
         "These numbers must not be used to choose: 1 of 2 backbones carries random weights.",
+        "Next, where published weights can be reached: dvc exp run -S weights.if_unreachable=stop",
         PAGE,
     ]
 
 
 def test_what_changes_the_reading_of_the_numbers_is_warned_of_and_notes_are_not() -> None:
-    _, warning, page = said(audit=artefacts.audit(small_classes={"cat": 4}))
+    _, warning, following, page = said(audit=artefacts.audit(small_classes={"cat": 4}))
     assert warning.startswith("1 class has too few training images to be learned reliably: cat (4); add")
+    assert following.startswith("Next")
     assert page == PAGE
 
 
 def test_it_is_said_in_the_language_of_the_report() -> None:
-    verdict, warning, page = said(named("es"), audit=artefacts.audit(small_classes={"cat": 4}))
+    verdict, warning, following, page = said(named("es"), audit=artefacts.audit(small_classes={"cat": 4}))
     assert verdict.startswith("Use large: ")
     assert "cat (4)" in warning
     assert verdict != said()[0]
+    assert following.startswith("Siguiente paso: ")
     assert page == PAGE
 
 

@@ -33,6 +33,7 @@ def test_a_secret_is_masked_and_what_stands_around_it_stays(text: str, shown: st
         "mail somebody@example.com about vgg16@b",
         "token stage, key=value, password",
         "GOOGLE_CREDENTIALS_FILE=/home/me/key.json, token_type: jwt",
+        "tokenizer: bert, tokenization=words",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -54,6 +55,13 @@ def test_what_is_no_secret_stays(text: str) -> None:
         "CI_SECRETS",
         "PREFECT_SERVER_API_AUTH_STRING",
         "AZURE_STORAGE_CONNECTION_STRING",
+        "GITHUB_TOKEN2",
+        "DB_PASSWORD1",
+        "DB_PWD2",
+        "SECRETKEY",
+        "MINIO_SECRETKEY",
+        "DJANGO_SECRETKEY",
+        "MYTOKENVALUE",
     ],
 )
 def test_a_secret_of_the_environment_is_masked_wherever_it_stands(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -269,6 +269,8 @@ def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
 def test_a_test_set_that_can_show_nothing_by_another_measure_is_called_that(name: str) -> None:
     found = evidence({"large": (), "small": (0,)}, images=4, measure=Measure(name))
     assert "which is too small to show any difference; " in said(found)
+
+
 @pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1"])
 def test_no_difference_is_named_that_is_larger_than_the_measure_can_have(measure: str) -> None:
     for images, says in (

@@ -47,9 +47,40 @@ def test_each_set_is_valid_and_changes_nothing_but_the_lines(name: str) -> None:
 
 def test_a_line_that_is_there_stays_as_it_is_written() -> None:
     assert replaced(TEXT, {"vgg16": {}, "scratch": {"input_size": 64}}) == TEXT.replace(
-        "  # about the next one\n  resnet50:\n    head:\n      units: [8]\n",
-        "  # about the next one\n  scratch: {input_size: 64}\n",
+        "  # about the next one\n  resnet50:\n    head:\n      units: [8]\n", "  scratch: {input_size: 64}\n"
     )
+
+
+def test_comments_above_a_line_stay_with_it() -> None:
+    found = replaced(TEXT, {"scratch": {}, "resnet50": {}})
+    assert found == TEXT.replace("  vgg16: {epochs: 3}            # mine\n", "  scratch: {}\n")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_last_line_may_lack_its_end(*, keep: bool) -> None:
+    found = replaced("backbones:\n  vgg16: {}\n  resnet50: {}", {"resnet50": {}, "scratch": {}}, keep=keep)
+    assert list(yaml.safe_load(found)["backbones"]) == [*["vgg16"] * keep, "resnet50", "scratch"]
+
+
+@pytest.mark.parametrize("indent", [1, 4])
+def test_lines_are_indented_like_the_others(indent: int) -> None:
+    text = TEXT.replace("\n  ", f"\n{' ' * indent}")
+    found = yaml.safe_load(replaced(text, {"scratch": {}, "vgg16": {}}, keep=True))
+    assert found["backbones"] == {"vgg16": {"epochs": 3}, "resnet50": {"head": {"units": [8]}}, "scratch": {}}
+
+
+def test_all_of_a_line_is_replaced_where_it_has_blank_ones_within() -> None:
+    text = TEXT.replace("    head:\n", "    head:\n\n")
+    assert replaced(text, {"vgg16": {}}) == TEXT.replace(
+        "  # about the next one\n  resnet50:\n    head:\n      units: [8]\n", ""
+    )
+
+
+def test_a_line_that_refers_to_one_that_would_go_is_refused() -> None:
+    text = "backbones:\n  vgg16: &same {epochs: 3}\n  resnet50: *same\n"
+    assert replaced(text, {"scratch": {}}, keep=True) == f"{text}  scratch: {{}}\n"
+    with pytest.raises(ParameterError, match="backbones whose lines depend on each other; expected lines that can be"):
+        replaced(text, {"resnet50": {}})
 
 
 def test_others_are_kept_where_the_set_is_added() -> None:

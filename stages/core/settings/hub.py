@@ -131,7 +131,7 @@ def known(builder: str, key: str) -> str:
         raise ParameterError(
             f"{key} = {shown(builder)}, and KerasHub is not installed",
             "the extra 'hub'",
-            "run 'uv sync --extra hub'",
+            "run 'uv sync --inexact --extra hub'",
             key,
         )
     return builder

@@ -27,7 +27,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(declare, monkeypatch)
         declare("vit", builder=PRESET)
     assert str(caught.value) == (
         f"backbones.vit.builder = '{PRESET}', and KerasHub is not installed; expected the extra 'hub'; "
-        "run 'uv sync --extra hub'"
+        "run 'uv sync --inexact --extra hub'"
     )
 
 
