@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 # The extra of pyproject.toml that reads each protocol.
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "hf": "hf"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 # Give up on a server that does not accept the connection, or sends nothing, for this many seconds.
 _CONNECT_SECONDS = 30
 _SILENT_SECONDS = 120

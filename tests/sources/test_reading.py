@@ -398,7 +398,6 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
             r"needs a package that is not installed .*; expected the package that reads s3://; uv sync ",
         ),
         ("gs://bucket/poses", "uv sync --inexact --extra gs"),
-        ("hf://datasets/a/b", "uv sync --inexact --extra hf"),
         ("sftp://host/poses", "expected the package that reads sftp://; install it, or fetch the images yourself"),
         (
             "nonsense://x",
