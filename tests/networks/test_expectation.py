@@ -25,17 +25,18 @@ def settled(network: keras.Model, images: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "expected"),
+    ("name", "inputs", "expected"),
     [
-        ("tf", (0, 0.5)),
-        ({"mean": [127.5] * 3, "deviation": [127.5] * 3}, (0, 0.5)),
-        ("caffe", (3, 1e9)),
-        ("raw", (3, 1e9)),
-        ({"mean": [0, 0, 0], "deviation": [25500, 25500, 25500]}, (3, 1e9)),
+        ("MobileNet", "tf", (0, 0.5)),
+        ("MobileNet", {"mean": [127.5] * 3, "deviation": [127.5] * 3}, (0, 0.5)),
+        ("MobileNet", "caffe", (3, 1e9)),
+        ("MobileNet", "raw", (3, 1e9)),
+        ("MobileNet", {"mean": [0, 0, 0], "deviation": [25500, 25500, 25500]}, (3, 1e9)),
+        ("resnet50_v2", "tf", (0, 0.5)),
+        ("resnet50_v2", "caffe", (3, 1e9)),
     ],
-    ids=["right", "right_in_numbers", "caffe", "raw", "tiny"],
+    ids=["right", "right_in_numbers", "caffe", "raw", "tiny", "residual-right", "residual-caffe"],
 )
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50_v2"])
 def test_a_wrong_scale_is_far_away_and_the_right_one_near(
     declare, random_images, tmp_path, name: str, inputs, expected: tuple[float, float]
 ) -> None:
