@@ -121,7 +121,8 @@ class Measure:
 
     def value(self, found: Predictions) -> float:
         """Return its value on predictions, scaled as they are exported; NaN without an image of its class."""
-        return self.sign * self.parts(found).score()
+        # Added to 0, so that a cost of nothing is not -0.
+        return 0 + self.sign * self.parts(found).score()
 
     def parts(self, found: Predictions) -> Parts:
         """Return what its score on predictions, scaled as they are exported, is made of."""

@@ -85,7 +85,7 @@ def resampled(
     part, whole = totals[:, totals[1] > 0]
     if not len(whole):
         return Resampled(shares, None, None)
-    value = contest.sign * float((part / whole).mean())
+    value = 0 + contest.sign * float((part / whole).mean())
     return Resampled(shares, value, contest.interval(int(votes.argmax()), value, confidence))
 
 

@@ -186,7 +186,8 @@ class Scores:
     @property
     def measured(self) -> Values:
         """The value of the measure of each classifier, (K,)."""
-        return np.asarray(self.sign * self.counts.scores[0])
+        # Added to 0, so that none is -0.
+        return np.asarray(0 + self.sign * self.counts.scores[0])
 
     @cached_property
     def _once(self) -> Values:
