@@ -324,21 +324,3 @@ def test_a_gate_of_five_images_says_that_it_detects_nothing() -> None:
     before, now = results(range(0), images=few), results(range(0), images=few)
     text = summary(before, now, grouped(1), Rules(GateParams(**PARAMS), MEASURE))
     assert "; no drop would be detected; " in text
-
-
-@pytest.mark.parametrize(
-    ("measure", "says"),
-    [
-        ("balanced_accuracy", "; no drop would be detected; "),
-        ("macro_f1", "; no drop would be detected; "),
-        ("cost", "; no drop would be detected; "),
-        ("log_loss", "; a rise of "),
-    ],
-)
-def test_no_drop_is_named_that_is_larger_than_the_measure_can_fall(measure: str, says: str) -> None:
-    before, now = certain(range(0), 2), certain(range(1, 3), 2)
-    four = [
-        replace(found, predictions=pd.concat([found.predictions[:4], found.predictions[200:]]))
-        for found in (before, now)
-    ]
-    assert says in summary(*four, grouped(1), Rules(GateParams(**PARAMS), Measure(measure)))

@@ -34,7 +34,7 @@ def test_a_block_of_a_resnet_is_a_residual_block(resnet: keras.Model) -> None:
 )
 def test_a_cut_is_named_by_the_blocks_above_it_a_share_of_them_rounded(resnet, blocks, name: str) -> None:
     # 16 residual blocks and the stem.
-    assert [*outputs(resnet)] == ["features", *(f"block_{number}" for number in range(1, 18))]
+    assert [*outputs(resnet)] == ["features", *(f"block_{number}" for number in range(1, 18)), "normalized"]
     assert split_point(resnet, blocks, "resnet50") == name
 
 

@@ -167,6 +167,7 @@ def test_what_later_stages_know_of_a_network_is_what_it_is(weights_folder) -> No
     assert read_json(folder / "backbone.json") == {
         "backbone": "small",
         "builder": "scratch",
+        "arguments": {"filters": [8, 16]},
         "input_size": 32,
         "pooling": "average",
         "frozen": True,
@@ -174,6 +175,8 @@ def test_what_later_stages_know_of_a_network_is_what_it_is(weights_folder) -> No
         "map": {"shape": [16, 16, 16], "tail": [{"kind": "max_pooling", "pool": [2, 2]}, {"kind": "average"}]},
         "width": 16,
         "parameters": network.count_params(),
+        "inputs": "raw",
+        "normalization": None,
         "weights": {"source": "random", "reason": "", "file": "", "checksum": "", "licence": ""},
     }
 

@@ -36,6 +36,7 @@ from tests.support.archives import tar_info, tarred, zip_info, zipped
 
 ROOT = Path(__file__).parents[2]
 SPLIT = {"validation": 0.2, "test": 0.2, "use_folders": False, "on_leak": "regroup", "folds": 0}
+REPORT: dict[str, Any] = {"measure": "accuracy", "costs": {}}
 DATA: dict[str, Any] = {
     "source": "../source",
     "checksum": None,
@@ -405,7 +406,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def configure(source: str) -> None:
-    settings = {"seed": 1, "threads": 1, "data": DATA | {"source": source}, "split": SPLIT}
+    settings = {"seed": 1, "threads": 1, "data": DATA | {"source": source}, "split": SPLIT, "report": REPORT}
     Path("params.yaml").write_text(yaml.safe_dump(settings))
     params.read.cache_clear()
 

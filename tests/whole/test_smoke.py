@@ -225,7 +225,7 @@ def test_no_frozen_weights_are_copied(changes: Changes) -> None:
 
 
 def test_metrics_hold_every_backbone_and_the_best(changes: Changes) -> None:
-    assert set(changes.metrics) == {*BOTH, "best", "recommended"}
+    assert set(changes.metrics) == {*BOTH, "best", "recommended", "measure"}
     assert changes.metrics["best"] in BOTH
     for name in BOTH:
         found = changes.metrics[name]
@@ -264,7 +264,7 @@ def test_a_broken_image_is_left_out_by_name_and_copies_stay_together(changes: Ch
 
 
 def test_git_keeps_metrics_plots_and_report_and_dvc_the_rest(changes: Changes) -> None:
-    kept = {name for name in changes.tracked if not name.endswith(".gitignore")}
+    kept = {name for name in changes.tracked if not name.endswith((".gitignore", "README.md"))}
     assert {name.split("/")[1] for name in kept} == {"audit.json", "metrics.json", "plots", "report", "summary"}
 
 
@@ -282,7 +282,7 @@ def test_another_dropout_computes_no_features(changes: Changes) -> None:
 
 def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(changes: Changes) -> None:
     assert changes.removed.ran == OF_ALL, changes.removed.errors
-    assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best", "recommended"}
+    assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best", "recommended", "measure"}
     assert "<bdi>scratch</bdi>" in changes.html
     assert "<bdi>scratch</bdi>" not in changes.removed_html
     assert (changes.clone.folder / "data/models/scratch/head.npz").exists()
@@ -304,7 +304,7 @@ def test_any_other_builder_of_keras_is_one_more_line(sharing: Sharing) -> None:
 def test_a_new_backbone_and_another_head_of_one_leave_the_others_alone(sharing: Sharing) -> None:
     anew = stages(OTHER) | stages("scratch", "weights", "features", "probe", "views")
     assert sharing.added.ran == OF_ALL | anew
-    assert set(sharing.added_metrics) == {*BOTH, OTHER, "best", "recommended"}
+    assert set(sharing.added_metrics) == {*BOTH, OTHER, "best", "recommended", "measure"}
 
 
 def test_two_clones_make_the_same_bytes_by_dvc_and_by_the_flow_with_two_stages_at_a_time(
