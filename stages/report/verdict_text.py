@@ -187,8 +187,8 @@ def _cheaper_one(evidence: Evidence, language: Language) -> Text:
 
 def _open(evidence: Evidence, language: Language) -> Text:
     return language.say(
-        "Use %(best)s: it %(first)s; %(rival)s %(cheaper)s it, but may be up to %(shortfall)s worse: this test set of "
-        "%(images)s images cannot show that it is within %(margin)s.",
+        "Use %(best)s, which %(first)s: %(rival)s %(cheaper)s it, but may be up to %(shortfall)s worse; %(images)s "
+        "test images are too few to show that it is within %(margin)s.",
         first=language.say("scores highest")
         if evidence.measure.sign > 0
         else language.say("has the lowest %(measure)s", measure=display_name(evidence.measure, language)),

@@ -35,14 +35,14 @@ def said(language: Language = ENGLISH, found=FOUND, preset: str = "full", **fact
 
 def test_the_answer_is_the_verdict_what_to_do_next_and_the_path_of_the_page() -> None:
     verdict, following, page = said()
-    assert verdict.startswith("Use large: it scores highest; small is 18 times smaller than it, but may be up to")
+    assert verdict.startswith("Use large, which scores highest: small is 18 times smaller than it, but may be up to")
     assert following == "Next: label new images with it: python -m stages.predict FOLDER"
     assert page == PAGE
 
 
 def test_what_the_quick_preset_leaves_out_comes_before_the_other_warnings() -> None:
     _, quick, warning, following, page = said(preset="quick", audit=artefacts.audit(small_classes={"cat": 4}))
-    assert quick.startswith("Quick setting (preset: quick): linear heads only")
+    assert quick.startswith("Quick run (preset: quick): only a linear head")
     assert "cat (4)" in warning
     assert following.startswith("Next")
     assert page == PAGE

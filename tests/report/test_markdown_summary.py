@@ -39,7 +39,7 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking() -> 
     assert lines[0] == "## Backbone comparison"
     assert lines[2].startswith("`poses`: 440 images of 2 classes, 100 of them in the test split.")
     assert lines[4].startswith(
-        "**Use `large`: it scores highest; `small` is 18 times smaller than it, but may be up to"
+        "**Use `large`, which scores highest: `small` is 18 times smaller than it, but may be up to"
     )
     assert lines[6] == "Next: label new images with it: `python -m stages.predict FOLDER`"
     assert lines[8].startswith("- `large` is right on 90.0 % of 100 test images")

@@ -83,7 +83,7 @@ def test_the_verdict_comes_first_then_what_is_to_be_known_then_the_ranking(tmp_p
     found = text(material.page(tmp_path, contest({"large": range(10), "small": range(12), "x": range(40)})))
     verdict, note, ranking = (
         found.index(part)
-        for part in ("Use large: it scores highest;", "large is right on 90.0 % of 100", "1 large 90.0 %")
+        for part in ("Use large, which scores highest:", "large is right on 90.0 % of 100", "1 large 90.0 %")
     )
     assert verdict < note < ranking
     assert "test images 100 detect a difference of 7.7 points with 80 % power" in found
@@ -415,7 +415,7 @@ def test_the_first_screen_names_images_commit_and_a_busy_machine_and_the_next_co
 
 def test_a_quick_comparison_says_what_it_left_out_and_how_to_get_the_rest(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, contest({"a": (), "b": range(30)}), setting=Setting("poses", "quick")))
-    verdict, warning = found.index("Use a:"), found.index("Quick setting (preset: quick): linear heads only")
+    verdict, warning = found.index("Use a:"), found.index("Quick run (preset: quick): only a linear head")
     assert verdict < warning < found.index("Next: set preset: full in params.yaml and compare in full: dvc repro")
 
 

@@ -43,8 +43,8 @@ def test_a_cheaper_one_that_is_not_told_from_the_best_but_may_be_worse_than_the_
     found = evidence({"large": range(10), "middle": range(12), "small": range(13), "x": range(40)})
     assert verdict(found) == ("open", "large")
     assert said(found) == (
-        "Use large: it scores highest; small is 18 times smaller than it, but may be up to 9.2 points worse: this test "
-        "set of 100 images cannot show that it is within 2.0 points."
+        "Use large, which scores highest: small is 18 times smaller than it, but may be up to 9.2 points worse; 100 "
+        "test images are too few to show that it is within 2.0 points."
     )
     assert noted(found)[:2] == [
         "large is right on 90.0 % of 100 test images (95 % confidence interval 82.6 % to 94.5 %).",
@@ -439,8 +439,8 @@ def test_every_verdict_is_one_sentence_in_either_language(case: dict[str, Any]) 
 def test_in_spanish_numbers_have_a_comma_and_the_red_is_feminine() -> None:
     found = evidence({"large": range(10), "middle": range(12)})
     assert said(found, SPANISH) == (
-        "Use large: es la que mejor puntúa; middle ocupa 4,5 veces menos que ella, pero podría ser hasta 5,9 puntos "
-        "peor: este conjunto de prueba de 100 imágenes no puede mostrar que esté a menos de 2,0 puntos."
+        "Use large, que es la que mejor puntúa: middle ocupa 4,5 veces menos que ella, pero podría ser hasta 5,9 "
+        "puntos peor; 100 imágenes de prueba son pocas para mostrar que esté a menos de 2,0 puntos."
     )
     assert said(replace(found, margin=0.1), SPANISH) == (
         "Use middle: ocupa 4,5 veces menos que large, la mejor, y este conjunto de prueba de 100 imágenes "
