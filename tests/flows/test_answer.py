@@ -65,7 +65,7 @@ def test_what_changes_the_reading_of_the_numbers_is_warned_of_and_notes_are_not(
 
 def test_it_is_said_in_the_language_of_the_report() -> None:
     verdict, warning, following, page = said(named("es"), audit=artefacts.audit(small_classes={"cat": 4}))
-    assert verdict.startswith("Use large: ")
+    assert verdict.startswith("Use large, que ")
     assert "cat (4)" in warning
     assert verdict != said()[0]
     assert following.startswith("Siguiente paso: ")
