@@ -104,7 +104,7 @@ def test_the_committed_lock_is_that_of_the_shipped_parameters() -> None:
         assert locked["params.yaml"] == digest
     assert set(json.loads((ROOT / "data/metrics.json").read_text(encoding="utf-8"))) == {
         *PARAMS["backbones"],
-        *("best", "recommended"),
+        *("best", "recommended", "measure"),
     }
 
 
