@@ -125,8 +125,11 @@ class Spread:
 def _spread(influence: Values, weights: Values, unseen: Values | float) -> Spread:
     """Return the spread of a sum of what groups add, (draws, groups), one more of which may add `unseen`."""
     drawn = weights.sum(axis=1)
-    centred = influence - ((influence * weights).sum(axis=1) / drawn)[:, None]
-    squares, fourths = (((centred**power) * weights).sum(axis=1) for power in (2, 4))
+    centred = influence - (np.einsum("ij,ij->i", influence, weights) / drawn)[:, None]
+    # Products: `pow` takes ten times as long.
+    squared = centred * centred
+    weighted = squared * weights
+    squares, fourths = weighted.sum(axis=1), np.einsum("ij,ij->i", weighted, squared)
     variance = squares * (drawn - 1) / drawn + unseen**2
     unsure = fourths + unseen**4 - variance**2 / (drawn + 1)
     freedom = 2 * variance**2 / np.maximum(unsure, _TINY)
