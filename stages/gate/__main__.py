@@ -4,7 +4,7 @@
 
 It is not a stage of dvc.yaml, since it compares with git's history. It prints one line and exits with 0 when it passes,
 or prints one line for each broken rule and exits with 1. The predictions of the commit come from DVC's cache or remote;
-without them the significance of a drop in accuracy is unknown, and the gate fails. It changes nothing.
+without them the significance of a drop is unknown, and the gate fails. It changes nothing.
 """
 
 import argparse

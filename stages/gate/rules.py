@@ -117,7 +117,12 @@ def _drop(measure: Measure) -> str:
 
 
 def _amount(difference: float, measure: Measure) -> str:
-    return f"{100 * difference:.1f} points" if measure.share else f"{difference:.3f}"
+    return _number(difference, measure) + (" points" if measure.share else "")
+
+
+def _number(difference: float, measure: Measure) -> str:
+    """Return a difference without its unit."""
+    return f"{100 * difference:.1f}" if measure.share else f"{difference:.3f}"
 
 
 def _other_measure(now: Results, measure: Measure) -> GateError | None:
@@ -193,8 +198,7 @@ def _fall(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules)
         )
     if not fallen(pair, params):
         return None
-    shown = f"{_amount(_least_fall(pair, params), measure).removesuffix(' points')}"
-    shown = f"{shown} with {1 - params.significance:.0%} confidence"
+    shown = f"{_number(_least_fall(pair, params), measure)} with {1 - params.significance:.0%} confidence"
     moved = "fell" if measure.sign > 0 else "rose"
     return GateError(
         f"{measure.words} of the winner {moved} by {_amount(difference(pair), measure)}, and by at least {shown}: "

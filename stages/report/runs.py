@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.errors import DataError, ParameterError
+from stages.core.errors import DataError
 from stages.core.intervals import Interval
 from stages.core.measure import Measure
-from stages.core.settings.report import BEST, COST, COSTS, MEASURE, RECOMMENDED, TAKEN
+from stages.core.settings.report import BEST, COST, COSTS, MEASURE, RECOMMENDED
 from stages.statistics.decision import Resampled
 
 # Metrics of data/metrics.json, which git keeps.
@@ -196,9 +196,6 @@ def summary(ranking: list[Run], recommended: str | None, resampled: Resampled, m
     `selected_in_resamples` is the share of the bootstrap resamples of the test images in which a backbone was selected;
     the selected one, or else the best, has the measure without the optimism of that.
     """
-    for key in TAKEN:
-        if any(run.backbone == key for run in ranking):
-            raise ParameterError(f"a backbone named '{key}'", f"another name ('{key}' holds that of one)", "rename it")
     values: dict[str, Any] = {run.backbone: _summary(run, measure) for run in ranking}
     for name, share in resampled.shares.items():
         values[name]["selected_in_resamples"] = share

@@ -1,7 +1,8 @@
 """Whether accuracy says little, since most images are of one class: what other measures would choose."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from stages.core.measure import Measure
 from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Name, Text
 from stages.report.runs import Run
@@ -11,12 +12,8 @@ from stages.report.verdict import Evidence
 # guessing any of them would. And it must be so many times as frequent as the rarest, without which balanced accuracy
 # and macro F1 weigh the classes much as accuracy does.
 _HALF, _TWICE, _TIMES = 0.5, 2, 4
-# Other measures, and the value of each by which higher is better.
-_OTHERS: Mapping[str, Callable[[Run], float]] = {
-    "balanced_accuracy": lambda run: float(run.metrics["balanced_accuracy"]),
-    "macro_f1": lambda run: float(run.metrics["macro_f1"]),
-    "log_loss": lambda run: -float(run.metrics["log_loss_scaled"]),
-}
+# The measures that would weigh the classes otherwise.
+_OTHERS = (Measure("balanced_accuracy"), Measure("macro_f1"), Measure("log_loss"))
 
 
 def imbalance_note(evidence: Evidence, language: Language) -> list[Text]:
@@ -48,7 +45,7 @@ def _rarest(images: Mapping[str, int]) -> int:
 
 def _others(ranking: Sequence[Run], language: Language) -> Text:
     """Return which backbones other measures put first, as a part of a sentence."""
-    names = [max(ranking, key=first).backbone for first in _OTHERS.values()]
+    names = [max(ranking, key=lambda run: measure.sign * run.metrics[measure.key]).backbone for measure in _OTHERS]
     if set(names) == {ranking[0].backbone}:
         return language.say("balanced accuracy, macro F1 and log loss would choose the same backbone")
     balanced, f1, loss = map(Name, names)
