@@ -5,7 +5,7 @@ row for each test image), calibration.csv, and calibration_scaled.csv with the t
 predictions. Labels and predictions of the test images are not compared before this stage. In metrics.json `heads` has
 the metrics of each head that was tried, `folds` mean and standard deviation over folds, `repeats` the standard
 deviation over trainings with other seeds, `shares` the accuracy with fewer training images, `learning_curve` what twice
-of them would bring, `tuning` the gain of tuned hyperparameters.
+of them would bring, `tuning` the gain of tuned hyperparameters, `measure` what decides (`report.measure`).
 """
 
 import hashlib
@@ -185,7 +185,7 @@ def over_measure(
     test = table[table["split"] == "test"]
     contest = read_contest(measure, {"own": test}, groups, {}, {"own": found["temperature"]})
     value, interval = float(contest.measured[0]), found["intervals"].get(measure.name)
-    # Of the metrics that have an interval; the log loss is that before scaling.
+    # These are not among the metrics: the log loss there is the one before scaling.
     if measure.of_probabilities or measure.label is not None:
         interval = None if contest.groups.few else contest.interval(0, value, found["confidence"])
     elif measure.key in found:

@@ -95,7 +95,7 @@ def _lost_classes(audit: Audit, language: Language) -> Finding | None:
     if not names:
         return None
     return Finding(
-        "rejects",
+        "classes",
         language.say_plural(
             "%(count)s class has no usable image left", "%(count)s classes have no usable image left", len(names)
         ),

@@ -98,9 +98,12 @@ class Deciding:
         """Return a value of it."""
         return value(self.measure, found, self.language)
 
-    def ends(self, interval: Sequence[float] | None) -> str:
+    def ends(self, interval: Sequence[float] | None) -> Text | str:
         """Return the ends of an interval of it."""
-        return UNKNOWN.join(self.value(end) for end in interval) if interval else UNKNOWN
+        if not interval:
+            return UNKNOWN
+        low, high = map(self.value, interval)
+        return self.language.say("%(low)s to %(high)s", low=low, high=high)
 
     def on_images(self, count: int) -> Text:
         """Return how many test images its value comes from."""

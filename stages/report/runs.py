@@ -99,6 +99,11 @@ class Run:
         return list(self.provenance["classes"])
 
     @property
+    def measure(self) -> Measure:
+        """The measure that decides, without its costs."""
+        return Measure(self.metrics["measure"]["name"])
+
+    @property
     def value(self) -> float:
         """The value of the measure that decides, on the test images."""
         return float(self.metrics["measure"]["value"])

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.core.measure import Measure
 from stages.pages.language import Language
 from stages.report import measure_text
 from stages.report.runs import Run
@@ -79,11 +78,11 @@ def measure_name(run: Run, language: Language) -> str:
     """Return the name of what chose among the trials: of the measure that decides, or for accuracy of log loss."""
     if run.search["measure"] == _LOG_LOSS:
         return language.gettext("log loss")
-    return str(measure_text.display_name(Measure(run.metrics["measure"]["name"]), language))
+    return str(measure_text.display_name(run.measure, language))
 
 
 def _lower_is_better(run: Run) -> bool:
-    return bool(run.search["measure"] == _LOG_LOSS or Measure(run.metrics["measure"]["name"]).sign < 0)
+    return bool(run.search["measure"] == _LOG_LOSS or run.measure.sign < 0)
 
 
 def _row(run: Run, keys: list[str], language: Language) -> Row:

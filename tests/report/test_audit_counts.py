@@ -113,6 +113,12 @@ def test_texts_and_hidden_files_lie_beside_the_images(collection: Collection) ->
     assert counted["reasons"] == {"not an image": 2, "no class": 1, "unreadable": 1}
 
 
+def test_a_class_of_texts_alone_has_no_image_left(collection: Collection) -> None:
+    collection.rejects += [("fox/README.txt", "fox", "not an image: in no known format, or its header is broken")]
+    found = numbers(tables(collection), NO_SUSPECTS, NOTHING, PARAMS)
+    assert (found["images"]["fox"], found["rejected"], found["beside_images"]) == (0, 0, 1)
+
+
 def test_what_the_source_puts_together_is_no_copy(collection: Collection) -> None:
     for row in collection.rows:
         row["source_group"] = "one person"

@@ -17,7 +17,7 @@ def test_nothing_is_wrong_with_good_images() -> None:
 
 ONE = [
     ({"conflicts": PAIR}, "conflicts", "1 image has two labels; all 2 files are left out; decide"),
-    ({"images": {"cat": 0, "dog": 5}}, "rejects", "1 class has no usable image left: cat; see why"),
+    ({"images": {"cat": 0, "dog": 5}}, "classes", "1 class has no usable image left: cat; see why"),
     (
         {"small_classes": {"cat": 9, "dog": 2}},
         "classes",

@@ -147,7 +147,8 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
     manifest, near, rejects = tables.manifest, near_copies(tables.manifest), true_rejects(tables.rejects)
     exact, odd = exact_copies(manifest), outliers(manifest, params.outliers)
     counts = manifest["label"].value_counts()
-    labels = sorted({*manifest["label"], *rejects["label"]} - {""})
+    # Of a folder with nothing but a text, too: its class has no image.
+    labels = sorted({*manifest["label"], *tables.rejects["label"]} - {""})
     training = manifest.loc[manifest["split"] == "train", "label"].value_counts()
     training_of_each = {label: int(training.get(label, 0)) for label in sorted(counts.index)}
     kinds = rejects["reason"].str.split(":").str[0].value_counts()
