@@ -19,7 +19,7 @@ from stages.core.settings.recipes import WeightsRecipe, read_recipe
 if TYPE_CHECKING:
     import keras
 
-    from stages.networks.pretrained import Origin
+    from stages.networks.origin import Origin
 
 log = logging.getLogger(__name__)
 

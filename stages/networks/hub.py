@@ -40,7 +40,7 @@ from stages.networks import keras_engine
 from stages.networks.architectures import preprocess
 from stages.networks.download import UnreachableError
 from stages.networks.engine import IMAGE, Choice, compile_openvino
-from stages.networks.pretrained import Origin
+from stages.networks.origin import Origin
 from stages.networks.unrolled import BACKBONE, flat, last, pooled
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,6 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -24,24 +23,11 @@ from stages.core.settings.pretrained import is_local_file
 from stages.core.settings.weights import FetchParams
 from stages.networks.architectures import IMAGENET_MEAN, build
 from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch, fetch_own
+from stages.networks.origin import Origin
 from stages.networks.weights_file import numbered
 from stages.networks.weights_match import Found, assign, find
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where weights came from: "imagenet", "random", "none" (nothing to load), a preset, or the path or URL of a file.
-
-    `licence` is that of the weights, where they state one.
-    """
-
-    source: str
-    reason: str = ""
-    file: str = ""
-    checksum: str = ""
-    licence: str = ""
 
 
 def obtain(backbone: Network, params: FetchParams) -> tuple[keras.Model, Origin]:

@@ -17,7 +17,7 @@ from stages.networks import engine, extraction, keras_engine
 from stages.networks.architectures import build, outputs, top
 from stages.networks.engine import FROZEN, Choice, choose, compile_openvino, flops, join, write_architecture
 from stages.networks.extraction import forward, write_features
-from stages.networks.pretrained import Origin
+from stages.networks.origin import Origin
 from stages.weights import write
 from tests.support.features import ROOT
 

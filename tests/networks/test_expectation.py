@@ -9,7 +9,7 @@ from stages.networks import architectures, pretrained
 from stages.networks.engine import Choice
 from stages.networks.expectation import IMAGES, checked, distance
 from stages.networks.extraction import forward
-from stages.networks.pretrained import Origin
+from stages.networks.origin import Origin
 from stages.weights import write
 
 pytestmark = pytest.mark.filterwarnings("ignore:`input_shape` is undefined or non-square")

@@ -30,7 +30,8 @@ from stages.core.settings.backbones import Network
 from stages.networks import architectures, keras_engine
 from stages.networks.engine import Choice
 from stages.networks.extraction import forward
-from stages.networks.pretrained import Origin, random
+from stages.networks.origin import Origin
+from stages.networks.pretrained import random
 from tests.support.clone import environment
 
 ROOT = Path(__file__).parents[2]

@@ -31,7 +31,8 @@ from stages.heads import linear
 from stages.networks import architectures, keras_engine, keras_heads
 from stages.networks.engine import Choice, compile_openvino
 from stages.networks.extraction import forward
-from stages.networks.pretrained import Origin, random
+from stages.networks.origin import Origin
+from stages.networks.pretrained import random
 from tests.support import artefacts
 from tests.support.clone import Clone
 from tests.support.tiny_backbone import write_weights

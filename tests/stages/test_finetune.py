@@ -30,7 +30,7 @@ from stages.core.settings.recipes import FinetuneRecipe, UnfreezeRecipe, Weights
 from stages.core.shares import trainings
 from stages.exports import exporting
 from stages.networks import architectures, engine, keras_engine
-from stages.networks.pretrained import Origin
+from stages.networks.origin import Origin
 from stages.training.attempts import Attempt, Kind, kept, validation_losses
 from stages.training.inputs import BOTH, TrainingData
 from tests.support.tiny_backbone import CLASSES, COUNTS, FOLDS, SIDE, WIDTH, prepare, write_weights

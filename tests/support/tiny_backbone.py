@@ -11,7 +11,7 @@ from stages.core.dataset.prepared import SPLITS
 from stages.core.files import write_csv
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.networks import architectures
-from stages.networks.pretrained import Origin
+from stages.networks.origin import Origin
 
 SIDE, CLASSES, BLOCKS, WIDTH = 32, ("cold", "warm"), 3, 12
 COUNTS = {"train": 24, "validation": 12, "test": 8}
