@@ -11,12 +11,13 @@ _NAME = (
     r"|(?:api|access|account)[_-]?key)"
 )
 # What a name that ends so says about a secret, and is none: where it lies, who gives it, how long it is valid.
-_ABOUT = r"(?:file|path|dir|directory|folder|home|helper|provider|name|type|expires|lifetime|ttl|parallelism)"
+_ABOUT = r"(?:file|path|dir|directory|folder|home|helper|provider|name|type|expires|lifetime|ttl)"
 # user:password@ and token@ after a scheme. A password may contain an @, but no slash (RFC 3986, 3.2.1).
 _USER = re.compile(r"(?<=://)[^\s/?#'\"]+(?=@)")
+# A name is looked for from its beginning alone: from within, a long line of base64 would take minutes.
 # token=..., "aws_secret_access_key": "...", X-Amz-Signature=..., --password ...: the name, and the end of the value.
 _NAMED = re.compile(
-    rf"""(?ix) (?P<name> (?![\w.-]*[_.-]{_ABOUT}['"]?\s*[=:])[\w.-]*{_NAME}[\w.-]*['"]?\s*[=:]\s*
+    rf"""(?ix) (?P<name> (?<![\w.-])(?![\w.-]*[_.-]{_ABOUT}['"]?\s*[=:])[\w.-]*{_NAME}[\w.-]*['"]?\s*[=:]\s*
     | --(?:[\w.]+-)*{_NAME}\s+ | [?&](?:sig|key)= | \b(?:bearer|basic)\s+ )
     (?: '[^']*' | "[^"]*" | [^\s&,;'"]+ )"""
 )

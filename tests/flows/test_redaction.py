@@ -94,6 +94,11 @@ def test_the_place_of_a_secret_is_not_masked(monkeypatch: pytest.MonkeyPatch, tm
     assert redact(f"cannot read {tmp_path}/key.json") == f"cannot read {tmp_path}/key.json"
 
 
+def test_a_long_line_without_blanks_is_looked_through_once() -> None:
+    line = "a_" * 100_000
+    assert redact(f"{line} token=abcdefgh") == f"{line} token=***"
+
+
 def test_a_short_value_is_not_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORT_TOKEN", "of")
     assert redact("the name of it") == "the name of it"
