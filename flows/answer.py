@@ -1,7 +1,8 @@
 """What a finished comparison says, for the terminal: `python -P flows/answer.py`.
 
 Read from the summary that stage compare has written, in its language, so that it is the same when everything was
-cached: the verdict, what it warns of, what to do next, and where the page is. It imports nothing, and starts at once.
+cached: the verdict, what it warns of, what to do next, and where the page is. It imports the
+standard library alone, and starts at once.
 """
 
 import re

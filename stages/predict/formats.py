@@ -96,7 +96,7 @@ def _json(classes: Sequence[str], found: Iterable[Batch], costs: Costs) -> Itera
                 "path": path,
                 "label": classes[label],
                 "confidence": numbers[label],
-                **dict(zip(("decision",), decided, strict=False)),
+                **({"decision": decided[0]} if decided else {}),
                 "probabilities": dict(zip(classes, numbers, strict=True)),
             }
             yield lead + json.dumps(shown, ensure_ascii=False)

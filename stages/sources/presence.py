@@ -29,7 +29,8 @@ def source_faults(params: Mapping[str, Any]) -> list[UserError]:
     path = Path(source)
     if os.path.lexists(path):
         return [*obstacles(path)]
-    if path.with_name(f"{path.name}.dvc").exists() or (STAGE in os.environ and _is_recorded(source)):
+    under_dvc = any(place.with_name(f"{place.name}.dvc").exists() for place in (path, *path.parents) if place.name)
+    if under_dvc or (STAGE in os.environ and _is_recorded(source)):
         return []
     return [_missing(path)]
 

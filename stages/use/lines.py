@@ -1,6 +1,5 @@
-"""Replacing the lines of `backbones` in the text of params.yaml: all else, comments included, stays byte for byte."""
+"""Replacing the lines of `backbones` in the text of params.yaml: all else, comments included, stays line for line."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -69,7 +68,7 @@ def _behind(rows: Sequence[str], line: int) -> int:
 
 def _section(text: str) -> yaml.MappingNode:
     try:
-        root = yaml.compose(io.StringIO(text), yaml.SafeLoader)
+        root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise ParameterError(
             f"params.yaml is no YAML ({' '.join(str(error).split())})", "valid YAML", "see 'python -m stages.check'"
