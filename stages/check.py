@@ -355,6 +355,7 @@ def main() -> None:
     if found:
         raise GroupedUserError(found)
     digests = {name: checksum(file) for name, file in weights_files(params).items()}
+    digests |= {name: hub.digest(place) for name, place in preset_folders(params).items()}
     with replacing_folder(RECIPES) as folder:
         write_recipes(with_preset(params), folder, digests)
     if replaced := overridden(params):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from stages.core.errors import WeightsError, run
 from stages.core.files import replacing_folder, write_json
 from stages.core.params import named_backbone
+from stages.core.settings import hub as hub_settings
 from stages.core.settings.backbones import Network
-from stages.core.settings.hub import is_hub
 from stages.core.settings.recipes import WeightsRecipe, read_recipe
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _converted(network: "keras.Model", outputs: "dict[str, keras.KerasTensor]", 
     """Return the network for the inference engine."""
     from stages.networks import keras_engine
 
-    if is_hub(backbone.builder):
+    if hub_settings.is_hub(backbone.builder):
         from stages.networks import hub  # Imports KerasHub.
 
         return hub.converted(network, outputs, backbone.name)
@@ -78,11 +78,15 @@ def _facts(
     }
 
 
-def _require_unchanged(origin: "Origin", digest: str | None) -> None:
-    """Raise WeightsError when a file of weights is not the one that stage check saw, by which DVC knows it."""
-    if digest not in (None, origin.checksum):
+def _require_unchanged(origin: "Origin", place: Path | None, digest: str | None) -> None:
+    """Raise WeightsError when weights are not those that stage check saw, by which DVC knows them.
+
+    `place` is the folder that a preset of KerasHub was read from.
+    """
+    found = hub_settings.digest(place) if place else origin.checksum
+    if digest not in (None, found):
         raise WeightsError(
-            f"'{origin.file}' has {origin.checksum}", f"{digest}, as stage check found it", "run 'dvc repro' again"
+            f"'{place or origin.file}' has {found}", f"{digest}, as stage check found it", "run 'dvc repro' again"
         )
 
 
@@ -96,7 +100,7 @@ def main() -> None:
     make_deterministic(recipe.seed, recipe.threads)
     log.info("%s: building %s for images of %d pixels", backbone.name, backbone.builder, backbone.input_size)
     network, origin = obtain(backbone, recipe.weights)
-    _require_unchanged(origin, recipe.digest)
+    _require_unchanged(origin, hub_settings.folder(backbone.builder, backbone.weights), recipe.digest)
     with replacing_folder(Path("data/weights") / backbone.name) as folder:
         write(folder, network, backbone, origin)
     log.info("%s: %s weights, %d parameters", backbone.name, origin.source, network.count_params())

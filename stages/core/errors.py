@@ -7,6 +7,7 @@ comes up, imports included. Any other exception is a bug and keeps its traceback
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -86,6 +87,14 @@ class GroupedUserError(Exception):
 def one_line(text: str) -> str:
     """Return `text` with every control character escaped, so that a file name cannot break a line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says that says something, without colour codes; else the error's kind."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return next(iter(told or lines), type(error).__name__)
 
 
 def run(main: Callable[[], None]) -> None:

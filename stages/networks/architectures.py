@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from stages.core.errors import ParameterError
+from stages.core.errors import ParameterError, first_line
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.core.settings.pretrained import Inputs
 from stages.networks.engine import IMAGE
@@ -81,7 +81,7 @@ def _application(backbone: Network, weights: str | None, tensor: keras.KerasTens
         if not backbone.arguments:
             raise
         raise ParameterError(
-            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({error})",
+            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({first_line(error)})",
             f"arguments of keras.applications.{backbone.builder}",
             "see https://keras.io/api/applications/",
         ) from error
@@ -93,7 +93,7 @@ def _scratch(backbone: Network, image: keras.KerasTensor) -> keras.KerasTensor:
         return _small_cnn(image, **backbone.arguments)
     except (TypeError, ValueError) as error:
         raise ParameterError(
-            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({str(error).splitlines()[0]})",
+            f"backbones.{backbone.name}.arguments = {backbone.arguments} ({first_line(error)})",
             "filters, a list of widths, each halving the image's side",
             "for instance {filters: [32, 64, 128]}",
         ) from error

@@ -30,7 +30,7 @@ import numpy as np
 import yaml
 from keras_hub.src.utils import preset_utils
 
-from stages.core.errors import EngineError, ParameterError, UserError, WeightsError
+from stages.core.errors import EngineError, ParameterError, UserError, WeightsError, first_line, require_machine
 from stages.core.params import nearest
 from stages.core.settings.backbones import Network
 from stages.core.settings.hub import HUB, is_class, is_local, weights_checksum
@@ -62,7 +62,7 @@ def obtain(backbone: Network) -> tuple[keras.Model, Origin]:
         network, step = _of_class(backbone), _declared(backbone)
     else:
         network = _of_preset(backbone, preset, with_weights=not random)
-        step = _stated(preset) if backbone.inputs == PRESET else _declared(backbone)
+        step = _stated(backbone, preset) if backbone.inputs == PRESET else _declared(backbone)
     origin = Origin("random", "as set in params.yaml") if preset is None or random else _origin(preset)
     _require_expected(origin, backbone)
     return flat(_joined(backbone, network, step)), origin
@@ -100,7 +100,7 @@ def _arguments(backbone: Network, kind: type) -> Iterator[None]:
         accepted = [name for name in inspect.signature(kind).parameters if name not in {"kwargs", "dtype"}]
         raise ParameterError(
             f"backbones.{backbone.name}.arguments = {backbone.arguments} at {backbone.input_size} pixels "
-            f"({_first_line(error)})",
+            f"({first_line(error)})",
             f"those of keras_hub.models.{kind.__name__} ({', '.join(accepted)})",
             "see https://keras.io/keras_hub/api/models/",
             f"backbones.{backbone.name}.arguments",
@@ -173,17 +173,17 @@ def _loader(backbone: Network, preset: str) -> Any:
     except Exception as error:
         if is_local(preset):
             raise WeightsError(
-                f"'{preset}' cannot be read as a preset ({_first_line(error)})", "one that KerasHub reads", "correct it"
+                f"'{preset}' cannot be read as a preset ({first_line(error)})", "one that KerasHub reads", "correct it"
             ) from error
         raise _unreachable(backbone, preset, error) from error
 
 
 def _unreachable(backbone: Network, preset: str, error: Exception) -> UnreachableError:
     return UnreachableError(
-        f"the preset '{preset}' of backbone '{backbone.name}' is unavailable ({_first_line(error)})",
+        f"the preset '{preset}' of backbone '{backbone.name}' is unavailable ({first_line(error)})",
         "it in KerasHub's cache or at its host; random weights would need its architecture, too",
-        "load it once where there is a connection and save it with save_to_preset: its folder may be the builder or "
-        "`weights`; or name a class of keras_hub.models with its arguments and weights: random",
+        "load it once where there is a connection and save it and its ImageConverter with save_to_preset: the folder "
+        "may be the builder or `weights`; or name a class of keras_hub.models with its arguments and weights: random",
     )
 
 
@@ -195,7 +195,7 @@ def _unfit(backbone: Network, preset: str, config: dict[str, Any], error: Except
     other = f", at its own size, {native[0]} pixels" if native[0] not in {None, backbone.input_size} else ""
     return WeightsError(
         f"'{preset}' cannot be loaded for backbone '{backbone.name}' at {backbone.input_size} pixels "
-        f"({_first_line(error)})",
+        f"({first_line(error)})",
         f"an undamaged preset of an image network{other}",
         "set input_size, and preprocess.sizes" if other else "choose another, or load it anew",
     )
@@ -218,14 +218,19 @@ def _tower(network: keras.Model, backbone: Network) -> keras.Model:
     )
 
 
-def _stated(preset: str) -> Step:
-    """Return the preprocessing that a preset states, as layers of Keras; none, with a warning, where it states none."""
+def _stated(backbone: Network, preset: str) -> Step:
+    """Return the preprocessing that a preset states, as layers of Keras. Raise WeightsError where it states none."""
     try:
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
-    except (OSError, ValueError) as error:
-        log.warning("%s states no preprocessing (%s): images are passed on as they are", preset, _first_line(error))
-        return lambda image: image
-    if converter is None or (converter.scale is None and converter.offset is None):
+    except Exception as error:
+        if not is_local(preset) and not isinstance(error, FileNotFoundError):
+            raise _unreachable(backbone, preset, error) from error
+        raise WeightsError(
+            f"'{preset}' of backbone '{backbone.name}' states no preprocessing ({first_line(error)})",
+            "the pixels that its weights were trained on",
+            "set inputs in its line, or save its ImageConverter into the folder as well (save_to_preset)",
+        ) from error
+    if converter.scale is None and converter.offset is None:
         return lambda image: image
     scale = np.broadcast_to(np.asarray(1.0 if converter.scale is None else converter.scale, np.float64), 3)
     offset = np.broadcast_to(np.asarray(0.0 if converter.offset is None else converter.offset, np.float64), 3)
@@ -249,7 +254,7 @@ def converted(network: keras.Model, outputs: dict[str, keras.KerasTensor], name:
         np.testing.assert_allclose(features, expected, rtol=_TOLERANCE, atol=_TOLERANCE * float(np.abs(expected).max()))
     except Exception as error:
         raise EngineError(
-            f"the network of backbone '{name}' cannot be run by OpenVINO ({_first_line(error)})",
+            f"the network of backbone '{name}' cannot be run by OpenVINO ({first_line(error)})",
             "the same features from OpenVINO as from Keras",
             "leave the backbone out, or change its arguments",
         ) from error
@@ -260,8 +265,8 @@ def _origin(preset: str) -> Origin:
     """Return the origin of a preset's weights: their file, checksum, and licence where the preset states one."""
     folder = Path(preset_utils.get_file(preset, preset_utils.CONFIG_FILE)).parent
     names, digest = weights_checksum(folder)
-    licence = _licence(folder)
-    reason = f"a preset that states the licence {licence}" if licence else "a preset that states no licence"
+    licence = _licence(preset)
+    reason = f"a preset that states the licence {licence}" if licence else "a preset without a licence in its files"
     return Origin(f"{HUB}{preset}", reason, ", ".join(names), digest, licence)
 
 
@@ -275,25 +280,25 @@ def _require_expected(origin: Origin, backbone: Network) -> None:
         )
 
 
-def _licence(folder: Path) -> str:
+def _licence(preset: str) -> str:
     """Return the licence that the metadata of a preset states, or the head of its README as model cards have it.
 
     https://huggingface.co/docs/hub/model-cards#model-card-metadata
     """
-    metadata, card = folder / preset_utils.METADATA_FILE, folder / preset_utils.README_FILE
-    stated = _mapping(json.loads(metadata.read_text(encoding="utf-8"))) if metadata.is_file() else {}
-    if card.is_file() and (head := re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8"), re.DOTALL)):
+    stated = _mapping(json.loads(_text(preset, preset_utils.METADATA_FILE) or "{}"))
+    if head := re.match(r"---\n(.*?)\n---", _text(preset, preset_utils.README_FILE), re.DOTALL):
         stated = _mapping(yaml.safe_load(head[1])) | stated
     return str(stated.get("license") or "")
 
 
+def _text(preset: str, name: str) -> str:
+    """Return a file of a preset, fetched where need be; "" where there is none, or no connection by now."""
+    try:
+        return Path(preset_utils.get_file(preset, name)).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        require_machine(error)
+        return ""
+
+
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of what a library says that says something, without colour codes."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return next(iter(told or lines), type(error).__name__)

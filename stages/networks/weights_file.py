@@ -21,7 +21,7 @@ from typing import Any
 
 import h5py
 
-from stages.core.errors import WeightsError, require_machine
+from stages.core.errors import WeightsError, first_line, require_machine
 
 # What the file begins with: HDF5 (its specification, II.A), zip, and pickles of protocol 2 to 5.
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -75,8 +75,7 @@ def opened(path: Path) -> Iterator[list[StoredNetwork]]:
             yield _networks(file, path)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         require_machine(error)
-        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise fault(path, f"is damaged ({detail})", "fetch or save it again") from error
+        raise fault(path, f"is damaged ({first_line(error)})", "fetch or save it again") from error
 
 
 def fault(path: Path, what: str, remedy: str = _REMEDY) -> WeightsError:

@@ -222,12 +222,13 @@ def test_weights_of_a_preset_with_another_checksum_than_the_line_says_are_refuse
         obtain(line.model_copy(update={"checksum": other}), OFFLINE)
 
 
-def test_a_preset_without_preprocessing_is_used_as_it_is_with_a_warning(images: np.ndarray, caplog) -> None:
+def test_a_preset_without_preprocessing_needs_it_in_its_line(images: np.ndarray) -> None:
     preset = save_preset(Path("nets/vit"))
-    network, origin = obtain(declared("nets/vit", "imagenet"), OFFLINE)
+    with pytest.raises(WeightsError, match=r"'nets/vit' of backbone 'mine' states no preprocessing .*; set inputs in"):
+        obtain(declared("nets/vit", "imagenet"), OFFLINE)
+    network, origin = obtain(declared("nets/vit", "imagenet", inputs="raw"), OFFLINE)
     np.testing.assert_allclose(np.asarray(network(images)), np.asarray(preset(images))[:, 0], rtol=1e-3, atol=1e-4)
-    assert "nets/vit states no preprocessing" in caplog.text
-    assert origin.licence == ""
+    assert (origin.reason, origin.licence) == ("a preset without a licence in its files", "")
 
 
 def test_random_weights_of_a_preset_have_its_architecture() -> None:

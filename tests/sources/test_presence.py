@@ -14,7 +14,9 @@ def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path
     assert fault.remedy == "did you mean 'images'?"
 
 
-@pytest.mark.parametrize("source", ["{0}/images", "{0}/imported", "{0}/imported/train", "https://example.org/images.zip", "", 7, None])
+@pytest.mark.parametrize(
+    "source", ["{0}/images", "{0}/imported", "{0}/imported/train", "https://example.org/a.zip", "", 7, None]
+)
 def test_a_source_that_is_there_or_may_come_or_is_at_fault_otherwise_is_not(tmp_path: Path, source: object) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "imported.dvc").touch()

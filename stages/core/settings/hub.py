@@ -53,17 +53,14 @@ def of_preset(builder: str, weights: str) -> bool:
     return is_hub(builder) and preset(builder, weights) is not None
 
 
-def digest(builder: str, weights: str) -> str:
-    """Return the SHA-256 of the files in a preset's folder, as stage check finds them; "" without a folder."""
-    place = folder(builder, weights)
-    if place is None:
-        return ""
+def digest(place: Path) -> str:
+    """Return the SHA-256 of all files in a preset's folder and of their names."""
     found = hashlib.sha256()
     for path in sorted(path for path in place.glob("*") if path.is_file()):
         found.update(f"{path.name}\n".encode())
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+    return f"sha256:{found.hexdigest()}"
 
 
 def folder(builder: str, weights: str) -> Path | None:
@@ -75,12 +72,11 @@ def folder(builder: str, weights: str) -> Path | None:
 def weights_checksum(place: Path) -> tuple[list[str], str]:
     """Return the names of the files of weights in a preset's folder, sorted, and the SHA-256 of all in this order."""
     files = sorted({path for pattern in _WEIGHTS for path in place.glob(pattern)})
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
-            while part := file.read(1 << 20):
-                digest.update(part)
-    return [path.name for path in files], f"sha256:{digest.hexdigest()}"
+            hashlib.file_digest(file, lambda: found)
+    return [path.name for path in files], f"sha256:{found.hexdigest()}"
 
 
 def native_size(builder: str) -> int:
@@ -99,6 +95,10 @@ def source(value: str, builder: str) -> str:
         raise ValueError("random, or a preset or its folder: a class of KerasHub has no weights of its own")
     if value not in PUBLISHED and (expected := _expected(value)):
         raise ValueError(expected)
+    if value.startswith(HUB):
+        raise ValueError(f"a preset or its folder without '{HUB}', which is for the builder")
+    if value not in PUBLISHED and not is_class(builder) and not is_local(value):
+        raise ValueError("imagenet, random, or the preset's folder: the builder names the preset")
     return value
 
 

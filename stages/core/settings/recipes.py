@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, TypeVar
 from stages.core.errors import DataError
 from stages.core.files import read_json, write_json
 from stages.core.params import Common, Tuple, common, parse, part
-from stages.core.settings import hub
 from stages.core.settings.audit import ProbeParams
 from stages.core.settings.backbones import Backbone, Network, resolve
 from stages.core.settings.benchmark import BenchmarkParams
@@ -36,15 +35,14 @@ class WeightsRecipe(StageRecipe):
     """The network, where its weights come from, and how these are fetched.
 
     Section `weights` has more: what `source` says is in the network, and `folder` has no effect on a file's content.
-    `digest` is the checksum of the file if they come from one on this machine, `preset_digest` that of the files of a
-    preset of KerasHub in a folder here, "" without one.
+    `digest` is that of the file of weights, or of the folder of a preset of KerasHub, if they come from one on this
+    machine.
     """
 
     stage = "weights"
     weights: FetchParams
     network: Network
     digest: str | None
-    preset_digest: str
 
 
 class FeaturesRecipe(StageRecipe):
@@ -132,7 +130,6 @@ def _recipes(name: str, params: Mapping[str, Any], digest: str | None) -> list[S
             weights=part(FetchParams, params, "weights"),
             network=backbone.network,
             digest=digest,
-            preset_digest=hub.digest(backbone.builder, backbone.weights),
         ),
         FeaturesRecipe(**shared, features=features),
         ProbeRecipe(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.check import preset_folders
 from stages.core.errors import GroupedUserError
 from stages.core.params import merge, read
 from stages.core.settings import hub
@@ -97,7 +98,21 @@ def test_the_weights_of_a_preset_may_have_a_checksum(installed, declare, line: d
 
 @pytest.mark.parametrize("named", ["parseq", "hf://timm/resnet18.a1_in1k", "kaggle://keras/vit/keras/vit_base"])
 def test_any_other_name_may_be_that_of_a_preset(installed, declare, named: str) -> None:
-    assert declare("net", builder=PRESET, weights=named).weights == named
+    assert declare("net", builder="keras_hub:ViTBackbone", weights=named).weights == named
+    assert declare("net", builder=f"keras_hub:{named}", weights="imagenet").builder == f"keras_hub:{named}"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ({"builder": PRESET, "weights": "resnet_18_imagenet"}, "the preset's folder: the builder names the preset"),
+        ({"builder": PRESET, "weights": "hf://timm/resnet18.a1_in1k"}, "the builder names the preset"),
+        ({"builder": "keras_hub:ViTBackbone", "weights": PRESET}, "its folder without 'keras_hub:'"),
+    ],
+)
+def test_one_preset_is_not_built_in_the_name_of_another(installed, declare, line: dict, told: str) -> None:
+    with pytest.raises(GroupedUserError, match=told):
+        declare("net", **line)
 
 
 def test_a_class_takes_random_weights_or_those_of_a_preset(installed, declare) -> None:
@@ -134,8 +149,9 @@ def test_the_arguments_of_a_class_are_left_to_it(installed, declare) -> None:
 
 
 def recipe(folder: Path, **line) -> bytes:
-    params = merge(read(ROOT / "params.yaml"), {})
-    write_recipes(params | {"backbones": {"vit": line}}, folder)
+    """Return the recipe of stage weights as stage check writes it."""
+    params = merge(read(ROOT / "params.yaml"), {}) | {"backbones": {"vit": line}}
+    write_recipes(params, folder, {name: hub.digest(place) for name, place in preset_folders(params).items()})
     return (folder / "vit/weights.json").read_bytes()
 
 
