@@ -150,6 +150,7 @@ def gather_contest(found: list[Run], measure: Measure) -> Contest:
     tables = {run.backbone: run.tested for run in found}
     repeats = {run.backbone: run.repeats for run in found}
     if measure.of_probabilities:
+        # Runs hold predicted classes only: probabilities of many classes are large, and no other measure needs them.
         tables, repeats = ({name: _with_probabilities(name, file) for name in tables} for file in _PREDICTED)
     temperatures = {run.backbone: run.metrics["temperature"] for run in found}
     return read_contest(measure, tables, read_groups(SPLITS), repeats, temperatures)

@@ -93,6 +93,14 @@ class Measure:
         """1 where higher is better, -1 where lower is."""
         return -1 if self.of_probabilities else 1
 
+    def order(self, value: float | None, log_loss: float) -> tuple[float, float]:
+        """Return what is lowest of the head that is best on validation, by its `value` there and its log loss.
+
+        Of equally good ones that with the lower log loss is best. For accuracy log loss decides alone, since it tells
+        heads apart by few images, of which many are right by all of them.
+        """
+        return (0.0 if self.name == ACCURACY else -self.sign * (value or 0.0)), log_loss
+
     def matrix(self, classes: Sequence[str]) -> Values:
         """Return what it costs to decide for each class (column) where another is the actual one (row).
 

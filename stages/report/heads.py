@@ -86,13 +86,11 @@ def _failed(runs: Sequence[Run], language: Language) -> list[Text]:
 
 def _beaten(run: Run, head: str, measure: Measure) -> bool:
     """Return whether validation prefers the linear head to `head`, of those that were tried."""
-    return {LINEAR, head} <= set(run.heads) and _loss(run.heads[LINEAR], measure) < _loss(run.heads[head], measure)
+    return {LINEAR, head} <= set(run.heads) and _order(run.heads[LINEAR], measure) < _order(run.heads[head], measure)
 
 
-def _loss(found: Mapping[str, Any], measure: Measure) -> tuple[float, float]:
-    """Return what is lowest of the head that validation prefers, as in `training.attempts.kept`."""
-    value = 0.0 if measure.name == ACCURACY else found["validation_value"] or 0.0
-    return -measure.sign * value, found["validation_log_loss"]
+def _order(found: Mapping[str, Any], measure: Measure) -> tuple[float, float]:
+    return measure.order(found["validation_value"], found["validation_log_loss"])
 
 
 def _lost(ranking: Sequence[Run], measure: Measure, language: Language) -> list[Text]:

@@ -28,7 +28,7 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
     to be chosen; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
     transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones; whether the
     images are too easy; whether latencies were measured under load. The backbone is the chosen one or, where there is
-    none, the most accurate one.
+    none, the best one.
     """
     builders = (
         *(_score, _price, imbalance_note, _stability, _more_images, _remedies, input_notes, _repeats, _trained_once),

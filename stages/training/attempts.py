@@ -80,15 +80,11 @@ def load(folder: Path) -> Attempt | None:
 
 
 def kept(found: list[Attempt], choose: str, measure: Measure) -> Attempt:
-    """Return the attempt that is best on validation by `measure` (the first of equals), or the declared one.
-
-    Of equally good ones the one with the lower log loss is kept; for accuracy log loss decides alone, since it tells
-    heads apart by few images, of which many are right by all of them.
-    """
+    """Return the attempt that is best on validation by `measure` (the first of equals), or the declared one."""
     if choose == "declared":
         return found[-1]
     losses, values = validation_losses(found), validation_values(found, measure)
-    return min(found, key=lambda each: (-measure.sign * values.get(each.kind, 0), losses[each.kind]))
+    return min(found, key=lambda each: measure.order(values.get(each.kind), losses[each.kind]))
 
 
 def validation_losses(found: list[Attempt]) -> dict[str, float]:

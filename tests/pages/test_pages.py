@@ -331,7 +331,9 @@ def test_plots_of_dvc_say_without_internet_where_the_figures_are(browser: Browse
     render_html([renderer], tmp_path / "index.html", html_template=ROOT / ".dvc" / config["plots"]["html_template"])
     page = Page(browser, tmp_path / "index.html")
     # Without internet access the browser of the tests knows no host at all.
-    assert all(address.startswith("https://cdn.jsdelivr.net/") for address in page.requests())
+    requests = page.requests()
+    assert requests
+    assert all(address.startswith("https://cdn.jsdelivr.net/") for address in requests)
     assert "data/report/comparison.html has the same figures" in page.evaluate("document.body.innerText")
 
 

@@ -13,12 +13,12 @@ Prefer = Literal["size", "latency", "flops"]
 
 # Measures by their names, that of one class's recall without its class.
 ACCURACY, COST, RECALL = "accuracy", "cost", "recall:"
-_MEASURES = (ACCURACY, "balanced_accuracy", "macro_f1", "log_loss", COST)
+MEASURES = (ACCURACY, "balanced_accuracy", "macro_f1", "log_loss", COST)
 
 
 def _known(value: str) -> str:
-    if value not in _MEASURES and not (value.startswith(RECALL) and value > RECALL):
-        raise ValueError(f"{', '.join(_MEASURES)}, or {RECALL} and the name of a class")
+    if value not in MEASURES and not (value.startswith(RECALL) and value > RECALL):
+        raise ValueError(f"{', '.join(MEASURES)}, or {RECALL} and the name of a class")
     return value
 
 
