@@ -218,7 +218,8 @@ def main() -> None:
     evidence = gather_evidence(found, audit, settings)
     chosen = evidence.verdict.chosen
     recommended = chosen.backbone if chosen else None
-    summary = runs.summary(evidence.ranking, recommended, evidence.resampled, evidence.measure)
+    setting = Setting.of(params.as_written())
+    summary = runs.summary(evidence.ranking, recommended, evidence.resampled, evidence.measure, setting.preset)
     material = page.Material(
         evidence,
         transfer(evidence.ranking, evidence.comparisons, language),
@@ -229,7 +230,7 @@ def main() -> None:
         read_paths(set(found[0].tested["file"])),
         files.read_csv(SPLITS, categories=("label", "split"), columns=("label", "split")),
         settings.examples,
-        Setting.of(params.as_written()),
+        setting,
     )
     html, markdown = page.page(material, language), markdown_summary.markdown(material, language)
 

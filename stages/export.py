@@ -39,8 +39,9 @@ from stages.core.head import load as load_head
 from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
 from stages.core.measure import Measure
 from stages.core.params import load, lookup, nearest, read, seed, threads
+from stages.core.presets import QUICK
 from stages.core.settings.export import WINNER, ExportParams, Format
-from stages.core.settings.report import BEST, RECOMMENDED, backbones_of, winner
+from stages.core.settings.report import BEST, PRESET, RECOMMENDED, backbones_of, winner
 from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs
 from stages.networks import engine
@@ -282,6 +283,7 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
             recommended=compared[RECOMMENDED],
             compared=compared[subject.backbone],
             rivals=len(backbones) - 1,
+            quick=compared.get(PRESET) == QUICK,
             measure=Measure(subject.metrics["measure"]["name"]),
             metrics=subject.metrics,
             confusion=read_csv(EVALUATIONS / subject.backbone / "confusion.csv", text=("actual", "predicted")),

@@ -31,8 +31,8 @@ class Subject:
     of actual and predicted class of each test image, `provenance` is that of finetune, `layers` are the units and
     activation of each hidden layer of the head. `counts` has a row for each class and a column for each split, `forms`
     the columns agreement.COLUMNS. `manifest` is that of the export. `best` and `recommended` are from
-    data/metrics.json, `compared` is what that has of this backbone, and `rivals` the number of the others; `measure`
-    decided between them.
+    data/metrics.json, `compared` is what that has of this backbone, and `rivals` the number of the others; `quick` says
+    whether that was a first run (preset: quick), and `measure` decided between them.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Subject:
     recommended: str | None
     compared: Mapping[str, Any]
     rivals: int
+    quick: bool
     measure: Measure
     metrics: Mapping[str, Any]
     confusion: pd.DataFrame

@@ -16,8 +16,9 @@ import pandas as pd
 from stages.core.errors import UserError
 from stages.core.measure import Measure
 from stages.core.predictions import classes_of, fit_temperature, unseen
+from stages.core.presets import FULL
 from stages.core.settings.gate import GateParams
-from stages.core.settings.report import ACCURACY, COST, COSTS, MEASURE, backbones_of, winner
+from stages.core.settings.report import ACCURACY, COST, COSTS, MEASURE, PRESET, backbones_of, winner
 from stages.statistics.contest import Contest, read_contest
 from stages.statistics.groups import MIN_GROUPS, Groups
 from stages.statistics.paired import POWER, min_discordant_pairs
@@ -69,6 +70,11 @@ class Results:
         """The name of the measure that decided; before there was a choice that was the accuracy."""
         return str(self.metrics.get(MEASURE, ACCURACY))
 
+    @property
+    def preset(self) -> str:
+        """The preset that the comparison was made with."""
+        return str(self.metrics.get(PRESET, FULL))
+
     def temperature(self) -> float:
         """Return the temperature that the winner is exported with, as stage evaluate fits it."""
         found = unseen(self.predictions, classes_of(self.predictions))
@@ -98,6 +104,7 @@ def faults(
     params, found = rules.params, [_leaks(audit, rules.params), _other_measure(now, rules.measure)]
     if before:
         found += [_fall(before, now, groups, rules), _lost(before, now, params), _randomised(before, now, params)]
+        found.append(_quicker(before, now))
     return [fault for fault in found if fault]
 
 
@@ -273,4 +280,15 @@ def _randomised(before: Results, now: Results, params: GateParams) -> GateError 
         f"random weights in {', '.join(weights)}",
         f"{', '.join(sorted(set(weights.values())))} as at {before.place}",
         "make them available to stage weights (weights.if_unreachable: stop), or set gate.keep_weights to false",
+    )
+
+
+def _quicker(before: Results, now: Results) -> GateError | None:
+    """Return the fault of a first run in place of a whole one, whose winner may be another head's."""
+    if now.preset in (before.preset, FULL):
+        return None
+    return GateError(
+        f"the results in {now.place} are those of preset: {now.preset}",
+        f"preset: {before.preset} as at {before.place}",
+        f"set preset: {before.preset} in params.yaml and run 'dvc repro'",
     )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from stages.core.errors import DataError
 from stages.core.intervals import Interval
 from stages.core.measure import Measure
-from stages.core.settings.report import BEST, COST, COSTS, MEASURE, RECOMMENDED
+from stages.core.presets import FULL
+from stages.core.settings.report import BEST, COST, COSTS, MEASURE, PRESET, RECOMMENDED
 from stages.statistics.decision import Resampled
 
 # Metrics of data/metrics.json, which git keeps.
@@ -194,7 +195,9 @@ def ranked_over_folds(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (-run.folds["accuracy_mean"], run.folds["log_loss_mean"], run.backbone))
 
 
-def summary(ranking: list[Run], recommended: str | None, resampled: Resampled, measure: Measure) -> dict[str, Any]:
+def summary(
+    ranking: list[Run], recommended: str | None, resampled: Resampled, measure: Measure, preset: str = FULL
+) -> dict[str, Any]:
     """Return data/metrics.json: the main metrics of each backbone, what decides, the best one, the `recommended` one.
 
     `ranking` has the best first by the `measure`, which each has under its key, with its interval.
@@ -210,7 +213,8 @@ def summary(ranking: list[Run], recommended: str | None, resampled: Resampled, m
         corrected = {key: resampled.value, f"{key}_low": low, f"{key}_high": high}
         values[recommended or ranking[0].backbone] |= corrected
     by = {MEASURE: measure.name} | ({COSTS: measure.costs} if measure.name == COST else {})
-    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended} | by
+    made = {} if preset == FULL else {PRESET: preset}
+    return values | {BEST: ranking[0].backbone, RECOMMENDED: recommended} | by | made
 
 
 def _summary(run: Run, measure: Measure) -> dict[str, Any]:

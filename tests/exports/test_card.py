@@ -64,6 +64,8 @@ def written(
     rivals: int = 8,
     measure: Mapping[str, Any] = BY_ACCURACY,
     compared: Mapping[str, Any] = COMPARED,
+    *,
+    quick: bool = False,
 ) -> str:
     """Return the card of a classifier that was right on each of two test images."""
     names = pd.DataFrame({"actual": CLASSES, "predicted": CLASSES})
@@ -78,7 +80,7 @@ def written(
     return card.card(
         card.Subject(
             name="winner", backbone="resnet50", best="resnet50", recommended=None, compared=compared, rivals=rivals,
-            metrics=metrics, confusion=names,
+            quick=quick, metrics=metrics, confusion=names,
             provenance=facts, layers=layers, counts=pd.DataFrame(1, index=CLASSES, columns=SPLITS),
             forms=pd.DataFrame([form]), manifest=manifest, licence=None,
             measure=Measure(measure["name"]),
@@ -121,6 +123,12 @@ def test_the_card_says_that_its_own_test_images_selected_the_backbone_and_what_t
     assert selected in written(provenance("linear"), [])
     assert "compared on them" not in written(provenance("linear"), [], rivals=0)
     assert "model selection" not in written(provenance("linear"), [])
+
+
+def test_the_card_of_a_first_run_says_so() -> None:
+    said = "It was a first run (`preset: quick`)"
+    assert said in written(provenance("linear"), [], quick=True)
+    assert said not in written(provenance("linear"), [])
 
 
 def test_the_card_says_which_measure_chose_with_its_value_and_the_costs() -> None:

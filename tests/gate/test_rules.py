@@ -114,6 +114,18 @@ def test_results_of_other_costs_than_the_parameters_have_are_one_line() -> None:
     assert faults(None, same, grouped(1), CLEAN, rules) == []
 
 
+def test_a_quick_run_does_not_replace_a_whole_one() -> None:
+    whole = results(range(20))
+    quick = replace(whole, metrics=whole.metrics | {"preset": "quick"})
+    (fault,) = found(whole, quick)
+    assert fault == (
+        "the results in HEAD (1a2b3c4) are those of preset: quick; expected preset: full as at HEAD (1a2b3c4); "
+        "set preset: full in params.yaml and run 'dvc repro'"
+    )
+    assert found(quick, whole) == found(quick, quick) == found(None, quick) == []
+    assert quick.backbones == {"vgg16"}
+
+
 def test_equal_results_pass() -> None:
     assert found(results(range(20)), results(range(20))) == []
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.core.errors import DataError, ParameterError
+from stages.core.errors import DataError
 from stages.core.intervals import Interval
 from stages.core.measure import Measure
 from stages.core.settings.report import backbones_of
@@ -61,10 +61,10 @@ def test_an_accuracy_of_selection_that_is_unknown_is_left_out() -> None:
     assert not any(key.startswith("accuracy_of") for key in found["a"])
 
 
-@pytest.mark.parametrize("name", ["best", "recommended", "measure", "costs"])
-def test_no_backbone_may_take_the_place_of_the_best_or_recommended_one(name: str) -> None:
-    with pytest.raises(ParameterError, match=f"a backbone named '{name}'"):
-        runs.summary([scored(name, 0.7)], None, Resampled({name: 1.0}, 0.7, Interval(0.6, 0.8)), artefacts.MEASURE)
+def test_a_preset_is_stated_unless_it_is_the_full_one() -> None:
+    found = [scored("a", 0.7)], "a", Resampled({"a": 1.0}, None, None), artefacts.MEASURE
+    assert runs.summary(*found, "quick")["preset"] == "quick"
+    assert "preset" not in runs.summary(*found, "full")
 
 
 def test_backbones_scored_on_other_images_are_not_compared() -> None:

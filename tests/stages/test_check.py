@@ -377,7 +377,7 @@ def test_a_name_that_is_no_folder_or_stage_is_refused(name: str) -> None:
     assert "\n" not in found
 
 
-@pytest.mark.parametrize("name", ["winner", "best", "recommended", "measure", "costs"])
+@pytest.mark.parametrize("name", ["winner", "best", "recommended", "measure", "costs", "preset"])
 def test_a_name_that_stands_for_some_backbone_is_refused(name: str) -> None:
     (found,) = messages({"backbones": {name: {"builder": "VGG16"}}})
     assert found.startswith(f"a backbone named '{name}'")

@@ -44,9 +44,9 @@ class ReportParams(MeasureParams):
 
 
 # Keys of data/metrics.json beside the backbones, none of which may have such a name: the best backbone, the recommended
-# one, by which measure, and `report.costs` where that is the cost.
-BEST, RECOMMENDED, MEASURE, COSTS = "best", "recommended", "measure", "costs"
-TAKEN = (BEST, RECOMMENDED, MEASURE, COSTS)
+# one, by which measure, `report.costs` where that is the cost, and the preset unless it is `full`.
+BEST, RECOMMENDED, MEASURE, COSTS, PRESET = "best", "recommended", "measure", "costs", "preset"
+TAKEN = (BEST, RECOMMENDED, MEASURE, COSTS, PRESET)
 
 
 def backbones_of(metrics: Mapping[str, Any]) -> list[str]:
