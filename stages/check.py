@@ -4,13 +4,13 @@ Imports the typed parameters of every stage and of the gate, and no heavy librar
 same content: other stages depend on it, but rerun only when their own parameters change. So does
 `data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
 parameters of each backbone (see stages/core/settings/recipes.py), and the checksum of its file of weights if it has one
-on this machine: DVC runs this stage again when a file in `weights.folder` changes, and then stage weights. The log
-names what a preset overrides.
+on this machine: DVC runs this stage again when a file in `weights.folder` changes, and then stage weights. What stages
+made of other backbones is removed. The log names what a preset overrides.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
-from stages.core.files import replacing_folder, write_json, write_text
+from stages.core.files import remove, replacing_folder, write_json, write_text
 from stages.core.manifest import checksum
 from stages.core.params import FILE, as_written, common, lookup, nearest, parse, preset, shown, with_preset
 from stages.core.presets import FULL, at_most
@@ -63,6 +63,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "export": ExportParams,
     "gate": GateParams,
 }
+# Where each backbone has a folder or a file of its own; there are stages that depend on all of such a folder.
+OF_BACKBONES = (
+    "weights", "features", "probes", "views", "unfrozen", "models", "explanations", "benchmarks", "timings/unfreeze",
+    "timings/finetune",
+)  # fmt: skip
 TOP = ("preset", "seed", "threads", *SECTIONS, "backbones")
 
 _log = logging.getLogger(__name__)
@@ -347,6 +352,19 @@ def _remedy(backbone: Backbone, own: Path) -> str:
     return ", or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
 
 
+def forget_others(declared: Collection[str]) -> None:
+    """Remove what stages made of backbones that are not declared any more; DVC's cache keeps it.
+
+    Stages that depend on the results of all backbones would depend on these too: DVC would not find them as recorded in
+    a clone that never had such a backbone.
+    """
+    for folder in OF_BACKBONES:
+        for place in Path("data", folder).glob("[!.]*"):
+            if place.stem not in declared:
+                _log.info("%s is of no declared backbone: removed, and kept in DVC's cache", place)
+                remove(place)
+
+
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = as_written()
@@ -358,6 +376,7 @@ def main() -> None:
     digests |= {name: hub.digest(place) for name, place in preset_folders(params).items()}
     with replacing_folder(RECIPES) as folder:
         write_recipes(with_preset(params), folder, digests)
+    forget_others(params["backbones"])
     if replaced := overridden(params):
         _log.info("preset %s sets %s", params["preset"], "; ".join(replaced))
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")

@@ -37,14 +37,22 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     for left in _partial(path):
         if not _is_written(left):
-            _remove(left)
+            remove(left)
     try:
         yield temporary
         if temporary.is_dir() and path.is_dir():
             shutil.rmtree(path)
         temporary.replace(path)
     finally:
-        _remove(temporary)
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -55,7 +63,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     output of one stage, which DVC never runs twice at once.
     """
     for left in _partial(path):
-        _remove(left)
+        remove(left)
     with replacing(path) as temporary:
         temporary.mkdir(parents=True)
         yield temporary
@@ -176,7 +184,7 @@ def scratch_folder(name: str) -> Iterator[Path]:
     Files that cannot be removed are cleared by the next run: that error must not hide why this one failed.
     """
     folder = Path(".cache") / name
-    _remove(folder)
+    remove(folder)
     folder.mkdir(parents=True)
     try:
         yield folder
@@ -206,13 +214,6 @@ def _is_written(partial: Path) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     return True
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _without_date(metadata: bytes) -> bytes:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from flows.resources import ALONE, ON_GPU
 from stages import views  # noqa: F401 (its sections)
-from stages.check import SECTIONS, TOP
+from stages.check import OF_BACKBONES, SECTIONS, TOP
 from stages.core import presets
 from stages.core.params import Section, read
 from stages.core.settings.backbones import Network
@@ -107,6 +107,11 @@ def test_a_command_runs_one_module_and_names_no_place_host_or_device(stage: str)
 
 def test_every_module_beside_the_rooms_is_a_stage() -> None:
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == {*STAGES, "__init__"}
+
+
+def test_what_is_made_of_each_backbone_is_removed_with_its_line() -> None:
+    outs = [out for entry in STAGES.values() for out in paths(entry["outs"]) if "${key}" in out]
+    assert {out.removeprefix("data/").partition("/${key}")[0] for out in outs} == set(OF_BACKBONES)
 
 
 def test_no_room_holds_more_than_twenty_modules() -> None:

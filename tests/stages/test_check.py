@@ -15,7 +15,7 @@ import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.check import SECTIONS, TOP, faults, main, unquoted_faults, weights_faults, weights_files
+from stages.check import OF_BACKBONES, SECTIONS, TOP, faults, main, unquoted_faults, weights_faults, weights_files
 from stages.core.errors import ParameterError
 from stages.core.params import RENAMED, REPLACED, read
 from stages.core.settings import hub
@@ -451,6 +451,14 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
     (tmp_path / SHIPPED["data"]["source"]).mkdir(parents=True)
     (tmp_path / SHIPPED["weights"]["folder"]).mkdir(parents=True)
     (tmp_path / "data/recipes/gone").mkdir(parents=True)
+    own = [Path(folder) / name for folder in OF_BACKBONES for name in (".gitignore", "vgg16.json")]
+    kept = [Path("data") / path for path in own] + [Path("data") / folder / "gone.json" for folder in OF_BACKBONES]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for path in (Path("data/models/gone/head.npz"), Path("data/models/resnet50/head.npz")):
+        path.parent.mkdir(parents=True)
+        path.touch()
     written = []
     for changes in ({}, {"finetune.head.dropout": 0.25}, {"finetune.head.dropout": 0.25, "tune.trials": 3}):
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(edited(changes)))
@@ -464,7 +472,9 @@ def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_a
         ["data/recipes/names.json", *(f"data/recipes/{name}/{part}.json" for name in names for part in parts)]
     )
     assert read_names() == sorted(names)
+    assert sorted(path.name for path in Path("data/models").iterdir()) == [".gitignore", "resnet50", "vgg16.json"]
     assert not Path("data/recipes/gone").exists()
+    assert sorted(str(path.relative_to("data")) for path in kept if path.exists()) == sorted(map(str, own))
     assert Path("data/rankings/all.json").exists()
     # Only one line with a dense head has no dropout of its own, but with a search it may have an effect on all.
     changed = [{path for path, content in other.items() if content != written[0][path]} for other in written[1:]]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from stages.check import OF_BACKBONES
 from tests.support.clone import Clone, Done
 from tests.support.images import draw
 
@@ -280,12 +281,13 @@ def test_another_dropout_computes_no_features(changes: Changes) -> None:
     assert changes.dropout.ran == {"check", "tune", "evaluate", "compare"} | trained
 
 
-def test_a_removed_backbone_leaves_metrics_and_report_though_its_files_stay(changes: Changes) -> None:
+def test_a_removed_backbone_leaves_metrics_report_and_data(changes: Changes) -> None:
     assert changes.removed.ran == OF_ALL, changes.removed.errors
     assert set(changes.removed_metrics) == {"mobilenet_v3_small", "best", "recommended", "measure"}
     assert "<bdi>scratch</bdi>" in changes.html
     assert "<bdi>scratch</bdi>" not in changes.removed_html
-    assert (changes.clone.folder / "data/models/scratch/head.npz").exists()
+    left = {path.name for room in OF_BACKBONES for path in (changes.clone.folder / "data" / room).glob("[!.]*")}
+    assert {name.removesuffix(".json") for name in left} == {"mobilenet_v3_small"}
 
 
 def test_another_augmentation_computes_views_anew_and_trains_on_them(changes: Changes) -> None:
