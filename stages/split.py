@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stages.core.dataset.prepared import DROPPED, FEW, SPLIT_AGAIN, SPLITS
-from stages.core.errors import DataError, run
+from stages.core.errors import DataError, run, some
 from stages.core.files import read_csv_chunks, to_bytes_array, write_csv, write_csv_chunks
 from stages.core.measure import Measure, require_classes
 from stages.core.params import load, load_part, seed
@@ -38,6 +38,9 @@ LEAKS = Path("data/leaks.csv")
 
 # From the split that must stay clean most of all to the one where a removed image costs least.
 _STRICTEST = ("test", "validation", "train")
+
+# Classes that a warning names; of more it gives the number.
+_NAMED = 5
 
 log = logging.getLogger(__name__)
 
@@ -352,9 +355,9 @@ def _report(labels: "pd.Series[str]", split: "pd.Series[str]", leaking: pd.DataF
             "%d images, copies of one another in %d groups, are separated by the source's own split%s: see %s",
             len(leaking), groups, "" if used else ", which is not used", LEAKS,
         )  # fmt: skip
-    for label, count in labels[split == "train"].value_counts().sort_index().items():
-        if count < FEW:
-            log.warning("class '%s' has %d training images, below %d: too few to learn reliably", label, count, FEW)
+    training = labels[split == "train"].value_counts().sort_index().sort_values(kind="stable")
+    if few := [f"'{label}' ({count})" for label, count in training.items() if count < FEW]:
+        log.warning("classes of fewer than %d training images, too few to learn reliably: %s", FEW, some(few, _NAMED))
 
 
 def _in_order(counts: "pd.Series[int]") -> Iterable[tuple[str, int]]:

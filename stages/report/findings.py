@@ -15,6 +15,9 @@ _MANY_SUSPECTS = 0.05
 # From this ratio of the largest class to the smallest on, accuracy hardly depends on the smallest.
 _IMBALANCED = 10
 
+# Classes that a finding names; of more it gives the number.
+_NAMED = 5
+
 # What to run when the source has been mended.
 _AGAIN = "dvc repro audit"
 
@@ -27,20 +30,22 @@ class Finding:
 
     `section` is the section of the audit's page that shows it, empty where none does; `misleads` says that it changes
     the meaning of the comparison's numbers, `settled` that there is nothing to do. `command` is the line to paste into
-    a terminal; where there is none, the page has one for params.yaml that leaves images out.
+    a terminal; where there is none, the page has one for params.yaml that leaves images out. `more` says how many
+    classes there are beside those that it names.
     """
 
     section: str
     what: Text
     remedy: Text
     names: tuple[str, ...] = ()
+    more: Text | None = None
     misleads: bool = False
     settled: bool = False
     command: str = ""
 
     def __str__(self) -> str:
         """Return all of it in one line, for the log."""
-        names = f": {', '.join(self.names)}" if self.names else ""
+        names = f": {', '.join(self.names)}{f' {self.more}' if self.more else ''}" if self.names else ""
         return f"{self.what}{names}; {self.remedy}{self.command and f': {self.command}'}"
 
 
@@ -90,6 +95,12 @@ def _conflicts(audit: Audit, language: Language) -> Finding | None:
     )
 
 
+def _first(names: tuple[str, ...], language: Language) -> tuple[tuple[str, ...], Text | None]:
+    """Return the first names, and how many more there are."""
+    left = len(names) - _NAMED
+    return names[:_NAMED], language.say("and %(count)s more", count=language.number(left)) if left > 0 else None
+
+
 def _lost_classes(audit: Audit, language: Language) -> Finding | None:
     names = tuple(label for label, count in sorted(audit["images"].items()) if not count)
     if not names:
@@ -99,8 +110,10 @@ def _lost_classes(audit: Audit, language: Language) -> Finding | None:
         language.say_plural(
             "%(count)s class has no usable image left", "%(count)s classes have no usable image left", len(names)
         ),
-        language.say("see why its files were left out, mend them in the source, then run"),
-        names,
+        language.say("see why its files were left out, mend them in the source, then run")
+        if len(names) == 1
+        else language.say("see why their files were left out, mend them in the source, then run"),
+        *_first(names, language),
         misleads=True,
         command=_AGAIN,
     )
@@ -110,6 +123,7 @@ def _small_classes(audit: Audit, language: Language) -> Finding | None:
     small = audit["small_classes"]
     if not small:
         return None
+    names = tuple(f"{label} ({count})" for label, count in sorted(small.items(), key=lambda item: (item[1], item[0])))
     return Finding(
         "classes",
         language.say_plural(
@@ -117,8 +131,10 @@ def _small_classes(audit: Audit, language: Language) -> Finding | None:
             "%(count)s classes have too few training images to be learned reliably",
             len(small),
         ),
-        language.say("add images of it, or remove its folder from the source, then run"),
-        tuple(f"{label} ({count})" for label, count in sorted(small.items(), key=lambda item: (item[1], item[0]))),
+        language.say("add images of it, or remove its folder from the source, then run")
+        if len(small) == 1
+        else language.say("add images of them, or remove their folders from the source, then run"),
+        *_first(names, language),
         misleads=True,
         command=_AGAIN,
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from stages.core.decoding import starts_like_image
-from stages.core.errors import one_line, require_machine
+from stages.core.errors import one_line, require_machine, some
 from stages.sources.disk_table import DiskTable, Files, Listing
 from stages.sources.listing import SPLITS, File, Found, Reject, hidden_fault, label_fault, normalize_label
 
@@ -152,12 +152,10 @@ def _report_places(places: Mapping[str, set[str]]) -> None:
     if not label:
         return
     folders = sorted(map(one_line, places[label]))
-    named = ", ".join(f"'{folder}'" for folder in folders[:_NAMED])
-    more = f" and {len(folders) - _NAMED} more" if len(folders) > _NAMED else ""
     log.warning(
-        "an image's class is the folder that holds it, so '%s' is one class, from %s%s: if the classes are the "
+        "an image's class is the folder that holds it, so '%s' is one class, from %s: if the classes are the "
         "folders above, move the images there, or list them in a table labels.csv",
-        label, named, more,
+        label, some([f"'{folder}'" for folder in folders], _NAMED),
     )  # fmt: skip
 
 

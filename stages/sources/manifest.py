@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stages.core.dataset.duplicates import GROUP_DIGITS, HASH_BYTES, LOOKS_BYTES, components, digests, near, same
 from stages.core.decoding import SUFFIXES
+from stages.core.errors import some
 from stages.sources.disk_table import database
 from stages.sources.listing import Reject
 from stages.sources.quality import SCORES
@@ -153,11 +154,6 @@ def conflicts(table: pd.DataFrame) -> list[Reject]:
     rejects: list[Reject] = []
     for _, copies in table.groupby("pixels_sha256"):
         for path, label in zip(copies["path"], copies["label"], strict=True):
-            others = copies.loc[copies["label"] != label, "path"].tolist()
-            rejects.append(Reject(path, f"two labels: the same image as {_some(others)}", label))
+            others = [f"'{other}'" for other in copies.loc[copies["label"] != label, "path"]]
+            rejects.append(Reject(path, f"two labels: the same image as {some(others, _NAMED)}", label))
     return rejects
-
-
-def _some(paths: list[str]) -> str:
-    named = ", ".join(f"'{path}'" for path in paths[:_NAMED])
-    return f"{named} and {len(paths) - _NAMED} more" if len(paths) > _NAMED else named

@@ -50,6 +50,11 @@ def test_each_thing_that_is_wrong_is_said_with_its_remedy(changes: dict[str, Any
     assert "\n" not in str(first)
 
 
+def test_of_many_small_classes_the_smallest_are_named() -> None:
+    (found,) = findings(audit(small_classes={f"c{number:02}": 1 + number // 5 for number in range(60)}))
+    assert ": c00 (1), c01 (1), c02 (1), c03 (1), c04 (1) and 55 more; add images of them, or remove" in str(found)
+
+
 def test_the_gravest_comes_first_and_each_once() -> None:
     everything: dict[str, Any] = {}
     for changes, _, _ in ONE:
@@ -60,7 +65,7 @@ def test_the_gravest_comes_first_and_each_once() -> None:
     assert sections == [
         "conflicts",
         "near",
-        "rejects",
+        "classes",
         "classes",
         "leaks",
         "suspects",

@@ -1,6 +1,7 @@
 """The split keeps copies together, follows from each image's content, and mends what the source brings along."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -456,5 +457,13 @@ def test_the_stage_warns_of_classes_with_too_few_images(project: Path, caplog: p
     write_csv(project / "data" / "manifest.csv", manifest({"tree": [1] * 80, "plank": [1] * 6}))
     main()
     (few,) = caplog.messages
-    assert few.startswith("class 'plank' has ")
-    assert few.endswith("training images, below 10: too few to learn reliably")
+    assert re.fullmatch(r"classes of fewer than 10 training images, too few to learn reliably: 'plank' \(\d\)", few)
+
+
+def test_the_stage_names_the_smallest_of_many_small_classes(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    write_csv(project / "data" / "manifest.csv", manifest({f"class {number:02}": [1] * 8 for number in range(60)}))
+    main()
+    (few,) = caplog.messages
+    assert few.count("'class ") == 5
+    assert few.endswith(" and 55 more")
