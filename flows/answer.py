@@ -1,8 +1,8 @@
 """What a finished comparison says, for the terminal: `python -P flows/answer.py`.
 
 Read from the summary that stage compare has written, in its language, so that it is the same when everything was
-cached: the verdict, what it warns of, what to do next, and where the page is. It imports the
-standard library alone, and starts at once.
+cached: the verdict, how sure it is, what it warns of, what to do next, and where the page is. It imports the standard
+library alone, and starts at once.
 """
 
 import re
@@ -11,12 +11,15 @@ from pathlib import Path
 SUMMARY, PAGE = Path("data/report/comparison.md"), Path("data/report/comparison.html")
 
 _ITEM, _BOLD = "- ", "**"
+# Notes on the verdict that are shown: the score with its interval, and how often other test images choose the same; or
+# why there is nothing to choose.
+_NOTES = 2
 # A code span, which may be fenced by several backticks and padded by a blank (CommonMark 6.1).
 _CODE = re.compile(r"(`+) ?(.+?) ?\1(?!`)")
 
 
 def answer() -> list[str]:
-    """Return the verdict, what it warns of, the next command, and the path of the page, a line each.
+    """Return the verdict, its first notes, what it warns of, the next command, and the path of the page, a line each.
 
     There is none without a summary.
     """
@@ -31,15 +34,16 @@ def answer() -> list[str]:
 
 
 def _said(lines: list[str]) -> list[str]:
-    """Return the verdict, the warning of its preset, all others, and what to do next.
+    """Return the verdict, the warning of its preset, the first notes on it, all other warnings, and what to do next.
 
-    Below the bold lines stands what to do next, with notes on the verdict, which are left out; and where there are
-    warnings a sentence that introduces them.
+    Below the bold lines stands what to do next, with notes on the verdict; and where there are warnings a sentence that
+    introduces them.
     """
     bold = [line.strip("*") for line in lines if line.startswith(_BOLD)]
     paragraphs = [number for number, line in enumerate(lines) if not line.startswith((_BOLD, _ITEM))]
-    warnings = [line.removeprefix(_ITEM) for start in paragraphs[1:2] for line in lines[start + 1 :]]
-    return [*bold, *warnings, *(lines[number] for number in paragraphs[:1])]
+    first, second, *_ = [*paragraphs, len(lines), len(lines)]
+    notes, warnings = lines[first + 1 : second][:_NOTES], lines[second + 1 :]
+    return [*bold, *(line.removeprefix(_ITEM) for line in [*notes, *warnings]), *lines[first : first + 1]]
 
 
 def _plain(text: str) -> str:

@@ -23,15 +23,15 @@ _VISIBLE = 0.0005
 def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
-    The accuracy of the backbone, and what choosing it costs; whether accuracy says little, since one class has most
-    images; how stable the choice is, and how many test images would tell it from its rival; what to do where nothing is
-    to be chosen; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
+    What to do where nothing is to be chosen; the accuracy of the backbone, and how stable the choice is: the first two
+    are what the terminal shows as well; what choosing it costs; whether accuracy says little, since one class has most
+    images; how many test images would tell it from its rival; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
     transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones; whether the
     images are too easy; whether latencies were measured under load. The backbone is the chosen one or, where there is
     none, the best one.
     """
     builders = (
-        *(_score, _price, imbalance_note, _stability, _more_images, _remedies, input_notes, _repeats, _trained_once),
+        *(_remedies, _score, _stability, _price, imbalance_note, _more_images, input_notes, _repeats, _trained_once),
         *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
     )
     return [note for builder in builders for note in builder(evidence, language)]

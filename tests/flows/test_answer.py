@@ -33,38 +33,41 @@ def said(language: Language = ENGLISH, found=FOUND, preset: str = "full", **fact
     return answer.answer()
 
 
-def test_the_answer_is_the_verdict_what_to_do_next_and_the_path_of_the_page() -> None:
-    verdict, following, page = said()
+def test_the_answer_is_the_verdict_how_sure_it_is_what_to_do_next_and_the_path_of_the_page() -> None:
+    verdict, score, stability, following, page = said()
     assert verdict.startswith("Use large, which scores highest: small is 18 times smaller than it, but may be up to")
+    assert score.startswith("large is right on 90.0 % of 100 test images (95 % confidence interval")
+    assert stability.startswith("Selected again in ")
     assert following == "Next: label new images with it: python -m stages.predict FOLDER"
     assert page == PAGE
 
 
 def test_what_the_quick_preset_leaves_out_comes_before_the_other_warnings() -> None:
-    _, quick, warning, following, page = said(preset="quick", audit=artefacts.audit(small_classes={"cat": 4}))
+    _, quick, _, _, warning, following, page = said(preset="quick", audit=artefacts.audit(small_classes={"cat": 4}))
     assert quick.startswith("Quick run (preset: quick): only a linear head")
     assert "cat (4)" in warning
     assert following.startswith("Next")
     assert page == PAGE
 
 
-def test_numbers_that_must_not_be_used_are_the_answer() -> None:
-    assert said(found={"a": (), "b": ()}, weights={"a": "random"}) == [
-        "These numbers must not be used to choose: 1 of 2 backbones carries random weights.",
-        "Next, where published weights can be reached: dvc exp run -S weights.if_unreachable=stop",
-        PAGE,
-    ]
+def test_numbers_that_must_not_be_used_are_the_answer_and_why() -> None:
+    verdict, reason, remedy, following, page = said(found={"a": (), "b": ()}, weights={"a": "random"})
+    assert verdict == "These numbers must not be used to choose: 1 of 2 backbones carries random weights."
+    assert reason.startswith("Random weights in a because: no mirror")
+    assert remedy.startswith("Published weights come with weights.source: imagenet")
+    assert following == "Next, where published weights can be reached: dvc exp run -S weights.if_unreachable=stop"
+    assert page == PAGE
 
 
-def test_what_changes_the_reading_of_the_numbers_is_warned_of_and_notes_are_not() -> None:
-    _, warning, following, page = said(audit=artefacts.audit(small_classes={"cat": 4}))
+def test_what_changes_the_reading_of_the_numbers_is_warned_of() -> None:
+    _, _, _, warning, following, page = said(audit=artefacts.audit(small_classes={"cat": 4}))
     assert warning.startswith("1 class has too few training images to be learned reliably: cat (4); add")
     assert following.startswith("Next")
     assert page == PAGE
 
 
 def test_it_is_said_in_the_language_of_the_report() -> None:
-    verdict, warning, following, page = said(named("es"), audit=artefacts.audit(small_classes={"cat": 4}))
+    verdict, _, _, warning, following, page = said(named("es"), audit=artefacts.audit(small_classes={"cat": 4}))
     assert verdict.startswith("Use large, que ")
     assert "cat (4)" in warning
     assert verdict != said()[0]
