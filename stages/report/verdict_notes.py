@@ -23,12 +23,12 @@ _VISIBLE = 0.0005
 def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
-    What to do where nothing is to be chosen; the accuracy of the backbone, and how stable the choice is: the first two
-    are what the terminal shows as well; what choosing it costs; whether accuracy says little, since one class has most
-    images; how many test images would tell it from its rival; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
-    transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones; whether the
-    images are too easy; whether latencies were measured under load. The backbone is the chosen one or, where there is
-    none, the best one.
+    What to do where nothing is to be chosen; the accuracy of the backbone, and how stable the choice is: the first
+    two are what the terminal shows as well; what choosing it costs; whether accuracy says little, since one class
+    has most images; how many test images would tell it from its rival; whether preprocessing suits the weights;
+    whether repeated trainings and the folds agree; the gain by transfer learning, where there was none; whether
+    frozen networks are compared with fine-tuned ones; whether the images are too easy; whether latencies were
+    measured under load. The backbone is the chosen one or, where there is none, the best one.
     """
     builders = (
         *(_remedies, _score, _stability, _price, imbalance_note, _more_images, input_notes, _repeats, _trained_once),
