@@ -9,14 +9,13 @@ from stages.report.heads import heads, selected
 from stages.report.measure_text import Deciding
 from stages.report.notes.load import under_load
 from stages.report.notes.outlook import outlook_text
-from stages.report.opening import about, next_step, warning
+from stages.report.opening import about, headline, next_step, warning
 from stages.report.page import Material
 from stages.report.pairwise_comparison import Comparison, signed
 from stages.report.provenance import sentences
 from stages.report.tuning import tuning
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes, warnings
-from stages.report.verdict_text import sentence
 
 
 def markdown(material: Material, language: Language) -> str:
@@ -25,7 +24,7 @@ def markdown(material: Material, language: Language) -> str:
     return render(
         Path(__file__).with_name("comparison.md.j2"),
         language,
-        verdict=sentence(evidence, language),
+        verdict=headline(evidence, material.setting, language),
         about=about(evidence, material.setting, material.provenance.commit, language),
         warning=warning(material.setting, language),
         step=next_step(evidence, material.setting, language),

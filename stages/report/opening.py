@@ -14,6 +14,7 @@ from stages.pages.language import Language, Name, Names, Text
 from stages.report.notes.load import under_load
 from stages.report.provenance import Commit
 from stages.report.verdict import Evidence, leaked, missing, random
+from stages.report.verdict_text import sentence
 
 # Characters of a commit's digest that tell it from others at a glance, as git abbreviates it.
 _ABBREVIATED = 7
@@ -74,13 +75,21 @@ def _code(commit: Commit, language: Language) -> Text:
     return language.say("Code and parameters of commit %(digest)s.", digest=digest)
 
 
+def headline(evidence: Evidence, setting: Setting, language: Language) -> Text:
+    """Return the verdict, and of the quick preset what it holds for."""
+    found = sentence(evidence, language)
+    if not setting.quick or evidence.verdict.chosen is None:
+        return found
+    return language.say("Without fine-tuning: %(verdict)s", verdict=found)
+
+
 def warning(setting: Setting, language: Language) -> Text | None:
     """Return what the quick preset leaves out, None where all was done."""
     if not setting.quick:
         return None
     return language.say(
-        "Quick run (preset: quick): only a linear head of each pretrained network was trained. The verdict holds for "
-        "these; fine-tuned networks may come out in another order."
+        "Quick run (preset: quick): no pretrained network was fine-tuned, and fine-tuned ones may come out in another "
+        "order."
     )
 
 

@@ -27,7 +27,7 @@ from stages.report.measure_text import Deciding
 from stages.report.notes.inputs import declared_inputs
 from stages.report.notes.load import under_load
 from stages.report.notes.outlook import outlook_text
-from stages.report.opening import Setting, about, next_step, warning
+from stages.report.opening import Setting, about, headline, next_step, warning
 from stages.report.pairwise_comparison import matrix
 from stages.report.provenance import Provenance, sentences
 from stages.report.ranking_agreement import RankingAgreement
@@ -36,7 +36,6 @@ from stages.report.transfer import Transfer
 from stages.report.tuning import tuning
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
-from stages.report.verdict_text import sentence
 from stages.statistics.paired import POWER, min_discordant_pairs
 from stages.statistics.resampled import IMAGES_FOR_F1
 
@@ -94,7 +93,7 @@ def page(material: Material, language: Language) -> str:
         language,
         sections=_sections(material, figures, language),
         verdict=verdict,
-        sentence=sentence(evidence, language),
+        sentence=headline(evidence, material.setting, language),
         about=about(evidence, material.setting, material.provenance.commit, language),
         warning=warning(material.setting, language),
         step=next_step(evidence, material.setting, language),

@@ -415,7 +415,10 @@ def test_the_first_screen_names_images_commit_and_a_busy_machine_and_the_next_co
 
 def test_a_quick_comparison_says_what_it_left_out_and_how_to_get_the_rest(tmp_path: Path) -> None:
     found = text(material.page(tmp_path, contest({"a": (), "b": range(30)}), setting=Setting("poses", "quick")))
-    verdict, warning = found.index("Use a:"), found.index("Quick run (preset: quick): only a linear head")
+    verdict, warning = (
+        found.index("Without fine-tuning: Use a:"),
+        found.index("Quick run (preset: quick): no pretrained"),
+    )
     assert verdict < warning < found.index("Next: set preset: full in params.yaml and compare in full: dvc repro")
 
 
