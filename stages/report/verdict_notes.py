@@ -9,6 +9,7 @@ from stages.report.measure_text import amount, display_name, value
 from stages.report.notes.imbalance import imbalance_note
 from stages.report.notes.inputs import input_notes
 from stages.report.notes.load import load_notes
+from stages.report.notes.source_split import source_split_note
 from stages.report.pairwise_comparison import interval
 from stages.report.runs import Run
 from stages.report.transfer import transfer_gain_text
@@ -24,14 +25,26 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
     What to do where nothing is to be chosen; the accuracy of the backbone, and how stable the choice is: the first
-    two are what the terminal shows as well; what choosing it costs; whether accuracy says little, since one class
-    has most images; how many test images would tell it from its rival; whether preprocessing suits the weights;
-    whether repeated trainings and the folds agree; the gain by transfer learning, where there was none; whether
-    frozen networks are compared with fine-tuned ones; whether the images are too easy; whether latencies were
-    measured under load. The backbone is the chosen one or, where there is none, the best one.
+    two are what the terminal shows as well; whether the source's own test images are unlike its others; what
+    choosing it costs; whether accuracy says little, since one class has most images; how many test images would
+    tell it from its rival; whether preprocessing suits the weights; whether repeated trainings and the folds agree;
+    the gain by transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones;
+    whether the images are too easy; whether latencies were measured under load. The backbone is the chosen one or,
+    where there is none, the best one.
     """
     builders = (
-        *(_remedies, _score, _stability, _price, imbalance_note, _more_images, input_notes, _repeats, _trained_once),
+        *(
+            _remedies,
+            _score,
+            _stability,
+            source_split_note,
+            _price,
+            imbalance_note,
+            _more_images,
+            input_notes,
+            _repeats,
+            _trained_once,
+        ),
         *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
     )
     return [note for builder in builders for note in builder(evidence, language)]
