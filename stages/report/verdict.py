@@ -241,9 +241,10 @@ def random(evidence: Evidence) -> dict[str, list[Run]]:
 
 
 def leaked(evidence: Evidence) -> int:
-    """Return how many images have a copy on another side of the source's own split, 0 where that is not used.
+    """Return how many images are copies of one another, in the source's own test split and outside of it.
 
-    Stage split moves or drops the copies that it finds. Others that it does not find, such as cropped ones, are to be
-    expected in such a split.
+    It is 0 where that split is not used. Stage split moves or drops the copies that it finds, so that none lies on two
+    sides here; but where a source's test split has some, others that are not found, such as cropped ones, are to be
+    expected there. Copies in its other splits say nothing about its test images.
     """
-    return int(evidence.audit["leaks"]["images"]) if evidence.source_split else 0
+    return int(evidence.audit["leaks"]["test"]) if evidence.source_split else 0

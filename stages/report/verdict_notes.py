@@ -6,6 +6,7 @@ from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
 from stages.report.measure_text import amount, display_name, value
+from stages.report.notes.copies import copy_notes
 from stages.report.notes.imbalance import imbalance_note
 from stages.report.notes.inputs import input_notes
 from stages.report.notes.load import load_notes
@@ -25,14 +26,14 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
 
     The accuracy of the backbone, and what choosing it costs; whether accuracy says little, since one class has most
     images; how stable the choice is, and how many test images would tell it from its rival; what to do where nothing is
-    to be chosen; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
+    to be chosen; which copies were moved or dropped; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
     transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones; whether the
     images are too easy; whether latencies were measured under load. The backbone is the chosen one or, where there is
     none, the best one.
     """
     builders = (
-        *(_score, _price, imbalance_note, _stability, _more_images, _remedies, input_notes, _repeats, _trained_once),
-        *(_folds, _from_scratch, _unlike, _too_easy, load_notes),
+        *(_score, _price, imbalance_note, _stability, _more_images, _remedies, copy_notes, input_notes, _repeats),
+        *(_trained_once, _folds, _from_scratch, _unlike, _too_easy, load_notes),
     )
     return [note for builder in builders for note in builder(evidence, language)]
 
@@ -212,9 +213,9 @@ def _remedies(evidence: Evidence, language: Language) -> list[Text]:
     if leaked(evidence):
         found.append(
             language.say(
-                "Remove the files that data/leaks.csv names from the source and run again. The copies that were found "
-                "are kept in one split here, but the source is likely to hold others that were not found: cropped, "
-                "rotated or mirrored ones."
+                "Leave out the copies whose action in data/leaks.csv is not kept, and run again: audit.html has the "
+                "line for data.exclude. They are in one split here, but the source's test split is likely to hold "
+                "others that were not found: cropped, rotated or mirrored ones."
             )
         )
     return found

@@ -46,10 +46,9 @@ def objections(evidence: Evidence, language: Language) -> list[Text]:
         )
     if images := leaked(evidence):
         found.append(
-            language.say_plural(
-                "%(count)s image has a copy on another side of the source's own split",
-                "%(count)s images have a copy on another side of the source's own split",
-                images,
+            language.say(
+                "%(count)s images are copies of one another, in the source's own test split and outside of it",
+                count=language.number(images),
             )
         )
     return found

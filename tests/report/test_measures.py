@@ -14,7 +14,7 @@ from tests.support.contest import evidence
 
 SHARES = ("accuracy", "balanced_accuracy", "recall:cat")
 # A sentence with an apostrophe, which is escaped.
-LEAKS = {"groups": 1, "images": 2, "split_used": True}
+LEAKS = {"groups": 1, "images": 2, "test": 2, "split_used": True}
 
 
 @pytest.mark.parametrize("language", ["en", "es"])

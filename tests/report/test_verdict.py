@@ -343,14 +343,24 @@ def test_random_weights_are_grouped_by_their_reason() -> None:
 
 
 def test_leaks_forbid_the_choice_where_the_split_of_the_source_is_used() -> None:
-    leaks = artefacts.audit(leaks={"groups": 1, "images": 2, "split_used": True})
+    leaks = artefacts.audit(leaks={"groups": 1, "images": 2, "test": 2, "split_used": True})
     found = evidence({"large": range(10), "small": range(11)}, audit=leaks, source_split=True)
     assert verdict(found) == ("unusable", None)
     assert said(found) == (
-        "These numbers must not be used to choose: 2 images have a copy on another side of the source's own split."
+        "These numbers must not be used to choose: 2 images are copies of one another, in the source's own test split "
+        "and outside of it."
     )
     assert any("data/leaks.csv" in note for note in noted(found))
     assert verdict(evidence({"large": range(10), "small": range(11)}, audit=leaks)) == ("open", "large")
+
+
+def test_copies_that_were_moved_without_a_test_image_of_the_source_leave_the_choice_as_it_is() -> None:
+    leaks = artefacts.audit(leaks={"groups": 1, "images": 2, "test": 0, "split_used": True})
+    found = evidence({"large": range(10), "small": range(11)}, audit=leaks, source_split=True)
+    assert verdict(found) == ("open", "large")
+    (note,) = [note for note in noted(found) if "data/leaks.csv" in note]
+    assert note.startswith("2 images have copies on another side of the source's own split, none of them in its test")
+    assert not any("leaks.csv" in note for note in noted(evidence({"large": range(10), "small": range(11)})))
 
 
 def test_results_that_are_missing_forbid_the_choice() -> None:
@@ -360,11 +370,11 @@ def test_results_that_are_missing_forbid_the_choice() -> None:
 
 
 def test_all_objections_are_named() -> None:
-    leaks = artefacts.audit(leaks={"groups": 1, "images": 1, "split_used": True})
+    leaks = artefacts.audit(leaks={"groups": 1, "images": 2, "test": 2, "split_used": True})
     found = evidence({"a": ()}, weights={"a": "random"}, audit=leaks, source_split=True, declared=["a", "b"])
     assert said(found) == (
         "These numbers must not be used to choose: there are no results of b; 1 of 1 backbones carries random weights; "
-        "1 image has a copy on another side of the source's own split."
+        "2 images are copies of one another, in the source's own test split and outside of it."
     )
 
 
