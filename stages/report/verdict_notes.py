@@ -26,10 +26,10 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
 
     The accuracy of the backbone, and what choosing it costs; whether accuracy says little, since one class has most
     images; how stable the choice is, and how many test images would tell it from its rival; what to do where nothing is
-    to be chosen; which copies were moved or dropped; whether preprocessing suits the weights; whether repeated trainings and the folds agree; the gain by
-    transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones; whether the
-    images are too easy; whether latencies were measured under load. The backbone is the chosen one or, where there is
-    none, the best one.
+    to be chosen; which copies were moved or dropped; whether preprocessing suits the weights; whether repeated
+    trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen networks are
+    compared with fine-tuned ones; whether the images are too easy; whether latencies were measured under load. The
+    backbone is the chosen one or, where there is none, the best one.
     """
     builders = (
         *(_score, _price, imbalance_note, _stability, _more_images, _remedies, copy_notes, input_notes, _repeats),

@@ -88,7 +88,9 @@ def test_everything_is_counted(collection: Collection) -> None:
 
 @pytest.mark.parametrize(("action", "used"), [("split again", False), ("moved to test", True), ("dropped", True)])
 def test_it_is_counted_whether_the_split_that_leaks_is_used(collection: Collection, action: str, used: bool) -> None:  # noqa: FBT001
-    leaking = pd.DataFrame({"file": ["a", "b"], "path": ["a", "b"], "group": "g", "action": action}).assign(source_split="train")
+    leaking = pd.DataFrame({"file": ["a", "b"], "path": ["a", "b"], "group": "g", "action": action}).assign(
+        source_split="train"
+    )
     found = numbers(replace(tables(collection), leaks=leaking), NO_SUSPECTS, NOTHING, PARAMS)
     assert found["leaks"] == {"groups": 1, "images": 2, "test": 0, "split_used": used}
 
