@@ -16,6 +16,7 @@ from stages.report.transfer import transfer_gain_text
 from stages.report.verdict import NOTHING_CHOSEN, Evidence, cost, leaked, missing, random
 from stages.report.verdict_text import cost_ratio_text, images_to_detect, measured, score
 from stages.statistics.paired import POWER
+from stages.statistics.resampled import IMAGES_FOR_F1
 
 # Accuracies that differ by less read the same.
 _VISIBLE = 0.0005
@@ -48,7 +49,7 @@ def _score(evidence: Evidence, language: Language) -> list[Text]:
     if verdict.kind == "alone":
         return []
     if evidence.measure.name != ACCURACY:
-        return [_by_measure(evidence, language)]
+        return [_by_measure(evidence, language), *_biased(evidence, language)]
     values: dict[str, Value] = {"name": Name(verdict.subject.backbone), "score": score(verdict.subject, language)}
     if verdict.chosen:
         return [language.say("%(name)s is right on %(score)s.", **values)]
@@ -66,6 +67,19 @@ def _by_measure(evidence: Evidence, language: Language) -> Text:
     if evidence.verdict.chosen:
         return language.say("The %(measure)s of %(name)s is %(score)s.", **values)
     return language.say("The best by %(measure)s is %(name)s: %(score)s.", **values)
+
+
+def _biased(evidence: Evidence, language: Language) -> list[Text]:
+    """Return why the measure has no interval here though differences of it have, where it is biased."""
+    if not evidence.biased:
+        return []
+    return [
+        language.say(
+            "Macro F1 itself has no confidence interval here: with fewer than %(images)s test images a class it is too "
+            "biased. The bias of two backbones is much the same, so their difference has one.",
+            images=language.number(IMAGES_FOR_F1),
+        )
+    ]
 
 
 def _price(evidence: Evidence, language: Language) -> list[Text]:

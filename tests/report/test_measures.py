@@ -8,7 +8,10 @@ import pytest
 from stages.core.measure import Measure
 from stages.core.settings.report import MEASURES
 from stages.pages import catalogues
+from stages.pages.language import ENGLISH
 from stages.report import markdown_summary
+from stages.report.verdict import Evidence
+from stages.report.verdict_notes import notes
 from tests.support import artefacts, material
 from tests.support.contest import evidence
 
@@ -39,3 +42,40 @@ def test_what_the_audit_found_is_escaped_once(language: str, tmp_path: Path) -> 
     page = material.page(tmp_path, found, catalogues.named(language))
     assert "&lt;cat&gt;" in page
     assert not re.search(r"&amp;(#\d+|\w+);", page)
+
+
+def few(measure: str) -> Evidence:
+    """Return the evidence of two backbones on three test images of each of 20 classes."""
+    classes = tuple(f"class {number}" for number in range(20))
+    actual = [name for name in classes for _ in range(3)]
+    runs = []
+    for name, wrong in (("a", 6), ("b", 40)):
+        predicted = [classes[0]] * wrong + actual[wrong:]
+        table = artefacts.answers(actual, predicted, classes)
+        runs.append(artefacts.run(name, table, classes, measure=Measure(measure)))
+    return material.evidence(runs)
+
+
+def test_macro_f1_of_few_images_a_class_has_no_interval_anywhere_and_once_the_reason(tmp_path: Path) -> None:
+    found = few("macro_f1")
+    assert (found.resampled.value, found.resampled.interval) == (None, None)
+    said = [str(note) for note in notes(found, ENGLISH)]
+    assert sum("no confidence interval here: with fewer than 10 test images a class" in note for note in said) == 1
+    assert not any("confidence interval 0." in note for note in said)
+    assert few("balanced_accuracy").resampled.interval
+    assert evidence({"a": range(10), "b": range(40)}, measure=Measure("macro_f1")).resampled.interval
+
+
+def test_macro_f1_has_one_column_where_it_decides(tmp_path: Path) -> None:
+    found = few("macro_f1")
+    lines = markdown_summary.markdown(material.numbers(found), ENGLISH).splitlines()
+    (first,) = [number for number, line in enumerate(lines) if "| accuracy |" in line and "latency" in line]
+    assert lines[first].count("macro F1") == 1
+    assert len({line.count("|") for line in lines[first : first + 4]}) == 1
+    page = material.page(tmp_path, found)
+    ranking = page[page.index('aria-labelledby="ranking" tabindex') :]
+    head = ranking[: ranking.index("</thead>")]
+    assert head.count("macro F1") == 1
+    row = ranking[ranking.index("<tbody>") :]
+    row = row[: row.index("</tr>")]
+    assert head.count("<th ") == len(re.findall("<t[dh]", row))
