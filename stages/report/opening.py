@@ -79,8 +79,8 @@ def warning(setting: Setting, language: Language) -> Text | None:
     if not setting.quick:
         return None
     return language.say(
-        "Quick run (preset: quick): only a linear head of each pretrained network was trained. The verdict holds for "
-        "these; fine-tuned networks may come out in another order."
+        "Quick run (preset: quick): only a linear head was trained on each network that does not start from scratch. "
+        "The verdict holds for these; fine-tuned networks may come out in another order."
     )
 
 

@@ -171,7 +171,7 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
         "tuning": tuning(ranking, language),
         "ranking_agreement": material.ranking_agreement,
         "shares": tables.training_shares(ranking),
-        "outlook": outlook_text(material.evidence.verdict.subject, ranking, language),
+        "outlook": outlook_text(material.evidence.verdict.subject, ranking, language, quick=material.setting.quick),
         "classes": classes,
         "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],
         "confusions": [(run, tables.most_confused(run)) for run in ranking],

@@ -164,7 +164,7 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
             language.say(
                 "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
                 "%(needed)s test images like these to show it with %(power)s power.",
-                needed=language.number(needed),
+                needed=language.about(needed),
                 power=language.share(POWER),
                 **values,
             )
@@ -184,7 +184,7 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
                 measure=display_name(evidence.measure, language),
                 margin=amount(evidence.measure, margin, language),
                 # The width falls with the root of the number.
-                needed=language.number(evidence.images * (half / margin) ** 2),
+                needed=language.about(evidence.images * (half / margin) ** 2),
             )
         )
     return texts
