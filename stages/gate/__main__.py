@@ -57,7 +57,7 @@ def in_workspace(measure: Measure) -> tuple[Results, "pd.Series[str]", dict[str,
         raise DataError(
             f"no {error.filename}", "the results of a comparison in the workspace", "run 'dvc repro', or 'dvc pull'"
         ) from error
-    if "selected_in_resamples" not in now.metrics[now.winner] or "split_used" not in audit["leaks"]:
+    if "selected_in_resamples" not in now.metrics[now.winner] or "test" not in audit["leaks"]:
         raise DataError(f"{METRICS} or {AUDIT} of an earlier version", "results of this one", "run 'dvc repro'")
     return now, groups, audit
 

@@ -182,13 +182,12 @@ def _common(before: Results, now: Results, groups: "pd.Series[str]", measure: Me
 
 def _leaks(audit: Mapping[str, Any], params: GateParams) -> GateError | None:
     leaks = audit["leaks"]
-    images, groups = leaks["images"], leaks["groups"]
-    if not leaks["split_used"] or images <= params.max_leaks:
+    if not leaks["split_used"] or leaks["test"] <= params.max_leaks:
         return None
     return GateError(
-        f"leakage: {images} images (groups of copies: {groups}) are in several splits of the source",
+        f"leakage: {leaks['test']} images are copies of one another, in the source's own test split and outside of it",
         f"at most {params.max_leaks}",
-        "remove those of data/leaks.csv from the source, or raise gate.max_leaks",
+        "name those whose action in data/leaks.csv is not kept in data.exclude, or raise gate.max_leaks",
     )
 
 

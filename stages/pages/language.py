@@ -8,6 +8,7 @@ Other people's text (names of classes, backbones and files) enters a sentence as
 translated, and each kind of output writes it so that it stays text (`pages.html`, `pages.markdown`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -131,6 +132,11 @@ class Language:
             return UNKNOWN
         digits = 2 - int(np.floor(np.log10(abs(value)))) if value else 2
         return self.number(value, min(max(digits, 0), 6))
+
+    def about(self, count: float) -> str:
+        """Return an estimated number of images, rounded up to two significant digits: 24,416 is 25,000."""
+        step = 10 ** max(0, int(np.floor(np.log10(max(count, 1)))) - 1)
+        return self.number(step * math.ceil(count / step))
 
     def millions(self, value: float | None) -> str:
         """Return a count in millions."""

@@ -51,19 +51,24 @@ def render(template: Path, language: Language = ENGLISH, **values: Any) -> str:
     return environment(template.parent, language).get_template(template.name).render(**values)
 
 
-def html(text: Text) -> Markup:
-    """Return a sentence for a page; names are bold, and isolated from the direction of the text around them."""
+def html(text: Text | str) -> Markup:
+    """Return a sentence for a page; names are bold, and isolated from the direction of the text around them.
+
+    A text without names, such as a number, may be a plain string.
+    """
+    if isinstance(text, str):
+        return escape(text)
     return Markup(text.written(lambda own: str(escape(own)), lambda name: f"<b><bdi>{escape(name)}</bdi></b>"))  # noqa: S704 (escaped)
 
 
-def markdown(text: Text) -> str:
+def markdown(text: Text | str) -> str:
     """Return a sentence for Markdown, outside of tables; names are code."""
-    return text.written(str, span)
+    return text if isinstance(text, str) else text.written(str, span)
 
 
-def sentence(text: Text) -> str:
-    """Return `text` with a capital at its beginning; the rest stays as it is."""
-    found = str(text)
+def sentence(text: Text | str) -> str:
+    """Return `text` with a capital at its beginning; the rest stays as it is, markup stays markup."""
+    found = text if isinstance(text, str) else str(text)
     return found[:1].upper() + found[1:]
 
 

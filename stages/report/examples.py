@@ -12,6 +12,9 @@ import pandas as pd
 from stages.core import files
 from stages.report.runs import Run
 
+# Of more of the test images that all get wrong most labels are right, and the backbones too weak.
+_DOUBTFUL = 0.1
+
 
 @dataclass(frozen=True)
 class Example:
@@ -96,6 +99,14 @@ def mistakes_of_all(runs: Sequence[Run], paths: Mapping[str, str], most: int) ->
     answers = pd.concat(wrong, ignore_index=True)
     confident = answers[answers["file"].isin(everywhere)].sort_values("confidence", ascending=False, kind="stable")
     return _sheet(confident.drop_duplicates("file"), paths, most)
+
+
+def labels_doubtful(runs: Sequence[Run], wrong_by_all: int) -> bool:
+    """Return whether the labels of images that all backbones get wrong are worth a look.
+
+    They are not where many images are too hard for all, or where every backbone has random weights.
+    """
+    return wrong_by_all <= _DOUBTFUL * len(runs[0].tested) and not all(run.random for run in runs)
 
 
 def _wrong(run: Run) -> pd.DataFrame:

@@ -64,17 +64,29 @@ def misleading(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
 
 
 def _leaks(audit: Audit, language: Language) -> Finding | None:
-    if not audit["leaks"]["split_used"]:
+    leaks = audit["leaks"]
+    if not leaks["split_used"]:
         return None
+    if not leaks["test"]:
+        return Finding(
+            "leaks",
+            language.say(
+                "%(count)s images have copies on another side of the source's own split, none of them in its test "
+                "split",
+                count=language.number(leaks["images"]),
+            ),
+            language.say("each copy was moved to the same split or dropped, so the numbers stand: nothing to do"),
+            settled=True,
+        )
     return Finding(
         "leaks",
-        language.say_plural(
-            "%(count)s image with a copy on another side of the source's own split",
-            "%(count)s images with a copy on another side of the source's own split",
-            audit["leaks"]["images"],
+        language.say(
+            "%(count)s images are copies of one another, in the source's own test split and outside of it",
+            count=language.number(leaks["test"]),
         ),
         language.say(
-            "numbers on that split are too optimistic; leave the copies out, and expect others that were not found"
+            "that test split is likely to hold others that were not found; leave out those whose action in "
+            "data/leaks.csv is not kept"
         ),
         misleads=True,
     )
@@ -249,7 +261,14 @@ def _copies(audit: Audit, language: Language) -> Finding | None:
             exact=language.say_plural("%(count)s group of exact copies", "%(count)s groups of exact copies", exact),
             near=language.say_plural("%(count)s group of near copies", "%(count)s groups of near copies", near),
         ),
-        language.say("each is in one split, and carries less information than as many different images: nothing to do"),
+        language.say(
+            "each is in one split, and carries less information than as many different images; but for those across "
+            "the source's own test split there is nothing to do"
+        )
+        if audit["leaks"]["split_used"] and audit["leaks"]["test"]
+        else language.say(
+            "each is in one split, and carries less information than as many different images: nothing to do"
+        ),
         settled=True,
     )
 

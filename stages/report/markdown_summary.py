@@ -38,7 +38,7 @@ def markdown(material: Material, language: Language) -> str:
         by_folds=evidence.ranking_over_folds,
         selected=selected(evidence.ranking),
         transfer=transfer,
-        outlook=outlook_text(evidence.verdict.subject, evidence.ranking, language),
+        outlook=outlook_text(evidence.verdict.subject, evidence.ranking, language, quick=material.setting.quick),
         ranking_agreement=material.ranking_agreement,
         gained=[_points(row.comparison, evidence.measure, language) for row in transfer.rows] if transfer else [],
         tuning=tuning(evidence.ranking, language),

@@ -90,6 +90,11 @@ class Deciding:
         return self.measure.name == COST
 
     @property
+    def by_f1(self) -> bool:
+        """Whether it is macro F1, which tables then have once."""
+        return self.measure.name == "macro_f1"
+
+    @property
     def in_points(self) -> bool:
         """Whether differences of it are points."""
         return self.measure.share

@@ -108,7 +108,10 @@ def _mending(evidence: Evidence, language: Language) -> Step:
     if reasons := random(evidence):
         return _published(unreachable=any(reasons), language=language)
     if leaked(evidence):
-        return Step(language.say("Next: remove the files that data/leaks.csv names, then:"), "dvc repro")
+        return Step(
+            language.say("Next: paste the line that audit.html has for these copies into params.yaml, then:"),
+            "dvc repro",
+        )
     return Step(language.say("Next: add labelled images to the source, then:"), "dvc repro")
 
 

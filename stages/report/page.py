@@ -17,7 +17,7 @@ from stages.pages.language import Language
 from stages.pages.templates import render
 from stages.pages.thumbnails import data_uris
 from stages.report import tables
-from stages.report.examples import Explanation, mistakes_of, mistakes_of_all
+from stages.report.examples import Explanation, labels_doubtful, mistakes_of, mistakes_of_all
 from stages.report.figures import all_figures
 from stages.report.figures.all_figures import Gallery
 from stages.report.figures.context import FigureContext
@@ -170,11 +170,13 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
         "tuning": tuning(ranking, language),
         "ranking_agreement": material.ranking_agreement,
         "shares": tables.training_shares(ranking),
-        "outlook": outlook_text(material.evidence.verdict.subject, ranking, language),
+        "outlook": outlook_text(material.evidence.verdict.subject, ranking, language, quick=material.setting.quick),
         "classes": classes,
         "grids": [(run, tables.grid(run)) for run in ranking] if len(classes) <= _LARGEST_GRID else [],
         "confusions": [(run, tables.most_confused(run)) for run in ranking],
         "images": tables.images(material.splits, classes),
+        "few_tested": tables.few_tested(ranking[0]),
+        "fewest": tables.FEW_TESTED,
         "audit": material.evidence.audit,
         "provenance": sentences(material.provenance, ranking, language),
         "declared_inputs": declared_inputs,
@@ -184,8 +186,10 @@ def _tables(material: Material, language: Language) -> dict[str, Any]:
 def _sheets(material: Material) -> dict[str, Any]:
     """Return the mistakes: those of all backbones, and those of each."""
     ranking, paths, most = material.evidence.ranking, material.paths, material.examples
+    wrong_by_all = mistakes_of_all(ranking, paths, most)
     return {
-        "wrong_by_all": mistakes_of_all(ranking, paths, most),
+        "wrong_by_all": wrong_by_all,
+        "labels_doubtful": labels_doubtful(ranking, wrong_by_all.count),
         "mistakes": [(run, mistakes_of(run, paths, most)) for run in ranking],
     }
 

@@ -11,6 +11,8 @@ from stages.pages.language import Language
 from stages.report.runs import Run, counts, shares
 
 _LONGEST_LIST = 15
+# The recall of a class with fewer test images is a count: 100 % of one image is no recall.
+FEW_TESTED = 10
 # Columns of the table of accuracies with fewer images.
 _MOST_SHARES = 5
 _MACHINE = ("processor", "threads", "engine", "precision")
@@ -53,10 +55,15 @@ def grid(run: Run) -> list[tuple[str, list[tuple[str, int, float]]]]:
 
 
 def most_confused(run: Run) -> list[tuple[str, str, int, float]]:
-    """Return the most frequent confusions: actual class, predicted class, images, fraction of the actual class."""
+    """Return the most frequent confusions: actual class, predicted class, images, fraction of the actual class.
+
+    Where not all fit, those of a single image are left out: which of them would be shown says nothing.
+    """
     found = counts(run)
     portion = shares(found)
     wrong = found * (1 - np.eye(len(found), dtype=np.int64))
+    if np.count_nonzero(wrong) > _LONGEST_LIST:
+        wrong[wrong == 1] = 0
     order = np.argsort(-wrong, axis=None, kind="stable")[:_LONGEST_LIST]
     rows, columns = np.unravel_index(order, wrong.shape)
     return [
@@ -64,6 +71,11 @@ def most_confused(run: Run) -> list[tuple[str, str, int, float]]:
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         if wrong[row, column]
     ]
+
+
+def few_tested(run: Run) -> bool:
+    """Return whether half of the classes have fewer than `FEW_TESTED` test images."""
+    return bool(np.median([row["support"] for row in run.metrics["per_class"].values()]) < FEW_TESTED)
 
 
 def images(splits: pd.DataFrame, classes: list[str]) -> dict[str, list[int]]:

@@ -14,7 +14,7 @@ where the test set could only detect huge differences, or where its images come 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from stages.report.runs import Run, ranked, ranked_over_folds
 from stages.statistics.contest import Contest
 from stages.statistics.decision import Resampled, choose, resampled, shortfalls
 from stages.statistics.pairwise import detectable
+from stages.statistics.resampled import enough_for_f1
 
 # The figure of data/benchmarks that is compared.
 COSTS: Mapping[Prefer, str] = {"size": "size_mb", "latency": "latency_ms_median", "flops": "flops"}
@@ -138,11 +139,20 @@ class Evidence:
 
     @cached_property
     def resampled(self) -> Resampled:
-        """How the choice comes out on resamples of the test images: of the recommended backbone, or else the best."""
-        if self.verdict.chosen:
-            return resampled(self.outcomes, self.order, self.margin, self.confidence, self.resamples, self.seed)
+        """How the choice comes out on resamples of the test images: of the recommended backbone, or else the best.
+
+        Without a value and its interval where the measure is too biased for one (`biased`).
+        """
         ranking = [self.outcomes.names.index(run.backbone) for run in self.ranking]
-        return resampled(self.outcomes, ranking, None, self.confidence, self.resamples, self.seed)
+        order, margin = (self.order, self.margin) if self.verdict.chosen else (ranking, None)
+        found = resampled(self.outcomes, order, margin, self.confidence, self.resamples, self.seed)
+        return replace(found, value=None, interval=None) if self.biased else found
+
+    @property
+    def biased(self) -> bool:
+        """Whether the measure is macro F1 of too few test images a class: its values have no interval."""
+        shown = sum(row["support"] > 0 for row in self.runs[0].metrics["per_class"].values())
+        return self.measure.name == "macro_f1" and not enough_for_f1(self.images, shown)
 
     @property
     def order(self) -> list[int]:
@@ -241,9 +251,10 @@ def random(evidence: Evidence) -> dict[str, list[Run]]:
 
 
 def leaked(evidence: Evidence) -> int:
-    """Return how many images have a copy on another side of the source's own split, 0 where that is not used.
+    """Return how many images are copies of one another, in the source's own test split and outside of it.
 
-    Stage split moves or drops the copies that it finds. Others that it does not find, such as cropped ones, are to be
-    expected in such a split.
+    It is 0 where that split is not used. Stage split moves or drops the copies that it finds, so that none lies on two
+    sides here; but where a source's test split has some, others that are not found, such as cropped ones, are to be
+    expected there. Copies in its other splits say nothing about its test images.
     """
-    return int(evidence.audit["leaks"]["images"]) if evidence.source_split else 0
+    return int(evidence.audit["leaks"]["test"]) if evidence.source_split else 0

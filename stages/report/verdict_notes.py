@@ -6,6 +6,7 @@ from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
 from stages.report.measure_text import amount, display_name, value
+from stages.report.notes.copies import copy_notes
 from stages.report.notes.imbalance import imbalance_note
 from stages.report.notes.inputs import input_notes
 from stages.report.notes.load import load_notes
@@ -16,6 +17,7 @@ from stages.report.transfer import transfer_gain_text
 from stages.report.verdict import NOTHING_CHOSEN, Evidence, cost, leaked, missing, random
 from stages.report.verdict_text import cost_ratio_text, images_to_detect, measured, score
 from stages.statistics.paired import POWER
+from stages.statistics.resampled import IMAGES_FOR_F1
 
 # Accuracies that differ by less read the same.
 _VISIBLE = 0.0005
@@ -25,18 +27,19 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
     What to do where nothing is to be chosen; the accuracy of the backbone, and how stable the choice is: the first
-    two are what the terminal shows as well; whether the source's own test images are unlike its others; what
-    choosing it costs; whether accuracy says little, since one class has most images; how many test images would
-    tell it from its rival; whether preprocessing suits the weights; whether repeated trainings and the folds agree;
-    the gain by transfer learning, where there was none; whether frozen networks are compared with fine-tuned ones;
-    whether the images are too easy; whether latencies were measured under load. The backbone is the chosen one or,
-    where there is none, the best one.
+    two are what the terminal shows as well; which copies were moved or dropped; whether the source's own test
+    images are unlike its others; what choosing it costs; whether accuracy says little, since one class has most
+    images; how many test images would tell it from its rival; whether preprocessing suits the weights; whether
+    repeated trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen
+    networks are compared with fine-tuned ones; whether the images are too easy; whether latencies were measured
+    under load. The backbone is the chosen one or, where there is none, the best one.
     """
     builders = (
         *(
             _remedies,
             _score,
             _stability,
+            copy_notes,
             source_split_note,
             _price,
             imbalance_note,
@@ -60,7 +63,7 @@ def _score(evidence: Evidence, language: Language) -> list[Text]:
     if verdict.kind == "alone":
         return []
     if evidence.measure.name != ACCURACY:
-        return [_by_measure(evidence, language)]
+        return [_by_measure(evidence, language), *_biased(evidence, language)]
     values: dict[str, Value] = {"name": Name(verdict.subject.backbone), "score": score(verdict.subject, language)}
     if verdict.chosen:
         return [language.say("%(name)s is right on %(score)s.", **values)]
@@ -78,6 +81,19 @@ def _by_measure(evidence: Evidence, language: Language) -> Text:
     if evidence.verdict.chosen:
         return language.say("The %(measure)s of %(name)s is %(score)s.", **values)
     return language.say("The best by %(measure)s is %(name)s: %(score)s.", **values)
+
+
+def _biased(evidence: Evidence, language: Language) -> list[Text]:
+    """Return why the measure has no interval here though differences of it have, where it is biased."""
+    if not evidence.biased:
+        return []
+    return [
+        language.say(
+            "Macro F1 itself has no confidence interval here: with fewer than %(images)s test images a class it is too "
+            "biased. The bias of two backbones is much the same, so their difference has one.",
+            images=language.number(IMAGES_FOR_F1),
+        )
+    ]
 
 
 def _price(evidence: Evidence, language: Language) -> list[Text]:
@@ -162,7 +178,7 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
             language.say(
                 "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
                 "%(needed)s test images like these to show it with %(power)s power.",
-                needed=language.number(needed),
+                needed=language.about(needed),
                 power=language.share(POWER),
                 **values,
             )
@@ -182,7 +198,7 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
                 measure=display_name(evidence.measure, language),
                 margin=amount(evidence.measure, margin, language),
                 # The width falls with the root of the number.
-                needed=language.number(evidence.images * (half / margin) ** 2),
+                needed=language.about(evidence.images * (half / margin) ** 2),
             )
         )
     return texts
@@ -225,9 +241,9 @@ def _remedies(evidence: Evidence, language: Language) -> list[Text]:
     if leaked(evidence):
         found.append(
             language.say(
-                "Remove the files that data/leaks.csv names from the source and run again. The copies that were found "
-                "are kept in one split here, but the source is likely to hold others that were not found: cropped, "
-                "rotated or mirrored ones."
+                "Leave out the copies whose action in data/leaks.csv is not kept, and run again: audit.html has the "
+                "line for data.exclude. They are in one split here, but the source's test split is likely to hold "
+                "others that were not found: cropped, rotated or mirrored ones."
             )
         )
     return found

@@ -6,7 +6,7 @@ from functools import reduce
 
 from stages.core.settings.report import ACCURACY, Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
-from stages.report.measure_text import amount, better, coarse, display_name, on_images, value
+from stages.report.measure_text import amount, better, coarse, display_name, figure, on_images, value
 from stages.report.runs import Run
 from stages.report.verdict import Evidence, Kind, between, cost, leaked, missing, random
 from stages.statistics.groups import MIN_GROUPS
@@ -46,10 +46,9 @@ def objections(evidence: Evidence, language: Language) -> list[Text]:
         )
     if images := leaked(evidence):
         found.append(
-            language.say_plural(
-                "%(count)s image has a copy on another side of the source's own split",
-                "%(count)s images have a copy on another side of the source's own split",
-                images,
+            language.say(
+                "%(count)s images are copies of one another, in the source's own test split and outside of it",
+                count=language.number(images),
             )
         )
     return found
@@ -82,7 +81,7 @@ def _too_few(evidence: Evidence, language: Language) -> Text:
         )
     values: dict[str, Value] = {
         "images": language.number(evidence.images),
-        "needed": language.number(needed),
+        "needed": language.about(needed),
         "coarse": coarse(evidence.measure, evidence.too_coarse, language),
         "power": language.share(POWER),
     }
@@ -233,9 +232,11 @@ def _cheaper(evidence: Evidence, language: Language) -> dict[str, Value]:
 
 
 def _shortfall(run: Run, evidence: Evidence, language: Language) -> Text | str:
-    """Return how much worse a backbone may be, rounded up: just above the margin must not read as the margin."""
-    rounded = math.ceil(1000 * evidence.shortfalls[run.backbone]) / 1000
-    return amount(evidence.measure, max(0.0, rounded), language)
+    """Return how much worse a backbone may be; just above the margin, which must not read as the margin, rounded up."""
+    measure, found = evidence.measure, max(0.0, evidence.shortfalls[run.backbone])
+    if found > evidence.margin and figure(measure, found, language) == figure(measure, evidence.margin, language):
+        found = math.ceil(1000 * found) / 1000
+    return amount(measure, found, language)
 
 
 def cost_ratio_text(cheap: Run, dear: Run, prefer: Prefer, language: Language) -> Text:

@@ -43,12 +43,21 @@ def intervals(
     }
     if found["macro_f1"]:
         (estimate,) = metrics(test, groups, np.ones((1, len(groups))))["macro_f1"]
-        enough = len(test.actual) >= IMAGES_FOR_F1 * len(np.unique(test.actual))
+        enough = enough_for_f1(len(test.actual), len(np.unique(test.actual)))
         found["macro_f1"] = unbiased(drawn["macro_f1"], len(groups), float(estimate), confidence) if enough else None
     return found | {
         "accuracy": accuracy_interval(test.actual == test.predicted, groups, confidence),
         "balanced_accuracy": balanced_accuracy_interval(test, groups, confidence),
     }
+
+
+def enough_for_f1(images: int, classes: int) -> bool:
+    """Return whether so many test images, of so many classes, are enough for an interval of macro F1.
+
+    Only its value needs them. The bias of two backbones is much the same: with 3 images of each of 60 classes intervals
+    of the difference held it in 97 % of 200 simulated test sets, those of the value in 79 %.
+    """
+    return images >= IMAGES_FOR_F1 * classes
 
 
 def balanced_accuracy_interval(test: Predictions, groups: Groups, confidence: float) -> Interval | None:

@@ -29,6 +29,7 @@ gate: {max_fall: 0.01, significance: 0.05, keep_backbones: true, keep_weights: t
 PUBLISHED = {"vgg16": "imagenet", "resnet50": "imagenet"}
 # What a user's other settings must not change, and what is measured here.
 APART = {"PYTHONPATH": str(ROOT), **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}}
+LEAKS = {"groups": 1, "images": 2, "test": 2, "split_used": True}
 
 
 def gate(folder: Path, *arguments: str) -> Done:
@@ -149,7 +150,7 @@ def test_a_fall_fails_with_one_line_and_nothing_is_changed(project: Path) -> Non
 
 def test_each_broken_rule_is_a_line(project: Path) -> None:
     write_results(project, vgg16="random")
-    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2, "split_used": True}))
+    files.write_json(project / "data/audit.json", artefacts.audit(leaks=LEAKS))
     done = gate(project)
     starts = ("gate: leakage: 2 images", "gate: no results of resnet50;", "gate: random weights in vgg16;")
     assert done.code == 1
@@ -158,7 +159,7 @@ def test_each_broken_rule_is_a_line(project: Path) -> None:
 
 
 def test_the_first_results_can_leak(project: Path) -> None:
-    files.write_json(project / "data/audit.json", artefacts.audit(leaks={"groups": 1, "images": 2, "split_used": True}))
+    files.write_json(project / "data/audit.json", artefacts.audit(leaks=LEAKS))
     assert gate(project, "--against", "start").errors.startswith("gate: leakage: 2 images")
 
 

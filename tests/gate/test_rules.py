@@ -14,7 +14,7 @@ from tests.support.studies import seeded
 
 PARAMS = {"max_fall": 0.01, "significance": 0.05, "keep_backbones": True, "keep_weights": True, "max_leaks": 0}
 MEASURE = Measure("accuracy")
-CLEAN = {"leaks": {"groups": 0, "images": 0, "split_used": True}}
+CLEAN = {"leaks": {"groups": 0, "images": 0, "test": 0, "split_used": True}}
 
 
 def results(wrong: range, best: str = "vgg16", images: range = range(100), **weights: str) -> Results:
@@ -296,16 +296,17 @@ def test_weights_that_became_others_pass(now: str) -> None:
 
 @pytest.mark.parametrize("before", [None, results(range(0))])
 def test_leakage_is_a_fault_with_or_without_an_earlier_comparison(before: Results | None) -> None:
-    leaking = {"leaks": {"groups": 2, "images": 5, "split_used": True}}
+    leaking = {"leaks": {"groups": 2, "images": 9, "test": 5, "split_used": True}}
     assert one(before, results(range(0)), leaking) == (
-        "leakage: 5 images (groups of copies: 2) are in several splits of the source; expected at most 0; "
-        "remove those of data/leaks.csv from the source, or raise gate.max_leaks"
+        "leakage: 5 images are copies of one another, in the source's own test split and outside of it; expected at "
+        "most 0; name those whose action in data/leaks.csv is not kept in data.exclude, or raise gate.max_leaks"
     )
     assert found(before, results(range(0)), leaking, max_leaks=5) == []
 
 
-def test_leaks_of_a_split_that_is_not_used_pass() -> None:
-    leaking = {"leaks": {"groups": 2, "images": 5, "split_used": False}}
+@pytest.mark.parametrize(("test", "used"), [(5, False), (0, True)])
+def test_leaks_pass_where_the_split_is_not_used_or_its_test_images_have_none(*, test: int, used: bool) -> None:
+    leaking = {"leaks": {"groups": 2, "images": 5, "test": test, "split_used": used}}
     assert found(results(range(0)), results(range(0)), leaking) == []
 
 
@@ -314,7 +315,7 @@ def test_every_broken_rule_is_named() -> None:
     now = results(range(20), resnet50="random")
     starts = ["leakage: 3 images", "accuracy of the winner fell", "no results of scratch", "random weights in resnet50"]
     for fault, start in zip(
-        found(before, now, {"leaks": {"groups": 1, "images": 3, "split_used": True}}), starts, strict=True
+        found(before, now, {"leaks": {"groups": 1, "images": 3, "test": 3, "split_used": True}}), starts, strict=True
     ):
         assert fault.startswith(start)
 

@@ -119,6 +119,11 @@ def test_measured_numbers_have_three_significant_digits(value: float | None, eng
         # What rounds to nothing has no sign.
         (ENGLISH.points(-0.0004), "0.0"),
         (SPANISH.number(0.0951, 3), "0,095"),
+        (ENGLISH.about(24_416), "25,000"),
+        (ENGLISH.about(890), "890"),
+        (ENGLISH.about(37), "37"),
+        (ENGLISH.about(100.5), "110"),
+        (SPANISH.about(24_416), "25\N{NO-BREAK SPACE}000"),
         (ENGLISH.factor(9.04), "9"),
         (ENGLISH.factor(2.36), "2.4"),
         (ENGLISH.factor(24.1), "24"),

@@ -80,7 +80,7 @@ def test_everything_is_counted(collection: Collection) -> None:
         "exact_copies": {"groups": 1, "images": 2},
         "near_copies": {"groups": 1, "images": 2, "under_two_labels": 1},
         "conflicts": {"groups": 1, "images": 2},
-        "leaks": {"groups": 0, "images": 0, "split_used": False},
+        "leaks": {"groups": 0, "images": 0, "test": 0, "split_used": False},
         "outliers": {"images": 1, "dark": 1, "light": 0, "blurry": 1, "low_information": 0, "odd_aspect_ratio": 0},
         "suspects": {"images": 3, "test": 2, "share": None, "weights": "none", "accuracy_of_probes": {}},
     }
@@ -88,9 +88,19 @@ def test_everything_is_counted(collection: Collection) -> None:
 
 @pytest.mark.parametrize(("action", "used"), [("split again", False), ("moved to test", True), ("dropped", True)])
 def test_it_is_counted_whether_the_split_that_leaks_is_used(collection: Collection, action: str, used: bool) -> None:  # noqa: FBT001
-    leaking = pd.DataFrame({"file": ["a", "b"], "path": ["a", "b"], "group": "g", "action": action})
+    leaking = pd.DataFrame({"file": ["a", "b"], "path": ["a", "b"], "group": "g", "action": action}).assign(
+        source_split="train"
+    )
     found = numbers(replace(tables(collection), leaks=leaking), NO_SUSPECTS, NOTHING, PARAMS)
-    assert found["leaks"] == {"groups": 1, "images": 2, "split_used": used}
+    assert found["leaks"] == {"groups": 1, "images": 2, "test": 0, "split_used": used}
+
+
+def test_all_images_of_a_group_that_reaches_into_the_source_s_test_split_are_counted(collection: Collection) -> None:
+    sides = ["train", "test", "train", "validation"]
+    leaking = pd.DataFrame({"file": list("abcd"), "path": list("abcd"), "source_split": sides, "group": list("ggkk")})
+    leaking = leaking.assign(action="kept")
+    found = numbers(replace(tables(collection), leaks=leaking), NO_SUSPECTS, NOTHING, PARAMS)
+    assert found["leaks"] == {"groups": 2, "images": 4, "test": 2, "split_used": True}
 
 
 def test_texts_and_hidden_files_lie_beside_the_images(collection: Collection) -> None:

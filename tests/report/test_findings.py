@@ -9,6 +9,7 @@ from tests.support.artefacts import audit
 
 SUSPECTS = {"images": 30, "test": 0, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
 PAIR = {"groups": 1, "images": 2}
+LEAKS = PAIR | {"test": 2, "split_used": True}
 
 
 def test_nothing_is_wrong_with_good_images() -> None:
@@ -24,9 +25,9 @@ ONE = [
         "2 classes have too few training images to be learned reliably: dog",
     ),
     (
-        {"leaks": PAIR | {"split_used": True}},
+        {"leaks": LEAKS},
         "leaks",
-        "2 images with a copy on another side of the source's own split; numbers",
+        "2 images are copies of one another, in the source's own test split and outside of it; that test split",
     ),
     ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies with two labels; check"),
     ({"suspects": SUSPECTS}, "suspects", "30 doubtful labels (10.0 %); check the first ones"),
@@ -103,7 +104,20 @@ def test_nobody_is_asked_to_leave_out_a_test_image_that_a_backbone_doubts() -> N
 
 
 def test_leaks_of_a_split_that_is_not_used_are_no_finding() -> None:
-    assert findings(audit(leaks=PAIR | {"split_used": False})) == []
+    assert findings(audit(leaks=LEAKS | {"split_used": False})) == []
+
+
+def test_copies_between_training_and_validation_images_of_the_source_need_nothing_done() -> None:
+    (found,) = findings(audit(leaks=LEAKS | {"test": 0}))
+    assert found.settled
+    assert not found.misleads
+    assert str(found).startswith("2 images have copies on another side of the source's own split, none of them in its")
+
+
+def test_where_copies_are_to_be_left_out_no_other_line_says_that_there_is_nothing_to_do_about_them() -> None:
+    leaks, copies = findings(audit(leaks=LEAKS, exact_copies=PAIR))
+    assert str(leaks).endswith("leave out those whose action in data/leaks.csv is not kept")
+    assert str(copies).endswith("but for those across the source's own test split there is nothing to do")
 
 
 def test_copies_in_one_split_need_nothing_done() -> None:

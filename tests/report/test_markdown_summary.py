@@ -64,7 +64,7 @@ def test_random_weights_are_said_first() -> None:
 def test_what_the_audit_found_is_repeated_where_it_changes_the_reading_and_leaks_once() -> None:
     audit = artefacts.audit(
         {"broken": 3},
-        leaks={"groups": 1, "images": 2, "split_used": True},
+        leaks={"groups": 1, "images": 2, "test": 2, "split_used": True},
         small_classes={"<b>cat": 4},
         exact_copies={"groups": 3, "images": 6},
     )
@@ -73,11 +73,11 @@ def test_what_the_audit_found_is_repeated_where_it_changes_the_reading_and_leaks
         "Read the numbers with this in mind:\n\n"
         "- 1 class has too few training images to be learned reliably: `<b>cat (4)`; add"
     ) in found
-    assert "- 2 images with a copy on another side of the source's own split; numbers on that split" in found
+    assert "- 2 images are copies of one another, in the source's own test split and outside of it; that test" in found
     assert "files left out" not in found
     assert "in mind" not in markdown(evidence({"a": ()}))
     refused = markdown(evidence({"a": ()}, audit=audit, source_split=True))
-    assert refused.count("on another side of the source's own split") == 1
+    assert refused.count("in the source's own test split and outside of it") == 1
 
 
 def test_every_head_that_was_tried_has_a_row_with_what_the_kept_one_is_ahead() -> None:

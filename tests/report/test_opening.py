@@ -3,7 +3,7 @@
 import pytest
 
 from stages.pages.language import ENGLISH
-from stages.report.opening import Setting, next_step
+from stages.report.opening import Setting, next_step, warning
 from tests.support import artefacts
 from tests.support.contest import evidence
 
@@ -24,7 +24,14 @@ def test_a_source_is_named_by_its_last_part_without_secrets(source: str, name: s
     assert Setting.of({"data": {"source": source}, "preset": "full"}) == Setting(name, "full")
 
 
-LEAKS = artefacts.audit(leaks={"groups": 1, "images": 2, "split_used": True})
+LEAKS = artefacts.audit(leaks={"groups": 1, "images": 2, "test": 2, "split_used": True})
+
+
+def test_what_the_quick_preset_trains_is_true_of_every_kind_of_weights() -> None:
+    found = str(warning(Setting("poses", "quick"), ENGLISH))
+    assert "pretrained" not in found
+    assert "only a linear head was trained on each network that does not start from scratch" in found
+    assert warning(Setting("poses", "full"), ENGLISH) is None
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,11 @@ def test_the_next_command_follows_from_the_verdict(found, preset: str, command: 
     step = next_step(found, Setting("poses", preset), ENGLISH)
     assert step.command == command
     assert str(step.what).startswith("Next")
+
+
+def test_copies_are_left_out_by_the_line_of_the_audit_which_keeps_one_of_each() -> None:
+    found = evidence({"a": (), "b": range(30)}, audit=LEAKS, source_split=True)
+    assert "paste the line that audit.html has" in str(next_step(found, Setting("poses", "full"), ENGLISH).what)
 
 
 def test_weights_that_are_random_on_purpose_are_replaced_by_published_ones() -> None:

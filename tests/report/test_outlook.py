@@ -20,11 +20,11 @@ UNKNOWN = {
 }
 
 
-def said(unknown: str | None) -> str:
+def said(unknown: str | None, *, quick: bool = False) -> str:
     case = evidence({"a": range(10), "b": range(12)})
     for run in case.runs:
         run.metrics["learning_curve"] = artefacts.foreseen(unknown)
-    return str(outlook_text(case.verdict.subject, case.ranking, ENGLISH))
+    return str(outlook_text(case.verdict.subject, case.ranking, ENGLISH, quick=quick))
 
 
 def test_what_twice_the_images_would_bring_stands_beside_what_half_of_them_would_have_foreseen() -> None:
@@ -38,6 +38,12 @@ def test_what_twice_the_images_would_bring_stands_beside_what_half_of_them_would
 @pytest.mark.parametrize("unknown", UNKNOWN)
 def test_what_cannot_be_said_is_said_to_be_so_with_the_reason(unknown: str) -> None:
     assert said(unknown) == f"What twice the training images would bring a cannot be said: {UNKNOWN[unknown]}"
+
+
+def test_fractions_that_the_quick_preset_left_out_are_not_asked_for() -> None:
+    found = said("few", quick=True)
+    assert found.endswith("cannot be said: preset: quick leaves out most of the fractions of them that this takes.")
+    assert said("groups", quick=True) == said("groups")
 
 
 def test_it_is_said_of_the_best_with_a_linear_head_where_the_chosen_one_has_none() -> None:

@@ -184,6 +184,7 @@ def test_pairwise_comparisons_are_a_matrix_with_every_sentence_and_a_list_of_all
     assert "a c 40.0 " in found
     assert "No difference below 6.0 points can be significant, not even that of one pair alone." in found
     assert "An interval is for its pair alone; only the colours and" in found
+    assert "interval and p are by two methods (of accuracies: score interval and exact test)" in found
 
 
 def test_one_backbone_has_nobody_to_be_compared_with(tmp_path: Path) -> None:
@@ -217,6 +218,53 @@ def test_many_classes_are_shown_by_their_most_frequent_confusions(tmp_path: Path
     assert "species 1 species 9 1 33.3 %" in found
     assert "No image was given a wrong class." in found
     assert len(page.encode()) < 4_000_000
+
+
+def test_confusions_of_a_single_image_are_left_out_where_not_all_fit(tmp_path: Path) -> None:
+    classes = tuple(f"species {number}" for number in range(30))
+    actual = [name for name in classes for _ in range(3)]
+    # Two images of one class, and one of each of 16 others: more than the 15 rows of the list.
+    predicted = actual.copy()
+    predicted[87:89] = [classes[7]] * 2
+    for number in range(16):
+        predicted[3 * number] = classes[number + 1]
+    found = text(material.page(tmp_path, material.evidence([answers(classes, actual, predicted)])))
+    listed = found[found.index("With 30 classes") : found.rindex("Images and recall of each class")]
+    assert "species 29 species 7 2 66.7 %" in listed
+    assert " 1 33.3 %" not in listed
+    predicted[88] = classes[29]
+    again = text(material.page(tmp_path, material.evidence([answers(classes, actual, predicted)])))
+    assert "No two classes were confused more than once." in again
+    assert "No image was given a wrong class." not in again
+
+
+def test_of_a_class_with_few_test_images_those_that_are_right_are_counted(tmp_path: Path) -> None:
+    classes = ("cat", "dog", "fox")
+    actual = ["cat"] * 10 + ["dog"] * 9 + ["fox"]
+    page = material.page(tmp_path, material.evidence([answers(classes, actual, ["cat"] * 12 + actual[12:])]))
+    found = text(page)
+    assert "cat 44 22 22 100 % dog 44 22 22 7 of 9 fox 44 22 22 1 of 1" in found
+    assert "Most classes have fewer than 10 test images" in found
+    # A colour would say as much as that of a class with many images.
+    assert page.count('class="right" data-value') == 1
+    many = material.page(tmp_path, material.evidence([answers(TWO, ["cat", "dog"] * 10, ["cat"] * 20)]))
+    assert "Most classes have fewer" not in text(many)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "weights", "doubted"),
+    [(range(10), {}, True), (range(11), {}, False), (range(5), {"a": "random", "b": "random"}, False)],
+)
+def test_labels_that_all_get_wrong_are_worth_a_look_where_few_are_and_the_weights_are_not_random(
+    wrong: range,
+    weights: dict[str, str],
+    tmp_path: Path,
+    *,
+    doubted: bool,
+) -> None:
+    found = text(material.page(tmp_path, contest({"a": wrong, "b": range(40)}, weights=weights)))
+    assert f"No backbone gets these {len(wrong)} of 100 test images right." in found
+    assert ("Their labels are worth a look." in found) == doubted
 
 
 def test_a_class_without_test_images_has_no_recall(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_how_many_test_images_would_tell_two_apart_and_know_the_accuracy_is_told
         "If the difference from small is as large as it looks, 3.0 points, it takes about 260 test images like these "
         "to show it with 80 % power."
     ) in found
-    assert "To know its accuracy to within 2.0 points takes about 887 test images like these." in found
+    assert "To know its accuracy to within 2.0 points takes about 890 test images like these." in found
 
 
 def test_of_equal_scores_no_number_of_images_is_told_and_a_known_accuracy_needs_no_more() -> None:
@@ -147,7 +147,9 @@ def test_more_images_for_the_recall_of_a_class_are_images_of_all_classes() -> No
         re.findall(r"takes about ([\d,]+) test images like these", " ".join(noted(one))) for one in (found, alone)
     )
     assert [int(count.replace(",", "")) for count in needed] == pytest.approx(
-        [2 * int(count.replace(",", "")) for count in half], rel=0.01
+        # Each is rounded up to two digits.
+        [2 * int(count.replace(",", "")) for count in half],
+        rel=0.05,
     )
     assert len(needed) == 2
 

@@ -264,6 +264,17 @@ def test_leaks_of_a_split_that_is_not_used_need_nothing_done(
     assert not any("source's own split" in message for message in caplog.messages)
 
 
+def test_leaks_that_no_test_image_of_the_source_has_need_nothing_done(
+    collection: Collection, caplog: pytest.LogCaptureFixture
+) -> None:
+    plant(collection)
+    for row in collection.rows:
+        row["source_split"] = row["source_split"].replace("test", "validation")
+    found = text(run(collection))
+    assert "but not in its test split. Here each copy was moved to one split, or dropped, as stated" in found
+    assert "so the numbers stand: nothing to do" in found
+
+
 def test_without_any_frozen_backbone_no_label_is_judged(collection: Collection) -> None:
     configure(backbones=("other",))
     collection.probe("other", collection.certain()[:0], frozen=False, images=0, accuracy=None, weights="none")

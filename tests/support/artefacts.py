@@ -341,7 +341,7 @@ def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, An
         "exact_copies": pairs,
         "near_copies": pairs | {"under_two_labels": 0},
         "conflicts": pairs,
-        "leaks": pairs | {"split_used": False},
+        "leaks": pairs | {"test": 0, "split_used": False},
         "outliers": dict.fromkeys(("images", "dark", "light", "blurry", "low_information", "odd_aspect_ratio"), 0),
         "suspects": {"images": 0, "test": 0, "share": 0.0, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}},
     }

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from stages.core.measure import Measure
 from stages.pages.language import ENGLISH, Language
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
 from stages.report.verdict_text import sentence
+from stages.statistics.contest import Contest, read_contest
 from tests.support import artefacts, material
 
 TWO = ("cat", "dog")
@@ -38,19 +41,30 @@ def evidence(
     `trainings` says, or as is usual; the `measure` decides. A backbone that `SIZES` names has the size given there, in
     MB, and takes as many milliseconds for an image; `changes` replace parts of the evidence.
     """
+    tables = {name: table(images, numbers) for name, numbers in wrong.items()}
     runs = [
         _run(
             name,
-            table(images, numbers),
+            tables[name],
             (weights or {}).get(name, "imagenet"),
             folds,
             (kept or {}).get(name),
             trainings,
             measure,
         )
-        for name, numbers in wrong.items()
+        for name in tables
     ]
+    if measure.of_probabilities:
+        # Runs hold predicted classes only.
+        changes.setdefault("outcomes", _by_probabilities(runs, tables, measure))
     return material.evidence(runs, **changes)
+
+
+def _by_probabilities(runs: Sequence[Run], tables: Mapping[str, pd.DataFrame], measure: Measure) -> Contest:
+    test = {name: found[found["split"] == "test"] for name, found in tables.items()}
+    repeats = {run.backbone: artefacts.repeats(tables[run.backbone], 1) for run in runs}
+    temperatures = {run.backbone: run.metrics["temperature"] for run in runs}
+    return read_contest(measure, test, artefacts.groups_of(runs[0].tested), repeats, temperatures)
 
 
 def _run(name: str, answers: Any, weights: str, folds: int, kept: str | None, trainings: int, measure: Measure) -> Run:

@@ -24,7 +24,8 @@ from tests.support import artefacts
 
 def evidence(runs: list[Run], **changes: Any) -> Evidence:
     """Return what a verdict on the runs is drawn from; `changes` replace parts of it, and `groups` those of images."""
-    outcomes, measure = artefacts.outcomes(runs), Measure(runs[0].metrics["measure"]["name"])
+    outcomes = changes.pop("outcomes", None) or artefacts.outcomes(runs)
+    measure = Measure(runs[0].metrics["measure"]["name"])
     if groups := changes.pop("groups", None):
         outcomes = replace(outcomes, groups=groups)
     values = {
@@ -46,7 +47,10 @@ def numbers(found: Evidence, language: Language = ENGLISH, **changes: Any) -> Ma
     values = {
         "transfer": transfer(found.ranking, found.comparisons, language),
         "ranking_agreement": ranking_agreement(
-            artefacts.ranking(found.declared), found.ranking, found.measure, language
+            artefacts.ranking(found.declared).assign(**{found.measure.key: lambda rows: rows["accuracy"]}),
+            found.ranking,
+            found.measure,
+            language,
         ),
         "provenance": Provenance("aa", "bb", {"train": 220, "test": 110}, 20, None, {"Python": "3.11.9"}, []),
         "explanations": {},

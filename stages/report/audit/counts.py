@@ -168,7 +168,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "exact_copies": _groups(exact, "pixels_sha256"),
         "near_copies": _groups(near, "near") | {"under_two_labels": _under_two_labels(near)},
         "conflicts": _groups(tables.quarantine, "group"),
-        "leaks": _groups(tables.leaks, "group") | {"split_used": bool((tables.leaks["action"] != SPLIT_AGAIN).any())},
+        "leaks": _leaks(tables.leaks),
         "outliers": {"images": len(distinct(odd))} | {kind: len(table) for kind, table in odd.items()},
         "suspects": {
             "images": len(found),
@@ -189,6 +189,16 @@ def true_rejects(rejects: pd.DataFrame) -> pd.DataFrame:
 def _lies_beside(path: str, reason: str) -> bool:
     kind = reason.split(":", maxsplit=1)[0]
     return kind == "hidden" or (kind in _NO_IMAGES and PurePosixPath(path.lower()).suffix in _TEXTS)
+
+
+def _leaks(leaks: pd.DataFrame) -> dict[str, Any]:
+    """Return how many images the source's own split separates from their copies, and of how many it does by its test.
+
+    `test` counts the images of groups of which the source has some among its test images.
+    """
+    tested = leaks.loc[leaks["source_split"] == "test", "group"]
+    used = bool((leaks["action"] != SPLIT_AGAIN).any())
+    return _groups(leaks, "group") | {"test": int(leaks["group"].isin(tested).sum()), "split_used": used}
 
 
 def _groups(table: pd.DataFrame, column: str) -> dict[str, int]:

@@ -8,39 +8,42 @@ from stages.pages.language import Language, Name, Text
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
 
-# Always answering the most frequent class must score so high to be a threat: half, or, of many classes, twice what
-# guessing any of them would. And it must be so many times as frequent as the rarest, without which balanced accuracy
-# and macro F1 weigh the classes much as accuracy does.
-_HALF, _TWICE, _TIMES = 0.5, 2, 4
+# Always answering the most frequent class must score so high to be a threat: half, or, of several classes, twice what
+# guessing any of them would, but no less than 10 %. And it must be so many times as frequent as the rarest, without
+# which balanced accuracy and macro F1 weigh the classes much as accuracy does.
+_HALF, _TWICE, _LEAST, _TIMES = 0.5, 2, 0.1, 4
 # The measures that would weigh the classes otherwise.
 _OTHERS = (Measure("balanced_accuracy"), Measure("macro_f1"), Measure("log_loss"))
 
 
 def imbalance_note(evidence: Evidence, language: Language) -> list[Text]:
-    """Return a sentence where accuracy decides and always answering one class would already score high."""
-    images = {name: int(row["support"]) for name, row in evidence.runs[0].metrics["per_class"].items()}
+    """Return a sentence where accuracy decides and always answering one class would already score high.
+
+    Classes are as frequent as among the images of all splits: of many classes with a few test images each, chance
+    alone gives some several times as many of these as others.
+    """
+    tested = evidence.runs[0].metrics["per_class"]
+    images = {name: count for name, count in evidence.audit["images"].items() if count}
     if evidence.measure.name != ACCURACY or not _unequal(images):
         return []
     label = max(images, key=lambda name: images[name])
     return [
         language.say(
             "Accuracy says little about the rare classes: always answering %(label)s would be right on %(share)s of "
-            "the test images, %(times)s times as many as the rarest class has; %(others)s (report.measure).",
+            "the test images, and that class has %(times)s times the images of the rarest; %(others)s "
+            "(report.measure).",
             label=Name(label),
-            share=language.percent(images[label] / sum(images.values())),
-            times=language.factor(images[label] / _rarest(images)),
+            share=language.percent(tested[label]["support"] / evidence.images),
+            times=language.factor(images[label] / min(images.values())),
             others=_others(evidence.ranking, language),
         )
     ]
 
 
 def _unequal(images: Mapping[str, int]) -> bool:
-    most, classes = max(images.values()), len(images)
-    return most >= min(_HALF, _TWICE / classes) * sum(images.values()) and most >= _TIMES * _rarest(images)
-
-
-def _rarest(images: Mapping[str, int]) -> int:
-    return min(count for count in images.values() if count)
+    most, least = max(images.values()), min(images.values())
+    threat = min(_HALF, max(_TWICE / len(images), _LEAST))
+    return most >= threat * sum(images.values()) and most >= _TIMES * least
 
 
 def _others(ranking: Sequence[Run], language: Language) -> Text:

@@ -9,15 +9,17 @@ from stages.statistics.groups import MIN_GROUPS
 from stages.statistics.learning_curve import FEWEST_DRAWS, FEWEST_POINTS
 
 
-def outlook_text(subject: Run, ranking: Sequence[Run], language: Language) -> Text | None:
+def outlook_text(subject: Run, ranking: Sequence[Run], language: Language, *, quick: bool = False) -> Text | None:
     """Return what twice the images would bring the linear head of `subject`, or else of the best that has one.
 
-    None where no backbone has a linear head, or `finetune.training_shares` is empty.
+    None where no backbone has a linear head, or `finetune.training_shares` is empty. `quick` is whether the quick
+    preset left fractions out.
     """
     run = next((run for run in (subject, *ranking) if run.metrics["learning_curve"]), None)
     if run is None:
         return None
     said = {None: _foreseen, "groups": _groups, "few": _few, "flat": _flat, "level": _level}
+    said |= {"few": _left_out} if quick else {}
     said |= {"missed": _missed, "wide": _wide}
     return said[run.metrics["learning_curve"]["unknown"]](run, language)
 
@@ -57,6 +59,14 @@ def _few(run: Run, language: Language) -> Text:
         name=Name(run.backbone),
         points=FEWEST_POINTS,
         draws=FEWEST_DRAWS,
+    )
+
+
+def _left_out(run: Run, language: Language) -> Text:
+    return language.say(
+        "What twice the training images would bring %(name)s cannot be said: preset: quick leaves out most of the "
+        "fractions of them that this takes.",
+        name=Name(run.backbone),
     )
 
 
