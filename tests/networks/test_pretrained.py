@@ -22,7 +22,7 @@ from stages.core.settings.weights import WeightsParams
 from stages.core.surroundings import GIVEN
 from stages.exports import exporting
 from stages.networks import keras_engine, pretrained
-from stages.networks.architectures import IMAGENET_MEAN, build, preprocess
+from stages.networks.architectures import build, preprocess
 from stages.networks.download import UnreachableError
 from stages.networks.engine import Choice, compile_openvino
 from tests.support.web import Web, serve
