@@ -143,6 +143,8 @@ def name_by_position(model: Any) -> None:
         node.set_friendly_name(f"{node.get_type_name()}_{position}")
         for output in node.outputs():
             output.get_tensor().set_names(output.get_names() & kept)
+        if node.get_type_name() == "TensorIterator":
+            name_by_position(node.get_function())
 
 
 def save(model: Any, path: Path) -> None:

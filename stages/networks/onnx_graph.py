@@ -26,6 +26,8 @@ _WEIGHTS = {*KINDS, TensorProto.BFLOAT16, TensorProto.INT8}
 # The dimensions of feature maps and images, of tokens (images, tokens, width), and of vectors.
 MAPS, _TOKENS, _VECTORS = 4, 3, 2
 _UNCHANGED, _TO_CHANNELS_FIRST, _TO_CHANNELS_LAST = (0, 1, 2, 3), (0, 3, 1, 2), (0, 2, 3, 1)
+# The dimensions of each output for one image, whatever their sizes.
+_ONE: dict[str, list[None]] = {"features": [None], "map": [None] * 3, "normalized": [None] * 3}
 # Operations that leave each value of a pooled feature map what it is, and where.
 _RESHAPING = {"Flatten", "Squeeze", "Reshape", "Identity", "Dropout", "Unsqueeze"}
 _POOLING = {"GlobalAveragePool": "average", "ReduceMean": "average", "GlobalMaxPool": "max", "ReduceMax": "max"}
@@ -64,8 +66,8 @@ class Nodes:
         return name
 
 
-def port(name: str, kind: int = TensorProto.FLOAT, shape: Sequence[int | str] | None = None) -> Any:
-    """Return an input or output of a graph; a dimension with a name varies."""
+def port(name: str, kind: int = TensorProto.FLOAT, shape: Sequence[int | str | None] | None = None) -> Any:
+    """Return an input or output of a graph; a dimension with a name varies, None is any."""
     return helper.make_tensor_value_info(name, kind, shape)
 
 
@@ -301,16 +303,17 @@ def _expected(node: Any, graph: Graph) -> dict[str, Any] | None:
 
 def _whole(nodes: list[Any], constants: list[Any], outputs: list[str], graph: Graph, size: int) -> Any:
     """Return a graph from raw images to `outputs`; what takes single images is run on one after the other."""
-    dims, ports = [size, size, CHANNELS], [port(name) for name in outputs]
+    dims, inner = [size, size, CHANNELS], Nodes()
+    given, found = port(IMAGE, shape=["n", *dims]), [port(name, shape=["n", *_ONE[name]]) for name in outputs]
     if not graph.single:
-        return helper.make_graph(nodes, "network", [port(IMAGE, shape=["n", *dims])], ports, initializer=constants)
-    inner, one = Nodes(), port("one_image", shape=dims)
+        return helper.make_graph(nodes, "network", [given], found, initializer=constants)
     inner.add("Reshape", ["one_image", inner.constant("batch_of_one", [1, *dims], np.int64)], IMAGE)
     inner.nodes += nodes
     start = inner.constant("its_only_row", 0, np.int64)
-    last = [port(inner.add("Gather", [name, start], f"one_{name}", axis=0)) for name in outputs]
-    body = helper.make_graph(inner.nodes, "one", [one], last, initializer=[*constants, *inner.constants])
+    last = [port(inner.add("Gather", [name, start], f"one_{name}", axis=0), shape=_ONE[name]) for name in outputs]
+    first, constants = port("one_image", shape=dims), [*constants, *inner.constants]
+    body = helper.make_graph(inner.nodes, "one", [first], last, initializer=constants)
     # Its tensors must not be called like those outside.
     body = compose.add_prefix_graph(body, "each/")
     loop = helper.make_node("Scan", [IMAGE], outputs, name="each_image", body=body, num_scan_inputs=1)
-    return helper.make_graph([loop], "network", [port(IMAGE, shape=["n", *dims])], ports)
+    return helper.make_graph([loop], "network", [given], found)

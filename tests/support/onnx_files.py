@@ -1,5 +1,6 @@
 """Small networks in ONNX files, as other libraries export them: written by hand, or by Keras."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,21 @@ def _constants(**values: Any) -> list[Any]:
     return [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()]
 
 
-def _save(
-    path: Path, nodes: list[Any], given: list[Any], found: dict[str, list[Any]], constants: list[Any], opset: int = 17
+# The name, the kind and the shape of an input or output.
+Port = tuple[str, int, list[Any] | None]
+
+
+def saved(
+    path: Path, nodes: list[Any], given: list[Port], found: list[Port], constants: list[Any] | None = None, **own: int
 ) -> Path:
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in found.items()]
-    graph = helper.make_graph(nodes, "main", given, outputs, initializer=constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.checker.check_model(model)
+    """Write a graph of these operations of opset 17, or `opset`."""
+    inputs, outputs = ([helper.make_tensor_value_info(*port) for port in ports] for ports in (given, found))
+    graph = helper.make_graph(nodes, "main", inputs, outputs, initializer=constants)
+    opsets = [helper.make_opsetid("", own.get("opset", 17)), helper.make_opsetid("com.example", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
-
-
-def image_input(name: str, *dims: int | str, kind: int = TensorProto.FLOAT) -> Any:
-    """Return an input of a graph."""
-    return helper.make_tensor_value_info(name, kind, list(dims))
 
 
 def cnn(path: Path, batch: int | str = "batch", side: int | str = SIDE, *, normalised: bool = False) -> Path:
@@ -60,12 +61,16 @@ def cnn(path: Path, batch: int | str = "batch", side: int | str = SIDE, *, norma
         helper.make_node("Flatten", ["average"], ["pooled"]),
         helper.make_node("MatMul", ["pooled", "scores_kernel"], ["scores"]),
     ]
-    return _save(
+    return saved(
         path,
         [convolved, *([normal] if normalised else []), *rest],
         # Named like the input of every network here.
-        [image_input("image", batch, 3, side, side)],
-        {"map": [batch, WIDTH, None, None], "pooled": [batch, WIDTH], "scores": [batch, CLASSES]},
+        [("image", TensorProto.FLOAT, [batch, 3, side, side])],
+        [
+            ("map", TensorProto.FLOAT, [batch, WIDTH, None, None]),
+            ("pooled", TensorProto.FLOAT, [batch, WIDTH]),
+            ("scores", TensorProto.FLOAT, [batch, CLASSES]),
+        ],
         [constant for constant in constants if constant.name in names],
     )
 
@@ -112,11 +117,11 @@ def tokens(path: Path, batch: int | str = "batch", channels: int | str = 3) -> P
         helper.make_node("Add", ["placed", "mixed"], ["tokens"]),
     ]
     side: int | str = SIDE if channels == 3 else "side"
-    return _save(
+    return saved(
         path,
         nodes,
-        [image_input("pixel_values", batch, channels, side, side)],
-        {"tokens": [batch, None, WIDTH]},
+        [("pixel_values", TensorProto.FLOAT, [batch, channels, side, side])],
+        [("tokens", TensorProto.FLOAT, [batch, None, WIDTH])],
         constants,
     )
 
@@ -133,5 +138,8 @@ def of_keras(path: Path, *, pooled: bool = True) -> Path:
     # Keras exports nothing that was never called.
     model(np.zeros((1, SIDE, SIDE, 3), np.float32))
     path.parent.mkdir(parents=True, exist_ok=True)
-    model.export(path, format="onnx", verbose=False)
+    with warnings.catch_warnings():
+        # Keras asks NumPy for a name that this will have again.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.export(path, format="onnx", verbose=False)
     return path
