@@ -135,7 +135,8 @@ def joined(graph: Graph, backbone: Network, path: Path) -> tuple[Any, dict[str, 
     if shown:
         outputs.append("map")
     if normal := _normalization(graph):
-        after.add("Transpose", [normal.pop("tensor")], "normalized", perm=_TO_CHANNELS_LAST)
+        cast = after.add("Cast", [normal.pop("tensor")], "not_normalized", to=TensorProto.FLOAT)
+        after.add("Transpose", [cast], "normalized", perm=_TO_CHANNELS_LAST)
         outputs.append("normalized")
     facts = {
         "map": shown,
