@@ -3,9 +3,9 @@
 Imports the typed parameters of every stage and of the gate, and no heavy libraries. `data/checked.txt` always has the
 same content: other stages depend on it, but rerun only when their own parameters change. So does
 `data/rankings/all.json`, which replaces a ranking if all backbones are trained further. `data/recipes/B/` has the
-parameters of each backbone (see stages/core/settings/recipes.py), and the checksum of its file of weights if it has one
-on this machine: DVC runs this stage again when a file in `weights.folder` changes, and then stage weights. What stages
-made of other backbones is removed. The log names what a preset overrides.
+parameters of each backbone (see stages/core/settings/recipes.py), and the checksum of its file of weights or ONNX file
+if it has one on this machine: DVC runs this stage again when a file in `weights.folder` changes, and then stage
+weights. What stages made of other backbones is removed. The log names what a preset overrides.
 """
 
 import logging
@@ -37,7 +37,7 @@ from stages.core.settings.features import EngineParams
 from stages.core.settings.finetune import Recipe
 from stages.core.settings.gate import GateParams
 from stages.core.settings.preprocess import PreprocessParams
-from stages.core.settings.pretrained import is_local_file
+from stages.core.settings.pretrained import ONNX, is_local_file, onnx_digest
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
 from stages.core.settings.report import ReportParams
@@ -273,7 +273,7 @@ def preset_folders(params: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def weights_files(params: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the files of weights on this machine, by the names of the backbones; `params` are valid."""
+    """Return the files of weights and ONNX files here, by the names of the backbones; `params` are valid."""
     found = [resolve(name, params) for name in params["backbones"]]
     return {each.name: _file_of(each) for each in found if is_local_file(each.weights) and not hub.is_hub(each.builder)}
 
@@ -322,14 +322,16 @@ def _absolute(path: Path) -> Path:
 
 def _faults_of_own(backbone: Backbone, own: Path, folder: Path) -> list[UserError]:
     """Return the fault of a file of weights, or of the folder of a preset, that is missing or that DVC cannot watch."""
-    key, is_preset = f"backbones.{backbone.name}", hub.is_hub(backbone.builder)
-    what = f"{key}: preset '{own}'" if is_preset else f"{key}: weights '{own}'"
+    key, is_preset, is_onnx = f"backbones.{backbone.name}", hub.is_hub(backbone.builder), backbone.builder == ONNX
+    what = f"{key}: {'preset' if is_preset else 'file' if is_onnx else 'weights'} '{own}'"
     if is_preset and not own.is_dir():
         expected = "a preset of KerasHub, or the folder of one, as save_to_preset writes it"
         return [ParameterError(f"{what} is not a folder", expected, "correct the path", key)]
     if not is_preset and not own.is_file():
-        expected = "imagenet, random, or a file that Keras wrote"
+        expected = "an ONNX file" if is_onnx else "imagenet, random, or a file that Keras wrote"
         return [ParameterError(f"{what} is not a file", expected, "correct the path", key)]
+    if is_onnx and (unreadable := _faults_of(partial(onnx_digest, own))):
+        return unreadable
     if backbone.checksum or _absolute(own).is_relative_to(_absolute(folder)):
         return []
     return [
@@ -342,11 +344,16 @@ def _faults_of_own(backbone: Backbone, own: Path, folder: Path) -> list[UserErro
     ]
 
 
+def _digest(own: Path) -> str:
+    """Return the checksum of a file of weights, of an ONNX file with the weights beside it."""
+    return onnx_digest(own) if own.suffix == ".onnx" else checksum(own)
+
+
 def _remedy(backbone: Backbone, own: Path) -> str:
     """Return what to do about weights that DVC does not watch; random ones have no checksum."""
     ways = ["move it"] + ([] if _holds_outputs(own.parent) else [f"set weights.folder to '{own.parent}'"])
     if backbone.weights != "random":
-        digest = hub.weights_checksum(own)[1] if hub.is_hub(backbone.builder) else checksum(own)
+        digest = hub.weights_checksum(own)[1] if hub.is_hub(backbone.builder) else _digest(own)
         # Without quotes DVC could not read it between braces.
         ways.append(f"add to the line checksum: '{digest}'")
     return ", or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
@@ -372,7 +379,7 @@ def main() -> None:
     found += source_faults(params) + ([] if found else weights_faults(params))
     if found:
         raise GroupedUserError(found)
-    digests = {name: checksum(file) for name, file in weights_files(params).items()}
+    digests = {name: _digest(file) for name, file in weights_files(params).items()}
     digests |= {name: hub.digest(place) for name, place in preset_folders(params).items()}
     with replacing_folder(RECIPES) as folder:
         write_recipes(with_preset(params), folder, digests)

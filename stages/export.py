@@ -1,5 +1,7 @@
 """Stage `export@NAME`: write a whole classifier in several formats, and compare each with Keras.
 
+Where the backbone is from an ONNX file there are two forms, and ONNX takes the place of Keras.
+
 NAME is a backbone or `winner`: the one that the report recommends, or else the best one. The classifier joins
 the network of `data/weights`, its trained blocks and the head of `data/models`, and includes the temperature.
 
@@ -20,11 +22,11 @@ its probabilities differ by more than `export.largest_difference`. int8 may diff
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,7 @@ from stages.core.measure import Measure
 from stages.core.params import load, lookup, nearest, read, seed, threads
 from stages.core.presets import QUICK
 from stages.core.settings.export import WINNER, ExportParams, Format
+from stages.core.settings.pretrained import ONNX
 from stages.core.settings.report import BEST, PRESET, RECOMMENDED, backbones_of, winner
 from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs
@@ -70,6 +73,8 @@ _WARMUP = 3
 # Fraction of the evaluated predictions that may differ: ties, and activations stored in float16.
 _EVALUATED = 0.05
 _INT8 = "litert_int8"
+# What the first form of a classifier is called.
+_LIBRARIES = {"keras": "Keras", "onnx": "ONNX"}
 # The most training images, and validation images, that the reference is computed from.
 _REFERENCE_IMAGES = 2000
 
@@ -87,6 +92,11 @@ class Subject:
     def classes(self) -> tuple[str, ...]:
         """The classes, in the order of the probabilities."""
         return tuple(self.provenance["classes"])
+
+    @property
+    def possible(self) -> tuple[Format, ...]:
+        """The forms that it may have; the first is what the others are compared with."""
+        return ("onnx", "openvino") if self.provenance["builder"] == ONNX else get_args(Format)
 
     @property
     def size(self) -> int:
@@ -143,14 +153,14 @@ def predict(network: "Run", images: Rows) -> "NDArray[np.float32]":
 
 
 def require_agreement(subject: Subject, form: Format, found: dict[str, float], params: ExportParams) -> None:
-    """Raise ExportError when a float32 form deviates from Keras by more than section `export` allows."""
+    """Raise ExportError when a float32 form deviates from the first by more than section `export` allows."""
     differing, largest = 1 - found["agreement"], found["largest_difference"]
     # Written so that a NaN fails as well.
     if form == _INT8 or (differing <= params.tolerance and largest <= params.largest_difference):
         return
     raise ExportError(
-        f"'{form}' of '{subject.backbone}' predicts another class than Keras on {differing:.2%} of {found['images']} "
-        f"test images, and its probabilities differ by up to {largest:.3g}",
+        f"'{form}' of '{subject.backbone}' predicts another class than {_LIBRARIES[subject.possible[0]]} on "
+        f"{differing:.2%} of {found['images']} test images, and its probabilities differ by up to {largest:.3g}",
         f"at most {params.tolerance:.2%} (export.tolerance) and {params.largest_difference:g} "
         "(export.largest_difference)",
         f"remove '{form}' from export.formats, or raise the limit if that is acceptable",
@@ -188,22 +198,20 @@ def require_evaluated(subject: Subject, chosen: pd.DataFrame, found: "NDArray[np
 
 
 def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write every form to `folder`; return its deviation from Keras (agreement.COLUMNS) and its latency.
+    """Write every form to `folder`; return its deviation from the first (agreement.COLUMNS) and its latency.
 
     Raises ExportError when one deviates too far.
     """
-    from stages.exports import exporting, runners
+    from stages.exports import runners
 
     index = read_index(PREPARED)
     tested = select(index, "test", params.test_images)
     images = rows_of(tested, subject.size)
     actual = np.array([subject.classes.index(label) for label in tested["label"]])
-    classifier = read_classifier(subject, rows_of(select(index, "train", params.calibration_images), subject.size))
+    write = read_writer(subject, rows_of(select(index, "train", params.calibration_images), subject.size))
     expected, table, latencies = None, [], []
-    # Keras first: the others are compared with it.
-    forms: list[Format] = ["keras", *(form for form in params.formats if form != "keras")]
-    for form in tqdm(forms, desc=f"export {subject.name}", unit="form", disable=None):
-        exporting.write(classifier, form, folder)
+    for form in tqdm(forms_of(subject, params.formats), desc=f"export {subject.name}", unit="form", disable=None):
+        write(form, folder)
         network = runners.runner(form, folder / PATHS[form], threads())
         found = predict(network, images)
         if expected is None:
@@ -218,15 +226,42 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
     return pd.DataFrame(table)[list(agreement.COLUMNS)], pd.DataFrame(latencies).assign(processor=processor())
 
 
-def read_classifier(subject: Subject, calibration: Rows) -> "Classifier":
-    """Return the whole classifier, temperature included, with images to calibrate int8."""
+def forms_of(subject: Subject, wanted: tuple[Format, ...]) -> list[Format]:
+    """Return the wanted forms that a subject may have, after the one that the others are compared with."""
+    first, *others = subject.possible
+    if left := [form for form in wanted if form not in subject.possible]:
+        log.warning(
+            "%s: not exported as %s: a network from an ONNX file has only the forms onnx and openvino",
+            subject.backbone, ", ".join(left),
+        )  # fmt: skip
+    return [first, *(form for form in wanted if form in others)]
+
+
+def read_writer(subject: Subject, calibration: Rows) -> Callable[[Format, Path], None]:
+    """Return what writes a form of the whole classifier, temperature included, into a folder."""
+    head = subject.head().with_temperature(subject.metrics["temperature"])
+    if subject.provenance["builder"] == ONNX:
+        from stages.exports import onnx_export
+
+        _require(WEIGHTS / subject.backbone / "backbone.json", f"weights@{subject.backbone}")
+        return partial(onnx_export.write, onnx_export.read(WEIGHTS / subject.backbone, head, subject.classes))
+
+    from stages.networks.keras_engine import make_deterministic
+
+    make_deterministic(seed(), threads())
+    from stages.exports import exporting
+
+    return partial(exporting.write, read_classifier(subject, head, calibration))
+
+
+def read_classifier(subject: Subject, head: Head, calibration: Rows) -> "Classifier":
+    """Return the classifier of Keras with this `head`, with images to calibrate int8."""
     from stages.exports import exporting
     from stages.networks import keras_engine
 
     _require(path := WEIGHTS / subject.backbone / keras_engine.BACKBONE, f"weights@{subject.backbone}")
     trained = subject.provenance["top"] is not None
     top = keras_engine.load(MODELS / subject.backbone / engine.TOP) if trained else None
-    head = subject.head().with_temperature(subject.metrics["temperature"])
     model = exporting.joined(keras_engine.load(path), top, head)
 
     def images() -> "Iterator[NDArray[np.uint8]]":
@@ -327,9 +362,6 @@ def main() -> None:
     """Write `data/exports/NAME/` for the export named on the command line."""
     params = load(ExportParams, "export")
     subject = read_subject(named(params.backbones))
-    from stages.networks.keras_engine import make_deterministic
-
-    make_deterministic(seed(), threads())
     with replacing_folder(EXPORTS / subject.name) as folder:
         forms, latencies = export(subject, params, folder)
         write_csv(folder / COMPARISON, forms)
@@ -341,9 +373,9 @@ def main() -> None:
     write_csv(LATENCIES / f"{subject.name}.csv", latencies)
     for row, took in zip(forms.to_dict("records"), latencies["latency_ms_median"], strict=True):
         log.info(
-            "%s %s: %.2f MB, %.1f %% agreement with Keras, largest difference %.3g, accuracy %.1f %%, %.1f ms",
-            subject.backbone, row["format"], row["size_mb"], 100 * row["agreement"], row["largest_difference"],
-            100 * row["accuracy"], took,
+            "%s %s: %.2f MB, %.1f %% agreement with %s, largest difference %.3g, accuracy %.1f %%, %.1f ms",
+            subject.backbone, row["format"], row["size_mb"], 100 * row["agreement"], _LIBRARIES[subject.possible[0]],
+            row["largest_difference"], 100 * row["accuracy"], took,
         )  # fmt: skip
 
 

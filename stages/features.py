@@ -55,7 +55,7 @@ def main() -> None:
             write_json(folder / "features.json", {"engine": "none", "precision": "float32"} | described)
             return
         recipe = read_recipe(FeaturesRecipe, name)
-        choice: Choice = choose(recipe.features, recipe.threads)
+        choice: Choice = choose(recipe.features, recipe.threads, facts["builder"])
         images = sum(count_rows(array_path(PREPARED, facts["input_size"], split)) for split in SPLITS)
         log.info("%s: %d images, %s in %s on %d threads", name, images, choice.engine, choice.precision, choice.threads)
         if choice.engine == "tensorflow":

@@ -55,7 +55,8 @@ def compute(name: str, recipe: ViewsRecipe, folder: Path) -> None:
 
     index = read_index(PREPARED)
     augmentation = Augmentation(recipe.augmentation, recipe.seed)
-    facts, network = read_json(WEIGHTS / name / "backbone.json"), _network(WEIGHTS / name, recipe)
+    facts = read_json(WEIGHTS / name / "backbone.json")
+    network = _network(WEIGHTS / name, recipe, facts["builder"])
     splits = SPLITS if count_folds(index) else SPLITS[:2]
     log.info(
         "%s: %d views of each of %d images", name, recipe.views, sum(len(selected(index, split)) for split in splits)
@@ -70,10 +71,10 @@ def compute(name: str, recipe: ViewsRecipe, folder: Path) -> None:
             preview(images, views, chosen["label"].tolist()).save(folder / "preview.png")
 
 
-def _network(weights: Path, recipe: ViewsRecipe) -> "Forward":
+def _network(weights: Path, recipe: ViewsRecipe, builder: str) -> "Forward":
     from stages.networks.extraction import forward
 
-    choice = choose(recipe.features, recipe.threads)
+    choice = choose(recipe.features, recipe.threads, builder)
     log.info("%s: %s in %s on %d threads", weights.name, choice.engine, choice.precision, choice.threads)
     if choice.engine == "tensorflow":
         from stages.networks.keras_engine import make_deterministic

@@ -2,7 +2,8 @@
 
 Writes `data/weights/B/`: `backbone.keras` (raw images in, one feature vector out), `frozen.xml` and `.bin` (the same
 for OpenVINO, with the outputs of `architectures.outputs`; not for a network that is trained from scratch) and
-`backbone.json` (its properties, and the origin of the weights).
+`backbone.json` (its properties, and the origin of the weights). Of an ONNX file there is `backbone.onnx` in place of
+`backbone.keras`, and Keras is not started.
 """
 
 import logging
@@ -14,6 +15,7 @@ from stages.core.files import replacing_folder, write_json
 from stages.core.params import named_backbone
 from stages.core.settings import hub as hub_settings
 from stages.core.settings.backbones import Network
+from stages.core.settings.pretrained import ONNX
 from stages.core.settings.recipes import WeightsRecipe, read_recipe
 
 if TYPE_CHECKING:
@@ -61,19 +63,25 @@ def _facts(
 
     shown = outputs.get("map")
     learnt = origin.source not in {"none", "random"}
+    return _declared(backbone, origin) | {
+        "frozen": _is_pretrained(origin),
+        "blocks": sum(name.startswith("block_") for name in outputs),
+        "map": None if shown is None else {"shape": list(shown.shape[1:]), "tail": tail(network)},
+        "width": network.output.shape[-1],
+        "parameters": network.count_params(),
+        "normalization": normalization(network) if learnt else None,
+    }
+
+
+def _declared(backbone: Network, origin: "Origin") -> dict[str, Any]:
+    """Return the properties that a network's line and the origin of its weights say."""
     return {
         "backbone": backbone.name,
         "builder": backbone.builder,
         "arguments": backbone.arguments,
         "input_size": backbone.input_size,
         "pooling": backbone.pooling,
-        "frozen": _is_pretrained(origin),
-        "blocks": sum(name.startswith("block_") for name in outputs),
-        "map": None if shown is None else {"shape": list(shown.shape[1:]), "tail": tail(network)},
-        "width": network.output.shape[-1],
-        "parameters": network.count_params(),
         "inputs": backbone.inputs if isinstance(backbone.inputs, str) else backbone.inputs.model_dump(mode="json"),
-        "normalization": normalization(network) if learnt else None,
         "weights": vars(origin),
     }
 
@@ -90,9 +98,7 @@ def _require_unchanged(origin: "Origin", place: Path | None, digest: str | None)
         )
 
 
-def main() -> None:
-    """Write `data/weights/B/` for the backbone named on the command line."""
-    recipe = read_recipe(WeightsRecipe, named_backbone())
+def _write_keras(recipe: WeightsRecipe, folder: Path) -> None:
     backbone = recipe.network
     from stages.networks.keras_engine import make_deterministic
     from stages.networks.pretrained import obtain
@@ -101,9 +107,30 @@ def main() -> None:
     log.info("%s: building %s for images of %d pixels", backbone.name, backbone.builder, backbone.input_size)
     network, origin = obtain(backbone, recipe.weights)
     _require_unchanged(origin, hub_settings.folder(backbone.builder, backbone.weights), recipe.digest)
-    with replacing_folder(Path("data/weights") / backbone.name) as folder:
-        write(folder, network, backbone, origin)
+    write(folder, network, backbone, origin)
     log.info("%s: %s weights, %d parameters", backbone.name, origin.source, network.count_params())
+
+
+def write_onnx(recipe: WeightsRecipe, folder: Path) -> None:
+    """Write the network in an ONNX file, its conversion for the inference engine, and its properties to `folder`."""
+    from stages.networks import engine, onnx_file
+
+    backbone = recipe.network
+    log.info("%s: reading %s for images of %d pixels", backbone.name, backbone.weights, backbone.input_size)
+    network, origin = onnx_file.obtain(backbone, recipe.weights)
+    _require_unchanged(origin, None, recipe.digest)
+    onnx_file.save(network.model, folder / onnx_file.BACKBONE)
+    engine.save(network.converted, folder / engine.FROZEN)
+    facts = {"frozen": True, "blocks": 0} | network.facts
+    write_json(folder / "backbone.json", _declared(backbone, origin) | facts)
+    log.info("%s: weights of %s, %d parameters", backbone.name, origin.file, facts["parameters"])
+
+
+def main() -> None:
+    """Write `data/weights/B/` for the backbone named on the command line."""
+    recipe = read_recipe(WeightsRecipe, named_backbone())
+    with replacing_folder(Path("data/weights") / recipe.network.name) as folder:
+        (write_onnx if recipe.network.builder == ONNX else _write_keras)(recipe, folder)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ Features = NDArray[np.floating]
 # The parameters of Klambauer et al. 2017, "Self-normalizing neural networks", as Keras has them.
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 # Of keras.activations.leaky_relu.
-_LEAK = 0.2
+LEAK = 0.2
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _relu(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _leaky_relu(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    slope = np.where(values > 0, 1, _LEAK).astype(values.dtype)
+    slope = np.where(values > 0, 1, LEAK).astype(values.dtype)
     return values * slope, slope
 
 

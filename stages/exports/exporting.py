@@ -188,20 +188,11 @@ def _openvino(classifier: Classifier, path: Path) -> None:
     steps.input().tensor().set_element_type(openvino.Type.u8)
     built = steps.build()
     built.input().get_tensor().set_names({IMAGES})
-    _name_by_position(built)
+    engine.name_by_position(built)
+    # The engine also finds inputs and outputs by the names of their operations.
+    built.get_parameters()[0].set_friendly_name(IMAGES)
     built.set_rt_info(classifier.classes_json, ["model_info", "classes"])
     engine.save(built, path)
-
-
-def _name_by_position(model: Any) -> None:
-    """Name operations by their position, and only the tensors that users access: default names are counters."""
-    kept = {name for port in (*model.inputs, *model.outputs) for name in port.get_names()}
-    for position, node in enumerate(model.get_ordered_ops()):
-        node.set_friendly_name(f"{node.get_type_name()}_{position}")
-        for output in node.outputs():
-            output.get_tensor().set_names(output.get_names() & kept)
-    # The engine also finds inputs and outputs by the names of their operations.
-    model.get_parameters()[0].set_friendly_name(IMAGES)
 
 
 def _onnx(classifier: Classifier, path: Path) -> None:

@@ -11,16 +11,9 @@ import keras
 
 from stages.core.errors import ParameterError, first_line
 from stages.core.settings.backbones import SCRATCH, Network
-from stages.core.settings.pretrained import Inputs
+from stages.core.settings.pretrained import Inputs, mean_and_deviation
 from stages.networks.engine import IMAGE
 
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The constants of keras.src.applications.imagenet_utils.preprocess_input, for images of 0 to 255.
-_MEAN_AND_DEVIATION = {
-    "tf": ([127.5] * 3, [127.5] * 3),
-    "caffe": ([103.939, 116.779, 123.68], [1.0] * 3),
-    "torch": ([255 * mean for mean in IMAGENET_MEAN], [255 * deviation for deviation in IMAGENET_DEVIATION]),
-}
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)
 _LOCAL_POOLING = (keras.layers.AveragePooling2D, keras.layers.MaxPooling2D)
 # The attribute of a flat network with the network of KerasHub it was made of, and what it begins with (unrolled.py).
@@ -59,9 +52,9 @@ def preprocess(image: keras.KerasTensor, inputs: Inputs) -> keras.KerasTensor:
         return image
     if inputs == "caffe":
         image = keras.ops.flip(image, axis=-1)
-    mean, deviation = _MEAN_AND_DEVIATION[inputs] if isinstance(inputs, str) else (inputs.mean, inputs.deviation)
+    mean, deviation = mean_and_deviation(inputs)
     variance = [value**2 for value in deviation]
-    return keras.layers.Normalization(mean=list(mean), variance=variance, name="preprocess")(image)
+    return keras.layers.Normalization(mean=mean, variance=variance, name="preprocess")(image)
 
 
 def _application(backbone: Network, weights: str | None, tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from stages.core.addresses import redirect_fault
 from stages.core.errors import WeightsError
 from stages.core.files import replacing
+from stages.core.settings.backbones import Network
 from stages.core.settings.weights import FetchParams
 from stages.core.surroundings import keras_home
 
@@ -96,6 +97,16 @@ def fetch_own(url: str, expected: str | None, params: FetchParams) -> Path:
             error.received, "a file of weights at that URL", "correct it, or fetch the file into weights.folder"
         ) from error
     return kept
+
+
+def require_expected(path: Path, digest: str, backbone: Network) -> None:
+    """Raise WeightsError when a file of the user's own has another digest than the backbone's line says."""
+    if backbone.checksum not in (None, digest):
+        raise WeightsError(
+            f"'{path}' has {digest}",
+            f"{backbone.checksum}, as backbones.{backbone.name}.checksum says",
+            "the file is damaged or not the expected one: fetch it again, or correct the checksum",
+        )
 
 
 def _from_folder(file: Published, folder: Path) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from stages.core.errors import EngineError
 from stages.core.files import read_json, write_json
 from stages.core.settings.features import Engine, EngineParams, Precision
+from stages.core.settings.pretrained import ONNX
 
 if TYPE_CHECKING:
     from stages.core.head import Head
@@ -39,10 +40,19 @@ class Choice:
     threads: int
 
 
-def choose(params: EngineParams, threads: int) -> Choice:
-    """Resolve `auto` for this machine. Raise EngineError when it does not support the requested precision."""
-    automatic: Engine = "tensorflow" if has_gpu() else "openvino"
+def choose(params: EngineParams, threads: int, builder: str = "") -> Choice:
+    """Resolve `auto` for this machine and a backbone of this `builder`: an ONNX file is run by OpenVINO alone.
+
+    Raises EngineError when the machine does not support the requested precision, or the builder not the engine.
+    """
+    automatic: Engine = "tensorflow" if has_gpu() and builder != ONNX else "openvino"
     engine = automatic if params.engine == "auto" else params.engine
+    if engine == "tensorflow" and builder == ONNX:
+        raise EngineError(
+            "features.engine = 'tensorflow' with a network from an ONNX file",
+            "OpenVINO, which alone runs it",
+            "set features.engine to auto or openvino",
+        )
     # Never float16 by default: networks trained without it overflow, while bfloat16 has float32's range.
     offered = _offered(engine)
     if params.precision == "auto":
@@ -113,7 +123,7 @@ def without_weights(model: Any) -> Any:
         if node.get_type_name() != "Constant" or not node.get_element_type().is_real():
             continue
         node.output(0).replace(_any_weights(list(node.get_shape()), node.get_element_type()).output(0))
-    _rename(weightless)
+    name_by_position(weightless)
     return weightless
 
 
@@ -126,13 +136,15 @@ def _any_weights(shape: list[int], kind: Any = None) -> Any:
     return operations.broadcast(number, operations.constant(shape, openvino.Type.i64))
 
 
-def _rename(model: Any) -> None:
-    """Name operations by their position: the default names count all operations of the process."""
-    kept = {name for result in model.outputs for name in result.get_names()}
+def name_by_position(model: Any) -> None:
+    """Name operations by their position, and only the tensors that users access: default names are counters."""
+    kept = {name for end in (*model.inputs, *model.outputs) for name in end.get_names()}
     for position, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(f"{node.get_type_name()}_{position}")
         for output in node.outputs():
             output.get_tensor().set_names(output.get_names() & kept)
+        if node.get_type_name() == "TensorIterator":
+            name_by_position(node.get_function())
 
 
 def save(model: Any, path: Path) -> None:
@@ -239,11 +251,18 @@ def flops(model: Any, size: int) -> int:
     """
     single = model.clone()
     single.reshape([1, size, size, 3])
-    return sum(_node_flops(node) for node in single.get_ordered_ops())
+    return _model_flops(single)
+
+
+def _model_flops(model: Any) -> int:
+    return sum(_node_flops(node) for node in model.get_ordered_ops())
 
 
 def _node_flops(node: Any) -> int:
     kind = node.get_type_name()
+    if kind == "TensorIterator":
+        # A network that takes its images one by one: here there is one.
+        return _model_flops(node.get_function())
     if kind not in {"Convolution", "GroupConvolution", "MatMul"}:
         return 0
     outputs = int(np.prod(list(node.output(0).get_shape())))

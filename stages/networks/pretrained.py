@@ -19,10 +19,18 @@ from stages.core.errors import WeightsError
 from stages.core.manifest import MANIFEST, PATHS, read_manifest
 from stages.core.settings.backbones import SCRATCH, Network
 from stages.core.settings.hub import is_hub
-from stages.core.settings.pretrained import is_local_file
+from stages.core.settings.pretrained import IMAGENET_MEAN, is_local_file
 from stages.core.settings.weights import FetchParams
-from stages.networks.architectures import IMAGENET_MEAN, build
-from stages.networks.download import Published, UnreachableError, algorithm, checksum, fetch, fetch_own
+from stages.networks.architectures import build
+from stages.networks.download import (
+    Published,
+    UnreachableError,
+    algorithm,
+    checksum,
+    fetch,
+    fetch_own,
+    require_expected,
+)
 from stages.networks.origin import Origin
 from stages.networks.weights_file import numbered
 from stages.networks.weights_match import Found, assign, find
@@ -71,7 +79,8 @@ def _from_file(backbone: Network, params: FetchParams) -> tuple[keras.Model, Ori
     """Build with the weights of a file of the user's own, or of a `model.keras` of an earlier run."""
     source = backbone.weights.replace("{backbone}", backbone.name)
     path = _located(source, backbone, params)
-    digest = _verified(path, backbone)
+    digest = f"sha256:{checksum(path, 'sha256')}"
+    require_expected(path, digest, backbone)
     network = build(backbone, None)
     found = find(path, network, backbone.builder)
     if backbone.family.module == "efficientnet" and _rescales_twice(found, path):
@@ -91,18 +100,6 @@ def _located(source: str, backbone: Network, params: FetchParams) -> Path:
             "correct weights.source or the line of the backbone",
         )
     return path
-
-
-def _verified(path: Path, backbone: Network) -> str:
-    """Return the checksum of a file. Raise WeightsError when the backbone's line names another."""
-    digest = f"sha256:{checksum(path, 'sha256')}"
-    if backbone.checksum not in (None, digest):
-        raise WeightsError(
-            f"'{path}' has {digest}",
-            f"{backbone.checksum}, as backbones.{backbone.name}.checksum says",
-            "the file is damaged or not the expected one: fetch it again, or correct the checksum",
-        )
-    return digest
 
 
 def _rescales_twice(found: Found, path: Path) -> bool:

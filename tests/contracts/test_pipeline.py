@@ -356,7 +356,7 @@ def test_what_is_trained_recomputes_no_features() -> None:
     assert set(FeaturesRecipe.model_fields) == {"seed", "threads", "features"}
     assert set(WeightsRecipe.model_fields) == {"seed", "threads", "weights", "network", "digest"}
     assert set(Network.model_fields) == {
-        "name", "builder", "input_size", "pooling", "weights", "checksum", "inputs", "arguments"
+        "name", "builder", "input_size", "pooling", "weights", "checksum", "inputs", "arguments", "output"
     }  # fmt: skip
 
 

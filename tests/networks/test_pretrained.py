@@ -18,11 +18,12 @@ from stages.core.errors import WeightsError
 from stages.core.head import Head, Layer
 from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
 from stages.core.settings.backbones import FAMILIES, SCRATCH
+from stages.core.settings.pretrained import IMAGENET_MEAN
 from stages.core.settings.weights import WeightsParams
 from stages.core.surroundings import GIVEN
 from stages.exports import exporting
 from stages.networks import keras_engine, pretrained
-from stages.networks.architectures import IMAGENET_MEAN, build, preprocess
+from stages.networks.architectures import build, preprocess
 from stages.networks.download import UnreachableError
 from stages.networks.engine import Choice, compile_openvino
 from tests.support.web import Web, serve

@@ -68,7 +68,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         np.save(f"data/prepared/{SIDE}/{split}.npy", draw.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8))
     write_csv(Path("data/prepared/index.csv"), index(folds=False))
     write_json(Path("data/candidates/net.json"), {"finetune": True})
-    write_json(Path("data/weights/net/backbone.json"), {"frozen": True, "width": 3, "input_size": SIDE})
+    write_json(
+        Path("data/weights/net/backbone.json"), {"builder": "VGG16", "frozen": True, "width": 3, "input_size": SIDE}
+    )
     network(Path("data/weights/net"))
     change()
     yield change

@@ -7,7 +7,7 @@ Imports no Keras: names, sizes and ranges are checked before anything heavy is l
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -17,10 +17,15 @@ from stages.core.params import Section, lookup, merge, nearest, parse, shown
 from stages.core.settings import hub
 from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
-from stages.core.settings.pretrained import PRESET, PUBLISHED, Inputs, known_source
+from stages.core.settings.pretrained import ONNX, PRESET, PUBLISHED, Inputs, Tokens, known_file, known_source
 from stages.core.settings.report import TAKEN
 
 SCRATCH = "scratch"
+# The builders of which phase 2 trains a fixed part, how much, and why.
+_BLOCKS: Mapping[str, tuple[int | str, str]] = {
+    SCRATCH: ("all", f"{SCRATCH} has no learned layers to keep frozen"),
+    ONNX: (0, "a network from an ONNX file is run as it is, and not trained"),
+}
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -80,13 +85,22 @@ def family_of(builder: str) -> Family:
     """Return the family of a known builder; KerasHub's presets say themselves what images they expect."""
     if hub.is_hub(builder):
         return Family("keras_hub", "raw", 32, {builder: hub.native_size(builder)})
+    if builder == ONNX:
+        return Family(ONNX, "raw", 32, {ONNX: 224})
     return FAMILY_OF[builder]
 
 
 class BackboneConfig(Recipe):
-    """A line of `backbones`, which overrides section `finetune`."""
+    """A line of `backbones`, which overrides section `finetune`.
+
+    One with an ONNX `file` names no builder and no weights: they are ONNX and the file. `output` is that of the file,
+    `pooling` what becomes of its tokens.
+    """
 
     builder: str
+    file: str | None
+    output: Annotated[str, Field(min_length=1)] | None
+    pooling: Tokens | None
     input_size: int = Field(ge=32, le=1024)
     weights: str = Field(min_length=1)
     checksum: str | None
@@ -101,10 +115,24 @@ class BackboneConfig(Recipe):
             raise ValueError(f"at least {family_of(builder).smallest} pixels for {builder}")
         return value
 
+    @field_validator("file")
+    @classmethod
+    def _a_known_file(cls, value: str | None) -> str | None:
+        return None if value is None else known_file(value)
+
+    @field_validator("output", "pooling")
+    @classmethod
+    def _of_onnx(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data["builder"] != ONNX:
+            raise ValueError("null without 'file', an ONNX file (of other backbones head.pooling decides)")
+        return value
+
     @field_validator("weights")
     @classmethod
     def _a_known_source(cls, value: str, info: ValidationInfo) -> str:
         builder = info.data["builder"]
+        if builder == ONNX:
+            return value
         return hub.source(value, builder) if hub.is_hub(builder) else known_source(value)
 
     @field_validator("checksum")
@@ -139,12 +167,13 @@ class BackboneConfig(Recipe):
 
 
 class Network(Section):
-    """The parameters that determine the frozen network of a backbone."""
+    """The parameters that determine the frozen network of a backbone; `output` is that of an ONNX file."""
 
     name: str
     builder: str
     input_size: int
-    pooling: Pooling
+    pooling: Pooling | Tokens
+    output: str | None = None
     weights: str
     checksum: str | None
     inputs: Inputs
@@ -165,7 +194,7 @@ class Backbone(BackboneConfig):
     def network(self) -> Network:
         """The parameters that determine the frozen network."""
         own = {key: getattr(self, key) for key in Network.model_fields if key != "pooling"}
-        return Network(pooling=self.head.pooling, **own)
+        return Network(pooling=self.pooling or self.head.pooling, **own)
 
     @property
     def with_unchecked_weights(self) -> "Backbone":
@@ -274,9 +303,9 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     line = _line(name, params.get("backbones"))
     faults: list[UserError] = []
     try:
-        builder = _builder(name, line.get("builder", name), key)
+        builder = _builder(name, line, key)
         # What a class of KerasHub takes is known once that is imported.
-        if not hub.is_hub(builder):
+        if builder in FAMILY_OF:
             faults += argument_faults(FAMILY_OF[builder].module, line.get("arguments"), f"{key}.arguments")
     except ParameterError as fault:
         # Continue with any builder, so that the line's other faults are found as well.
@@ -284,14 +313,17 @@ def resolve(name: str, params: Mapping[str, Any]) -> Backbone:
     sizes = _sizes(params)
     weights = _common_source(builder, lookup(params, "weights.source"))
     own = _defaults(builder, str(line.get("weights", weights)), sizes) | {"weights": weights}
-    if builder == SCRATCH:
-        own["unfreeze"] = {"blocks": "all"}
+    if builder in _BLOCKS:
+        own["unfreeze"] = {"blocks": _BLOCKS[builder][0]}
     asked = merge(merge(_shared(params), own), line)
     whole = merge(asked, presets.at_most(preset_values(builder, params), asked)) | {"builder": builder}
+    if builder == ONNX:
+        whole["weights"] = line["file"] if isinstance(line["file"], str) and line["file"] else "random"
+        faults += _onnx_faults(line, key)
     if type(whole["input_size"]) is int and whole["input_size"] not in sizes:
         faults.append(_not_prepared(f"{key}.input_size", whole["input_size"], sizes))
-    if builder == SCRATCH and isinstance(whole.get("unfreeze"), Mapping) and whole["unfreeze"].get("blocks") != "all":
-        faults.append(_nothing_to_freeze(f"{key}.unfreeze.blocks", whole["unfreeze"].get("blocks")))
+    if builder in _BLOCKS and isinstance(whole.get("unfreeze"), Mapping):
+        faults += _block_faults(f"{key}.unfreeze.blocks", builder, whole["unfreeze"].get("blocks"))
     try:
         parsed = parse(BackboneConfig, whole, key)
     except GroupedUserError as group:
@@ -311,14 +343,15 @@ def preset_values(builder: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _common_source(builder: str, source: object) -> object:
     """Return where weights come from unless the line says so: a file for all is none of scratch's, or of KerasHub's."""
-    apart = builder == SCRATCH or hub.is_hub(builder)
+    apart = builder in _BLOCKS or hub.is_hub(builder)
     return "imagenet" if apart and isinstance(source, str) and source not in PUBLISHED else source
 
 
 def _defaults(builder: str, weights: str, sizes: list[int]) -> dict[str, Any]:
     """Return what a line need not say, but for where its weights come from."""
     inputs = PRESET if hub.of_preset(builder, weights) else family_of(builder).inputs
-    return {"arguments": {}, "checksum": None, "inputs": inputs, "input_size": _default_size(builder, sizes)}
+    unset = dict.fromkeys(("checksum", "file", "output", "pooling"))
+    return {"arguments": {}, "inputs": inputs, "input_size": _default_size(builder, sizes), **unset}
 
 
 def _line(name: str, lines: object) -> Mapping[str, Any]:
@@ -368,14 +401,37 @@ def _not_prepared(key: str, size: int, sizes: list[int]) -> ParameterError:
     )
 
 
-def _nothing_to_freeze(key: str, blocks: object) -> ParameterError:
-    return ParameterError(
-        f"{key} = {shown(blocks)}", f"'all': {SCRATCH} has no learned layers to keep frozen", "leave it out", key
-    )
+def _block_faults(key: str, builder: str, blocks: object) -> list[UserError]:
+    """Return the fault of training other blocks than a builder allows."""
+    wanted, why = _BLOCKS[builder]
+    if blocks == wanted:
+        return []
+    return [ParameterError(f"{key} = {shown(blocks)}", f"{shown(wanted)}: {why}", "leave it out", key)]
 
 
-def _builder(name: str, builder: object, key: str) -> str:
-    """Return the builder meant by `builder`, which may differ in case and underscores."""
+def _onnx_faults(line: Mapping[str, Any], key: str) -> list[UserError]:
+    """Return the faults of a line with an ONNX file: what that makes idle, and what only its author knows."""
+    found: list[UserError] = [
+        ParameterError(
+            f"{key}.{name} = {shown(line[name])} beside file",
+            "one of the two: an ONNX file is a network with its weights",
+            "remove one",
+            f"{key}.{name}",
+        )
+        for name in ("builder", "weights", "arguments")
+        if name in line
+    ]
+    if "inputs" in line:
+        return found
+    expected = "the pixels that the file was trained on: raw, tf, torch, caffe, or {mean: [R, G, B], deviation: ...}"
+    return [*found, ParameterError(f"{key} without inputs", expected, "add inputs", f"{key}.inputs")]
+
+
+def _builder(name: str, line: Mapping[str, Any], key: str) -> str:
+    """Return the builder meant by a line, which may differ in case and underscores; ONNX for one with a file."""
+    if line.get("file") is not None:
+        return ONNX
+    builder = line.get("builder", name)
     if isinstance(builder, str) and hub.is_hub(builder):
         return hub.known(builder, f"{key}.builder")
     by_plain = {_plain(known): known for known in FAMILY_OF}

@@ -35,8 +35,8 @@ class WeightsRecipe(StageRecipe):
     """The network, where its weights come from, and how these are fetched.
 
     Section `weights` has more: what `source` says is in the network, and `folder` has no effect on a file's content.
-    `digest` is that of the file of weights, or of the folder of a preset of KerasHub, if they come from one on this
-    machine.
+    `digest` is that of the file of weights, of the ONNX file, or of the folder of a preset of KerasHub, if they come
+    from one on this machine.
     """
 
     stage = "weights"
@@ -109,7 +109,7 @@ _NO_VIEWS = ViewParams.model_validate(
 def write_recipes(params: Mapping[str, Any], folder: Path = RECIPES, digests: Mapping[str, str] | None = None) -> None:
     """Write the names of the declared backbones, and the recipes of each, from checked `params`.
 
-    `digests` has the checksum of the file of weights of each backbone that has one on this machine.
+    `digests` has the checksum of the file of weights, or ONNX file, of each backbone that has one on this machine.
     """
     write_json(folder / "names.json", {"backbones": list(params["backbones"])})
     for name in params["backbones"]:
