@@ -44,7 +44,7 @@ from stages.core.settings.report import ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
 from stages.core.settings.weights import OWN_WEIGHTS, WeightsParams
-from stages.sources.presence import source_faults
+from stages.sources.presence import is_under_dvc, source_faults
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataParams,
@@ -326,10 +326,10 @@ def _faults_of_own(backbone: Backbone, own: Path, folder: Path) -> list[UserErro
     what = f"{key}: preset '{own}'" if is_preset else f"{key}: weights '{own}'"
     if is_preset and not own.is_dir():
         expected = "a preset of KerasHub, or the folder of one, as save_to_preset writes it"
-        return [ParameterError(f"{what} is not a folder", expected, "correct the path", key)]
+        return [ParameterError(f"{what} is not a folder", expected, _way_to(own, folder), key)]
     if not is_preset and not own.is_file():
         expected = "imagenet, random, or a file that Keras wrote"
-        return [ParameterError(f"{what} is not a file", expected, "correct the path", key)]
+        return [ParameterError(f"{what} is not a file", expected, _way_to(own, folder), key)]
     if backbone.checksum or _absolute(own).is_relative_to(_absolute(folder)):
         return []
     return [
@@ -340,6 +340,16 @@ def _faults_of_own(backbone: Backbone, own: Path, folder: Path) -> list[UserErro
             key,
         )
     ]
+
+
+def _way_to(own: Path, folder: Path) -> str:
+    """Return what to do about missing weights: in another clone the path is right, and git has not brought the file."""
+    if is_under_dvc(own):
+        return f"run `dvc pull {own}`, or correct the path"
+    if not _absolute(own).is_relative_to(_absolute(folder)):
+        return "correct the path"
+    shared = f"`dvc add {own}`, commit its .dvc file and `dvc push` where it is"
+    return f"correct the path, or put it there: git does not carry it ({shared}, and `dvc pull` here, shares it)"
 
 
 def _remedy(backbone: Backbone, own: Path) -> str:

@@ -29,10 +29,14 @@ def source_faults(params: Mapping[str, Any]) -> list[UserError]:
     path = Path(source)
     if os.path.lexists(path):
         return [*obstacles(path)]
-    under_dvc = any(place.with_name(f"{place.name}.dvc").exists() for place in (path, *path.parents) if place.name)
-    if under_dvc or (STAGE in os.environ and _is_recorded(source)):
+    if is_under_dvc(path) or (STAGE in os.environ and _is_recorded(source)):
         return []
     return [_missing(path)]
+
+
+def is_under_dvc(path: Path) -> bool:
+    """Return whether DVC keeps a file or folder, or one that holds it: it may be fetched where it is missing."""
+    return any(place.with_name(f"{place.name}.dvc").exists() for place in (path, *path.parents) if place.name)
 
 
 def _is_recorded(source: str) -> bool:

@@ -537,6 +537,18 @@ def test_a_file_of_weights_that_dvc_would_not_watch_is_refused(
     assert message in str(fault)
 
 
+def test_a_file_of_weights_that_git_did_not_bring_is_named_with_how_to_share_it(monkeypatch, tmp_path: Path) -> None:
+    params = own_weights(monkeypatch, tmp_path, weights="data/own_weights/mine.h5")
+    (fault,) = weights_faults(params)
+    assert fault.remedy == (
+        "correct the path, or put it there: git does not carry it (`dvc add data/own_weights/mine.h5`, "
+        "commit its .dvc file and `dvc push` where it is, and `dvc pull` here, shares it)"
+    )
+    Path("data/own_weights/mine.h5.dvc").touch()
+    (fault,) = weights_faults(params)
+    assert fault.remedy == "run `dvc pull data/own_weights/mine.h5`, or correct the path"
+
+
 def test_a_file_elsewhere_needs_the_checksum_that_is_printed(monkeypatch, tmp_path: Path) -> None:
     params = own_weights(monkeypatch, tmp_path, weights="beside/own.h5")
     digest = hashlib.sha256(b"weights").hexdigest()
