@@ -14,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Web:
     """What is served: files by name, how many bytes of each are sent before the connection ends, what answers 500.
 
-    `failing` has how many requests for a file are answered by 503 before it is served. `redirects` has the URL that a name leads to, sent as `redirect_header`; files in `slow` are sent a byte at a time;
-    `login` is what a request has to bring for Basic authentication.
+    `failing` has how many requests for a file are answered by 503 before it is served. `redirects` has the URL that a
+    name leads to, sent as `redirect_header`; files in `slow` are sent a byte at a time; `login` is what a request has
+    to bring for Basic authentication.
     """
 
     url: str = ""
