@@ -31,12 +31,16 @@ from flows.server import answers, leave, require_configured, server
 
 # The most names in a sentence: a fault in params.yaml stops every stage.
 _LONGEST_LIST = 12
+# Failed stages that are named with their reason: of more they are mostly the same.
+_REASONS = 3
 # The stage that writes what the answer is read from.
 _COMPARE = "compare"
-# The name of Prefect's state of a stage that ran, beside "Cached".
-_RAN = "Completed"
+# The names of Prefect's state of a stage that ran, beside "Cached", and of one that could not.
+_RAN, _NOT_RUN = "Completed", "NotRun"
 # What the flow came to: Prefect returns nothing when it cannot tell its server.
 _reached: list[State[Any]] = []
+# What DVC puts before the last line of a stage that failed.
+_DVC_SAYS = re.compile(r"failed to reproduce '[^']+': (failed to run: .*?, exited with -?\d+: )?")
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL)\b")
 
 
@@ -60,7 +64,7 @@ def run_stage(stage: str, runner: Runner) -> State[Any]:
 def settle_stage(stage: str, fault: str = "") -> State[Any]:  # noqa: ARG001 (its name)
     """Show a stage that does not run: it is unchanged, or `fault` prevents it."""
     if fault:
-        return Cancelled(name="NotRun", message=fault)
+        return Cancelled(name=_NOT_RUN, message=fault)
     return Completed(name="Cached", message="unchanged")
 
 
@@ -113,7 +117,7 @@ def run_stages(schedule: Schedule, runner: Runner) -> int:
 
     An exception while waiting also ends all that were started.
     """
-    logging.getLogger("prefect.task_runs").addFilter(_without_empty_traceback)
+    logging.getLogger("prefect.task_runs").addFilter(_in_short)
     settled = [settle_stage.submit(stage) for stage in schedule.done]
     progress = Progress(schedule, get_run_logger().info)
     try:
@@ -123,6 +127,8 @@ def run_stages(schedule: Schedule, runner: Runner) -> int:
         # A signal ends neither the threads nor their commands by itself.
         runner.stop()
     settled += [settle_stage.submit(stage, missing(schedule, stage)) for stage in schedule.left]
+    if schedule.left:
+        get_run_logger().error("not run: %s", ", ".join(schedule.left))
     wait(settled)
     if progress.ended:
         publish.durations(progress.ended)
@@ -140,7 +146,7 @@ def _run_changed(schedule: Schedule, runner: Runner, progress: Progress) -> None
         future = next(as_completed(list(running)))
         future.wait()
         stage = running.pop(future)
-        schedule.finish(stage, end_of(future.state))
+        schedule.finish(stage, end_of(future.state), future.state.message or "")
         progress.finish(stage, future.state.name or "")
         if schedule.failed and schedule.fail_fast:
             runner.stop()
@@ -160,14 +166,21 @@ def missing(schedule: Schedule, stage: str) -> str:
 
 
 def failure(schedule: Schedule) -> str:
-    """Return a sentence that names the stages that are not done, and the backbones that are therefore missing."""
+    """Return a sentence with the stages that are not done, why they failed, and the backbones that are thus missing."""
     parts = {
-        "failed": schedule.failed,
+        "failed": [_with_reason(stage, schedule) for stage in schedule.failed[:_REASONS]] + schedule.failed[_REASONS:],
         "stopped": schedule.stopped,
         "not run because of that": schedule.left,
         "missing from the comparison": missing_backbones(schedule),
     }
-    return "; ".join(f"{what}: {_listed(names)}" for what, names in parts.items() if names)
+    said = [f"{what}: {_listed(names)}" for what, names in parts.items() if names]
+    return "; ".join([*said, "earlier results are kept"])
+
+
+def _with_reason(stage: str, schedule: Schedule) -> str:
+    """Return a failed stage with what it said itself, without DVC's words around that."""
+    lines = _DVC_SAYS.sub("", schedule.reasons[stage]).splitlines()
+    return f"{stage} ({lines[0]})" if lines else stage
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -176,8 +189,9 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def missing_backbones(schedule: Schedule) -> list[str]:
-    """Return the backbones with a stage that is not done."""
-    undone = [stage.partition("@")[2] for stage in schedule.graph if stage not in schedule.done]
+    """Return the backbones with a stage that the comparison needs and that is not done; exports come after it."""
+    needed = select(schedule.graph, [_COMPARE]) if _COMPARE in schedule.graph else {}
+    undone = [stage.partition("@")[2] for stage in needed if stage not in schedule.done]
     return list(dict.fromkeys(filter(None, undone)))
 
 
@@ -236,11 +250,14 @@ def _run_flow(options: argparse.Namespace) -> State[Any]:
     return state
 
 
-def _without_empty_traceback(record: logging.LogRecord) -> bool:
-    """Remove the traceback "NoneType: None" from the line that Prefect logs for a task that returns a failure."""
+def _in_short(record: logging.LogRecord) -> bool:
+    """Drop the line for each stage that was not run: one names them all.
+
+    Of a task that returns a failure Prefect logs the traceback "NoneType: None" as well, which goes.
+    """
     if record.exc_info == (None, None, None):
         record.exc_info = None
-    return True
+    return not record.getMessage().startswith(f"Finished in state {_NOT_RUN}(")
 
 
 def _refuse(message: str) -> int:

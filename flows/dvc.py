@@ -18,6 +18,11 @@ from flows.process import ProcessGroups, clean, environment
 from flows.redaction import redact
 
 _STARTED = re.compile(r"Running stage '(.+)':")
+# What DVC advises after each command that records something: here the user, or the flow, commits and pushes once.
+_ADVICE = re.compile(
+    r"To track the changes with git, run:|\tgit add .*|To enable auto staging, run:|\tdvc config core\.autostage true|"
+    r"Use `dvc push` to send your updates to remote storage\."
+)
 _CHECK = "check"
 _NOT_KEPT = "ERROR: failed to transfer"
 _LOCK_FAULT = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
@@ -78,17 +83,24 @@ def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> 
     # The work is done, only its record is missing. If the lock's failure hides a failure of the command, the
     # commit fails: an output is missing then, because a stage writes completely or not at all.
     log("The stage has finished but DVC could not lock its records: committing its outputs.")
-    code, lines = groups.run(command_line("commit", "--force", stage), log)
+    code, lines = groups.run(command_line("commit", "--force", stage), without_advice(log))
     if code == 0:
         return Outcome("ran", "saved by `dvc commit` after a failed lock")
     return Outcome("failed", fault(lines) or f"`dvc commit` ended with exit code {code}")
+
+
+def without_advice(log: Callable[[str], None]) -> Callable[[str], None]:
+    """Return `log` for DVC's output without what DVC advises about git and its remote after every stage."""
+    return lambda line: None if _ADVICE.fullmatch(line) else log(line)
 
 
 def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple[int, list[str]]:
     """Start DVC on `stage`; wait as long as a lock keeps it from starting."""
     command = command_line("repro", "--single-item", stage)
     return _patiently(
-        lambda: groups.run(command, log), lambda done: bool(done[0]) and lock_failed_before_run(stage, done[1]), log
+        lambda: groups.run(command, without_advice(log)),
+        lambda done: bool(done[0]) and lock_failed_before_run(stage, done[1]),
+        log,
     )
 
 
@@ -138,7 +150,7 @@ def run(arguments: Sequence[str], groups: ProcessGroups, log: Callable[[str], No
     Raises FlowError when it fails.
     """
     command = command_line(*arguments)
-    code, lines = _patiently(lambda: groups.run(command, log), _is_busy, log)
+    code, lines = _patiently(lambda: groups.run(command, without_advice(log)), _is_busy, log)
     if code:
         raise FlowError(f"`dvc {arguments[0]}` failed: {fault(lines) or f'exit code {code}'}")
     return lines

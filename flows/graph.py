@@ -74,7 +74,7 @@ class Schedule:
         *,
         fail_fast: bool = False,
     ) -> None:
-        self.graph, self.running = graph, list[str]()
+        self.graph, self.running, self.reasons = graph, list[str](), dict[str, str]()
         self._jobs, self._has_capacity, self.fail_fast = jobs, has_capacity, fail_fast
         self._ends: dict[str, End] = {stage: "done" for stage in graph if stage not in changed}
         self._order = TopologicalSorter(
@@ -96,9 +96,10 @@ class Schedule:
                 started.append(stage)
         return started
 
-    def finish(self, stage: str, end: End) -> None:
-        """Record how `stage` ended; its descendants start only if it succeeded."""
+    def finish(self, stage: str, end: End, reason: str = "") -> None:
+        """Record how `stage` ended, and why; its descendants start only if it succeeded."""
         self.running.remove(stage)
+        self.reasons[stage] = reason
         self._ends[stage] = end
         if end == "done":
             self._order.done(stage)

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import changes, dvc, git, remotes, workspace
+from flows import answer, changes, dvc, git, remotes, workspace
 from flows.compare import run
 from flows.faults import FAULTS, sentence
 from flows.graph import FlowError
@@ -48,7 +48,7 @@ def _update(jobs: int, pool: str | None, *, commit: bool, push: bool) -> State[A
     state = run((), jobs, pool=pool)
     if not state.is_completed():
         return state
-    said = [state.message or "done", _apply_gate(groups, log)]
+    said = [state.message or "done", *_verdict(log), _apply_gate(groups, log)]
     # The data first: no commit may be visible without its data.
     if push:
         dvc.run(["push"], groups, log)
@@ -56,6 +56,14 @@ def _update(jobs: int, pool: str | None, *, commit: bool, push: bool) -> State[A
     if before:
         said.append(_commit(before, fetched))
     return Completed(message="; ".join(said))
+
+
+def _verdict(log: Callable[[str], None]) -> list[str]:
+    """Log the answer of the comparison, if it has one; return its first line, the verdict."""
+    lines = answer.answer()
+    for line in lines:
+        log(line)
+    return [f"verdict: {lines[0].rstrip('.')}"] if lines else []
 
 
 def _ready_to_commit() -> str:

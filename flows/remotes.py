@@ -35,7 +35,8 @@ def reproduce(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> 
 
     Raises FlowError when a dependency would have to run as well.
     """
-    code, lines = groups.run(dvc.command_line("repro", "--pull", "--allow-missing", stage), _only({stage}, log))
+    command = dvc.command_line("repro", "--pull", "--allow-missing", stage)
+    code, lines = groups.run(command, _only({stage}, dvc.without_advice(log)))
     if code:
         return Outcome("failed", dvc.complaint(code, lines))
     push([stage], groups, log)

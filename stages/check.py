@@ -9,7 +9,6 @@ weights. What stages made of other backbones is removed. The log names what a pr
 """
 
 import logging
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from operator import attrgetter
@@ -21,13 +20,11 @@ from pydantic import BaseModel
 
 from stages.core.errors import GroupedUserError, ParameterError, UserError, run
 from stages.core.files import remove, replacing_folder, write_json, write_text
-from stages.core.manifest import checksum
 from stages.core.params import FILE, as_written, common, lookup, nearest, parse, preset, shown, with_preset
 from stages.core.presets import FULL, at_most
 from stages.core.presets import SECTIONS as PRESET_SECTIONS
-from stages.core.settings import hub
 from stages.core.settings.audit import AuditParams
-from stages.core.settings.backbones import Backbone, preset_values, resolve
+from stages.core.settings.backbones import preset_values, resolve
 from stages.core.settings.benchmark import BenchmarkParams
 from stages.core.settings.data import DataParams
 from stages.core.settings.evaluate import EvaluateParams
@@ -37,13 +34,13 @@ from stages.core.settings.features import EngineParams
 from stages.core.settings.finetune import Recipe
 from stages.core.settings.gate import GateParams
 from stages.core.settings.preprocess import PreprocessParams
-from stages.core.settings.pretrained import ONNX, is_local_file, onnx_digest
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
 from stages.core.settings.report import ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
-from stages.core.settings.weights import OWN_WEIGHTS, WeightsParams
+from stages.core.settings.weights import WeightsParams
+from stages.sources import own_weights
 from stages.sources.presence import source_faults
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -266,99 +263,6 @@ def _leaves(values: Mapping[str, Any], place: str = "") -> Iterator[str]:
             yield f"{place}{key}"
 
 
-def preset_folders(params: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the folders of KerasHub's presets on this machine, by the names of the backbones; `params` are valid."""
-    found = [resolve(name, params) for name in params["backbones"]]
-    return {each.name: place for each in found if (place := hub.folder(each.builder, each.weights))}
-
-
-def weights_files(params: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the files of weights and ONNX files here, by the names of the backbones; `params` are valid."""
-    found = [resolve(name, params) for name in params["backbones"]]
-    return {each.name: _file_of(each) for each in found if is_local_file(each.weights) and not hub.is_hub(each.builder)}
-
-
-def _file_of(backbone: Backbone) -> Path:
-    return Path(backbone.weights.replace("{backbone}", backbone.name))
-
-
-def weights_faults(params: Mapping[str, Any]) -> list[UserError]:
-    """Return the faults of `weights.folder`, on which this stage depends, and of what is in it; `params` are valid.
-
-    A file of weights elsewhere needs its checksum, and so does the folder of a preset: DVC would not see that it
-    changes.
-    """
-    folder = Path(params["weights"]["folder"])
-    if not folder.is_dir() or _holds_outputs(folder):
-        what = "is written by stages" if folder.is_dir() else "is no folder"
-        return [
-            ParameterError(
-                f"weights.folder = {shown(str(folder))} {what}",
-                f"a folder of your own files of weights: {OWN_WEIGHTS}, or one outside of data/",
-                f"make it, or restore {OWN_WEIGHTS} from git",
-                "weights.folder",
-            )
-        ]
-    own = {**weights_files(params), **preset_folders(params)}
-    return [
-        fault
-        for name in params["backbones"]
-        if name in own
-        for fault in _faults_of_own(resolve(name, params), own[name], folder)
-    ]
-
-
-def _holds_outputs(folder: Path) -> bool:
-    """Return whether stages write into a folder, which would make DVC's graph a circle."""
-    outputs, own = _absolute(Path("data")), _absolute(Path(OWN_WEIGHTS))
-    place = _absolute(folder)
-    return outputs.is_relative_to(place) or (place.is_relative_to(outputs) and not place.is_relative_to(own))
-
-
-def _absolute(path: Path) -> Path:
-    """Return a path as DVC names it: links stay what they are, and it reads what they lead to."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 (Path.resolve follows links)
-
-
-def _faults_of_own(backbone: Backbone, own: Path, folder: Path) -> list[UserError]:
-    """Return the fault of a file of weights, or of the folder of a preset, that is missing or that DVC cannot watch."""
-    key, is_preset, is_onnx = f"backbones.{backbone.name}", hub.is_hub(backbone.builder), backbone.builder == ONNX
-    what = f"{key}: {'preset' if is_preset else 'file' if is_onnx else 'weights'} '{own}'"
-    if is_preset and not own.is_dir():
-        expected = "a preset of KerasHub, or the folder of one, as save_to_preset writes it"
-        return [ParameterError(f"{what} is not a folder", expected, "correct the path", key)]
-    if not is_preset and not own.is_file():
-        expected = "an ONNX file" if is_onnx else "imagenet, random, or a file that Keras wrote"
-        return [ParameterError(f"{what} is not a file", expected, "correct the path", key)]
-    if is_onnx and (unreadable := _faults_of(partial(onnx_digest, own))):
-        return unreadable
-    if backbone.checksum or _absolute(own).is_relative_to(_absolute(folder)):
-        return []
-    return [
-        ParameterError(
-            f"{what} lies outside of weights.folder = '{folder}'",
-            f"a {'folder' if is_preset else 'file'} in it, which DVC watches for changes, or its checksum",
-            _remedy(backbone, own),
-            key,
-        )
-    ]
-
-
-def _digest(own: Path) -> str:
-    """Return the checksum of a file of weights, of an ONNX file with the weights beside it."""
-    return onnx_digest(own) if own.suffix == ".onnx" else checksum(own)
-
-
-def _remedy(backbone: Backbone, own: Path) -> str:
-    """Return what to do about weights that DVC does not watch; random ones have no checksum."""
-    ways = ["move it"] + ([] if _holds_outputs(own.parent) else [f"set weights.folder to '{own.parent}'"])
-    if backbone.weights != "random":
-        digest = hub.weights_checksum(own)[1] if hub.is_hub(backbone.builder) else _digest(own)
-        # Without quotes DVC could not read it between braces.
-        ways.append(f"add to the line checksum: '{digest}'")
-    return ", or ".join(filter(None, [", ".join(ways[:-1]), ways[-1]]))
-
-
 def forget_others(declared: Collection[str]) -> None:
     """Remove what stages made of backbones that are not declared any more; DVC's cache keeps it.
 
@@ -376,13 +280,11 @@ def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = as_written()
     found = unquoted_faults(FILE.read_text(encoding="utf-8")) + faults(params)
-    found += source_faults(params) + ([] if found else weights_faults(params))
+    found += source_faults(params) + ([] if found else own_weights.faults(params))
     if found:
         raise GroupedUserError(found)
-    digests = {name: _digest(file) for name, file in weights_files(params).items()}
-    digests |= {name: hub.digest(place) for name, place in preset_folders(params).items()}
     with replacing_folder(RECIPES) as folder:
-        write_recipes(with_preset(params), folder, digests)
+        write_recipes(with_preset(params), folder, own_weights.digests(params))
     forget_others(params["backbones"])
     if replaced := overridden(params):
         _log.info("preset %s sets %s", params["preset"], "; ".join(replaced))

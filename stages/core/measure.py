@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import ParameterError
+from stages.core.errors import ParameterError, some
 from stages.core.params import nearest
 from stages.core.predictions import Predictions, apply_temperature, fit_temperature
 from stages.core.settings.report import ACCURACY, COST, RECALL, Costs, MeasureParams
@@ -22,6 +22,8 @@ from stages.core.settings.report import ACCURACY, COST, RECALL, Costs, MeasurePa
 Values = NDArray[np.float64]
 # A probability of 0 has no logarithm: one such image counts 36 nats, as in scikit-learn's log_loss.
 _MIN_PROBABILITY = float(np.finfo(np.float64).eps)
+# Classes that a message names; of more it gives the number.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,8 @@ def require_classes(measure: Measure, classes: Sequence[str]) -> None:
             key = "report.measure" if name == measure.label else "report.costs"
             raise ParameterError(
                 f"{key} with {text}",
-                f"a class of the images ({', '.join(classes)})",
-                nearest(str(name), list(classes)) or "name one of these",
+                f"a class of the images ({some(classes, _NAMED)})",
+                nearest(str(name), list(classes)) or "name one of these: data/raw has a folder for each",
                 key,
             )
 

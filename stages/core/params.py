@@ -240,9 +240,13 @@ def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """Return a hint such as "did you mean 'adam'?" with the choice nearest to `word`, or an empty string."""
-    found = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"did you mean '{found[0]}'?" if found else ""
+    """Return a hint such as "did you mean 'adam'?" with the choice nearest to `word`, or an empty string.
+
+    Capitals count as small letters: to difflib 'ADAM' and 'adam' have nothing in common.
+    """
+    named = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), list(named), n=1, cutoff=0.5)
+    return f"did you mean '{named[found[0]]}'?" if found else ""
 
 
 _representation = reprlib.Repr()

@@ -300,9 +300,9 @@ def main() -> None:
             _emit(file, FORMATS[options.format](manifest.classes, found, costs))
         seen = len(files[0]) + len(files[1])
     if not first:
-        raise DataError(
-            f"none of {seen} files could be predicted{rejects.first}", "an image that can be read", "name others"
-        )
+        # Of a single one the line above has said it.
+        such = rejects.first if seen > 1 or options.rejects else ""
+        raise DataError(f"none of {seen} files could be predicted{such}", "an image that can be read", "name others")
     log.info("%d predicted, %d left out", seen - rejects.count, rejects.count)
     if reference:
         print(f"drift: {judge(reference, sample, manifest.classes).sentence}", file=sys.stderr)

@@ -27,6 +27,11 @@ _SYSTEM_FOLDERS = {
     "lost+found",  # ext4
     "__pycache__",  # Python
 }  # fmt: skip
+# Files, in lower case, that they put there.
+_SYSTEM_FILES = {
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini",  # Windows
+    "icon\r",  # the Finder
+}  # fmt: skip
 
 # Control characters, lone surrogates (a name that is not UTF-8), and separators of lines and paragraphs
 # (general categories of Unicode): they break tables, pages and plots.
@@ -69,8 +74,8 @@ def hidden_fault(name: str, *, is_folder: bool) -> str:
     """Return why a file or folder of this name is not among the images, or an empty string."""
     if name.startswith("."):
         return "hidden: the name begins with a dot"
-    if is_folder and name.lower() in _SYSTEM_FOLDERS:
-        return "hidden: a folder of the system, not of images"
+    if name.lower() in (_SYSTEM_FOLDERS if is_folder else _SYSTEM_FILES):
+        return f"hidden: {'a folder of the system, not of images' if is_folder else 'a file of the system'}"
     return ""
 
 

@@ -3,6 +3,7 @@
 A URL is fetched whenever ingest runs: DVC tracks it, and runs ingest when it has changed.
 """
 
+import logging
 import math
 import time
 from functools import partial
@@ -12,7 +13,7 @@ from urllib.parse import urljoin
 
 from tqdm import tqdm
 
-from stages.core.addresses import redirect_fault
+from stages.core.addresses import redacted, redirect_fault
 from stages.core.errors import DataError, UserError
 from stages.sources.archives import over_budget
 from stages.sources.disk_table import Files
@@ -26,16 +27,39 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 # Give up on a server that does not accept the connection, or sends nothing, for this many seconds.
 _CONNECT_SECONDS = 30
 _SILENT_SECONDS = 120
+# Seconds before each further try, if the server did not answer or reported a fault of its own.
+_PAUSES = (1.0, 3.0)
+# From this status on a fault is the server's (RFC 9110, 15.6).
+_SERVER_FAULT = 500
+# What to do about it, and about any other fault.
+_AGAIN, _CHECK = "try again later", "check the URL, the network and access rights, and run again"
 # Files of a folder that are requested together.
 _BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+class UnansweredError(DataError):
+    """A server that does not answer in time, or reports a fault of its own: a later try may succeed."""
 
 
 def fetched(url: str, folder: Path, budget: Budget) -> Path | Files:
     """Fetch `url` into `folder`: one file, or all files of a folder by their own paths.
 
-    Raises DataError when it cannot be fetched completely.
+    A server that does not answer, or reports a fault of its own, is asked again. Raises DataError when the URL cannot
+    be fetched completely.
     """
     deadline = time.monotonic() + budget.seconds
+    for pause in _PAUSES:
+        try:
+            return _fetched_once(url, folder, budget, deadline)
+        except UnansweredError:
+            log.info("%s: no answer, or a fault of the server: asking again", redacted(url))
+            time.sleep(pause)
+    return _fetched_once(url, folder, budget, deadline)
+
+
+def _fetched_once(url: str, folder: Path, budget: Budget, deadline: float) -> Path | Files:
     try:
         system, path = _opened(url, budget)
         # To a web server every URL is a file: asking whether it is a folder would fetch it.
@@ -48,11 +72,17 @@ def fetched(url: str, folder: Path, budget: Budget) -> Path | Files:
         raise DataError(f"data.source = '{url}' does not exist", "a file or folder", "correct the URL") from error
     except Exception as error:  # Every protocol has errors of its own.
         _require_time(url, budget, deadline)
-        raise DataError(
+        passing = _is_web(url) and _may_pass(error)
+        raise (UnansweredError if passing else DataError)(
             f"data.source = '{url}' cannot be fetched ({type(error).__name__}: {error})",
             "a complete response",
-            "check the URL, the network and access rights, and run again; nothing was kept",
+            f"{_AGAIN if passing else _CHECK}; nothing was kept",
         ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether what a web server did is a fault of the moment (RFC 9110, 15.6), or silence."""
+    return isinstance(error, TimeoutError) or getattr(error, "status", 0) >= _SERVER_FAULT
 
 
 def _require_time(url: str, budget: Budget, deadline: float) -> None:

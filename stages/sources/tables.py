@@ -37,6 +37,8 @@ _MARKS = {
 _SAMPLE, _SHOWN = 1000, 60
 # A first line that is no header: Excel's choice of delimiter, PowerShell's type of the rows.
 _PREAMBLE = re.compile(r"(?i)sep=.\s*$|#TYPE ")
+# A URL in place of a path (RFC 3986, 3.1).
+_ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
 # More rows than any folder of images has files.
 _MAX_ROWS = 2_000_000
 
@@ -116,11 +118,22 @@ def _row(texts: Texts | str, number: int, source: str, locate: Locate) -> _Row |
         )
     location = _located(path, locate)
     if isinstance(location, str):
+        _require_path(path, number, source)
         return Reject(shown, location)
     if fault := label_fault(label):
         return Reject(shown, fault)
     group = one_line(texts.get("group", "").strip())
     return _Row(number, os.path.normpath(location), shown, location, label, split, group)
+
+
+def _require_path(path: str, number: int, source: str) -> None:
+    """Raise DataError when a row names an address: all rows would be missing files, with no word of the reason."""
+    if _ADDRESS.match(path):
+        raise DataError(
+            f"row {number} of the table of data.source = '{source}' names the address '{path.strip()}'",
+            "the path of a file, relative to the table or absolute",
+            "download the images, and name the files: addresses in a table are not fetched",
+        )
 
 
 def _located(path: str, locate: Locate) -> Path | str:

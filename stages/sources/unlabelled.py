@@ -17,7 +17,7 @@ from stages.sources.folders import files_below
 from stages.sources.listing import File, Reject
 from stages.sources.members import Budget
 from stages.sources.reading import local_path
-from stages.sources.remote import fetched
+from stages.sources.remote import UnansweredError, fetched
 
 # How errors of sources name the source.
 _KEY = "data.source = "
@@ -50,7 +50,8 @@ def _read_or_reject(source: str, budget: Budget, scratch: Path) -> Files:
         shutil.rmtree(own)
         # The source was named on the command line, not as data.source.
         said = one_line(redacted(error.received.replace(_KEY, "", 1)))
-        return DiskTable(File), [Reject("", f"unreadable source: {said}")]
+        again = "; try again later" if isinstance(error, UnansweredError) else ""
+        return DiskTable(File), [Reject("", f"unreadable source: {said}{again}")]
 
 
 def _read(source: str, budget: Budget, scratch: Path) -> Files:

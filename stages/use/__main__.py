@@ -9,9 +9,11 @@ are there already stay as they are written. Then change single lines, or remove 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stages.core import params
 from stages.core.errors import ParameterError, run
@@ -39,6 +41,20 @@ def lines_of(name: str) -> Mapping[str, Any]:
     return lines
 
 
+def changes(before: str, after: str) -> Iterator[str]:
+    """Yield a line each for the backbones that a new text of params.yaml keeps, adds and removes, where there are."""
+    old, new = (list(yaml.safe_load(text)["backbones"]) for text in (before, after))
+    parts = {
+        "kept": [name for name in old if name in new],
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+    }
+    for what, names in parts.items():
+        hint = f" (--add would keep them; `git diff {params.FILE}` has their lines)" if what == "removed" else ""
+        if names:
+            yield f"{what}: {', '.join(names)}{hint}"
+
+
 def main() -> None:
     """Write the set named on the command line into params.yaml, or list all sets."""
     parser = argparse.ArgumentParser(prog="python -m stages.use", description="Declare a named set of backbones.")
@@ -51,7 +67,10 @@ def main() -> None:
         return
     lines = lines_of(given.set)
     text = params.FILE.read_text(encoding="utf-8")
-    write_text(params.FILE, replaced(text, lines, keep=given.add))
+    made = replaced(text, lines, keep=given.add)
+    write_text(params.FILE, made)
+    for change in changes(text, made):
+        print(change)
     print(f"{params.FILE} declares the set '{given.set}'; next: python -m stages.check, then dvc repro")
 
 

@@ -90,6 +90,18 @@ def test_a_class_that_no_image_has_is_one_line_with_the_classes(measure: Measure
     require_classes(Measure("cost", {"cat": {"dog": 2}}), CLASSES)
 
 
+def test_of_many_classes_the_message_names_five_and_the_nearest_whatever_its_capitals() -> None:
+    classes = [f"Yoga {number:02}" for number in range(60)] + ["Tree"]
+    with pytest.raises(ParameterError) as error:
+        require_classes(Measure("recall:TREE"), classes)
+    assert str(error.value) == (
+        "report.measure with recall:TREE; expected a class of the images "
+        "(Yoga 00, Yoga 01, Yoga 02, Yoga 03, Yoga 04 and 56 more); did you mean 'Tree'?"
+    )
+    with pytest.raises(ParameterError, match=r"; name one of these: data/raw has a folder for each$"):
+        require_classes(Measure("recall:fox"), classes)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [

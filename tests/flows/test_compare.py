@@ -1,3 +1,4 @@
+import logging
 import os
 import signal
 import subprocess
@@ -42,6 +43,8 @@ def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
     assert lines["hello from the first stage"] == level("INFO x")
     assert lines["WARNING red"] == level("WARNING x")
     assert lines["100%|####|"]
+    assert not [line for line in lines if "git" in line or "dvc push" in line or "autostage" in line]
+    assert "Updating lock file 'dvc.lock'" in lines
     assert ran(project) == ["compare", "first", "train@a", "train@b"]
     (rows,) = [artifact.data for key, artifact in artifacts(state).items() if key == "durations"]
     assert sorted(ALL) == sorted(part for part in ALL if f'"stage": "{part}", "state": "Completed"' in str(rows))
@@ -53,13 +56,20 @@ def test_each_stage_is_a_task_with_its_log_and_a_second_run_finds_all_cached(
 
 
 def test_a_failed_stage_fails_the_flow_after_the_others_have_finished_and_the_next_run_goes_on_from_there(
-    project: Path, ran: Callable[[Path], list[str]], capsys: pytest.CaptureFixture[str], signals: None
+    project: Path,
+    ran: Callable[[Path], list[str]],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    signals: None,
 ) -> None:
     (project / "fail-a").touch()
     assert main([]) == 1
     assert ran(project) == ["first", "train@a", "train@b"]
     assert (project / "train-b.txt").read_text() == "b"
-    said = "failed: train@a; not run because of that: compare; missing from the comparison: a"
+    said = (
+        "failed: train@a (data: a is broken); not run because of that: compare; missing from the comparison: a; "
+        "earlier results are kept"
+    )
     assert capsys.readouterr().err.splitlines()[-1] == f"flow: {said}"
 
     state = last_state()
@@ -70,7 +80,9 @@ def test_a_failed_stage_fails_the_flow_after_the_others_have_finished_and_the_ne
         "compare": "NotRun",
     }
     assert states["compare"].message == "missing: train@a"
-    lines = log_lines(state, "data: a is broken")
+    lines = log_lines(state, "not run: compare")
+    assert lines["data: a is broken"] == logging.INFO
+    assert not [line for line in caplog.messages if "NotRun" in line]
     assert not [line for line in lines if "Traceback" in line or "NoneType" in line]
     assert set(artifacts(state)) == {"durations"}
 
@@ -95,7 +107,8 @@ def test_the_first_failure_ends_everything_where_that_is_asked_for(
     (project / "dvc.yaml").write_text("stages:\n" + "".join(f"  {entry}\n" for entry in entries))
     assert main(["--jobs", "2", "--fail-fast"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "flow: failed: quick; stopped: slow; not run because of that: last"
+        "flow: failed: quick (failed to run: sh wait.sh, exited with 1); stopped: slow; not run because of that: last; "
+        "earlier results are kept"
     )
     assert task_states(last_state(), 3) == {"quick": "Failed", "slow": "Cancelled", "last": "NotRun"}
     assert not Path(f"/proc/{int((project / 'pid').read_text())}").exists()

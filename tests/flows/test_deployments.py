@@ -277,13 +277,16 @@ def test_each_stage_runs_once_on_a_free_worker_and_all_comes_back(shared: Path, 
     git(coordinator, "commit", "--quiet", "--message", "two")
     state = run_in(coordinator)
     # Which of the two fails first is chance.
-    assert re.match("failed: train@(a, train@b|b, train@a); not run because of that: compare", state.message or "")
+    assert re.match(
+        r"failed: train@(a \(.+\), train@b|b \(.+\), train@a) \(.+\); not run because of that: compare",
+        state.message or "",
+    )
     assert "run `git push` where it was made" in (stage_run("train@a").state or state).message
     git(coordinator, "push", "--quiet")
     (shared / "ran.log").unlink()
     (shared / "fail-train-a").touch()
     state = run_in(coordinator)
-    assert (state.message or "").startswith("failed: train@a; not run because of that: compare")
+    assert (state.message or "").startswith("failed: train@a (on its worker: ")
     broken, log = stage_run("train@a"), workers["one"].log
     with get_client(sync_client=True) as client:
         chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[broken.id]))

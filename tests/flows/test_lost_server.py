@@ -55,7 +55,7 @@ def run_without_server(project: Path, last: str, *, at_once: bool) -> "subproces
     ("last", "end", "code", "said"),
     [
         ("touch second.txt", "at once", 0, "flow: 2 stages are up to date (2 ran, 0 cached)"),
-        ("exit 3", "later", 1, "flow: failed: second"),
+        ("exit 3", "later", 1, "flow: failed: second (failed to run: exit 3, exited with 3); earlier results are kept"),
     ],
 )
 def test_a_run_ends_as_its_work_does_and_the_lost_server_is_one_line(

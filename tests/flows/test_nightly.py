@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 
 from flows.nightly import MESSAGE, nightly
 from tests.flows.conftest import CONFIG
-from tests.flows.runs import artifacts
+from tests.flows.runs import artifacts, log_lines
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -91,8 +91,12 @@ def test_new_data_are_fetched_and_the_results_committed_and_pushed_and_nothing_e
     assert ran(project) == ["count", "count"]
     assert git("show", "--format=", "--name-only").split() == ["dvc.lock", "input.txt.dvc"]
 
+    (project / "data/report").mkdir(parents=True)
+    (project / "data/report/comparison.md").write_text("## Comparison\n\n**Use `a`.**\n\nNext: x\n\n| | backbone |\n")
     third = run(commit=True)
-    assert (third.message or "").endswith("(0 ran, 2 cached); gate: passed: nothing has fallen; nothing to commit")
+    said = "(0 ran, 2 cached); verdict: Use a; gate: passed: nothing has fallen; nothing to commit"
+    assert (third.message or "").endswith(said)
+    assert "Next: x" in log_lines(third, "Use a.")
 
 
 def test_a_closed_gate_fails_the_run_with_one_sentence_and_commits_nothing(project: Path) -> None:
@@ -113,7 +117,7 @@ def test_a_closed_gate_fails_the_run_with_one_sentence_and_commits_nothing(proje
 def test_a_failed_stage_fails_the_run_before_the_gate(project: Path) -> None:
     (project / "dvc.yaml").write_text("stages: {broken: {cmd: exit 1, outs: [x]}}")
     (project / "findings.txt").write_text("never read")
-    assert run().message == "failed: broken"
+    assert run().message == ("failed: broken (failed to run: exit 1, exited with 1); earlier results are kept")
 
 
 REFUSALS = {

@@ -268,10 +268,15 @@ def test_a_source_that_is_missing_or_refused_does_not_stop_the_others(command: C
 
 
 def test_sources_none_of_which_can_be_read_fail_with_the_reason_of_one(command: Command, project: Path) -> None:
+    reason = "unreadable source: 'nowhere' does not exist"
     code, text, said = command("nowhere")
     assert (code, text) == (1, "")
-    assert said.splitlines()[-1] == (
-        "data: none of 1 files could be predicted, such as 'nowhere' (unreadable source: 'nowhere' does not exist); "
+    assert said.splitlines() == [
+        f"left out: nowhere: {reason}",
+        "data: none of 1 files could be predicted; expected an image that can be read; name others",
+    ]
+    assert command("nowhere", "nor here")[2].splitlines()[-1] == (
+        f"data: none of 2 files could be predicted, such as 'nor here' ({reason.replace('nowhere', 'nor here')}); "
         "expected an image that can be read; name others"
     )
 

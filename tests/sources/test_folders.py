@@ -249,3 +249,10 @@ def test_a_folder_that_can_be_no_class_is_left_out(tmp_path: Path, name: str) ->
     touch(tmp_path, f"{name}/1")
     assert labels(tmp_path) == {}
     assert len(reasons(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r"])
+def test_files_of_systems_are_hidden_and_a_class_of_such_a_name_is_not(tmp_path: Path, name: str) -> None:
+    images(tmp_path, "tree/1.jpg", "tree/Thumbs.db.jpg", f"{name}/2.jpg", f"plank/{name}")
+    assert set(labels(tmp_path)) == {"tree/1.jpg", "tree/Thumbs.db.jpg", f"{name}/2.jpg"} - {"Icon\r/2.jpg"}
+    assert "hidden: a file of the system" in reasons(tmp_path).values()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.sources.presence import source_faults
+from tests.support.web import serve
 
 
 def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_a_source_that_is_not_there_is_named_with_its_nearest_neighbour(tmp_path
 
 
 @pytest.mark.parametrize(
-    "source", ["{0}/images", "{0}/imported", "{0}/imported/train", "https://example.org/a.zip", "", 7, None]
+    "source", ["{0}/images", "{0}/imported", "{0}/imported/train", "s3://bucket/a.zip", "", 7, None]
 )
 def test_a_source_that_is_there_or_may_come_or_is_at_fault_otherwise_is_not(tmp_path: Path, source: object) -> None:
     (tmp_path / "images").mkdir()
@@ -95,3 +96,35 @@ def test_what_would_stop_dvc_in_the_source_is_a_line_each(tmp_path: Path) -> Non
         (tmp_path / name).symlink_to("nowhere")
     found = source_faults({"data": {"source": str(tmp_path)}})
     assert [fault.received.partition(" in ")[0] for fault in found] == ["'a'", "'b'"]
+
+
+def test_a_web_server_that_has_no_such_file_or_does_not_answer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with serve() as web:
+        web.files["a.zip"], web.redirects["moved.zip"] = b"x" * 1_000_000, "http://127.0.0.1:9/"
+        assert source_faults({"data": {"source": f"{web.url}/a.zip"}}) == []
+        assert web.requests == ["HEAD /a.zip"]
+        assert source_faults({"data": {"source": f"{web.url}/moved.zip"}}) == []
+        web.broken.add("broken.zip")
+        for name, status in (("gone.zip", 404), ("broken.zip", 500)):
+            (fault,) = source_faults({"data": {"source": f"{web.url}/{name}"}})
+            assert str(fault) == (
+                f"data.source = '{web.url}/{name}' answers {status}; expected a server that answers with the file; "
+                "correct the URL, or run again later"
+            )
+        # A server that knows no HEAD, or knows it wrongly.
+        web.failing["a.zip"] = 1
+        assert source_faults({"data": {"source": f"{web.url}/a.zip"}}) == []
+        web.login = "anna:secret"
+        assert source_faults({"data": {"source": f"{web.url}/a.zip"}}) == []
+
+    Path("dvc.lock").write_text(f"stages: {{ingest: {{deps: [{{path: '{web.url}/a.zip'}}]}}}}")
+    (fault,) = source_faults({"data": {"source": f"{web.url}/a.zip"}})
+    assert fault.received.startswith(f"data.source = '{web.url}/a.zip' cannot be reached (ConnectError: ")
+    assert fault.remedy.endswith("; earlier results are kept, and `dvc repro --pull --allow-missing` goes on with them")
+    # DVC itself goes on without it.
+    monkeypatch.setenv("DVC_STAGE", "check")
+    assert source_faults({"data": {"source": f"{web.url}/a.zip"}}) == []

@@ -13,6 +13,7 @@ import pytest
 from stages.core import addresses
 from stages.core.errors import DataError, MachineError
 from stages.core.settings.data import DataParams
+from stages.sources import remote
 from stages.sources.folders import read_folder
 from stages.sources.members import Budget
 from stages.sources.reading import SCRATCH, local_path, opened, read_file
@@ -263,7 +264,7 @@ def test_an_archive_is_fetched_from_a_web_server(tmp_path: Path, write: Write) -
             r"/cut.zip' cannot be fetched \(ClientPayloadError: .*\); expected a complete response; .*nothing was",
         ),
         ("silent.zip", r"cannot be fetched \(ClientPayloadError"),
-        ("broken.zip", r"cannot be fetched \(ClientResponseError: 500"),
+        ("broken.zip", r"cannot be fetched \(ClientResponseError: 500.*; try again later; nothing was kept"),
         (
             "labels.csv",
             r"is not an archive \(\d+ bytes were received\); expected a zip or tar .* labels.csv and its images",
@@ -274,7 +275,10 @@ def test_an_archive_is_fetched_from_a_web_server(tmp_path: Path, write: Write) -
         ("large.zip", r"sends 0.0\d+ GB or more; expected at most data.max_unpacked_gigabytes = 0.01; raise"),
     ],
 )
-def test_what_a_web_server_does_wrong_is_an_error_in_one_line(tmp_path: Path, name: str, message: str) -> None:
+def test_what_a_web_server_does_wrong_is_an_error_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
     data = zipped(tmp_path / "a.zip", FILES).read_bytes()
     with serve() as web:
         web.files |= {
@@ -292,6 +296,20 @@ def test_what_a_web_server_does_wrong_is_an_error_in_one_line(tmp_path: Path, na
             read(f"{web.url}/{name}")
     assert str(caught.value).isprintable()
     assert not SCRATCH.exists()
+    # A fault of the server may pass, any other would come again.
+    assert len(web.requests) == (3 if name == "broken.zip" else 1)
+
+
+def test_a_server_with_a_fault_of_the_moment_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
+    with serve() as web:
+        web.files["a.zip"], web.failing["a.zip"] = zipped(tmp_path / "a.zip", FILES).read_bytes(), 2
+        assert len(read(f"{web.url}/a.zip")[0]) == 2
+        web.slow.add("a.zip")
+        monkeypatch.setattr(remote, "_SILENT_SECONDS", 0.001)
+        with pytest.raises(DataError, match=r"cannot be fetched \(.*Timeout.*; try again later"):
+            read(f"{web.url}/a.zip")
+        assert web.requests == ["GET /a.zip"] * 6
 
 
 @pytest.mark.parametrize("target", ["/a.zip", "a.zip", "{url}/a.zip", "{url}/again"])

@@ -315,3 +315,15 @@ def test_a_table_is_known_by_its_first_bytes_or_its_name(tmp_path: Path) -> None
         "c.bin": True,
         "d.txt": False,
     }
+
+
+@pytest.mark.parametrize("address", ["https://me:secret@host/1.jpg", " s3://bucket/1.jpg", "file:///1.jpg"])
+def test_an_address_is_refused_at_once_and_a_folder_of_such_a_name_is_none(folder: Path, address: str) -> None:
+    with pytest.raises(DataError) as caught:
+        read(folder, f"path,label\n3.jpg,tree\n{address},tree\n")
+    assert str(caught.value).startswith("row 2 of the table of data.source = 'labels.csv' names the address '")
+    assert "download the images, and name the files" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    (folder / "s3:").mkdir()
+    (folder / "s3:/1.jpg").write_bytes(b"x")
+    assert rows(read(folder, "path,label\ns3://1.jpg,tree\n")[0]) == [("s3://1.jpg", "tree", "", "")]

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from stages.core.errors import DataError, MachineError
-from stages.sources import unlabelled
+from stages.sources import remote, unlabelled
 from stages.sources.members import Budget
 from stages.sources.unlabelled import gather
 from tests.support.archives import zip_info, zipped
@@ -70,6 +70,15 @@ def test_a_source_that_cannot_be_read_is_left_out_and_the_others_are_read(
     assert reason.startswith(f"unreadable source: {said}"), reason
     assert "data.source" not in reason
     assert "\n" not in reason
+
+
+def test_of_a_server_with_a_fault_of_its_own_it_says_to_try_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
+    with serve() as web:
+        web.broken.add("1.jpg")
+        for name, again in (("1.jpg", True), ("2.jpg", False)):
+            _, [(_, reason)] = paths(tmp_path, f"{web.url}/{name}")
+            assert reason.endswith("; try again later") == again
 
 
 def test_what_is_left_of_a_source_that_cannot_be_read_takes_no_room(tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Web:
     """What is served: files by name, how many bytes of each are sent before the connection ends, what answers 500.
 
-    `redirects` has the URL that a name leads to, sent as `redirect_header`; files in `slow` are sent a byte at a time;
-    `login` is what a request has to bring for Basic authentication.
+    `failing` has how many requests for a file are answered by 503 before it is served. `redirects` has the URL that a
+    name leads to, sent as `redirect_header`; files in `slow` are sent a byte at a time; `login` is what a request has
+    to bring for Basic authentication.
     """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     cut_after: dict[str, int] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
+    failing: dict[str, int] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
     redirect_header: str = "Location"
     slow: set[str] = field(default_factory=set)
@@ -35,6 +37,9 @@ class Web:
             return 401
         if name in self.broken:
             return 500
+        if self.failing.get(name):
+            self.failing[name] -= 1
+            return 503
         return 200 if name in self.files else 404
 
     requests: list[str] = field(default_factory=list)

@@ -113,4 +113,14 @@ def test_the_program_lists_the_sets_and_writes_one(tmp_path) -> None:
     assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == SHIPPED
     done = used(tmp_path, "small")
     assert (done.returncode, done.stderr) == (0, "")
+    kept, added, removed, last = done.stdout.splitlines()
+    assert kept == "kept: efficientnet_b0, efficientnet_v2_b0, mobilenet_v3_small"
+    assert added == "added: mobilenet_v2, mobilenet_v3_large, nasnet_mobile"
+    assert removed == (
+        "removed: vgg16, resnet50, resnet50_v2, inception_v3, convnext_tiny, scratch "
+        "(--add would keep them; `git diff params.yaml` has their lines)"
+    )
+    assert last.startswith("params.yaml declares the set 'small'; next: ")
+    assert used(tmp_path, "small").stdout.splitlines()[0].startswith("kept: mobilenet_v2, ")
+    assert len(used(tmp_path, "small").stdout.splitlines()) == 2
     assert list(yaml.safe_load((tmp_path / "params.yaml").read_text())["backbones"]) == list(lines_of("small"))

@@ -6,9 +6,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from stages.check import weights_faults, weights_files
 from stages.core.errors import GroupedUserError
 from stages.core.params import merge, read
+from stages.sources.own_weights import faults, weights_files
 from tests.support import onnx_files
 from tests.support.features import ROOT
 
@@ -69,7 +69,7 @@ def faults_of(folder: Path, monkeypatch: pytest.MonkeyPatch, file: str, **line: 
     monkeypatch.chdir(folder)
     (folder / "data/own_weights").mkdir(parents=True, exist_ok=True)
     params = read(ROOT / "params.yaml") | {"backbones": {"net": {**FILE, "file": file, **line}}}
-    return [f"{fault.kind}: {fault}" for fault in weights_faults(params)]
+    return [f"{fault.kind}: {fault}" for fault in faults(params)]
 
 
 def test_a_file_is_in_the_folder_that_dvc_watches_or_has_its_checksum(tmp_path, monkeypatch) -> None:
