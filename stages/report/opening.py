@@ -88,8 +88,7 @@ def warning(setting: Setting, language: Language) -> Text | None:
     if not setting.quick:
         return None
     return language.say(
-        "Quick run (preset: quick): no pretrained network was fine-tuned, and fine-tuned ones may come out in another "
-        "order."
+        "Quick run (preset: quick): no network was fine-tuned, and fine-tuned ones may come out in another order."
     )
 
 

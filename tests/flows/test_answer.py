@@ -44,7 +44,7 @@ def test_the_answer_is_the_verdict_how_sure_it_is_what_to_do_next_and_the_path_o
 
 def test_what_the_quick_preset_leaves_out_comes_before_the_other_warnings() -> None:
     _, quick, _, _, warning, following, page = said(preset="quick", audit=artefacts.audit(small_classes={"cat": 4}))
-    assert quick.startswith("Quick run (preset: quick): no pretrained network was fine-tuned")
+    assert quick.startswith("Quick run (preset: quick): no network was fine-tuned")
     assert "cat (4)" in warning
     assert following.startswith("Next")
     assert page == PAGE
