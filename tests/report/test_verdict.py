@@ -33,10 +33,10 @@ def test_the_cheapest_of_those_that_are_shown_to_be_within_the_margin_is_recomme
         "Use middle: it is 4.5 times smaller than the best-scoring large, and this test set of 100 images shows that "
         "it is within 10.0 points of the best (at most 7.0 points worse)."
     )
-    assert noted(found)[:3:2] == [
+    assert set(noted(found)) >= {
         "middle is right on 88.0 % of 100 test images (95 % confidence interval 80.2 % to 93.0 %).",
         "large scores 2.0 points more (95 % interval \N{MINUS SIGN}1.8 to 7.0, Holm-corrected p = 0.500).",
-    ]
+    }
 
 
 def test_a_cheaper_one_that_is_not_told_from_the_best_but_may_be_worse_than_the_margin_is_named_as_open() -> None:
@@ -46,10 +46,10 @@ def test_a_cheaper_one_that_is_not_told_from_the_best_but_may_be_worse_than_the_
         "Use large, which scores highest: small is 18 times smaller than it, but may be up to 9.1 points worse; 100 "
         "test images are too few to show that it is within 2.0 points."
     )
-    assert noted(found)[:3:2] == [
+    assert set(noted(found)) >= {
         "large is right on 90.0 % of 100 test images (95 % confidence interval 82.6 % to 94.5 %).",
         "small scores 3.0 points less (95 % interval \N{MINUS SIGN}0.8 to 8.5, Holm-corrected p = 0.750).",
-    ]
+    }
 
 
 def test_one_that_is_significantly_worse_but_shown_to_be_within_the_margin_is_recommended() -> None:
