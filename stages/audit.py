@@ -40,20 +40,22 @@ _TEXT = (
     "split",
     "pixels_sha256",
     "source_split",
+    "source_group",
     "phash",
     "colours",
     "action",
 )
 # The columns of the manifest that the audit needs: the table is as long as there are images.
-_FACTS = ("file", "path", "label", "pixels_sha256", "phash", "colours", "width", "height", *Outliers.model_fields)
+_FACTS = ("file", "path", "label", "pixels_sha256", "source_group", "phash", "colours", "width", "height")
 
 _log = logging.getLogger(__name__)
 
 
 def read_tables(near_duplicates: int | None) -> Tables:
     """Return what ingest and split wrote."""
-    manifest = with_copies(files.read_csv(MANIFEST, text=_TEXT, columns=_FACTS), near_duplicates)
-    splits = files.read_csv(SPLIT_TABLE, text=_TEXT, columns=("file", "split"))
+    facts = files.read_csv(MANIFEST, text=_TEXT, columns=(*_FACTS, *Outliers.model_fields))
+    manifest = with_copies(facts, near_duplicates)
+    splits = files.read_csv(SPLIT_TABLE, text=_TEXT, columns=("file", "split", "group"))
     return Tables(
         manifest.merge(splits, on="file", validate="one_to_one"),
         files.read_csv(REJECTS, text=_TEXT),

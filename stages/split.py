@@ -39,6 +39,9 @@ LEAKS = Path("data/leaks.csv")
 # From the split that must stay clean most of all to the one where a removed image costs least.
 _STRICTEST = ("test", "validation", "train")
 
+# What is warned of: fractions that chance misses by more than this part of them, and fewer groups than this.
+_FAR, _FEW_GROUPS = 1 / 3, 10
+
 # Classes that a warning names; of more it gives the number.
 _NAMED = 5
 
@@ -177,17 +180,23 @@ def _assign(
     table: pd.DataFrame, kept: NDArray[np.bool_], given: NDArray[np.object_], params: SplitParams
 ) -> NDArray[np.object_]:
     """Return the split of each group: as given, or assigned if the source does not have that split."""
-    present = set(given) - {""}
-    fractions = {split: getattr(params, split) for split in ("test", "validation") if split not in present}
-    # If the source has test images, validation images come from the rest, in the same proportion to training.
-    if "validation" in fractions and "test" in present:
-        fractions["validation"] /= 1 - params.test
+    fractions = _fractions(given, params)
     # With every split given, images without one are for training.
     assignable = (given == "") | (given == "train")
     places = _places(table, kept)
     splits = np.where(assignable, _by_place(places, fractions), given)
     rows = table.loc[kept & assignable[table["group"]], ["label", "group"]]
     return _Repair(rows, splits, places, fractions).splits()
+
+
+def _fractions(given: Iterable[str], params: SplitParams) -> dict[str, float]:
+    """Return the fractions of the images without one of the `given` splits that go to test and validation."""
+    present = set(given)
+    fractions = {split: getattr(params, split) for split in ("test", "validation") if split not in present}
+    # If the source has test images, validation images come from the rest, in the same proportion to training.
+    if "validation" in fractions and "test" in present:
+        fractions["validation"] /= 1 - params.test
+    return fractions
 
 
 def _places(table: pd.DataFrame, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -344,6 +353,24 @@ def _report_source_split(sides: "pd.Series[float]", params: SplitParams) -> None
         log.info("%d images have no split in the source: they are assigned as training images are", unsaid)
 
 
+def _report_chance(groups: "pd.Series[int]", split: "pd.Series[str]", fractions: dict[str, float]) -> None:
+    """Warn where chance, which assigns whole groups, missed the `fractions` or left few groups."""
+    drawn = split.isin([*fractions, "train"])
+    images, distinct = split[drawn].value_counts(), groups[drawn].groupby(split[drawn]).nunique()
+    faults = []
+    for name, asked in (fractions | {"train": 1 - sum(fractions.values())}).items():
+        share, found = images[name] / drawn.sum(), distinct[name]
+        if abs(share - asked) > asked * _FAR:
+            faults.append(f"{name} has {100 * share:.0f} % of the images in place of {100 * asked:.0f} %")
+        if name != "train" and found < _FEW_GROUPS:
+            faults.append(f"{name} has only {found} {'groups of images' if found < images[name] else 'images'}")
+    if faults:
+        log.warning(
+            "%s: each image or group is assigned by chance, a hash; another seed, chosen before results are looked at, "
+            "gives another assignment", "; ".join(faults),
+        )  # fmt: skip
+
+
 def _report(labels: "pd.Series[str]", split: "pd.Series[str]", leaking: pd.DataFrame) -> None:
     counts = split.value_counts()
     log.info("%s", ", ".join(f"{count} {name}" for name, count in _in_order(counts)))
@@ -377,6 +404,7 @@ def main() -> None:
     write_csv(LEAKS, leaking)
     _report_source_split(table["side"], params)
     _report(table["label"], assigned["split"], leaking)
+    _report_chance(table["group"], assigned["split"], _fractions(_given(table, params), params))
 
 
 def _manifest(*columns: str) -> Iterable[pd.DataFrame]:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from stages.core.errors import DataError
 
@@ -37,6 +37,12 @@ SUFFIXES = {
 }
 # Pillow reads AVIF by itself and HEIC, what phones store, through libheif.
 pillow_heif.register_heif_opener()
+
+# Grey TIFFs of more than 8 bits in which zero is white (PhotometricInterpretation 0): Pillow knows but some of these
+# forms, and reads them as if zero were black. The key of a form begins with byte order and interpretation.
+for (_order, _interpretation, _numbers, _filled, _bits, _extra), _modes in list(TiffImagePlugin.OPEN_INFO.items()):
+    if _interpretation == 1 and _bits in {(12,), (16,), (32,)}:
+        TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, _numbers, _filled, _bits, _extra), _modes)
 
 # Exif's orientation: what turns the stored image upright (Exif 2.32, 4.6.4, tag 0x0112).
 _UPRIGHT = {
@@ -73,6 +79,8 @@ _DEPTHS = (8, 10, 12, 14, 16)
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _DEEP_COLOURS = re.compile(r"(RGB|RGBX|RGBA);16[BLN]")
 _DEEP_GREY_ALPHA = "LA;16B"
+# Pillow widens signed 16-bit grey to its mode of 32 bits.
+_SIGNED_16 = {"I;16S", "I;16BS"}
 
 
 class UnusableError(Exception):
@@ -131,7 +139,7 @@ def decode(data: bytes, limits: Limits | None = None) -> Decoded:
     images that published weights were trained on: Display P3 and Adobe RGB are read as sRGB. CMYK is converted without
     its profile; JPEG stores it inverted, as Adobe does and Pillow assumes. Of 16-bit grey and colours
     the upper eight of the fewest bits (8, 10, 12, 14 or 16) that hold the image's largest value are kept: cameras store
-    10 or 12 bits in 16.
+    10 or 12 bits in 16. Where a TIFF says that zero is white, grey is inverted within these bits.
 
     Raises UnusableError; what violates `limits` is rejected before it is decoded. MemoryError is none of the image's.
     """
@@ -229,7 +237,7 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
         image.load()
         # Read after loading: Pillow itself turns a TIFF upright and then removes the tag.
         turn = _UPRIGHT.get(_orientation(image))
-        colour = _rgb(_eight_bits(image, raw_mode, data))
+        colour = _rgb(_eight_bits(image, raw_mode, data), raw_mode)
     except UnusableError:
         raise
     except Exception as error:
@@ -248,9 +256,10 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, raw_mode: str) -> Image.Image:
     if image.mode in {"I", "F"}:
-        raise UnusableError(f"unsupported mode: {image.mode}, 32-bit grey has no fixed range")
+        kind = "signed 16-bit" if raw_mode in _SIGNED_16 else "32-bit"
+        raise UnusableError(f"unsupported mode: {image.mode}, {kind} grey has no fixed range")
     if image.has_transparency_data:
         overlay = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", overlay.size, "white"), overlay).convert("RGB")
@@ -271,10 +280,16 @@ def _eight_bits(image: Image.Image, raw_mode: str, data: bytes) -> Image.Image:
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
         depth = 12 if raw_mode == "I;12" else _depth(int(values.max()))
-        return Image.fromarray((values >> (depth - 8)).astype(np.uint8))
+        levels = (values >> (depth - 8)).astype(np.uint8)
+        return Image.fromarray(~levels if _is_white_zero(image) else levels)
     if raw_mode == _DEEP_GREY_ALPHA or _DEEP_COLOURS.fullmatch(raw_mode):
         return _deep_colours(image, raw_mode, data)
     return image
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Return whether the smallest value of a TIFF is white, as in scans of films (TIFF 6.0, part 1, tag 262)."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(262) == 0
 
 
 def _depth(largest: int) -> int:

@@ -15,6 +15,9 @@ _MANY_SUSPECTS = 0.05
 # From this ratio of the largest class to the smallest on, accuracy hardly depends on the smallest.
 _IMBALANCED = 10
 
+# Odd images of one kind say something of an image up to this fraction of all images, above it of the data set.
+_COMMON = 0.1
+
 # Classes that a finding names; of more it gives the number.
 _NAMED = 5
 
@@ -53,7 +56,7 @@ def findings(audit: Audit, language: Language = ENGLISH) -> list[Finding]:
     """Return what is wrong according to `audit`, the most serious first."""
     checks: tuple[Callable[[Audit, Language], Finding | None], ...] = (
         _conflicts, _doubtful_pairs, _lost_classes, _small_classes, _leaks, _suspects, _outliers, _few_suspects,
-        _rejects, _imbalance, _copies, _beside_images,
+        _rejects, _imbalance, _common_outliers, _copies, _beside_images,
     )  # fmt: skip
     return [found for check in checks if (found := check(audit, language))]
 
@@ -206,19 +209,54 @@ def _check(suspects: Mapping[str, Any], language: Language) -> Text:
     return language.say("check the first ones")
 
 
+def is_common(odd: int, images: int) -> bool:
+    """Return whether so many images of `images` are odd in one way that this is how the data set is."""
+    return odd > _COMMON * images
+
+
 def _outliers(audit: Audit, language: Language) -> Finding | None:
-    count = audit["outliers"]["images"]
-    if not count:
+    kinds = _odd_kinds(audit, language, common=False)
+    if not kinds:
         return None
     return Finding(
         "outliers",
-        language.say_plural(
-            "%(count)s image is dark, light, blurred, nearly empty or of an odd shape",
-            "%(count)s images are dark, light, blurred, nearly empty or of an odd shape",
-            count,
-        ),
+        language.say("odd images: %(kinds)s", kinds=kinds),
         language.say("look at the first ones, and leave out what is no example of its class"),
     )
+
+
+def _common_outliers(audit: Audit, language: Language) -> Finding | None:
+    kinds = _odd_kinds(audit, language, common=True)
+    if not kinds:
+        return None
+    return Finding(
+        "outliers",
+        language.say(
+            "many of the %(count)s images are odd in the same way: %(kinds)s",
+            count=language.number(audit["accepted"]),
+            kinds=kinds,
+        ),
+        language.say("look at some of them; if that is how these images are, there is nothing to do"),
+        settled=True,
+    )
+
+
+def _odd_kinds(audit: Audit, language: Language, *, common: bool) -> str:
+    """Return the kinds of odd images that are common, or those that are not, each with its number of images."""
+    odd = audit["outliers"]
+    kinds = {
+        "dark": language.say_plural("%(count)s dark", "%(count)s dark", odd["dark"]),
+        "light": language.say_plural("%(count)s light", "%(count)s light", odd["light"]),
+        "blurry": language.say_plural("%(count)s blurred", "%(count)s blurred", odd["blurry"]),
+        "low_information": language.say_plural(
+            "%(count)s nearly empty", "%(count)s nearly empty", odd["low_information"]
+        ),
+        "odd_aspect_ratio": language.say_plural(
+            "%(count)s of an odd shape", "%(count)s of an odd shape", odd["odd_aspect_ratio"]
+        ),
+    }
+    chosen = [kind for kind in kinds if odd[kind] and is_common(odd[kind], audit["accepted"]) is common]
+    return ", ".join(str(kinds[kind]) for kind in sorted(chosen, key=odd.__getitem__, reverse=True))
 
 
 def _rejects(audit: Audit, language: Language) -> Finding | None:

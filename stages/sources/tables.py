@@ -39,6 +39,18 @@ _SAMPLE, _SHOWN = 1000, 60
 _PREAMBLE = re.compile(r"(?i)sep=.\s*$|#TYPE ")
 # A URL in place of a path (RFC 3986, 3.1).
 _ADDRESS = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*://")
+# Names of other columns, in small letters without marks, that mean one of ours. An image's URL is no path.
+_MEANING = {
+    "path": re.compile("(path|file|image|img|picture|photo)s?(path|file|name|id|index)*"),
+    "label": re.compile(
+        "(label|class|target|categor(y|ie)|finding|diagnos[ei]s|pose|species|breed)(e?s)?(label|name|id)?s?"
+    ),
+    "group": re.compile(
+        "(group|patient|subject|person|participant|individual|identity|donor|animal|case|study|series|session|visit|exam|"
+        "site|hospital|cent(er|re)|location|slide|specimen|video|clip|sequence|scene|camera)s?"
+        "(id|uid|no|nr|number|name|code|key|index)?"
+    ),
+}
 # More rows than any folder of images has files.
 _MAX_ROWS = 2_000_000
 
@@ -284,7 +296,7 @@ def _columns(header: Sequence[str], source: str) -> list[str]:
             f"the table of data.source = '{source}' has no column {' and no column '.join(missing)}, "
             f"only {', '.join(header) or 'an empty first line'}",
             f"the columns {', '.join(NEEDED)} and, optionally, {', '.join(OPTIONAL)}",
-            nearest(missing[0], list(header)) or "add it, or rename one",
+            _renaming(header, missing),
         )
     known = [name for name in (*NEEDED, *OPTIONAL) if name in header]
     for name in known:
@@ -292,9 +304,44 @@ def _columns(header: Sequence[str], source: str) -> list[str]:
             raise DataError(
                 f"the table of data.source = '{source}' has the column {name} twice", "each once", "rename one of them"
             )
-    if others := [name for name in header if name not in known]:
-        log.info("columns of the table that are not used: %s", one_line(", ".join(others)))
+    _report_unused([name for name in header if name not in known], grouped="group" in known)
     return known
+
+
+def _renaming(header: Sequence[str], missing: Sequence[str]) -> str:
+    """Return which columns to rename, by name only where one alone can be meant."""
+    if len(header) < len(NEEDED):
+        return "write the names of the columns into the first line, divided by commas"
+    general = {"path": "the column of file names", "label": "the column of classes", "group": "what must stay together"}
+    parts = []
+    for name in (*missing, "group"):
+        meant = _meaning(name, header)
+        if name in missing or (meant and name not in header):
+            parts.append(f"{repr(meant[0]) if len(meant) == 1 else general[name]} to {name}")
+    return f"rename {', '.join(parts[:-1])}{' and ' if parts[1:] else ''}{parts[-1]}"
+
+
+def _meaning(name: str, columns: Iterable[str]) -> list[str]:
+    """Return those of the `columns` that our column `name` may be called elsewhere: "Patient ID" is a group."""
+    return [
+        column
+        for column in columns
+        if column not in {*NEEDED, *OPTIONAL} and _MEANING[name].fullmatch(re.sub(r"[\W_]", "", column.casefold()))
+    ]
+
+
+def _report_unused(others: Sequence[str], *, grouped: bool) -> None:
+    """Log the columns that are not read; warn of those by which images belong together."""
+    groups = [] if grouped else _meaning("group", others)
+    if groups:
+        log.warning(
+            "the table has no column group, and columns that may say what belongs together are not used: %s; images of "
+            "one %s may lie on both sides of the split, which makes results too good: rename the column whose images "
+            "must stay together to group",
+            one_line(", ".join(groups)), one_line(groups[0]),
+        )  # fmt: skip
+    if rest := [name for name in others if name not in groups]:
+        log.info("columns of the table that are not used: %s", one_line(", ".join(rest)))
 
 
 def _require_few(number: int, source: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core.decoding import decode, strict_pillow
+from stages.core.decoding import UnusableError, decode, strict_pillow
 from tests.core.test_decoding import encoded
 from tests.core.test_image_metadata import chunk
 
@@ -94,6 +94,53 @@ def test_a_tiff_that_says_twelve_bits_is_taken_at_its_word() -> None:
     entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
     data = b"II*\0" + struct.pack("<I", 12) + b"\x12\x30\x45\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
     assert shown(data)[..., 0].tolist() == [[0x12, 0x04]]
+
+
+def white_is_zero(data: bytes, order: str = "<") -> bytes:
+    """Return a TIFF whose PhotometricInterpretation says that zero is white."""
+    black, white = (struct.pack(f"{order}HHIHH", 262, 3, 1, value, 0) for value in (1, 0))
+    assert data.count(black) == 1
+    return data.replace(black, white)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "TIFF, LZW"])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_grey_whose_zero_is_white_is_inverted_within_its_depth(depth: int, form: str) -> None:
+    levels = shown(white_is_zero(written(ramp(depth), form)))[..., 0]
+    assert np.array_equal(levels, 255 - (ramp(depth) >> (depth - 8)))
+    # As 8-bit grey is.
+    assert np.array_equal(
+        levels, shown(white_is_zero(written((ramp(depth) >> (depth - 8)).astype(np.uint8), form)))[..., 0]
+    )
+
+
+def big_endian(pixels: np.ndarray[Any, Any], form: int = 1) -> bytes:
+    """Return an uncompressed TIFF of 16-bit grey as ImageJ writes it; form 2 is of signed numbers."""
+    height, width = pixels.shape
+    values = {
+        256: width,
+        257: height,
+        258: 16,
+        259: 1,
+        262: 1,
+        273: 134,
+        277: 1,
+        278: height,
+        279: pixels.nbytes,
+        339: form,
+    }
+    entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in values.items())
+    return b"MM\0*" + struct.pack(">IH", 8, len(values)) + entries + bytes(4) + pixels.astype(">u2").tobytes()
+
+
+def test_grey_whose_zero_is_white_is_read_in_the_other_order_of_bytes_as_well() -> None:
+    data = big_endian(ramp(12)[:8, :8])
+    assert np.array_equal(shown(data), 255 - shown(white_is_zero(data, ">")))
+
+
+def test_signed_grey_of_16_bits_is_refused_as_what_it_is() -> None:
+    with pytest.raises(UnusableError, match=r"^unsupported mode: I, signed 16-bit grey has no fixed range$"):
+        decode(big_endian(ramp(12)[:8, :8], form=2))
 
 
 def test_eight_bits_stay_as_they_are() -> None:

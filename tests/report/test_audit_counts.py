@@ -35,7 +35,8 @@ NOTHING = Probes({}, "none", pd.DataFrame(columns=["file", "label"]))
 
 def manifest(collection: Collection, limit: int | None = 16) -> pd.DataFrame:
     """Return the manifest as the stage reads it."""
-    return with_copies(pd.DataFrame(collection.rows).assign(split=collection.parts), limit)
+    found = with_copies(pd.DataFrame(collection.rows).assign(split=collection.parts), limit)
+    return found.assign(group=found["near"])
 
 
 def tables(collection: Collection) -> Tables:
@@ -73,6 +74,7 @@ def test_everything_is_counted(collection: Collection) -> None:
         "classes": 2,
         "images": {"cat": 13, "dog": 14, "fox": 0},
         "splits": {"train": 15, "validation": 6, "test": 6, "dropped": 0},
+        "groups": {},
         "smallest_class_training_images": 7,
         "small_classes": {"cat": 7, "dog": 8},
         "imbalance": pytest.approx(14 / 13),

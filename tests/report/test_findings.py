@@ -8,6 +8,7 @@ from stages.report.findings import findings
 from tests.support.artefacts import audit
 
 SUSPECTS = {"images": 30, "test": 0, "share": 0.1, "weights": "imagenet", "accuracy_of_probes": {"vgg16": 0.8}}
+FINE = audit()["outliers"]
 PAIR = {"groups": 1, "images": 2}
 LEAKS = PAIR | {"test": 2, "split_used": True}
 
@@ -32,11 +33,16 @@ ONE = [
     ({"near_copies": PAIR | {"under_two_labels": 1}}, "near", "1 group of near copies with two labels; check"),
     ({"suspects": SUSPECTS}, "suspects", "30 doubtful labels (10.0 %); check the first ones"),
     (
-        {"outliers": {"images": 3, "dark": 2, "blurry": 2}},
+        {"outliers": FINE | {"images": 3, "dark": 1, "odd_aspect_ratio": 2}},
         "outliers",
-        "3 images are dark, light, blurred, nearly empty or of an odd",
+        "odd images: 2 of an odd shape, 1 dark; look at the first ones, and leave out",
     ),
     ({"imbalance": 12.3}, "classes", "the largest class has 12 times the images of the smallest; read"),
+    (
+        {"outliers": FINE | {"images": 95, "blurry": 95}},
+        "outliers",
+        "many of the 440 images are odd in the same way: 95 blurred; look at some of them",
+    ),
     ({"exact_copies": PAIR}, "exact", "1 group of exact copies, 0 groups of near copies; each"),
     ({"reasons": {"broken": 1}, "rejected": 1}, "rejects", "1 file left out; see the reasons"),
     ({"beside_images": 3}, "", "3 files are no images; texts and hidden files are left out"),
@@ -62,6 +68,7 @@ def test_the_gravest_comes_first_and_each_once() -> None:
         everything |= changes
     everything["near_copies"] = {"groups": 2, "images": 4, "under_two_labels": 1}
     everything["rejected"] = 3
+    everything["outliers"] = FINE | {"images": 100, "dark": 5, "blurry": 95}
     sections = [finding.section for finding in findings(audit(**everything))]
     assert sections == [
         "conflicts",
@@ -73,9 +80,16 @@ def test_the_gravest_comes_first_and_each_once() -> None:
         "outliers",
         "rejects",
         "classes",
+        "outliers",
         "exact",
         "",
     ]
+
+
+def test_how_a_tenth_of_the_images_are_is_a_property_of_the_data_set() -> None:
+    (few,) = findings(audit(outliers=FINE | {"images": 44, "blurry": 44}))
+    (many,) = findings(audit(outliers=FINE | {"images": 45, "blurry": 45}))
+    assert [few.settled, many.settled] == [False, True]
 
 
 def test_few_suspects_are_worth_a_look_and_mislead_nobody() -> None:

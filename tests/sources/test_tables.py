@@ -256,14 +256,25 @@ def test_a_file_under_two_labels_is_left_out_of_both(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("path,labels\n", "has no column label, only path, labels; .* group; rename 'labels' to label$"),
         (
-            "path,labels\n",
-            "has no column label, only path, labels; expected the columns path, label .*; did you mean 'labels'?",
+            "Path,Label\n",
+            "no column path and no column label, only Path, Label; .* rename 'Path' to path and 'Label' to",
         ),
-        ("Path,Label\n", r"has no column path and no column label, only Path, Label; .* did you mean 'Path'\?"),
-        ("path\tclass\n", "has no column label, only path, class; expected the columns path, label"),
+        ("path\tclass\n", "has no column label, only path, class; .* rename 'class' to label$"),
+        (
+            "file,finding,Patient ID\n",
+            "only file, finding, Patient ID; .*; rename 'file' to path, 'finding' to label and 'Patient ID' to group$",
+        ),
+        ("Image Index,Finding Labels\n", "; rename 'Image Index' to path and 'Finding Labels' to label$"),
+        # Two names may mean the group, none the label: nothing is guessed.
+        (
+            "file,patient,site,patient_age\n",
+            "; rename 'file' to path, the column of classes to label and what must stay together to group$",
+        ),
+        ("file,image,x\n", "; rename the column of file names to path and the column of classes to label$"),
         ("path:label\n3.jpg:tree\n", "only path:label; expected the columns path, label"),
-        ("x\n", r"only x; .*; add it, or rename one"),
+        ("x\n", "only x; .*; write the names of the columns into the first line, divided by commas$"),
         ("", "only an empty first line"),
         ("path,label\n", "has no rows; expected one row per image"),
         ("path,label,path\n", "has the column path twice; expected each once"),
@@ -291,6 +302,25 @@ def test_columns_that_are_not_used_are_named(folder: Path, caplog: pytest.LogCap
     caplog.set_level(logging.INFO)
     read(folder, "path,label,splits,width\n3.jpg,tree,test,40\n")
     assert caplog.messages == ["columns of the table that are not used: splits, width"]
+
+
+@pytest.mark.parametrize("name", ["patient", "Patient ID", "subject_id", "caseNumber", "site", "videos", "Group"])
+def test_a_column_that_may_be_the_group_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    caplog.set_level(logging.INFO)
+    read(folder, f"path,label,{name},width\n3.jpg,tree,7,40\n")
+    warning, rest = caplog.records
+    assert warning.levelname == "WARNING"
+    assert f"not used: {name}; images of one {name} may lie on both sides of the split" in warning.getMessage()
+    assert rest.getMessage() == "columns of the table that are not used: width"
+
+
+@pytest.mark.parametrize("header", ["path,label,patient_age", "path,label,group,patient"])
+def test_other_columns_of_persons_and_those_beside_a_group_need_no_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    caplog.set_level(logging.WARNING)
+    read(folder, f"{header}\n3.jpg,tree,7{',1' * (header.count(',') - 2)}\n")
+    assert not caplog.messages
 
 
 def test_a_row_whose_file_may_not_be_reached_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

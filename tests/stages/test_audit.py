@@ -14,7 +14,7 @@ from stages import audit
 from stages.core import files, params
 from stages.core.errors import DataError
 from tests.report.test_page import Reader, text
-from tests.support.collection import Collection, image, retouched
+from tests.support.collection import FINE, Collection, image, retouched
 
 PARAMS = """\
 data: {{near_duplicates: 16}}
@@ -197,9 +197,31 @@ def test_an_image_that_is_odd_in_two_ways_is_counted_once_and_marked(collection:
     collection.add("dog/dark.png", "dog", image(50), dark=0.1, blurry=0.1)
     html = run(collection)
     assert files.read_json(Path("data/audit.json"))["outliers"]["images"] == 1
-    assert "1 image is dark, light, blurred, nearly empty or of an odd shape" in html
+    assert "Odd images: 1 dark, 1 blurred" in html
     assert '<a class="card bad" href="#outliers"><b>1</b> odd images</a>' in html
     assert '<h2 id="outliers">Odd images <span class="count">1</span></h2>' in html
+
+
+def test_what_is_common_among_the_images_is_not_suggested_for_exclusion(collection: Collection) -> None:
+    for number in range(10):
+        collection.add(f"dog/blurred {number}.png", "dog", image(50 + number), blurry=0.01 * number)
+    collection.add("dog/dark.png", "dog", image(70), dark=0.1, blurry=0.2)
+    html = run(collection)
+    assert "Odd images: 1 dark" in html
+    assert "exclude: [&#34;dog/dark.png&#34;]" in html
+    assert "Many of the 51 images are odd in the same way: 11 blurred" in html
+    assert "if that is how these images are, there is nothing to do" in html
+
+
+def test_the_table_of_classes_counts_the_groups_of_each_split_where_the_source_names_them(
+    collection: Collection,
+) -> None:
+    assert '<th scope="row">groups</th>' not in run(collection)
+    for number, row in enumerate(collection.rows):
+        # As the splits go: of every eight images the first six are for training.
+        row["source_group"] = f"patient {number // 2}"
+    assert '<th scope="row">groups</th><td>15</td><td>0</td><td>5</td><td>20</td>' in run(collection)
+    assert files.read_json(Path("data/audit.json"))["groups"] == {"dropped": 0, "test": 5, "train": 15, "validation": 0}
 
 
 def test_a_line_to_paste_is_read_back_as_the_paths_that_it_names(collection: Collection) -> None:
@@ -220,7 +242,8 @@ def test_a_line_to_paste_is_read_back_as_the_paths_that_it_names(collection: Col
     )
     paths = [f"cat/a{name}b.png" for name in names]
     for number, path in enumerate(paths):
-        collection.add(path, "cat", image(100 + number), dark=0.01 * number)
+        # Few of each kind: what is common is not suggested for exclusion.
+        collection.add(path, "cat", image(100 + number), **{list(FINE)[number // 3]: 0.001 * number})
     configure(thumbnails=len(paths))
     html = run(collection)
     reader = Reader()

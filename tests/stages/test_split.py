@@ -467,3 +467,49 @@ def test_the_stage_names_the_smallest_of_many_small_classes(project: Path, caplo
     (few,) = caplog.messages
     assert few.count("'class ") == 5
     assert few.endswith(" and 55 more")
+
+
+def patients(count: int) -> pd.DataFrame:
+    """Return the manifest of so many patients with two images of each of two classes."""
+    table = manifest({"tree": [1] * 2 * count, "plank": [1] * 2 * count})
+    names = [f"patient {number % count:02}" for number in range(len(table))]
+    return table.assign(source_group=names, group=names)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_stage_warns_where_chance_misses_the_fractions_or_leaves_few_groups(
+    project: Path, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    caplog.set_level(logging.WARNING)
+    (project / "params.yaml").write_text(
+        yaml.safe_dump({"seed": seed, "threads": 1, "split": VALUES, "report": DECIDING})
+    )
+    write_csv(project / "data" / "manifest.csv", patients(60))
+    main()
+    table = pd.read_csv(project / "data" / "splits.csv")
+    shares = table["split"].value_counts(normalize=True)
+    asked = {"train": 0.55, "validation": 0.2, "test": 0.25}
+    expected = {
+        f"{name} has {100 * shares[name]:.0f} % of the images in place of {100 * part:.0f} %"
+        for name, part in asked.items()
+        if abs(shares[name] / part - 1) > 1 / 3
+    }
+    groups = table.groupby("split")["group"].nunique()
+    expected |= {
+        f"{name} has only {groups[name]} groups of images" for name in ("validation", "test") if groups[name] < 10
+    }
+    remedy = ": each image or group is assigned by chance, a hash; another seed, chosen before results are looked at, "
+    said = [line.split(remedy)[0].split("; ") for line in caplog.messages if remedy in line]
+    assert (set(said[0]) if said else set()) == expected
+
+
+def test_the_stage_does_not_warn_of_a_split_of_the_source_s_own(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["split"]["use_folders"] = True
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    write_csv(project / "data" / "manifest.csv", brought(*["train"] * 60 + ["validation"] * 3 + ["test"] * 3))
+    main()
+    assert not [line for line in caplog.messages if "another seed" in line]

@@ -334,6 +334,7 @@ def audit(reasons: dict[str, int] | None = None, **changes: Any) -> dict[str, An
         "classes": 5,
         "images": dict.fromkeys(POSES, 88),
         "splits": {"train": 220, "validation": 110, "test": 110, "dropped": 0},
+        "groups": {},
         "smallest_class_training_images": 44,
         "small_classes": {},
         "imbalance": 1.0,

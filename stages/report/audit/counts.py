@@ -18,6 +18,7 @@ from stages.core.dataset.duplicates import groups
 from stages.core.dataset.prepared import DROPPED, FEW, SPLIT_AGAIN, SPLITS
 from stages.core.predictions import PREFIX
 from stages.core.settings.audit import AuditParams, Outliers
+from stages.report.findings import is_common
 
 # Columns of data/suspects.csv.
 SUSPECT_COLUMNS = ["path", "file", "split", "label", "suggested", "p_label", "p_suggested"]
@@ -33,7 +34,7 @@ _NO_IMAGES = ("no class", "not an image", "empty file", "too large")
 
 @dataclass(frozen=True)
 class Tables:
-    """What ingest and split wrote. `manifest` has the column split, and copies (see `with_copies`)."""
+    """What ingest and split wrote. `manifest` has split and group of each image, and copies (see `with_copies`)."""
 
     manifest: pd.DataFrame
     rejects: pd.DataFrame
@@ -105,6 +106,11 @@ def distinct(odd: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(odd.values()).drop_duplicates("path")
 
 
+def rare(odd: Mapping[str, pd.DataFrame], images: int) -> dict[str, pd.DataFrame]:
+    """Return the `outliers` of those kinds that do not mark the data set: few of its `images` have them."""
+    return {kind: table for kind, table in odd.items() if not is_common(len(table), images)}
+
+
 def suspects(manifest: pd.DataFrame, probes: Probes) -> pd.DataFrame:
     """Return the images whose label is doubtful, the most doubtful first, with the columns `SUSPECT_COLUMNS`.
 
@@ -161,6 +167,7 @@ def numbers(tables: Tables, found: pd.DataFrame, probes: Probes, params: AuditPa
         "classes": len(counts),
         "images": {label: int(counts.get(label, 0)) for label in labels},
         "splits": {split: int(splits.get(split, 0)) for split in (*SPLITS, DROPPED)},
+        "groups": _groups_of_splits(manifest),
         "smallest_class_training_images": min(training_of_each.values()),
         "small_classes": {label: count for label, count in training_of_each.items() if count < FEW},
         "imbalance": float(counts.max() / counts.min()),
@@ -189,6 +196,14 @@ def true_rejects(rejects: pd.DataFrame) -> pd.DataFrame:
 def _lies_beside(path: str, reason: str) -> bool:
     kind = reason.split(":", maxsplit=1)[0]
     return kind == "hidden" or (kind in _NO_IMAGES and PurePosixPath(path.lower()).suffix in _TEXTS)
+
+
+def _groups_of_splits(manifest: pd.DataFrame) -> dict[str, int]:
+    """Return in how many groups the images of each split come; nothing where the source names no groups."""
+    if not (manifest["source_group"] != "").any():
+        return {}
+    distinct = manifest.groupby("split")["group"].nunique()
+    return {split: int(distinct.get(split, 0)) for split in (*SPLITS, DROPPED)}
 
 
 def _leaks(leaks: pd.DataFrame) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from stages.core.settings.audit import AuditParams
 from stages.pages.templates import render
 from stages.pages.thumbnails import SIDE, data_uris
 from stages.report.audit import figures as audit_figures
-from stages.report.audit.counts import Tables, distinct, exact_copies, near_copies, outliers, true_rejects
+from stages.report.audit.counts import Tables, distinct, exact_copies, near_copies, outliers, rare, true_rejects
 from stages.report.findings import findings
 
 # Paths in a line to paste.
@@ -130,7 +130,7 @@ def _lines(tables: Tables, suspects: pd.DataFrame, params: AuditParams) -> dict[
         "near": near[near["labels"] > 1],
         "leaks": tables.leaks[tables.leaks["action"] != "kept"],
         "suspects": suspects,
-        "outliers": distinct(outliers(tables.manifest, params.outliers)),
+        "outliers": distinct(rare(outliers(tables.manifest, params.outliers), len(tables.manifest))),
         "rejects": rejects[~rejects["reason"].str.startswith(_SETTLED)],
     }
     # No more than the page shows.
