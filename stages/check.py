@@ -36,7 +36,7 @@ from stages.core.settings.gate import GateParams
 from stages.core.settings.preprocess import PreprocessParams
 from stages.core.settings.rank import ALL, RankParams
 from stages.core.settings.recipes import RECIPES, write_recipes
-from stages.core.settings.report import ReportParams
+from stages.core.settings.report import COST, ReportParams
 from stages.core.settings.split import SplitParams
 from stages.core.settings.tune import TuneParams, varied
 from stages.core.settings.weights import WeightsParams
@@ -276,6 +276,16 @@ def forget_others(declared: Collection[str]) -> None:
                 remove(place)
 
 
+def without_effect(params: Mapping[str, Any]) -> str:
+    """Return the hint that costs are set while another measure decides; nothing otherwise."""
+    report = params["report"]
+    if not report["costs"] or report["measure"] == COST:
+        return ""
+    return (
+        f"report.costs has no effect, since report.measure is {report['measure']}: set that to {COST} to decide by it"
+    )
+
+
 def main() -> None:
     """Check params.yaml; if it is valid, write the recipes and the files that other stages depend on."""
     params = as_written()
@@ -288,6 +298,8 @@ def main() -> None:
     forget_others(params["backbones"])
     if replaced := overridden(params):
         _log.info("preset %s sets %s", params["preset"], "; ".join(replaced))
+    if hint := without_effect(params):
+        _log.warning("%s", hint)
     write_text(Path("data/checked.txt"), "params.yaml is valid\n")
     write_json(Path("data/rankings/all.json"), {"finetune": ALL})
 

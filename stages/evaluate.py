@@ -1,11 +1,12 @@
 """Stage `evaluate`: the metrics of the predictions of the test images, with confidence intervals.
 
 Reads the predictions of every declared backbone and writes data/evaluations/BACKBONE: metrics.json, confusion.csv (one
-row for each test image), calibration.csv, and calibration_scaled.csv with the temperature fitted on out-of-sample
-predictions. Labels and predictions of the test images are not compared before this stage. In metrics.json `heads` has
-the metrics of each head that was tried, `folds` mean and standard deviation over folds, `repeats` the standard
-deviation over trainings with other seeds, `shares` the accuracy with fewer training images, `learning_curve` what twice
-of them would bring, `tuning` the gain of tuned hyperparameters, `measure` what decides (`report.measure`).
+row for each test image: its class, and the one that is decided for), calibration.csv, and calibration_scaled.csv with
+the temperature fitted on out-of-sample predictions. Labels and predictions of the test images are not compared before
+this stage. In metrics.json `heads` has the metrics of each head that was tried, `folds` mean and standard deviation
+over folds, `repeats` the standard deviation over trainings with other seeds, `shares` the accuracy with fewer training
+images, `learning_curve` what twice of them would bring, `tuning` the gain of tuned hyperparameters, `measure` what
+decides (`report.measure`).
 """
 
 import hashlib
@@ -24,7 +25,7 @@ from stages.core.measure import Measure, as_exported
 from stages.core.predictions import Predictions, apply_temperature, fit_temperature, read_groups, read_predictions
 from stages.core.settings.evaluate import EvaluateParams
 from stages.core.settings.recipes import read_names
-from stages.core.settings.report import COST, MeasureParams
+from stages.core.settings.report import ACCURACY, COST, MeasureParams
 from stages.core.shares import Training, trainings
 from stages.statistics import metrics, pairwise, resampled
 from stages.statistics.contest import Contest, read_contest
@@ -76,9 +77,10 @@ def judge(model: Model, settings: EvaluateParams, measure: Measure, seed: int) -
     test, validation = (predictions.of_split(table, split, classes) for split in ("test", VALIDATION))
     unseen = predictions.unseen(table, classes)
     groups = Groups.of(model.groups.loc[table.loc[table["split"] == "test", "file"]].to_numpy())
-    result = evaluate(test, groups, validation, unseen, model.provenance["weights"]["source"], settings, seed)
+    result = evaluate(test, groups, validation, unseen, settings, measure, seed)
     exported = result.metrics["temperature"]
     more = {
+        "weights": model.provenance["weights"]["source"],
         "measure": over_measure(measure, result.metrics, table, classes, model.groups),
         "heads": over_heads(
             heads, {model.provenance["head"]["kept"]: exported}, classes, model.groups, settings, measure
@@ -97,8 +99,8 @@ def evaluate(
     groups: Groups,
     validation: Predictions,
     unseen: Predictions,
-    weights: str,
     settings: EvaluateParams,
+    measure: Measure,
     seed: int,
 ) -> Evaluation:
     """Compute the metrics of the `test` predictions, and for comparison those of `validation`, used for selection.
@@ -109,7 +111,8 @@ def evaluate(
     width even for a perfect score.
     `design_effect` says how many of them are worth one image, which is 1 where each is a group of its own.
     `ece_by_chance` is the calibration error that a calibrated network would have on average on as many images. `seed`
-    is that of the resamples.
+    is that of the resamples. `per_class` and the confusion are those of what the `measure` decides for, such as the
+    class of the lowest expected cost; all else is that of the most probable class.
     """
     actual, predicted, probabilities = test.actual, test.predicted, test.probabilities
     bins = metrics.calibration(actual, predicted, probabilities, settings.calibration_bins)
@@ -118,6 +121,7 @@ def evaluate(
     temperature = fit_temperature(unseen.actual, unseen.probabilities)
     scaled = apply_temperature(probabilities, temperature)
     scaled_bins = metrics.calibration(actual, predicted, scaled, settings.calibration_bins)
+    decided = measure.decided(replace(test, probabilities=scaled))
     values = {
         "accuracy": metrics.accuracy(actual, predicted),
         "accuracy_low": ends["accuracy"].low,
@@ -134,18 +138,17 @@ def evaluate(
         "log_loss_scaled": metrics.log_loss(actual, scaled),
         "ece_scaled": metrics.expected_calibration_error(scaled_bins),
         "intervals": {"method": resampled.METHOD, "resamples": settings.resamples, **ends},
-        "per_class": metrics.per_class(actual, predicted, test.classes),
+        "per_class": metrics.per_class(actual, decided, test.classes),
         "test_images": len(actual),
         "test_groups": len(groups),
         "design_effect": len(actual) / accuracy_images(actual == predicted, groups, settings.confidence),
-        "weights": weights,
         "validation": {
             "accuracy": metrics.accuracy(validation.actual, validation.predicted),
             "log_loss": metrics.log_loss(validation.actual, validation.probabilities),
         },
     }
     names = pd.Index(test.classes)
-    confusion = pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
+    confusion = pd.DataFrame({"actual": names[actual], "predicted": names[decided]})
     return Evaluation(values, confusion, bins, scaled_bins)
 
 
@@ -358,15 +361,24 @@ def main() -> None:
         for backbone in tqdm(read_names(), desc="evaluate", disable=None):
             found = judge(read(backbone, groups), settings, measure, seed)
             write(target / backbone, found)
-            _report(backbone, found.metrics)
+            _report(backbone, found.metrics, measure)
 
 
-def _report(backbone: str, found: dict[str, Any]) -> None:
+def _report(backbone: str, found: dict[str, Any], measure: Measure) -> None:
     _log.info(
-        "%s: accuracy %.3f (%.3f to %.3f) on %d test images, weights: %s",
+        "%s: %saccuracy %.3f (%.3f to %.3f) on %d test images, weights: %s",
         backbone,
+        _deciding(found["measure"], measure),
         *(found[key] for key in ("accuracy", "accuracy_low", "accuracy_high", "test_images", "weights")),
     )
+
+
+def _deciding(found: dict[str, Any], measure: Measure) -> str:
+    """Return the value of the measure with its interval for the log; nothing of the accuracy, which is there."""
+    if measure.name == ACCURACY:
+        return ""
+    ends = "" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
+    return f"{measure.words} {found['value']:.3f}{ends}, "
 
 
 if __name__ == "__main__":

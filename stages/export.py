@@ -44,7 +44,7 @@ from stages.core.params import load, lookup, nearest, read, seed, threads
 from stages.core.presets import QUICK
 from stages.core.settings.export import WINNER, ExportParams, Format
 from stages.core.settings.pretrained import ONNX
-from stages.core.settings.report import BEST, PRESET, RECOMMENDED, backbones_of, winner
+from stages.core.settings.report import ACCURACY, BEST, PRESET, RECOMMENDED, backbones_of, winner
 from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs
 from stages.networks import engine
@@ -102,6 +102,12 @@ class Subject:
     def size(self) -> int:
         """The side of the images, pixels."""
         return int(self.provenance["input_size"])
+
+    @property
+    def measure(self) -> Measure:
+        """The measure that decided, with the costs that stage evaluate used."""
+        found = self.metrics["measure"]
+        return Measure(found["name"], found.get("matrix", {}))
 
     def head(self) -> Head:
         """Read the head that was kept."""
@@ -220,10 +226,21 @@ def export(subject: Subject, params: ExportParams, folder: Path) -> tuple[pd.Dat
         confidence = lookup(read(), "evaluate.confidence")
         compared = agreement.agreement(expected, found, actual, confidence, subject.metrics["design_effect"])
         require_agreement(subject, form, compared, params)
+        _report(
+            subject,
+            form,
+            predictions.Predictions(subject.classes, actual, found.argmax(axis=1), found.astype(np.float64)),
+        )
         table.append({"format": form, "size_mb": size_mb(folder, form)} | compared)
         passes = measure(partial(network, images[:1]), _WARMUP, params.latency_repeats)
         latencies.append({"format": form, **passes.latency()})
     return pd.DataFrame(table)[list(agreement.COLUMNS)], pd.DataFrame(latencies).assign(processor=processor())
+
+
+def _report(subject: Subject, form: Format, found: predictions.Predictions) -> None:
+    """Log the value of the measure that decided, of a form; stage export logs the accuracy anyway."""
+    if subject.measure.name != ACCURACY:
+        log.info("%s %s: %s %.3f", subject.backbone, form, subject.measure.words, subject.measure.value(found))
 
 
 def forms_of(subject: Subject, wanted: tuple[Format, ...]) -> list[Format]:
@@ -319,7 +336,7 @@ def write_card(subject: Subject, folder: Path, forms: pd.DataFrame, manifest: Ma
             compared=compared[subject.backbone],
             rivals=len(backbones) - 1,
             quick=compared.get(PRESET) == QUICK,
-            measure=Measure(subject.metrics["measure"]["name"]),
+            measure=subject.measure,
             metrics=subject.metrics,
             confusion=read_csv(EVALUATIONS / subject.backbone / "confusion.csv", text=("actual", "predicted")),
             provenance=subject.provenance,

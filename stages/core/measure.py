@@ -134,6 +134,15 @@ class Measure:
         # Added to 0, so that a cost of nothing is not -0.
         return 0 + self.sign * self.parts(found).score()
 
+    def decided(self, found: Predictions) -> NDArray[np.int64]:
+        """Return the class that is decided for of each image, (n,), from predictions scaled as they are exported.
+
+        That of the lowest expected cost where costs decide, else what was predicted, the most probable one.
+        """
+        if self.name != COST:
+            return found.predicted
+        return cheapest(found.probabilities, self.matrix(found.classes))
+
     def parts(self, found: Predictions) -> Parts:
         """Return what its score on predictions, scaled as they are exported, is made of."""
         if self.of_probabilities:
@@ -148,8 +157,7 @@ class Measure:
 
     def _losses(self, found: Predictions) -> Values:
         if self.name == COST:
-            costs = self.matrix(found.classes)
-            return np.asarray(costs[found.actual, cheapest(found.probabilities, costs)])
+            return np.asarray(self.matrix(found.classes)[found.actual, self.decided(found)])
         own = found.probabilities[np.arange(len(found.actual)), found.actual]
         return np.asarray(-np.log(np.maximum(own, _MIN_PROBABILITY)))
 

@@ -6,6 +6,7 @@ from stages.pages.language import Language, Name, Names, Text, Value
 from stages.report.findings import Finding, misleading
 from stages.report.heads import unmoved
 from stages.report.measure_text import amount, display_name, value
+from stages.report.notes.constant import constant_notes
 from stages.report.notes.copies import copy_notes
 from stages.report.notes.imbalance import imbalance_note
 from stages.report.notes.inputs import input_notes
@@ -26,8 +27,8 @@ _VISIBLE = 0.0005
 def notes(evidence: Evidence, language: Language) -> list[Text]:
     """Return what to know beside the verdict, in sentences.
 
-    What to do where nothing is to be chosen; the accuracy of the backbone, and how stable the choice is: the first
-    two are what the terminal shows as well; which copies were moved or dropped; whether the source's own test
+    Whether one answer to every image does as well; what to do where nothing is to be chosen; the accuracy of the
+    backbone, and how stable the choice is; which copies were moved or dropped; whether the source's own test
     images are unlike its others; what choosing it costs; whether accuracy says little, since one class has most
     images; how many test images would tell it from its rival; whether preprocessing suits the weights; whether
     repeated trainings and the folds agree; the gain by transfer learning, where there was none; whether frozen
@@ -36,6 +37,7 @@ def notes(evidence: Evidence, language: Language) -> list[Text]:
     """
     builders = (
         *(
+            constant_notes,
             _remedies,
             _score,
             _stability,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.measure import Measure
 from stages.pages.catalogues import named
 from stages.pages.language import ENGLISH
 from stages.report import page as report
@@ -202,6 +203,15 @@ def test_two_classes_make_a_grid_with_counts_and_shares(tmp_path: Path) -> None:
         material.page(tmp_path, material.evidence([answers(TWO, actual, ["cat"] * 8 + ["dog"] * 9 + ["cat"] * 3)]))
     )
     assert "cat 80 % 8 20 % 2 dog 30 % 3 70 % 7" in found
+
+
+def test_where_costs_decide_confusion_and_recall_say_that_they_are_of_the_decisions(tmp_path: Path) -> None:
+    measure = Measure("cost", {"cat": {"dog": 3.0}})
+    said = "By the decisions of least expected cost (report.costs), as python -m stages.predict takes them; accuracy"
+    found = text(material.page(tmp_path / "cost", contest({"a": (), "b": range(9)}, measure=measure)))
+    assert found.count(said) == 2
+    assert found.count("Predictions here are the most probable classes") == 2
+    assert "decisions of least" not in text(material.page(tmp_path / "accuracy", contest({"a": (), "b": range(9)})))
 
 
 def test_many_classes_are_shown_by_their_most_frequent_confusions(tmp_path: Path) -> None:

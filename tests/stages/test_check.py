@@ -423,6 +423,22 @@ def test_the_command_writes_the_same_bytes_for_any_valid_file(tmp_path: Path, mo
     assert (tmp_path / "data" / "checked.txt").read_bytes() == written == b"params.yaml is valid\n"
 
 
+@pytest.mark.parametrize(("measure", "hinted"), [("accuracy", True), ("cost", False)])
+def test_costs_that_do_nothing_are_one_hint(
+    measure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, hinted: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / SHIPPED["data"]["source"]).mkdir(parents=True)
+    (tmp_path / SHIPPED["weights"]["folder"]).mkdir(parents=True)
+    changes = {"report.measure": measure, "report.costs": {"tree": {"plank": 3}}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(edited(changes)))
+    read.cache_clear()
+    main()
+    read.cache_clear()
+    hint = "report.costs has no effect, since report.measure is accuracy: set that to cost to decide by it"
+    assert [record.getMessage() for record in caplog.records] == [hint] * hinted
+
+
 def test_the_command_writes_what_each_declared_backbone_is_made_of_and_forgets_all_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,9 +22,9 @@ ROOT = Path(__file__).parents[2]
 SETTINGS, SEED = artefacts.SETTINGS, artefacts.SEED
 
 
-def evaluated(test: Predictions, validation: Predictions, weights: str = "imagenet") -> evaluate.Evaluation:
+def evaluated(test: Predictions, validation: Predictions, measure: Measure = artefacts.MEASURE) -> evaluate.Evaluation:
     """Return what is found of a head that validation stopped, so that its images are those that it had not seen."""
-    return evaluate.evaluate(test, Groups.single(len(test.actual)), validation, validation, weights, SETTINGS, SEED)
+    return evaluate.evaluate(test, Groups.single(len(test.actual)), validation, validation, SETTINGS, measure, SEED)
 
 
 def certain(actual: list[int], predicted: list[int], classes: tuple[str, ...]) -> Predictions:
@@ -62,15 +62,14 @@ def test_a_perfect_score_is_perfect_in_every_metric() -> None:
 
 def test_constant_predictions_of_two_classes_score_as_chance() -> None:
     constant = certain([0, 1, 1, 0], [0, 0, 0, 0], ("cat", "dog"))
-    found = evaluated(constant, constant, "random").metrics
+    found = evaluated(constant, constant).metrics
     assert found["accuracy"] == found["balanced_accuracy"] == found["ece"] == 0.5
     assert found["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
-    assert found["weights"] == "random"
 
 
 def test_a_class_without_test_images_is_reported_with_no_recall(tmp_path: Path) -> None:
     classes = ("cat", "dog", "fox")
-    result = evaluated(certain([0, 1, 1], [0, 1, 2], classes), certain([2], [2], classes), "none")
+    result = evaluated(certain([0, 1, 1], [0, 1, 2], classes), certain([2], [2], classes))
     files.write_json(tmp_path / "metrics.json", result.metrics)
     assert files.read_json(tmp_path / "metrics.json")["per_class"]["fox"] == {
         "f1": 0.0,
@@ -88,7 +87,7 @@ def test_the_temperature_comes_from_what_was_not_seen_and_is_applied_to_the_test
         return Predictions(("cat", "dog"), actual, np.zeros(images, np.int64), np.tile([0.9, 0.1], (images, 1)))
 
     result = evaluate.evaluate(
-        sure(9, 10), Groups.single(10), sure(5, 10), sure(75_000, 100_000), "imagenet", SETTINGS, SEED
+        sure(9, 10), Groups.single(10), sure(5, 10), sure(75_000, 100_000), SETTINGS, artefacts.MEASURE, SEED
     )
     found = result.metrics
     assert found["temperature"] == pytest.approx(2, abs=1e-3)
@@ -134,7 +133,7 @@ def test_top_k_is_named_after_its_parameter() -> None:
     predictions = certain([0, 1], [0, 0], ("cat", "dog"))
     settings = evaluate.EvaluateParams(confidence=0.9, top_k=5, calibration_bins=1, resamples=100)
     found = evaluate.evaluate(
-        predictions, Groups.single(len(predictions.actual)), predictions, predictions, "none", settings, SEED
+        predictions, Groups.single(len(predictions.actual)), predictions, predictions, settings, artefacts.MEASURE, SEED
     )
     assert found.metrics["top_5"] == 1
     assert found.metrics["confidence"] == 0.9
@@ -434,6 +433,39 @@ def test_the_measure_that_decides_is_written_with_its_interval_and_its_costs(pro
     assert found["matrix"]["tree"]["plank"] == 7
     assert found["matrix"]["plank"]["plank"] == 0
     assert found["matrix"]["plank"]["tree"] == 1
+
+
+def test_confusion_and_recalls_are_those_of_the_decisions_and_accuracy_is_not() -> None:
+    classes = ("nodule", "normal")
+    # A normal image is claimed to be a nodule with 30 %, a nodule with 40 %; none has most of the probability there.
+    normal, nodule = [0.3, 0.7], [0.4, 0.6]
+    test = Predictions(classes, np.array([1, 1, 1, 0]), np.ones(4, np.int64), np.array([normal] * 3 + [nodule]))
+    # A temperature of 1: what is claimed holds for images that were not seen.
+    unseen = Predictions(classes, np.repeat([0, 1], [30, 70]), np.ones(100, np.int64), np.tile([0.3, 0.7], (100, 1)))
+    measure = Measure("cost", {"nodule": {"normal": 2.0}})
+    found = evaluated(test, unseen, measure)
+    assert found.metrics["accuracy"] == 0.75
+    assert found.confusion["predicted"].tolist() == ["normal"] * 3 + ["nodule"]
+    assert found.metrics["per_class"]["nodule"] == {"precision": 1, "recall": 1, "f1": 1, "support": 1}
+    # The very decisions that the cost is of.
+    dear = evaluated(test, unseen, Measure("cost", {"nodule": {"normal": 9.0}}))
+    assert dear.confusion["predicted"].tolist() == ["nodule"] * 4
+    assert dear.metrics["per_class"]["nodule"]["precision"] == 0.25
+    assert evaluated(test, unseen).metrics["per_class"]["nodule"]["recall"] == 0
+
+
+@pytest.mark.parametrize(("measure", "said"), [("cost", "vgg16: mean cost 0."), ("accuracy", "vgg16: accuracy 0.")])
+def test_the_measure_that_decides_comes_first_in_the_log(
+    measure: str, said: str, project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    artefacts.write_model(project, "vgg16", artefacts.POSES, artefacts.predictions(artefacts.POSES, 0.7, 0), "imagenet")
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("measure: accuracy", f"measure: {measure}"))
+    params.read.cache_clear()
+    with caplog.at_level("INFO"):
+        evaluate.main()
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(said)
+    assert ", accuracy" in message or measure == "accuracy"
 
 
 def test_a_kept_head_that_was_not_tried_is_one_line() -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ from stages.core.dataset.prepared import SPLITS
 from stages.core.errors import DataError, ParameterError
 from stages.core.files import read_csv, read_json, write_csv, write_json
 from stages.core.manifest import PATHS, ExportError, open_export, open_reference
-from stages.core.predictions import apply_temperature, read_predictions
+from stages.core.predictions import Predictions, apply_temperature, read_predictions
 from stages.core.settings.backbones import Network
 from stages.core.settings.finetune import Head
 from stages.exports import exporting, runners
@@ -493,3 +494,23 @@ def test_the_costs_that_decide_are_exported_in_the_order_of_the_classes() -> Non
     assert export._costs(export.Subject("winner", "a", {"classes": ["cold", "warm"]}, decided)) == ((0, 12.5), (1, 0))
     by_accuracy = {"measure": {"name": "accuracy"}}
     assert export._costs(export.Subject("winner", "a", {"classes": ["cold", "warm"]}, by_accuracy)) is None
+
+
+@pytest.mark.parametrize(
+    ("decided", "said"),
+    [
+        ({"name": "cost", "matrix": {"cold": {"cold": 0.0, "warm": 12.5}, "warm": {"cold": 1.0, "warm": 0.0}}}, 0.5),
+        ({"name": "accuracy"}, None),
+    ],
+)
+def test_the_measure_that_decided_is_logged_of_each_form(
+    decided: dict[str, Any], said: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = export.Subject("winner", "a", {"classes": list(CLASSES)}, {"measure": decided})
+    # Cold is decided for at any chance of it: of four images two are warm.
+    probabilities = np.tile([0.2, 0.8] if CLASSES[0] == "cold" else [0.8, 0.2], (4, 1))
+    found = Predictions(CLASSES, np.array([0, 1, 0, 1]), probabilities.argmax(axis=1), probabilities)
+    with caplog.at_level("INFO"):
+        export._report(subject, "keras", found)
+    expected = [] if said is None else [f"a keras: mean cost {said:.3f}"]
+    assert [record.getMessage() for record in caplog.records] == expected

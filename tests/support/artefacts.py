@@ -419,13 +419,14 @@ def run(
     facts = changes.get("provenance") or provenance(backbone, classes, 4_700_000, "imagenet")
     kept = facts["head"]["kept"]
     again = repeats(table, trainings or (1 if kept == "linear" else 3))
-    result = evaluate(test, Groups.single(len(test.actual)), validation, validation, "imagenet", SETTINGS, SEED)
+    result = evaluate(test, Groups.single(len(test.actual)), validation, validation, SETTINGS, measure, SEED)
     images, stopped, draws = (220, 110, 1) if kept == "whole" else (330, 0, 2)
     fewer = [*shares(table, classes, images=images, draws=draws), Training(1.0, 0, images, test.predicted)]
     assigned = folds(table, count)
     by_fold = over_folds(of_folds(assigned, classes), 0.95) | {"digest": digest(assigned)} if count else {}
     # As read back from a file: what is not a number is nothing.
     more = {
+        "weights": "imagenet",
         "repeats": over_repeats(test, of_repeats(again, classes)),
         **over_shares(Shares(fewer, test.actual, stopped), Groups.single(len(test.actual)), 0.95, SEED),
         "tuning": None,

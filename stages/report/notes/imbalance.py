@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from stages.core.measure import Measure
 from stages.core.settings.report import ACCURACY
 from stages.pages.language import Language, Name, Text
+from stages.report.notes.constant import unlearned
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
 
@@ -19,12 +20,16 @@ _OTHERS = (Measure("balanced_accuracy"), Measure("macro_f1"), Measure("log_loss"
 def imbalance_note(evidence: Evidence, language: Language) -> list[Text]:
     """Return a sentence where accuracy decides and always answering one class would already score high.
 
+    None where nothing is shown to have been learned, unless another measure would put another backbone first.
+
     Classes are as frequent as among the images of all splits: of many classes with a few test images each, chance
     alone gives some several times as many of these as others.
     """
     tested = evidence.runs[0].metrics["per_class"]
     images = {name: count for name, count in evidence.audit["images"].items() if count}
     if evidence.measure.name != ACCURACY or not _unequal(images):
+        return []
+    if unlearned(evidence) and set(_firsts(evidence.ranking)) == {evidence.ranking[0].backbone}:
         return []
     label = max(images, key=lambda name: images[name])
     return [
@@ -46,9 +51,14 @@ def _unequal(images: Mapping[str, int]) -> bool:
     return most >= threat * sum(images.values()) and most >= _TIMES * least
 
 
+def _firsts(ranking: Sequence[Run]) -> list[str]:
+    """Return which backbone each of the other measures puts first."""
+    return [max(ranking, key=lambda run: measure.sign * run.metrics[measure.key]).backbone for measure in _OTHERS]
+
+
 def _others(ranking: Sequence[Run], language: Language) -> Text:
     """Return which backbones other measures put first, as a part of a sentence."""
-    names = [max(ranking, key=lambda run: measure.sign * run.metrics[measure.key]).backbone for measure in _OTHERS]
+    names = _firsts(ranking)
     if set(names) == {ranking[0].backbone}:
         return language.say("balanced accuracy, macro F1 and log loss would choose the same backbone")
     balanced, f1, loss = map(Name, names)
