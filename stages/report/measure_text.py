@@ -95,6 +95,11 @@ class Deciding:
         return self.measure.name == "macro_f1"
 
     @property
+    def by_interval(self) -> bool:
+        """Whether a difference is significant only if its interval excludes 0 too (`PairwiseComparisons`)."""
+        return not self.measure.of_outcomes
+
+    @property
     def in_points(self) -> bool:
         """Whether differences of it are points."""
         return self.measure.share

@@ -168,7 +168,7 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
     subject, other = verdict.subject, verdict.rival if verdict.subject is verdict.best else verdict.best
     found = evidence.comparisons.between(subject.backbone, other.backbone)
     texts = []
-    if found.difference and found.p > 1 - evidence.confidence:
+    if found.difference and (found.p > 1 - evidence.confidence or evidence.comparisons.limited(found)):
         needed = images_to_detect(abs(found.difference), verdict.rival, evidence)
         values: dict[str, Value] = {
             "name": Name(other.backbone),
