@@ -174,21 +174,24 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
             "name": Name(other.backbone),
             "amount": amount(evidence.measure, abs(found.difference), language),
         }
-        texts.append(
-            language.say(
-                "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
-                "%(needed)s test images like these to show it with %(power)s power.",
-                needed=language.about(needed),
-                power=language.share(POWER),
-                **values,
+        if needed is None:
+            texts.append(
+                language.say(
+                    "The difference from %(name)s, %(amount)s, is not larger than what another seed makes: no "
+                    "number of test images shows it.",
+                    **values,
+                )
             )
-            if needed
-            else language.say(
-                "The difference from %(name)s, %(amount)s, is not larger than what another seed makes: no "
-                "number of test images shows it.",
-                **values,
+        elif needed > evidence.images:
+            texts.append(
+                language.say(
+                    "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
+                    "%(needed)s test images like these to show it with %(power)s power.",
+                    needed=language.about(needed),
+                    power=language.share(POWER),
+                    **values,
+                )
             )
-        )
     ends = subject.value_interval
     half = (ends.high - ends.low) / 2 if ends else 0.0
     if half > margin > 0:
