@@ -200,7 +200,7 @@ def _fall(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules)
             f"{pair.images} {_test_images(measure)}{_of_groups(pair.groups)} are in both, of {before.images(measure)} "
             f"at {before.place} and {now.images(measure)} now",
             f"at least {_least(pair.groups, least)} with the same label, to test a drop for significance",
-            "compare with a commit that shares more, or commit a new reference by hand",
+            f"{_more(pair, now, least, measure)}, or commit a new reference by hand",
         )
     if not fallen(pair, params):
         return None
@@ -212,6 +212,14 @@ def _fall(before: Results, now: Results, groups: "pd.Series[str]", rules: Rules)
         f"at most {100 * params.max_fall:g} points" if measure.share else f"at most {params.max_fall:g}",
         "see 'dvc params diff' and 'dvc metrics diff' for what changed, or raise gate.max_fall",
     )
+
+
+def _more(pair: Contest, now: Results, least: int, measure: Measure) -> str:
+    """Return how there would be more images in both: where those of now are few themselves, no commit shares more."""
+    images = now.images(measure)
+    if pair.images < images and images >= least:
+        return "compare with a commit that shares more"
+    return f"only more {_test_images(measure)}{' in other groups' if pair.groups.few else ''} help: add some"
 
 
 def fallen(pair: Contest, params: GateParams) -> bool:

@@ -59,6 +59,15 @@ def coarse(measure: Measure, difference: float, language: Language) -> Text | st
     return language.figures(difference)
 
 
+def of_measure(measure: Measure, found: Text | str, language: Language) -> Text | str:
+    """Return a difference of no share, such as 0.020, with the name of what it is a difference of."""
+    if measure.share:
+        return found
+    if measure.name == COST:
+        return language.say("%(amount)s of mean cost per image", amount=found)
+    return language.say("%(amount)s of %(measure)s", amount=found, measure=display_name(measure, language))
+
+
 def on_images(measure: Measure, count: int, language: Language) -> Text:
     """Return how many test images its value comes from: 110 test images, or 12 test images of a class."""
     images = language.number(count)
@@ -93,6 +102,11 @@ class Deciding:
     def by_f1(self) -> bool:
         """Whether it is macro F1, which tables then have once."""
         return self.measure.name == "macro_f1"
+
+    @property
+    def by_interval(self) -> bool:
+        """Whether a difference is significant only if its interval excludes 0 too (`PairwiseComparisons`)."""
+        return not self.measure.of_outcomes
 
     @property
     def in_points(self) -> bool:

@@ -11,6 +11,8 @@ from stages.pages.language import Language, Name, Text, Value
 from stages.report.measure_text import amount, figure
 
 Outcome = Literal["better", "worse", "open"]
+# An end of an interval that is no farther across 0 reads as 0.
+_ROUNDING = 0.0005
 
 
 @dataclass(frozen=True)
@@ -51,21 +53,31 @@ class Comparison:
 
 
 class PairwiseComparisons:
-    """The comparisons of all pairs by a measure, at one confidence: by 0.95 a pair differs where p_holm <= 0.05."""
+    """The comparisons of all pairs by a measure, at one confidence: by 0.95 a pair differs where p_holm <= 0.05.
+
+    By a measure that is no share of right answers its interval must exclude 0 as well: the test knows only what the
+    images have shown, the interval allows for what one more may add, such as the highest cost. That both are asked
+    for makes false claims rarer.
+    """
 
     def __init__(self, pairs: pd.DataFrame, measure: Measure, confidence: float) -> None:
         self.table, self.measure, self.confidence = pairs, measure, confidence
         self._found: dict[tuple[str, str], Comparison] = {}
         for row in pairs.to_dict("records"):
             values: dict[str, Any] = {str(key): value for key, value in row.items()}
-            comparison = Comparison(**values, outcome=self._outcome(values["difference"], values["p_holm"]))
+            comparison = Comparison(**values, outcome="open")
+            comparison = replace(comparison, outcome=self._outcome(comparison, comparison.p_holm))
             self._found[comparison.first, comparison.second] = comparison
             self._found[comparison.second, comparison.first] = comparison.reversed()
 
-    def _outcome(self, difference: float, p_holm: float) -> Outcome:
-        if p_holm > 1 - self.confidence:
+    def _outcome(self, comparison: Comparison, p: float) -> Outcome:
+        if p > 1 - self.confidence or self.limited(comparison):
             return "open"
-        return "better" if difference > 0 else "worse"
+        return "better" if comparison.difference > 0 else "worse"
+
+    def limited(self, comparison: Comparison) -> bool:
+        """Return whether the interval includes 0, by a measure for which it decides as well."""
+        return not self.measure.of_outcomes and comparison.low < -_ROUNDING and comparison.high > _ROUNDING
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -82,7 +94,7 @@ class PairwiseComparisons:
     def better_uncorrected(self, first: str, second: str) -> bool:
         """Return whether the first would be significantly better than the second if this were the only pair."""
         comparison = self.between(first, second)
-        return comparison.difference > 0 and comparison.p <= 1 - self.confidence
+        return self._outcome(comparison, comparison.p) == "better"
 
 
 @dataclass(frozen=True)
@@ -148,10 +160,15 @@ def sentence(comparison: Comparison, comparisons: PairwiseComparisons, language:
         return language.say("%(first)s is better than %(second)s by %(amount)s (%(figures)s)", **values)
     if comparison.outcome == "worse":
         return language.say("%(first)s is worse than %(second)s by %(amount)s (%(figures)s)", **values)
+    values["sign"] = "+" if comparison.difference > 0 else ""
+    if comparison.p_holm <= 1 - comparisons.confidence:
+        return language.say(
+            "%(first)s and %(second)s do not differ significantly, since the interval includes 0: %(sign)s%(amount)s "
+            "(%(figures)s)",
+            **values,
+        )
     return language.say(
-        "%(first)s and %(second)s do not differ significantly: %(sign)s%(amount)s (%(figures)s)",
-        sign="+" if comparison.difference > 0 else "",
-        **values,
+        "%(first)s and %(second)s do not differ significantly: %(sign)s%(amount)s (%(figures)s)", **values
     )
 
 

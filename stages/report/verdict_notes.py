@@ -170,27 +170,30 @@ def _more_images(evidence: Evidence, language: Language) -> list[Text]:
     subject, other = verdict.subject, verdict.rival if verdict.subject is verdict.best else verdict.best
     found = evidence.comparisons.between(subject.backbone, other.backbone)
     texts = []
-    if found.difference and found.p > 1 - evidence.confidence:
+    if found.difference and (found.p > 1 - evidence.confidence or evidence.comparisons.limited(found)):
         needed = images_to_detect(abs(found.difference), verdict.rival, evidence)
         values: dict[str, Value] = {
             "name": Name(other.backbone),
             "amount": amount(evidence.measure, abs(found.difference), language),
         }
-        texts.append(
-            language.say(
-                "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
-                "%(needed)s test images like these to show it with %(power)s power.",
-                needed=language.about(needed),
-                power=language.share(POWER),
-                **values,
+        if needed is None:
+            texts.append(
+                language.say(
+                    "The difference from %(name)s, %(amount)s, is not larger than what another seed makes: no "
+                    "number of test images shows it.",
+                    **values,
+                )
             )
-            if needed
-            else language.say(
-                "The difference from %(name)s, %(amount)s, is not larger than what another seed makes: no "
-                "number of test images shows it.",
-                **values,
+        elif needed > evidence.images:
+            texts.append(
+                language.say(
+                    "If the difference from %(name)s is as large as it looks, %(amount)s, it takes about "
+                    "%(needed)s test images like these to show it with %(power)s power.",
+                    needed=language.about(needed),
+                    power=language.share(POWER),
+                    **values,
+                )
             )
-        )
     ends = subject.value_interval
     half = (ends.high - ends.low) / 2 if ends else 0.0
     if half > margin > 0:

@@ -1,12 +1,12 @@
 """The text of the verdict: one sentence with its reason."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 from stages.core.settings.report import ACCURACY, Prefer
 from stages.pages.language import Language, Name, Names, Text, Value
-from stages.report.measure_text import amount, better, coarse, display_name, figure, on_images, value
+from stages.report.measure_text import amount, better, coarse, display_name, figure, of_measure, on_images, value
 from stages.report.runs import Run
 from stages.report.verdict import Evidence, Kind, between, cost, leaked, missing, random
 from stages.statistics.groups import MIN_GROUPS
@@ -23,11 +23,12 @@ def sentence(evidence: Evidence, language: Language) -> Text:
 
 
 def _unusable(evidence: Evidence, language: Language) -> Text:
-    reasons = reduce(
-        lambda first, second: language.say("%(first)s; %(second)s", first=first, second=second),
-        objections(evidence, language),
-    )
+    reasons = _joined(objections(evidence, language), language)
     return language.say("These numbers must not be used to choose: %(reasons)s.", reasons=reasons)
+
+
+def _joined(parts: Sequence[Text], language: Language) -> Text:
+    return reduce(lambda first, second: language.say("%(first)s; %(second)s", first=first, second=second), parts)
 
 
 def objections(evidence: Evidence, language: Language) -> list[Text]:
@@ -70,33 +71,84 @@ def _alone(evidence: Evidence, language: Language) -> Text:
 
 
 def _too_few(evidence: Evidence, language: Language) -> Text:
-    verdict = evidence.verdict
-    assert verdict.rival
-    needed = images_to_detect(evidence.too_coarse, verdict.rival, evidence)
-    if needed is None:
-        return language.say(
-            "Nothing can be chosen: trainings with other seeds differ by as much as %(coarse)s, more than test images "
-            "could tell apart.",
-            coarse=coarse(evidence.measure, evidence.too_coarse, language),
-        )
-    values: dict[str, Value] = {
-        "images": language.number(evidence.images),
-        "needed": language.about(needed),
-        "coarse": coarse(evidence.measure, evidence.too_coarse, language),
-        "power": language.share(POWER),
-    }
+    builders = (_detected, _takes, _ruled_out)
+    return language.say(
+        "Nothing can be chosen with this test set of %(images)s images: %(reasons)s.",
+        images=language.number(evidence.images),
+        reasons=_joined([part for builder in builders for part in builder(evidence, language)], language),
+    )
+
+
+def _seeds_decide(evidence: Evidence) -> bool:
+    """Return whether other seeds make so large differences that no number of test images is enough."""
+    assert evidence.verdict.rival
+    return images_to_detect(evidence.too_coarse, evidence.verdict.rival, evidence) is None
+
+
+def _detected(evidence: Evidence, language: Language) -> list[Text]:
+    """Return what the test set detects."""
+    measure = evidence.measure
+    if _seeds_decide(evidence):
+        return [
+            language.say(
+                "trainings with other seeds differ by as much as %(coarse)s, more than test images could tell apart",
+                coarse=of_measure(measure, coarse(measure, evidence.too_coarse, language), language),
+            )
+        ]
     if not evidence.detects:
-        return language.say(
-            "Nothing can be chosen with this test set of %(images)s images, which is too small to show any "
-            "difference; %(needed)s would detect a difference of %(coarse)s with %(power)s power.",
+        return [language.say("it is too small to show any difference")]
+    least = amount(measure, evidence.verdict.detectable, language)
+    return [
+        language.say(
+            "it only detects differences of %(least)s or more with %(power)s power",
+            least=of_measure(measure, least, language),
+            power=language.share(POWER),
+        )
+    ]
+
+
+def _takes(evidence: Evidence, language: Language) -> list[Text]:
+    """Return how many images would show the difference that is seen, or any large one where none is."""
+    best, rival, measure = evidence.verdict.best, evidence.verdict.rival, evidence.measure
+    assert rival
+    names: dict[str, Value] = {"best": Name(best.backbone), "rival": Name(rival.backbone)}
+    seen = evidence.comparisons.between(best.backbone, rival.backbone).difference
+    if not seen and evidence.detects:
+        return [language.say("%(best)s and %(rival)s score the same", **names)]
+    needed = images_to_detect(seen or evidence.too_coarse, rival, evidence)
+    if _seeds_decide(evidence) or (needed and needed <= evidence.images):
+        return []
+    about = language.about(needed or 0)
+    if not seen:
+        large = of_measure(measure, coarse(measure, evidence.too_coarse, language), language)
+        return [language.say("it takes about %(needed)s to detect one of %(amount)s", needed=about, amount=large)]
+    found = amount(measure, seen, language)
+    # The part before names the measure, but where it has no number.
+    values = {"amount": found if evidence.detects else of_measure(measure, found, language), **names}
+    if needed is None:
+        return [language.say("another seed may make the %(amount)s between %(best)s and %(rival)s", **values)]
+    return [
+        language.say(
+            "it takes about %(needed)s to detect the %(amount)s between %(best)s and %(rival)s", needed=about, **values
+        )
+    ]
+
+
+def _ruled_out(evidence: Evidence, language: Language) -> list[Text]:
+    """Return which backbones are significantly worse than the best all the same."""
+    best, comparisons = evidence.verdict.best, evidence.comparisons
+    worse = [run.backbone for run in evidence.ranking if comparisons.better(best.backbone, run.backbone)]
+    if not worse:
+        return []
+    values: dict[str, Value] = {"names": Names(tuple(worse)), "best": Name(best.backbone)}
+    return [
+        language.say_plural(
+            "%(names)s is significantly worse than %(best)s",
+            "%(names)s are significantly worse than %(best)s",
+            len(worse),
             **values,
         )
-    return language.say(
-        "Nothing can be chosen with this test set of %(images)s images, which only detects differences of %(least)s or "
-        "more with %(power)s power; %(needed)s would detect one of %(coarse)s.",
-        least=amount(evidence.measure, verdict.detectable, language),
-        **values,
-    )
+    ]
 
 
 def images_to_detect(difference: float, rival: Run, evidence: Evidence) -> int | None:

@@ -219,8 +219,9 @@ class Outcomes:
 
     def images_to_show(self, difference: float, significance: float) -> int:
         """Return how many images like these can show a `difference` of two."""
-        independent = min_images(difference, sum(self.only) / self.images, significance)
-        return math.ceil(independent * self._image_scale(significance))
+        scale = self._image_scale(significance)
+        discordant, groups = sum(self.only) / self.images, scale * len(self.groups) / self.images
+        return math.ceil(scale * min_images(difference, discordant, significance, groups))
 
     def _image_scale(self, significance: float) -> float:
         """Return how many images are worth one in a test between two, at least 1: more where they come in groups."""

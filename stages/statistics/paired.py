@@ -6,6 +6,7 @@ discordant ones, never the difference of two accuracies.
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import Literal
 
@@ -112,7 +113,7 @@ def _deviation(
     return np.asarray(np.sqrt(np.maximum(images * ((root - linear) / (2 * images) + spread), 0)))
 
 
-def detectable_difference(images: float, discordant: float, significance: float, groups: int) -> float:
+def detectable_difference(images: float, discordant: float, significance: float, groups: float) -> float:
     """Return the difference of two accuracies that the two-sided test detects with probability `POWER`, 0 to 1.
 
     `discordant` is the share of discordant pairs, 0 to 1, here as observed. With normal quantiles a of
@@ -127,12 +128,16 @@ def detectable_difference(images: float, discordant: float, significance: float,
     return max(found, min_discordant_pairs(significance) / groups)
 
 
-def min_images(difference: float, discordant: float, significance: float) -> int:
-    """Return how many images it takes for `detectable_difference` to be at most `difference`, above 0."""
+def min_images(difference: float, discordant: float, significance: float, groups: float = 1) -> int:
+    """Return how many images it takes for `detectable_difference` to be at most `difference`, above 0.
 
-    def enough(images: int) -> bool:
-        return detectable_difference(images, discordant, significance, images) <= difference
+    For each image, of those that they are worth, there are so many `groups`.
+    """
+    return fewest(lambda images: detectable_difference(images, discordant, significance, images * groups) <= difference)
 
+
+def fewest(enough: Callable[[int], bool]) -> int:
+    """Return the smallest number, 1 at least, that is `enough`, as all larger ones are."""
     most = 1
     while not enough(most):
         most *= 2

@@ -26,7 +26,7 @@ from stages.core.intervals import Interval
 from stages.core.measure import Measure, Parts
 from stages.statistics.groups import Groups, Values
 from stages.statistics.outcomes import Seeds
-from stages.statistics.paired import POWER, Alternative
+from stages.statistics.paired import POWER, Alternative, fewest
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -122,15 +122,20 @@ class Spread:
         return np.asarray(t.ppf(level, self.freedom) * np.sqrt(self.variance))
 
 
-def _spread(influence: Values, weights: Values, unseen: Values | float) -> Spread:
-    """Return the spread of a sum of what groups add, (draws, groups), one more of which may add `unseen`."""
+def _spread(influence: Values, weights: Values, unseen: float, times: float = 1) -> Spread:
+    """Return the spread of a sum of what groups add, (draws, groups), one more of which may add `unseen`.
+
+    It is that of `times` as many groups like these, each of which adds so much less.
+    """
     drawn = weights.sum(axis=1)
     centred = influence - (np.einsum("ij,ij->i", influence, weights) / drawn)[:, None]
     # Products: `pow` takes ten times as long.
     squared = centred * centred
     weighted = squared * weights
-    squares, fourths = weighted.sum(axis=1), np.einsum("ij,ij->i", weighted, squared)
-    variance = squares * (drawn - 1) / drawn + unseen**2
+    squares = weighted.sum(axis=1) * (drawn - 1) / drawn / times
+    fourths = np.einsum("ij,ij->i", weighted, squared) / times**3
+    drawn, unseen = drawn * times, unseen / times
+    variance = squares + unseen**2
     unsure = fourths + unseen**4 - variance**2 / (drawn + 1)
     freedom = 2 * variance**2 / np.maximum(unsure, _TINY)
     return Spread(variance, np.clip(freedom, 1, np.maximum(drawn - 1, 1)))
@@ -331,16 +336,24 @@ class Scores:
 
     def detectable_by_images(self, significance: float, further: float) -> float:  # noqa: ARG002 (of right answers)
         """Return the difference that a t test of this variance detects with probability `POWER`."""
-        from scipy.stats import t
-
-        variance, freedom = self.variance_by_images
-        quantile = float(t.ppf(1 - significance / 2, freedom)) + NormalDist().inv_cdf(POWER)
-        return quantile * math.sqrt(variance)
+        return self._detectable(self.images, significance)
 
     def images_to_show(self, difference: float, significance: float) -> int:
-        """Return how many images like these detect a `difference`: the variance falls with their number."""
-        quantile = NormalDist().inv_cdf(1 - significance / 2) + NormalDist().inv_cdf(POWER)
-        return math.ceil(self.images * self.variance_by_images[0] * (quantile / difference) ** 2)
+        """Return how many images like these detect a `difference` in the same way."""
+        return fewest(lambda images: self._detectable(images, significance) <= difference)
+
+    def _detectable(self, images: int, significance: float) -> float:
+        """Return the difference that so many images like these detect."""
+        first, second = self._pair
+        spread = _spread(self._lead, self._once, self._unseen(first, second), images / self.images)
+        power = NormalDist().inv_cdf(POWER) * np.sqrt(spread.variance)
+        return float((spread.margins(1 - significance / 2) + power)[0])
+
+    @cached_property
+    def _lead(self) -> Values:
+        """What each group adds to the lead of the first of two, (1, groups)."""
+        first, second = self._pair
+        return first.influence(self._once) - second.influence(self._once)
 
 
 def _all_signs(groups: int) -> Iterator[Values]:

@@ -167,8 +167,8 @@ def test_images_of_too_few_groups_are_a_fault_whatever_they_show() -> None:
     assert found(results(range(0)), results(range(0)), size=10) == [
         (
             "100 test images of 10 groups are in both, of 100 at HEAD (1a2b3c4) and 100 now; expected at least 15 "
-            "groups of images with the same label, to test a drop for significance; compare with a commit that shares "
-            "more, or commit a new reference by hand"
+            "groups of images with the same label, to test a drop for significance; only more test images in other "
+            "groups help: add some, or commit a new reference by hand"
         )
     ]
 
@@ -229,6 +229,22 @@ def test_the_recall_of_a_class_is_counted_on_its_images_alone() -> None:
     fewer = replace(before, predictions=before.predictions[kept])
     (fault,) = faults(fewer, now, grouped(1), CLEAN, rules)
     assert str(fault).startswith("4 test images of cat are in both, of 4 at HEAD (1a2b3c4) and 40 now; expected at")
+    assert "; compare with a commit that shares more, or " in str(fault)
+
+
+@pytest.mark.parametrize("cats", [3, 4])
+def test_where_all_images_of_a_class_are_in_both_only_more_of_them_help(cats: int) -> None:
+    before, now = (
+        replace(each, metrics=dict(each.metrics) | {"measure": "recall:cat"}) for each in (certain((), 4),) * 2
+    )
+    kept = before.predictions["file"].isin([f"cat/{number}.jpg" for number in (*range(cats), *range(4, 200))])
+    rules = Rules(GateParams(**PARAMS), Measure("recall:cat"))
+    (fault,) = faults(replace(before, predictions=before.predictions[kept]), now, grouped(1), CLEAN, rules)
+    assert str(fault) == (
+        f"{cats} test images of cat are in both, of {cats} at HEAD (1a2b3c4) and 4 now; expected at least 5 with the "
+        "same label, to test a drop for significance; only more test images of cat help: add some, or commit a new "
+        "reference by hand"
+    )
 
 
 def test_what_passes_is_summed_up_with_what_it_cannot_show() -> None:

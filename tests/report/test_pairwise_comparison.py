@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from stages.core.measure import Measure
 from stages.pages.catalogues import named
 from stages.pages.language import ENGLISH
 from stages.report.pairwise_comparison import PairwiseComparisons, matrix, sentence
@@ -89,3 +90,28 @@ def test_a_cell_says_in_words_which_backbone_is_better_with_the_figures() -> Non
     assert str(sentence(COMPARISONS.between("a", "b"), COMPARISONS, named("es"))) == (
         "a supera a b en 5,2 puntos (intervalo del 95 %: de 2,0 a 8,4; p = 0,003 con la corrección de Holm)"
     )
+
+
+def by_cost(low: float, high: float, p_holm: float) -> PairwiseComparisons:
+    row = ("a", "b", 9, 4, 0.19, low, high, p_holm, p_holm)
+    return PairwiseComparisons(pd.DataFrame([row], columns=list(COLUMNS)), Measure("cost"), 0.95)
+
+
+def test_by_cost_a_difference_is_significant_only_if_its_interval_excludes_0() -> None:
+    across = by_cost(-0.909, 1.29, 0.003)
+    assert across.between("a", "b").outcome == across.between("b", "a").outcome == "open"
+    assert not across.better_uncorrected("a", "b")
+    assert str(sentence(across.between("b", "a"), across, ENGLISH)) == (
+        f"b and a do not differ significantly, since the interval includes 0: {MINUS}0.190 "
+        f"(95 % interval {MINUS}1.290 to 0.909, Holm-corrected p = 0.003)"
+    )
+    touching = by_cost(-0.0004, 0.38, 0.003)
+    assert touching.better("a", "b")
+    assert touching.better_uncorrected("a", "b")
+    assert by_cost(0.01, 0.38, 0.06).between("a", "b").outcome == "open"
+
+
+def test_by_accuracy_the_exact_test_decides_alone() -> None:
+    pairs = PAIRS.assign(low=-0.01, high=0.2)
+    assert PairwiseComparisons(pairs, artefacts.MEASURE, 0.95).better("a", "b")
+    assert PairwiseComparisons(pairs, Measure("recall:cat"), 0.95).better("a", "b")

@@ -258,8 +258,8 @@ def test_a_test_set_that_could_only_detect_huge_differences_chooses_nothing() ->
     found = evidence({"large": range(2), "small": range(6)}, images=20)
     assert verdict(found) == ("too few", None)
     assert said(found) == (
-        "Nothing can be chosen with this test set of 20 images, which only detects differences of 34.8 points or more "
-        "with 80 % power; 37 would detect one of 20 points."
+        "Nothing can be chosen with this test set of 20 images: it only detects differences of 34.8 points or more "
+        "with 80 % power; it takes about 37 to detect the 20.0 points between large and small."
     )
     assert (
         noted(found)[0]
@@ -269,19 +269,46 @@ def test_a_test_set_that_could_only_detect_huge_differences_chooses_nothing() ->
 
 def test_a_test_set_that_can_show_nothing_is_called_that() -> None:
     found = said(evidence({"large": (), "small": (0,)}, images=4))
-    assert "which is too small to show any difference; 47 would detect" in found
+    assert "images: it is too small to show any difference; it takes about " in found
+
+
+def test_of_equal_scores_is_told_what_a_large_difference_takes_where_the_test_set_shows_none() -> None:
+    found = evidence({"large": range(3), "small": range(3, 6)}, images=20)
+    assert verdict(found) == ("too few", None)
+    assert said(found).endswith(" with 80 % power; large and small score the same.")
+    found = evidence({"large": (0,), "small": (1,)}, images=4)
+    assert re.search(r" any difference; it takes about \d+ to detect one of 20 points\.$", said(found))
+
+
+def test_who_is_ruled_out_is_told_where_nothing_can_be_chosen() -> None:
+    found = evidence({"large": range(2), "middle": range(6), "small": range(14), "x": range(15)}, images=20)
+    assert verdict(found) == ("too few", None)
+    assert said(found).endswith(" between large and middle; small and x are significantly worse than large.")
+    alone = evidence({"large": range(2), "middle": range(6), "small": range(14)}, images=20)
+    assert said(alone).endswith("; small is significantly worse than large.")
+
+
+@pytest.mark.parametrize("highest", [1.0, 10.0, 50.0])
+def test_no_number_of_images_is_told_that_is_not_above_that_of_the_test_set(highest: float) -> None:
+    for wrong in range(2, 12):
+        measure = Measure("cost", {"cat": {"dog": highest}})
+        found = evidence({"large": range(2), "small": range(wrong)}, images=24, measure=measure)
+        text = said(found)
+        if found.verdict.kind == "too few":
+            assert all(int(told.replace(",", "")) > 24 for told in re.findall(r"it takes about ([\d,]+) ", text))
+            assert highest == 1 or re.search(r"differences of \S+ of mean cost per image or more", text)
 
 
 def test_images_of_a_class_that_can_show_nothing_by_its_recall_are_called_that() -> None:
     found = evidence({"large": (), "small": (0,)}, images=4, measure=Measure("recall:cat"))
-    assert "which is too small to show any difference; " in said(found)
+    assert "it is too small to show any difference; " in said(found)
 
 
 @pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1"])
 def test_no_difference_is_named_that_is_larger_than_the_measure_can_have(measure: str) -> None:
     for images, says in (
-        (4, "which is too small to show any difference; "),
-        (20, "which only detects differences of "),
+        (4, "it is too small to show any difference; "),
+        (20, "it only detects differences of "),
     ):
         wrong = {"large": (0,), "small": (1, 2)}
         runs = [artefacts.run(name, table(images, rows), TWO, measure=Measure(measure)) for name, rows in wrong.items()]

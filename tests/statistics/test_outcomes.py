@@ -6,6 +6,7 @@ import pytest
 
 from stages.statistics.groups import Groups
 from stages.statistics.outcomes import Outcomes, read_outcomes
+from stages.statistics.pairwise import detectable, needed_images
 from tests.support.studies import seeded
 
 
@@ -58,3 +59,19 @@ def test_the_variance_between_trainings_is_that_of_their_true_accuracies(deviati
     variances = [study.seeds.variances for study in seeded(300, [0.85, 0.85], 4, deviation, studies=200)]
     # What each training makes of each image differs as well: by chance that moves accuracies by 1.3 points.
     assert np.mean(variances) == pytest.approx(deviation**2, abs=0.0002)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_what_these_images_do_not_detect_takes_more_of_them(size: int) -> None:
+    pair = outcomes(Groups(np.arange(60) // size), seed=3).of("a", "b")
+    least = detectable(pair, 0.05)
+    assert needed_images(pair, 0.999 * least, 0.05) > 60
+
+
+def test_the_images_that_a_difference_takes_come_in_groups_of_the_same_size() -> None:
+    # No two of a group are wrong together: the images are worth as many, but the exact test counts 12 groups.
+    right = np.ones((60, 2), dtype=bool)
+    right[0, 1] = False
+    pair = Outcomes(("a", "b"), tuple(right.T[:, None]), Groups(np.arange(60) // 5))
+    assert detectable(pair, 0.05) == 6 / 12
+    assert needed_images(pair, 0.3, 0.05) == pytest.approx(100, rel=0.05)

@@ -112,6 +112,29 @@ def test_a_better_one_is_found_with_enough_images(measure: Measure) -> None:
     assert needed_images(study, abs(difference(study)), 0.05) < 4000
 
 
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+def test_the_images_that_a_difference_takes_detect_it_if_they_are_like_these(measure: Measure, size: int) -> None:
+    def repeated(times: int) -> Scores:
+        found = [drawn(60, seed) for seed in (0, 1)]
+        parts = [(np.tile(each.actual, times), np.tile(each.probabilities, (times, 1))) for each in found]
+        groups = Groups(np.arange(60 * times) // size)
+        return scores(measure, groups, *(Predictions(CLASSES, one, of.argmax(axis=1), of) for one, of in parts))
+
+    for times in (2, 5, 10):
+        least = detectable(repeated(times), 0.05)
+        # One left out weighs a little more where there are few.
+        assert needed_images(repeated(1), least, 0.05) == pytest.approx(60 * times, rel=0.08)
+
+
+@pytest.mark.parametrize("highest", [1.0, 10.0, 100.0])
+def test_what_these_images_do_not_detect_takes_more_of_them(highest: float) -> None:
+    # With a high cost that no image has shown there are few degrees of freedom.
+    contest = scores(Measure("cost", {"c": {"a": highest}}), Groups.single(60), drawn(60, 0), drawn(60, 1))
+    least = detectable(contest, 0.05)
+    assert needed_images(contest, 0.999 * least, 0.05) > 60 >= needed_images(contest, least, 0.05)
+
+
 @pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
 def test_two_that_answer_alike_may_still_differ_on_other_images(measure: Measure) -> None:
     same = drawn(60, 4)

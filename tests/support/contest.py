@@ -7,11 +7,13 @@ import pandas as pd
 
 from stages.core.measure import Measure
 from stages.pages.language import ENGLISH, Language
+from stages.report.pairwise_comparison import PairwiseComparisons
 from stages.report.runs import Run
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
 from stages.report.verdict_text import sentence
 from stages.statistics.contest import Contest, read_contest
+from stages.statistics.pairwise import all_pairs
 from tests.support import artefacts, material
 
 TWO = ("cat", "dog")
@@ -56,7 +58,8 @@ def evidence(
     ]
     if measure.of_probabilities:
         # Runs hold predicted classes only.
-        changes.setdefault("outcomes", _by_probabilities(runs, tables, measure))
+        outcomes = changes.setdefault("outcomes", _by_probabilities(runs, tables, measure))
+        changes.setdefault("comparisons", PairwiseComparisons(all_pairs(outcomes, 0.95), measure, 0.95))
     return material.evidence(runs, **changes)
 
 
