@@ -21,6 +21,9 @@ corrected, and how stable its selection is. `real`: the same of real predictions
 `measures`: of measures other than accuracy, on classes of unequal frequency: how often equally good backbones are told
 apart, and how often the limit of a difference and the interval of a value hold the truth.
 
+`significance`: of the same measures, how often the exchange test alone, and how often the report, which asks for an
+interval without 0 as well, calls two backbones different: equally good ones, and one that is worse on rare classes.
+
 `gate`: how often it is shut by falls of the accuracy.
 
 `temperature`: what a temperature fitted on few images does to the log loss of a calibrated network.
@@ -45,11 +48,12 @@ from stages.core.measure import Measure  # noqa: E402
 from stages.core.predictions import apply_temperature, fit_temperature, read_predictions  # noqa: E402
 from stages.core.settings.gate import GateParams  # noqa: E402
 from stages.gate.rules import fallen  # noqa: E402
+from stages.report.pairwise_comparison import PairwiseComparisons  # noqa: E402
 from stages.statistics import metrics  # noqa: E402
 from stages.statistics.decision import resampled  # noqa: E402
 from stages.statistics.groups import accuracy_interval  # noqa: E402
 from stages.statistics.outcomes import read_outcomes  # noqa: E402
-from stages.statistics.pairwise import difference, difference_interval, p_value  # noqa: E402
+from stages.statistics.pairwise import all_pairs, difference, difference_interval, p_value  # noqa: E402
 from stages.statistics.scores import Scores  # noqa: E402
 from tests.support.drifting import POPULATIONS, verdicts  # noqa: E402
 from tests.support.populations import calibrated, held  # noqa: E402
@@ -66,6 +70,8 @@ MEASURES = (
 )
 # Of the second of two backbones, how much better it knows rare classes, and worse the frequent one.
 DIFFERENT = (0.0, 1.0)
+# The same of one that is worse by any measure.
+WEAKER = (0.0, -1.0)
 # Test images, by the number of classes.
 SIZES = {2: (100, 400), 5: (100, 400), 10: (100, 400), 37: (100, 400, 2000), 100: (200, 400, 2000), 200: (400, 2000)}
 # Mix and looks of new images, and how many there are.
@@ -78,6 +84,7 @@ CHANGES = (
     ("60 % of one class", "noise added"),
 )
 NEW_IMAGES = (30, 100, 500)
+BY = ("test", "reported")
 HEADINGS = (
     "test images",
     "backbones",
@@ -204,6 +211,26 @@ def _limits_held(studies: list[Scores], true: float) -> float:
     return float(np.mean([(true <= upper[0, 1], -true <= upper[1, 0]) for upper in limits]))
 
 
+def significance(count: int) -> None:
+    """Print how often two backbones are called different, by the test alone and as reported."""
+    headings = (
+        "measure",
+        "groups",
+        "images each",
+        *(f"{two} ones, {by}" for two in ("equal", "different") for by in BY),
+    )
+    print(f"| {' | '.join(headings)} |\n|:--|{'--:|' * (len(headings) - 1)}")
+    for measure, (number, size) in product(MEASURES, ((60, 1), (200, 1), (40, 10))):
+        cells = []
+        for edges in ((0.0, 0.0), WEAKER):
+            pairs = [all_pairs(study, CONFIDENCE) for study in measured(measure, number, size, edges, count, number)]
+            tested = np.mean([float(pair["p"].iloc[0]) <= 1 - CONFIDENCE for pair in pairs])
+            found = [PairwiseComparisons(pair, measure, CONFIDENCE).between("0", "1").outcome for pair in pairs]
+            reported = np.mean([outcome != "open" for outcome in found])
+            cells += [percent(float(share), count) for share in (tested, reported)]
+        print(f"| {measure.words} | {number} | {size} | {' | '.join(cells)} |", flush=True)
+
+
 def gate(count: int) -> None:
     """Print how often the gate is shut by true falls, and without one, of backbones that are trained three times."""
     settings = GateParams(max_fall=0.01, significance=0.05, keep_backbones=True, keep_weights=True, max_leaks=0)
@@ -285,7 +312,7 @@ def drift(count: int) -> None:
 
 PARTS = {
     "verdict": verdict, "coverage": coverage, "groups": groups, "seeds": seeds, "winner": winner, "gate": gate,
-    "measures": measures,
+    "measures": measures, "significance": significance,
     "real": real,
     "temperature": temperature, "drift": drift,
 }  # fmt: skip
