@@ -9,9 +9,11 @@ validation images of each class, drawn as those of `training_shares` are: a smal
 copies come in together. Each backbone has a twin with random weights.
 
 Prints Markdown: accuracies on the test images, and differences between two on the same images, with 95 % intervals. Of
-phase 2 and `scratch`, trained with as many seeds as `--seeds` says, the accuracy is that of the first training, beside
-it stands the standard deviation of all, and the intervals of differences have it in them. Run again with the same DIR
-it goes on where it was stopped, and adds backbones and shares. Some hours on two cores.
+phase 2 and `scratch`, trained with as many seeds as `--seeds` says (`--once` names backbones with one), the accuracy is
+that of the first training, beside it stands the standard deviation of all, and the intervals of differences have it in
+them. "start" marks phase 2 of which no epoch was better on the validation images than the linear head that it starts
+from. That one is fitted on the training images alone, a linear head that is compared on the validation images, too. Run
+again with the same DIR it goes on where it was stopped, and adds backbones and shares. An hour or two on two cores.
 """
 
 import argparse
@@ -27,7 +29,7 @@ import pandas as pd
 
 from benchmarks.pipeline import ROOT, Project
 from stages.core.dataset.subsample import subsample
-from stages.core.files import read_csv
+from stages.core.files import read_csv, read_json
 from stages.core.params import read, seed
 from stages.core.predictions import read_groups, read_predictions
 from stages.networks.processor import processor
@@ -80,12 +82,13 @@ def pairs(backbones: list[str]) -> list[tuple[Cell, Cell]]:
     return found
 
 
-def lines(weights: dict[str, Path], seeds: int) -> dict[str, dict[str, Any]]:
-    """Return the backbones as params.yaml has them."""
-    unfreeze = UNFREEZE | {"repeats": seeds}
+def lines(weights: dict[str, Path], seeds: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Return the backbones as params.yaml has them; `seeds` says how often each is trained."""
     scratch = read(ROOT / "params.yaml")["backbones"][SCRATCH]
-    found = {SCRATCH: scratch | {"training_shares": [], "unfreeze": scratch["unfreeze"] | unfreeze}}
+    unfreeze = scratch["unfreeze"] | UNFREEZE | {"repeats": seeds[SCRATCH]}
+    found = {SCRATCH: scratch | {"training_shares": [], "unfreeze": unfreeze}}
     for name, path in weights.items():
+        unfreeze = UNFREEZE | {"repeats": seeds[name]}
         found[name] = {"weights": f"data/own_weights/{name}{path.suffix}", "unfreeze": unfreeze}
         found[f"{name}_{RANDOM}"] = {"builder": name, "weights": RANDOM, "unfreeze": unfreeze}
     return found
@@ -101,7 +104,7 @@ def chosen(split: Clone, share: float) -> pd.DataFrame:
     return rows[["label", "split", "group"]].assign(path=paths)
 
 
-def train(split: Clone, share: float, weights: dict[str, Path], seeds: int) -> Clone:
+def train(split: Clone, share: float, weights: dict[str, Path], seeds: dict[str, int]) -> Clone:
     """Return a clone in which everything is trained on a share of the images."""
     project = Clone(
         split.folder.parent / f"share-{share:g}",
@@ -117,14 +120,19 @@ def train(split: Clone, share: float, weights: dict[str, Path], seeds: int) -> C
     return project
 
 
+def written(project: Clone, cell: Cell) -> Path:
+    """Return the folder of what was trained."""
+    return project.folder / "data" / ("probes" if cell.trained == LINEAR else "unfrozen") / cell.line
+
+
 def outcomes(project: Clone, compared: list[Cell]) -> Outcomes:
-    """Return which test images each cell is right on; the cells are called by their number."""
+    """Return which test images each cell is right on, the cells called by their text."""
     tables, repeats = {}, {}
-    for number, cell in enumerate(compared):
-        folder = project.folder / "data" / ("probes" if cell.trained == LINEAR else "unfrozen") / cell.line
-        tables[str(number)] = _tested(folder / "predictions.csv")
+    for cell in compared:
+        folder = written(project, cell)
+        tables[str(cell)] = _tested(folder / "predictions.csv")
         if cell.trained != LINEAR:
-            repeats[str(number)] = _tested(folder / "repeats.csv")
+            repeats[str(cell)] = _tested(folder / "repeats.csv")
     return read_outcomes(tables, read_groups(project.folder / "data/splits.csv"), repeats)
 
 
@@ -133,16 +141,19 @@ def _tested(path: Path) -> pd.DataFrame:
     return table[table["split"] == "test"]
 
 
-def accuracy(found: Outcomes, number: int) -> str:
-    """Return an accuracy with its interval, and the standard deviation over trainings."""
-    value = float(found.measured[number])
+def accuracy(project: Clone, found: Outcomes, cell: Cell) -> str:
+    """Return an accuracy with its interval, the standard deviation over trainings, and whether the start was kept."""
+    number = found.names.index(str(cell))
+    value, trainings = float(found.measured[number]), found.trainings[number].mean(axis=1)
     low, high = found.interval(number, value, CONFIDENCE)
-    trainings = found.trainings[number].mean(axis=1)
-    spread = f", ± {100 * trainings.std(ddof=1):.1f}" if len(trainings) > 1 else ""
-    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f}{spread})"
+    notes = [f"{100 * low:.1f} to {100 * high:.1f}"]
+    notes += [f"± {100 * trainings.std(ddof=1):.1f}"] if len(trainings) > 1 else []
+    if cell.trained == PHASE_2 and read_json(written(project, cell) / "attempt.json")["best_epoch"] == 0:
+        notes.append("start")
+    return f"{100 * value:.1f} % ({', '.join(notes)})"
 
 
-def gain(found: Outcomes, first: int, second: int) -> str:
+def gain(found: Outcomes, first: Cell, second: Cell) -> str:
     """Return by how many points the first is better than the second, with its interval."""
     pair = found.of(str(first), str(second))
     low, high = difference_interval(pair, CONFIDENCE)
@@ -158,18 +169,17 @@ def heading(project: Clone, share: float) -> str:
 def show(projects: dict[float, Clone], backbones: list[str]) -> None:
     """Print both tables."""
     compared = cells(backbones)
-    found = {share: outcomes(project, compared) for share, project in projects.items()}
+    found = [(project, outcomes(project, compared)) for project in projects.values()]
     headings = " | ".join(heading(project, share) for share, project in projects.items())
-    first = next(iter(found.values()))
+    _, first = found[0]
     print(f"{processor()}: {first.images} test images in {len(first.groups)} groups\n")
     print(f"| backbone | weights | trained | {headings} |\n|:--|:--|:--|{'--:|' * len(found)}")
-    for number, cell in enumerate(compared):
-        print(f"| {' | '.join([*cell, *(accuracy(each, number) for each in found.values())])} |")
+    for cell in compared:
+        print(f"| {' | '.join([*cell, *(accuracy(*each, cell) for each in found)])} |")
     print(f"\n| backbone | first | less | {headings} |\n|:--|:--|:--|{'--:|' * len(found)}")
-    for one, other in pairs(backbones):
-        numbers = compared.index(one), compared.index(other)
-        names = (one.backbone, *(_name(cell) for cell in (one, other)))
-        print(f"| {' | '.join([*names, *(gain(each, *numbers) for each in found.values())])} |")
+    for pair in pairs(backbones):
+        names = (pair[0].backbone, *(_name(cell) for cell in pair))
+        print(f"| {' | '.join([*names, *(gain(each, *pair) for _, each in found)])} |")
 
 
 def _name(cell: Cell) -> str:
@@ -184,12 +194,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where there is room, for the clones")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.3, 1.0])
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each phase 2 and of scratch")
+    parser.add_argument("--once", nargs="*", default=[], metavar="BACKBONE", help="those with one training each")
     options = parser.parse_args()
     weights = {name: Path(file) for name, _, file in (each.partition("=") for each in options.weights)}
     source = {"source": str(options.images.resolve())}
     split = Clone(options.folder.resolve() / "split", data=source, backbones={SCRATCH: {}})
     split.repro("split")
-    projects = {share: train(split, share, weights, options.seeds) for share in sorted(options.shares)}
+    seeds = {name: 1 if name in options.once else options.seeds for name in (SCRATCH, *weights)}
+    projects = {share: train(split, share, weights, seeds) for share in sorted(options.shares)}
     show(projects, list(weights))
 
 
