@@ -13,7 +13,8 @@ phase 2 and `scratch`, trained with as many seeds as `--seeds` says (`--once` na
 that of the first training, beside it stands the standard deviation of all, and the intervals of differences have it in
 them. "start" marks phase 2 of which no epoch was better on the validation images than the linear head that it starts
 from. That one is fitted on the training images alone, a linear head that is compared on the validation images, too. Run
-again with the same DIR it goes on where it was stopped, and adds backbones and shares. An hour or two on two cores.
+again with the same DIR it goes on where it was stopped, and adds backbones and shares; `--show` prints what is there.
+Half an hour on two cores for each backbone of the size of MobileNetV2, more for larger ones.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from stages.statistics.pairwise import difference, difference_interval
 
 CONFIDENCE = 0.95
 SCRATCH, LEARNT, RANDOM, LINEAR, PHASE_2 = "scratch", "learnt", "random", "linear head", "phase 2"
+NOTHING = "-"
 # No epoch is left out on a busy machine.
 UNFREEZE = {"minutes": 600}
 SECTIONS: dict[str, Any] = {"rank": {"candidates": "all"}, "finetune": {"training_shares": []}}
@@ -104,36 +106,33 @@ def chosen(split: Clone, share: float) -> pd.DataFrame:
     return rows[["label", "split", "group"]].assign(path=paths)
 
 
-def train(split: Clone, share: float, weights: dict[str, Path], seeds: dict[str, int]) -> Clone:
-    """Return a clone in which everything is trained on a share of the images."""
-    project = Clone(
-        split.folder.parent / f"share-{share:g}",
-        data={"source": "images"},
-        split={"use_folders": True},
-        backbones=lines(weights, seeds),
-    )
+def lay_out(folder: Path, split: Clone, share: float, weights: dict[str, Path], seeds: dict[str, int]) -> Clone:
+    """Return a clone with a share of the images, in which all backbones are declared."""
+    own = {"data": {"source": "images"}, "split": {"use_folders": True}, "backbones": lines(weights, seeds)}
+    project = Clone(folder, **own)
     for name, path in weights.items():
-        shutil.copyfile(path, project.folder / f"data/own_weights/{name}{path.suffix}")
-    (project.folder / "images").mkdir(exist_ok=True)
-    chosen(split, share).to_csv(project.folder / "images/labels.csv", index=False)
-    project.repro("unfreeze")
+        shutil.copyfile(path, folder / f"data/own_weights/{name}{path.suffix}")
+    (folder / "images").mkdir(exist_ok=True)
+    chosen(split, share).to_csv(folder / "images/labels.csv", index=False)
     return project
 
 
-def written(project: Clone, cell: Cell) -> Path:
+def written(project: Path, cell: Cell) -> Path:
     """Return the folder of what was trained."""
-    return project.folder / "data" / ("probes" if cell.trained == LINEAR else "unfrozen") / cell.line
+    return project / "data" / ("probes" if cell.trained == LINEAR else "unfrozen") / cell.line
 
 
-def outcomes(project: Clone, compared: list[Cell]) -> Outcomes:
-    """Return which test images each cell is right on, the cells called by their text."""
+def outcomes(project: Path, compared: list[Cell]) -> Outcomes:
+    """Return which test images each cell that is trained is right on, the cells called by their text."""
     tables, repeats = {}, {}
     for cell in compared:
         folder = written(project, cell)
+        if not (folder / "predictions.csv").exists():
+            continue
         tables[str(cell)] = _tested(folder / "predictions.csv")
         if cell.trained != LINEAR:
             repeats[str(cell)] = _tested(folder / "repeats.csv")
-    return read_outcomes(tables, read_groups(project.folder / "data/splits.csv"), repeats)
+    return read_outcomes(tables, read_groups(project / "data/splits.csv"), repeats)
 
 
 def _tested(path: Path) -> pd.DataFrame:
@@ -141,8 +140,10 @@ def _tested(path: Path) -> pd.DataFrame:
     return table[table["split"] == "test"]
 
 
-def accuracy(project: Clone, found: Outcomes, cell: Cell) -> str:
+def accuracy(project: Path, found: Outcomes, cell: Cell) -> str:
     """Return an accuracy with its interval, the standard deviation over trainings, and whether the start was kept."""
+    if str(cell) not in found.names:
+        return NOTHING
     number = found.names.index(str(cell))
     value, trainings = float(found.measured[number]), found.trainings[number].mean(axis=1)
     low, high = found.interval(number, value, CONFIDENCE)
@@ -155,18 +156,20 @@ def accuracy(project: Clone, found: Outcomes, cell: Cell) -> str:
 
 def gain(found: Outcomes, first: Cell, second: Cell) -> str:
     """Return by how many points the first is better than the second, with its interval."""
+    if not {str(first), str(second)} <= set(found.names):
+        return NOTHING
     pair = found.of(str(first), str(second))
     low, high = difference_interval(pair, CONFIDENCE)
     return f"{100 * difference(pair):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
-def heading(project: Clone, share: float) -> str:
+def heading(project: Path, share: float) -> str:
     """Return a share with its numbers of training and validation images."""
-    counts = read_csv(project.folder / "data/splits.csv", text=("split",))["split"].value_counts()
+    counts = read_csv(project / "data/splits.csv", text=("split",))["split"].value_counts()
     return f"{100 * share:g} %: {counts['train']} and {counts['validation']}"
 
 
-def show(projects: dict[float, Clone], backbones: list[str]) -> None:
+def show(projects: dict[float, Path], backbones: list[str]) -> None:
     """Print both tables."""
     compared = cells(backbones)
     found = [(project, outcomes(project, compared)) for project in projects.values()]
@@ -195,13 +198,17 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.3, 1.0])
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each phase 2 and of scratch")
     parser.add_argument("--once", nargs="*", default=[], metavar="BACKBONE", help="those with one training each")
+    parser.add_argument("--show", action="store_true", help="train nothing")
     options = parser.parse_args()
     weights = {name: Path(file) for name, _, file in (each.partition("=") for each in options.weights)}
-    source = {"source": str(options.images.resolve())}
-    split = Clone(options.folder.resolve() / "split", data=source, backbones={SCRATCH: {}})
-    split.repro("split")
-    seeds = {name: 1 if name in options.once else options.seeds for name in (SCRATCH, *weights)}
-    projects = {share: train(split, share, weights, seeds) for share in sorted(options.shares)}
+    place = options.folder.resolve()
+    projects = {share: place / f"share-{share:g}" for share in sorted(options.shares)}
+    if not options.show:
+        seeds = {name: 1 if name in options.once else options.seeds for name in (SCRATCH, *weights)}
+        split = Clone(place / "split", data={"source": str(options.images.resolve())}, backbones={SCRATCH: {}})
+        split.repro("split")
+        for share, folder in projects.items():
+            lay_out(folder, split, share, weights, seeds).repro("unfreeze")
     show(projects, list(weights))
 
 
