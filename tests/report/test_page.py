@@ -475,7 +475,7 @@ def test_a_quick_comparison_says_what_it_left_out_and_how_to_get_the_rest(tmp_pa
     found = text(material.page(tmp_path, contest({"a": (), "b": range(30)}), setting=Setting("poses", "quick")))
     verdict, warning = (
         found.index("Without fine-tuning: Use a:"),
-        found.index("Quick run (preset: quick): no pretrained"),
+        found.index("Quick run (preset: quick): no network was"),
     )
     assert verdict < warning < found.index("Next: set preset: full in params.yaml and compare in full: dvc repro")
 

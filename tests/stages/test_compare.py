@@ -350,7 +350,7 @@ def test_another_measure_decides_from_evaluate_to_the_report(
     assert f"{name} of `" in summary or f"best by {name} is `" in summary
     assert "higher accuracy" not in summary
     page = (project / "data/report/comparison.html").read_text()
-    assert page.count("Predictions here are the most probable classes;") == (4 if measure == "cost" else 0)
+    assert page.count("Predictions here are the most probable classes;") == (2 if measure == "cost" else 0)
     assert "had not seen it (95" in page
     assert "interval: Wilson" not in page
     assert re.search(rf"Ranked, tested and chosen by {name.split(maxsplit=1)[0]}.* \(report\.measure\)\.", page)
