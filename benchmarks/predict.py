@@ -4,7 +4,8 @@
 
 Classifiers have random weights; the images are those of data/samples, each stretched by an amount of its own. The
 engine alone computes the same images, decoded and in memory, in the same batches and precision, and is not asked to
-load the network. The command is timed from its start to its end, and, from what more images take longer, behind its
+load the network. Beside it stands what a loop would take that decodes each image in one process and then computes
+all. The command is timed from its start to its end, and, from what more images take longer, behind its
 start, which no number of images changes. Each time is the least of `--repeats`, taken in turn.
 
 Prints a table in Markdown. Exits with 1 where the command as a whole reaches less than the floor.
@@ -28,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.growth import measure  # noqa: E402
 from stages.core import params  # noqa: E402 (the project is on the path now)
-from stages.core.dataset.resizing import squared  # noqa: E402 (the project is on the path now)
+from stages.core.dataset.resizing import resize_to_square  # noqa: E402 (the project is on the path now)
 from stages.core.manifest import PATHS, Form, Manifest, checksums, open_export, write_manifest  # noqa: E402 (the project is on the path now)
 from stages.core.parallel import processors  # noqa: E402 (the project is on the path now)
 from stages.core.settings.backbones import resolve  # noqa: E402 (the project is on the path now)
@@ -37,7 +38,8 @@ SAMPLES = sorted((ROOT / "data/samples/yoga_figures").rglob("*.jpg"))
 CLASSES = ("downdog", "goddess", "plank", "tree", "warrior2")
 HEADER = (
     "| backbone | engine alone, images/s | command, images/s | ratio | behind its start | ratio |"
-    " peak memory of {few} and {all} images, MB |\n|:--|--:|--:|--:|--:|--:|--:|"
+    " command, of the time of decoding and engine | peak memory of {few} and {all} images, MB |\n"
+    "|:--|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -70,20 +72,22 @@ def export(name: str, folder: Path) -> None:
     )  # fmt: skip
 
 
-def engine_alone(folder: Path, source: Path, threads: int) -> float:
-    """Return the seconds that the engine takes for all images in memory."""
+def engine_alone(folder: Path, source: Path, threads: int) -> tuple[float, float]:
+    """Return the seconds that decoding all images takes one by one, and the engine for all of them in memory."""
     from stages.exports.prediction import BATCH, outputs
 
     manifest, path = open_export(folder)
-    images = [Image.open(file).convert("RGB") for file in sorted(source.iterdir())]
-    shown = np.stack([squared(image, manifest.input_size, manifest.fit) for image in images])
+    begin = time.perf_counter()
+    images = (Image.open(file).convert("RGB") for file in sorted(source.iterdir()))
+    shown = np.stack([resize_to_square(image, manifest.input_size, manifest.fit) for image in images])
+    decoding = time.perf_counter() - begin
     parts = [shown[start : start + BATCH] for start in range(0, len(shown), BATCH)]
     # The engine allocates at the first batch, which is no part of the measurement.
     batches = (((), part) for part in (parts[0], *parts))
     for number, _ in enumerate(outputs(path, threads, batches)):
         if number == 0:
             begin = time.perf_counter()
-    return time.perf_counter() - begin
+    return decoding, time.perf_counter() - begin
 
 
 def row(name: str, place: Path, options: argparse.Namespace) -> tuple[str, float]:
@@ -93,17 +97,19 @@ def row(name: str, place: Path, options: argparse.Namespace) -> tuple[str, float
     subprocess.run([*own, "--export", name], check=True, stderr=subprocess.DEVNULL)
     command = [sys.executable, "-m", "stages.predict", "--model", str(model), "--format", "csv",
                "--threads", str(options.threads), "--output", "found.csv"]  # fmt: skip
-    alone, few, whole = [], [], []
+    decoding, alone, few, whole = [], [], [], []
     for _ in range(options.repeats):
         done = subprocess.run([*own, "--shown", str(place / "all")], check=True, capture_output=True, text=True)
-        alone.append(float(done.stdout))
+        decoded, computed = map(float, done.stdout.split())
+        decoding.append(decoded)
+        alone.append(computed)
         few.append(measure([*command, "few"], place))
         whole.append(measure([*command, "all"], place))
     (small, small_memory), (large, large_memory) = min(few), min(whole)
     count, quarter = options.images, options.images // 4
     bare, fast, behind = count / min(alone), count / large, (count - quarter) / (large - small)
     cells = (f"{bare:.0f}", f"{fast:.0f}", f"{fast / bare:.2f}", f"{behind:.0f}", f"{behind / bare:.2f}",
-             f"{small_memory:.0f}, {large_memory:.0f}")  # fmt: skip
+             f"{large / (min(decoding) + min(alone)):.2f}", f"{small_memory:.0f}, {large_memory:.0f}")  # fmt: skip
     return f"| {name} | {' | '.join(cells)} |", fast / bare
 
 
@@ -123,7 +129,7 @@ def main() -> None:
         export(options.export, options.alone)
         return
     if options.alone:
-        print(engine_alone(options.alone, options.shown, options.threads))
+        print(*engine_alone(options.alone, options.shown, options.threads))
         return
     print(HEADER.format(few=options.images // 4, all=options.images), flush=True)
     reached = []
