@@ -62,7 +62,5 @@ def test_each_form_that_is_exported_agrees_with_keras(project: Clone) -> None:
 
 def test_stages_that_run_again_write_the_same_bytes(project: Clone) -> None:
     before = project.digests(*AGAIN.values())
-    for stage in AGAIN:
-        done = project.dvc("repro", "--single-item", "--force", stage)
-        assert done.code == 0, done.errors
+    project.run_again(*AGAIN)
     assert project.digests(*AGAIN.values()) == before

@@ -91,9 +91,7 @@ def test_the_report_states_its_file_its_checksum_and_its_pixels(project: Clone) 
 
 def test_stages_that_run_again_write_the_same_bytes(project: Clone) -> None:
     before = project.digests(*AGAIN.values())
-    for stage in AGAIN:
-        done = project.dvc("repro", "--single-item", "--force", stage)
-        assert done.code == 0, done.errors
+    project.run_again(*AGAIN)
     assert project.digests(*AGAIN.values()) == before
 
 
