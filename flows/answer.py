@@ -11,8 +11,8 @@ from pathlib import Path
 SUMMARY, PAGE = Path("data/report/comparison.md"), Path("data/report/comparison.html")
 
 _ITEM, _BOLD = "- ", "**"
-# Notes on the verdict that are shown, the first ones: mostly the score with its interval, and how often other test images
-# choose the same; or why there is nothing to choose.
+# The first notes on the verdict are shown: mostly the score with its interval, and how often other test images choose
+# the same; or why there is nothing to choose.
 _NOTES = 2
 # A code span, which may be fenced by several backticks and padded by a blank (CommonMark 6.1).
 _CODE = re.compile(r"(`+) ?(.+?) ?\1(?!`)")
