@@ -26,8 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 from stages.benchmark import peak_memory_mb  # noqa: E402
 from stages.core import params  # noqa: E402 (the project is on the path now)
+from stages.core.builders.families import SCRATCH  # noqa: E402 (the project is on the path now)
 from stages.core.manifest import PATHS, checksums  # noqa: E402 (the project is on the path now)
-from stages.core.settings.backbones import SCRATCH, resolve  # noqa: E402 (the project is on the path now)
+from stages.core.settings.backbones import resolve  # noqa: E402 (the project is on the path now)
 from stages.exports.agreement import agreement  # noqa: E402 (the project is on the path now)
 
 CLASSES = ("0 degrees", "36 degrees", "72 degrees", "108 degrees", "144 degrees")

@@ -33,6 +33,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages.core import predictions
+from stages.core.builders.onnx_files import ONNX
 from stages.core.dataset.prepared import SPLITS, Rows, array_path, read_index, selected
 from stages.core.errors import DataError, ParameterError, run
 from stages.core.files import read_csv, read_json, replacing_folder, write_csv, write_json, write_text
@@ -43,7 +44,6 @@ from stages.core.measure import Measure
 from stages.core.params import load, lookup, nearest, read, seed, threads
 from stages.core.presets import QUICK
 from stages.core.settings.export import WINNER, ExportParams, Format
-from stages.core.settings.pretrained import ONNX
 from stages.core.settings.report import ACCURACY, BEST, PRESET, RECOMMENDED, backbones_of, winner
 from stages.exports import agreement, card, licences, reference
 from stages.exports.prediction import BATCH, outputs

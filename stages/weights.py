@@ -10,12 +10,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.core.builders import hub as hub_settings
+from stages.core.builders.onnx_files import ONNX
 from stages.core.errors import WeightsError, run
 from stages.core.files import replacing_folder, write_json
 from stages.core.params import named_backbone
-from stages.core.settings import hub as hub_settings
 from stages.core.settings.backbones import Network
-from stages.core.settings.pretrained import ONNX
 from stages.core.settings.recipes import WeightsRecipe, read_recipe
 
 if TYPE_CHECKING:

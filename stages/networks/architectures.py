@@ -9,9 +9,10 @@ from typing import Any
 
 import keras
 
+from stages.core.builders.families import SCRATCH
+from stages.core.builders.inputs import Inputs, mean_and_deviation
 from stages.core.errors import ParameterError, first_line
-from stages.core.settings.backbones import SCRATCH, Network
-from stages.core.settings.pretrained import Inputs, mean_and_deviation
+from stages.core.settings.backbones import Network
 from stages.networks.engine import IMAGE
 
 _NORMALISING = (keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Normalization)

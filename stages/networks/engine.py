@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.core.builders.onnx_files import ONNX
 from stages.core.errors import EngineError
 from stages.core.files import read_json, write_json
 from stages.core.settings.features import Engine, EngineParams, Precision
-from stages.core.settings.pretrained import ONNX
 
 if TYPE_CHECKING:
     from stages.core.head import Head

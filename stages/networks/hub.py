@@ -30,12 +30,12 @@ import numpy as np
 import yaml
 from keras_hub.src.utils import preset_utils
 
+from stages.core.builders.hub import HUB, is_class, is_local, weights_checksum
+from stages.core.builders.hub import preset as preset_of
+from stages.core.builders.inputs import PRESET
 from stages.core.errors import EngineError, ParameterError, UserError, WeightsError, first_line, require_machine
 from stages.core.params import nearest
 from stages.core.settings.backbones import Network
-from stages.core.settings.hub import HUB, is_class, is_local, weights_checksum
-from stages.core.settings.hub import preset as preset_of
-from stages.core.settings.pretrained import PRESET
 from stages.networks import keras_engine
 from stages.networks.architectures import preprocess
 from stages.networks.download import UnreachableError

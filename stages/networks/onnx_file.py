@@ -21,11 +21,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from stages.core.builders.onnx_files import onnx_companions, onnx_digest, onnx_fault
+from stages.core.builders.source import is_local_file
 from stages.core.errors import EngineError, first_line, require_machine
 from stages.core.files import replacing
 from stages.core.params import nearest
 from stages.core.settings.backbones import Network
-from stages.core.settings.pretrained import is_local_file, onnx_companions, onnx_digest, onnx_fault
 from stages.core.settings.weights import FetchParams
 from stages.networks.download import fetch_own, require_expected
 from stages.networks.engine import Choice, compile_openvino, flops, name_by_position

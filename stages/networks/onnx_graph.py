@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from stages.core.builders.inputs import Inputs, mean_and_deviation
+from stages.core.builders.onnx_files import Tokens, onnx_fault, onnx_tensors
 from stages.core.errors import UserError
 from stages.core.settings.backbones import Network
-from stages.core.settings.pretrained import Inputs, Tokens, mean_and_deviation, onnx_fault, onnx_tensors
 from stages.networks.engine import IMAGE
 
 # What the tensors of a file are called, so that none has a name of ours.

@@ -15,11 +15,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from stages.core.builders.families import SCRATCH
+from stages.core.builders.hub import is_hub
+from stages.core.builders.inputs import IMAGENET_MEAN
+from stages.core.builders.source import is_local_file
 from stages.core.errors import WeightsError
 from stages.core.manifest import MANIFEST, PATHS, read_manifest
-from stages.core.settings.backbones import SCRATCH, Network
-from stages.core.settings.hub import is_hub
-from stages.core.settings.pretrained import IMAGENET_MEAN, is_local_file
+from stages.core.settings.backbones import Network
 from stages.core.settings.weights import FetchParams
 from stages.networks.architectures import build
 from stages.networks.download import (

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.core.builders import hub
+from stages.core.builders.onnx_files import ONNX, onnx_digest
+from stages.core.builders.source import is_local_file
 from stages.core.errors import ParameterError, UserError
 from stages.core.manifest import checksum
 from stages.core.params import shown
-from stages.core.settings import hub
 from stages.core.settings.backbones import Backbone, resolve
-from stages.core.settings.pretrained import ONNX, is_local_file, onnx_digest
 from stages.core.settings.weights import OWN_WEIGHTS
 from stages.sources.presence import is_under_dvc
 

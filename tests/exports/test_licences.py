@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.core.settings.backbones import FAMILY_OF, SCRATCH
+from stages.core.builders.families import FAMILY_OF, SCRATCH
 from stages.exports.licences import licence_of
 
 

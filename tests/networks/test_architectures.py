@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
+from stages.core.builders.families import FAMILIES
 from stages.core.errors import ParameterError
-from stages.core.settings.backbones import FAMILIES
 from stages.networks.architectures import build, feature_map, outputs, split_point, tail, top
 
 

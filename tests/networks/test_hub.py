@@ -14,9 +14,9 @@ keras_hub = pytest.importorskip("keras_hub", reason="the extra 'hub' is not inst
 import keras  # noqa: E402 (KerasHub is looked for first)
 from keras_hub.src.utils import preset_utils  # noqa: E402
 
+from stages.core.builders.hub import of_preset  # noqa: E402
 from stages.core.errors import ParameterError, UserError, WeightsError  # noqa: E402
 from stages.core.settings.backbones import Network  # noqa: E402
-from stages.core.settings.hub import of_preset  # noqa: E402
 from stages.core.settings.weights import WeightsParams  # noqa: E402
 from stages.networks import architectures, hub, keras_engine, unrolled  # noqa: E402
 from stages.networks.download import UnreachableError  # noqa: E402

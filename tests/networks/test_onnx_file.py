@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from stages.core.builders.inputs import Standardised
+from stages.core.builders.onnx_files import onnx_digest
 from stages.core.errors import EngineError, UserError
 from stages.core.settings.backbones import Network
 from stages.core.settings.features import EngineParams
-from stages.core.settings.pretrained import Standardised, onnx_digest
 from stages.core.settings.weights import FetchParams
 from stages.networks import engine, onnx_file
 from stages.networks.engine import Choice, choose, flops

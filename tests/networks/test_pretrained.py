@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import pytest
 
+from stages.core.builders.families import FAMILIES, SCRATCH
+from stages.core.builders.inputs import IMAGENET_MEAN
 from stages.core.errors import WeightsError
 from stages.core.head import Head, Layer
 from stages.core.manifest import PATHS, ExportError, Form, Manifest, checksums, write_manifest
-from stages.core.settings.backbones import FAMILIES, SCRATCH
-from stages.core.settings.pretrained import IMAGENET_MEAN
 from stages.core.settings.weights import WeightsParams
 from stages.core.surroundings import GIVEN
 from stages.exports import exporting

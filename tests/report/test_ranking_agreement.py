@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from stages.core.builders.families import FAMILY_OF, SCRATCH
 from stages.core.params import read
-from stages.core.settings.backbones import FAMILY_OF, SCRATCH
 from stages.pages.language import ENGLISH
 from stages.report.published import Published, published
 from stages.report.ranking_agreement import RankingAgreement, ranking_agreement, tau

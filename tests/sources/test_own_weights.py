@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from stages.core.settings import hub
+from stages.core.builders import hub
 from stages.sources.own_weights import faults, weights_files
 from tests.support.parameters import SHIPPED, edited
 

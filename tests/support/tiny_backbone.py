@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from stages import weights
+from stages.core.builders.families import SCRATCH
 from stages.core.dataset.prepared import SPLITS
 from stages.core.files import write_csv
-from stages.core.settings.backbones import SCRATCH, Network
+from stages.core.settings.backbones import Network
 from stages.networks import architectures
 from stages.networks.origin import Origin
 

@@ -1,26 +1,26 @@
-"""The available backbones, and what a line of `backbones` in params.yaml means.
+"""What a line of `backbones` in params.yaml means.
 
 Imports no Keras: names, sizes and ranges are checked before anything heavy is loaded.
-`tests/core/settings/test_backbones.py` compares the table with `keras.applications`.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.core import presets
+from stages.core.builders import hub
+from stages.core.builders.arguments import RESERVED, argument_faults
+from stages.core.builders.families import FAMILY_OF, SCRATCH, Family, family_of
+from stages.core.builders.inputs import PRESET, Inputs
+from stages.core.builders.onnx_files import ONNX, Tokens, known_file
+from stages.core.builders.source import PUBLISHED, known_source
 from stages.core.errors import GroupedUserError, ParameterError, UserError
 from stages.core.params import Section, lookup, merge, nearest, parse, shown
-from stages.core.settings import hub
-from stages.core.settings.arguments import RESERVED, argument_faults
 from stages.core.settings.finetune import Pooling, Recipe
-from stages.core.settings.pretrained import ONNX, PRESET, PUBLISHED, Inputs, Tokens, known_file, known_source
 from stages.core.settings.report import TAKEN
 
-SCRATCH = "scratch"
 # The builders of which phase 2 trains a fixed part, how much, and why.
 _BLOCKS: Mapping[str, tuple[int | str, str]] = {
     SCRATCH: ("all", f"{SCRATCH} has no learned layers to keep frozen"),
@@ -28,66 +28,6 @@ _BLOCKS: Mapping[str, tuple[int | str, str]] = {
 }
 # A backbone's name is a folder, a part of a stage's name and a key of data/metrics.json.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Family:
-    """The images that the networks of one module of `keras.applications` expect.
-
-    `inputs` is the pixel format that the networks were trained on: "caffe" (BGR, ImageNet's mean
-    subtracted), "tf" (-1 to 1), "torch" (ImageNet's mean and deviation), or "raw" (0 to 255: the network
-    rescales them itself). Source: `preprocess_input` of each module of
-    https://github.com/keras-team/keras/tree/v3.15.1/keras/src/applications.
-    """
-
-    module: str
-    inputs: Literal["caffe", "tf", "torch", "raw"]
-    smallest: int
-    native: Mapping[str, int]
-
-
-FAMILIES = (
-    Family("convnext", "raw", 32, {f"ConvNeXt{size}": 224 for size in ("Tiny", "Small", "Base", "Large", "XLarge")}),
-    Family("densenet", "torch", 32, {f"DenseNet{depth}": 224 for depth in (121, 169, 201)}),
-    Family(
-        "efficientnet",
-        "raw",
-        32,
-        {f"EfficientNetB{n}": size for n, size in enumerate((224, 240, 260, 300, 380, 456, 528, 600))},
-    ),
-    Family(
-        "efficientnet_v2",
-        "raw",
-        32,
-        {
-            f"EfficientNetV2{n}": size
-            for n, size in (("B0", 224), ("B1", 240), ("B2", 260), ("B3", 300), ("S", 384), ("M", 480), ("L", 480))
-        },
-    ),
-    Family("inception_resnet_v2", "tf", 75, {"InceptionResNetV2": 299}),
-    Family("inception_v3", "tf", 75, {"InceptionV3": 299}),
-    Family("mobilenet", "tf", 32, {"MobileNet": 224}),
-    Family("mobilenet_v2", "tf", 32, {"MobileNetV2": 224}),
-    Family("mobilenet_v3", "raw", 32, {"MobileNetV3Small": 224, "MobileNetV3Large": 224}),
-    Family("nasnet", "tf", 32, {"NASNetMobile": 224, "NASNetLarge": 331}),
-    Family("resnet", "caffe", 32, {f"ResNet{depth}": 224 for depth in (50, 101, 152)}),
-    Family("resnet_v2", "tf", 32, {f"ResNet{depth}V2": 224 for depth in (50, 101, 152)}),
-    Family("vgg16", "caffe", 32, {"VGG16": 224}),
-    Family("vgg19", "caffe", 32, {"VGG19": 224}),
-    Family("xception", "tf", 71, {"Xception": 299}),
-    # The small CNN trained from scratch; see stages/networks/architectures.py.
-    Family(SCRATCH, "raw", 32, {SCRATCH: 96}),
-)
-FAMILY_OF = {builder: family for family in FAMILIES for builder in family.native}
-
-
-def family_of(builder: str) -> Family:
-    """Return the family of a known builder; KerasHub's presets say themselves what images they expect."""
-    if hub.is_hub(builder):
-        return Family("keras_hub", "raw", 32, {builder: hub.native_size(builder)})
-    if builder == ONNX:
-        return Family(ONNX, "raw", 32, {ONNX: 224})
-    return FAMILY_OF[builder]
 
 
 class BackboneConfig(Recipe):

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from stages.core.addresses import holds_secret
+from stages.core.builders.source import known_source
 from stages.core.params import Section
-from stages.core.settings.pretrained import known_source
 
 # The folder of one's own files of weights that the project comes with.
 OWN_WEIGHTS = "data/own_weights"

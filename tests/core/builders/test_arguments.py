@@ -5,8 +5,8 @@ import inspect
 import keras
 import pytest
 
-from stages.core.settings.arguments import ARGUMENTS, RESERVED, NoArguments, argument_faults
-from stages.core.settings.backbones import FAMILY_OF, SCRATCH
+from stages.core.builders.arguments import ARGUMENTS, RESERVED, NoArguments, argument_faults
+from stages.core.builders.families import FAMILY_OF, SCRATCH
 from stages.networks.architectures import build
 
 

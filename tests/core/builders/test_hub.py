@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.core.builders import hub
 from stages.core.errors import GroupedUserError
 from stages.core.params import merge, read
-from stages.core.settings import hub
 from stages.core.settings.backbones import resolve
 from stages.core.settings.recipes import write_recipes
 from stages.sources.own_weights import preset_folders

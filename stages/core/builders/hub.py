@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stages.core.addresses import holds_secret, redacted
+from stages.core.builders.source import PUBLISHED, WEIGHT_FILES
 from stages.core.errors import ParameterError
 from stages.core.params import nearest, shown
-from stages.core.settings.pretrained import PUBLISHED, WEIGHT_FILES
 
 HUB = "keras_hub:"
 # Arguments of its classes that the stages set themselves.

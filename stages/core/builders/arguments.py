@@ -1,6 +1,6 @@
 """What `arguments` in a backbone's line may hold: the arguments of its builder that are left to the user.
 
-Imports no Keras, whose import takes seconds: `tests/core/settings/test_arguments.py` compares the classes with the
+Imports no Keras, whose import takes seconds: `tests/core/builders/test_arguments.py` compares the classes with the
 signatures of `keras.applications` (https://github.com/keras-team/keras/tree/v3.15.1/keras/src/applications). A value
 that its builder accepts only with random weights is refused by the builder, in stage weights.
 """
