@@ -59,7 +59,7 @@ def _signals_as_before() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def declare() -> Callable[..., Backbone]:
     """Return a function that resolves one line of `backbones` over the shipped parameters."""
 
@@ -71,7 +71,7 @@ def declare() -> Callable[..., Backbone]:
     return resolved
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def random_images() -> Callable[..., NDArray[np.uint8]]:
     """Return a function that makes smooth random images, (n, side, side, 3), 0 to 255."""
 

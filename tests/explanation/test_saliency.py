@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from itertools import pairwise, product
 
 import keras
@@ -33,10 +34,10 @@ def explained(backbone: keras.Model, head: Head, images: np.ndarray, classes: li
     return heatmaps(looked_at(backbone, images), architectures.tail(backbone), head, np.array(classes))
 
 
-def by_keras(backbone: keras.Model, head: Head, images: np.ndarray, classes: list[int]) -> np.ndarray:
-    """Return the heatmaps that TensorFlow's own gradients give."""
+def by_keras(backbone: keras.Model, head: Head, activations: np.ndarray, classes: list[int]) -> np.ndarray:
+    """Return the heatmaps of feature maps that TensorFlow's own gradients give."""
     above = keras.Model(architectures.feature_map(backbone), backbone.output)
-    found = tf.convert_to_tensor(looked_at(backbone, images))
+    found = tf.convert_to_tensor(activations)
     with tf.GradientTape() as tape:
         tape.watch(found)
         tensor = above(found, training=False)
@@ -96,28 +97,40 @@ def finder() -> tuple[keras.Model, Head]:
     return backbone, Head((Layer(*first, "relu"), Layer(*last)))
 
 
-@pytest.mark.parametrize(
-    ("name", "pooling"),
-    # Pooling is the same layer for all of them, but for ConvNeXt, which normalises after it.
-    [*((name, "average") for name in DECLARED), *product(("vgg16", "convnext_tiny"), ("max", "flatten"))],
-)
-def test_every_declared_family_is_seen_through_as_tensorflow_s_gradients_do(
+@pytest.fixture(scope="module", params=DECLARED)
+def family(request: pytest.FixtureRequest, declare) -> Iterator[keras.Model]:
+    """Return the network of a declared backbone, with average pooling."""
+    keras.utils.set_random_seed(0)
+    # The last activations of InceptionV3 have one position alone below 107 pixels.
+    line = {"input_size": 128, "head": {"pooling": "average"}}
+    yield architectures.build(declare(request.param, sizes=(128,), **line).network, None)
+    keras.utils.clear_session()
+
+
+def assert_that_gradients_agree(backbone: keras.Model, images: np.ndarray) -> None:
+    """Assert that heatmaps, of a linear head and of a deeper one, are those that TensorFlow's gradients give."""
+    activations, features = looked_at(backbone, images), backbone(images.astype(np.float32), training=False)
+    classes = [2, 0, 1]
+    for units in ((), (8, 5)):
+        head = drawn_head(np.asarray(features), units)
+        found = heatmaps(activations, architectures.tail(backbone), head, np.array(classes))
+        assert (found.shape, found.dtype) == (activations.shape[:3], np.float32)
+        assert found.any()
+        np.testing.assert_allclose(found, by_keras(backbone, head, activations, classes), atol=2e-3)
+
+
+def test_every_declared_family_is_seen_through_as_tensorflow_s_gradients_do(family, random_images) -> None:
+    assert_that_gradients_agree(family, random_images(3, 128))
+
+
+# Pooling is the same layer for all of them, but for ConvNeXt, which normalises after it.
+@pytest.mark.parametrize(("name", "pooling"), list(product(("vgg16", "convnext_tiny"), ("max", "flatten"))))
+def test_every_pooling_is_seen_through_as_tensorflow_s_gradients_do(
     declare, random_images, name: str, pooling: str
 ) -> None:
     keras.utils.set_random_seed(3)
-    # The last activations of InceptionV3 have one position alone below 107 pixels.
-    side = 128 if name == "inception_v3" else 64
-    backbone = architectures.build(
-        declare(name, sizes=(side,), input_size=side, head={"pooling": pooling}).network, None
-    )
-    images, classes = random_images(3, side), [2, 0, 1]
-    features = np.asarray(backbone(images.astype(np.float32), training=False))
-    for units in ((), (8, 5)):
-        head = drawn_head(features, units)
-        found = explained(backbone, head, images, classes)
-        assert (found.shape, found.dtype) == (looked_at(backbone, images).shape[:3], np.float32)
-        assert found.any()
-        np.testing.assert_allclose(found, by_keras(backbone, head, images, classes), atol=2e-3)
+    network = declare(name, sizes=(64,), input_size=64, head={"pooling": pooling}).network
+    assert_that_gradients_agree(architectures.build(network, None), random_images(3, 64))
     keras.utils.clear_session()
 
 
@@ -139,22 +152,16 @@ def test_of_two_squares_each_class_has_its_own(finder) -> None:
     assert np.add(*np.unravel_index(blue.argmax(), blue.shape)) > 15
 
 
-@pytest.mark.parametrize("name", DECLARED)
-def test_every_declared_family_shows_that_the_square_has_moved(declare, name: str) -> None:
-    keras.utils.set_random_seed(0)
-    backbone = architectures.build(
-        declare(name, sizes=(128,), input_size=128, head={"pooling": "average"}).network, None
-    )
+def test_every_declared_family_shows_that_the_square_has_moved(family) -> None:
     images = squares([(16, 16), (80, 80)], [RED, RED], 128, 32)
-    head = detector(backbone, images, squares([(0, 0), (0, 0)], [RED, RED], 128, 0))
-    upper, lower = explained(backbone, head, images, [0, 0])
+    head = detector(family, images, squares([(0, 0), (0, 0)], [RED, RED], 128, 0))
+    upper, lower = explained(family, head, images, [0, 0])
     half = [length // 2 for length in upper.shape]
     assert min(half) > 0
     for found in (upper, lower):
         assert (found.max(), found.min() < 0.95) == (1, True)
     moved = upper - lower
     assert moved[: half[0], : half[1]].mean() > moved[half[0] :, half[1] :].mean() + 0.1
-    keras.utils.clear_session()
 
 
 @pytest.mark.parametrize("units", [(), (32,)])
