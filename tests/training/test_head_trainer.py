@@ -49,8 +49,8 @@ CHANGES = [
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_a_training_by_a_used_trainer_is_that_by_a_new_one(used, inputs_of, tmp_path, changes: dict) -> None:
-    before, _ = train(used, inputs_of(), tmp_path)
-    inputs = inputs_of(**changes)
+    before, _ = train(used, inputs_of(epochs=2), tmp_path)
+    inputs = inputs_of(epochs=2, **changes)
     (found, run), (expected, expected_run) = (
         train(trainer, inputs, tmp_path) for trainer in (used, HeadTrainer(WIDTH, len(CLASSES)))
     )
@@ -168,7 +168,7 @@ def _losses(trainer: HeadTrainer, inputs: TrainingData, folder) -> list[float]:
 
 
 def test_who_else_draws_random_numbers_changes_nothing(used, inputs_of, tmp_path) -> None:
-    inputs = inputs_of()
+    inputs = inputs_of(epochs=2)
     expected, _ = train(used, inputs, tmp_path)
     stop = threading.Event()
 
