@@ -14,7 +14,7 @@ pytest.importorskip("keras_hub", reason="the extra 'hub' is not installed")
 pytestmark = pytest.mark.hub
 VIT = (
     "vit: {builder: 'keras_hub:ViTBackbone', input_size: 32, weights: random, arguments: "
-    "{patch_size: 8, num_layers: 3, num_heads: 2, hidden_dim: 16, mlp_dim: 32}}"
+    "{patch_size: 8, num_layers: 2, num_heads: 2, hidden_dim: 16, mlp_dim: 32}}"
 )
 CNN = (
     "cnn: {builder: 'keras_hub:ResNetBackbone', input_size: 32, weights: random, arguments: "
@@ -35,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     draw(clone.folder / "images")
     clone.set(SMALL)
     clone.set({
-        "finetune": {"head": {"choose": "best"}, "unfreeze": {"blocks": 2, "epochs": 2}},
+        "finetune": {"head": {"units": [], "choose": "best"}, "unfreeze": {"blocks": 1, "epochs": 2}},
         "export": {"backbones": ["vit"], "formats": ["keras", "openvino", "litert"]},
     })  # fmt: skip
     clone.backbones(VIT, CNN)
@@ -48,7 +48,7 @@ def test_blocks_of_both_are_trained_and_a_map_is_drawn_where_there_is_one(projec
     for name, has_map in (("vit", False), ("cnn", True)):
         attempt = json.loads(project.text(f"data/unfrozen/{name}/attempt.json"))
         facts = attempt["facts"]
-        assert (attempt["kind"], facts["blocks"], facts["start"]) == ("unfrozen", 2, "block_2")
+        assert (attempt["kind"], facts["blocks"], facts["start"]) == ("unfrozen", 1, "block_1")
         examples = list(csv.DictReader(io.StringIO(project.text(f"data/explanations/{name}/examples.csv"))))
         assert all(bool(row["overlay"]) == has_map for row in examples)
         assert json.loads(project.text(f"data/benchmarks/{name}.json"))["flops"] > 0
