@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from stages.pages.language import ENGLISH, Language
@@ -13,9 +14,10 @@ _LINE = re.compile(r'(?:(msgid|msgid_plural|msgstr(?:\[[01]\])?) )?"(.*)"')
 
 def named(code: str) -> Language:
     """Return the language of this code, "en" or "es"."""
-    return {"en": lambda: ENGLISH, "es": _spanish}[code]()
+    return ENGLISH if code == "en" else _spanish()
 
 
+@cache
 def _spanish() -> Language:
     """Return Spanish, with numbers as the Real Academia Española writes them (Ortografía, 2010).
 

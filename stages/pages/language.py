@@ -67,7 +67,8 @@ class Text:
 Value = str | int | Name | Names | Text
 
 
-@dataclass(frozen=True)
+# Each is itself alone: one of the same texts would be compared text by text.
+@dataclass(frozen=True, eq=False)
 class Language:
     """A language: its texts by the English ones, those of a number by the English singular, and its figures.
 

@@ -6,6 +6,7 @@ autoescape) and isolated from the direction of the text around them (`<bdi>`); M
 
 import re
 import unicodedata
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _JOINER = "\N{ZERO WIDTH JOINER}"
 _TURNING = {"R", "AL", "AN"}
 
 
+@cache
 def environment(folder: Path, language: Language) -> Environment:
     """Return the environment of a folder's templates and its sections', which may include those of this folder.
 
