@@ -1,6 +1,7 @@
 """What a module of this repository imports, directly and through others, read from the source text."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +19,7 @@ def closure(module: str) -> set[str]:
         if path is None or path in found:
             continue
         found.add(path)
-        waiting += _imports(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        waiting += _imported(path)
     # A package's docstring changes nothing.
     return {path for path in found if not path.endswith("__init__.py")}
 
@@ -29,6 +30,12 @@ def _file(module: str) -> str | None:
         if (ROOT / candidate).is_file():
             return candidate
     return None
+
+
+@cache
+def _imported(path: str) -> list[str]:
+    """Return the modules of ours that a file imports."""
+    return _imports(ast.parse((ROOT / path).read_text(encoding="utf-8")))
 
 
 def _imports(tree: ast.AST) -> list[str]:
