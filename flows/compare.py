@@ -22,7 +22,7 @@ from pydantic import Field
 
 from flows import answer, dvc, publish, workspace
 from flows.faults import FAULTS, sentence
-from flows.graph import End, Schedule, select, with_descendants
+from flows.graph import End, Graph, Schedule, select, with_descendants
 from flows.pool import PoolRunner
 from flows.process import ProcessGroups, StoppedError, end_with_worker
 from flows.progress import Progress
@@ -96,6 +96,14 @@ def run(targets: Sequence[str], jobs: int, *, fail_fast: bool = False, pool: str
     """Run the graph in the working directory, as `compare` does; return the final state of the flow."""
     try:
         graph = select(dvc.read_graph(), targets)
+    except FAULTS as error:
+        return Failed(message=sentence(error))
+    return run_graph(graph, jobs, fail_fast=fail_fast, pool=pool)
+
+
+def run_graph(graph: Graph, jobs: int, *, fail_fast: bool = False, pool: str | None = None) -> State[Any]:
+    """Run all of `graph`; return the final state of the flow."""
+    try:
         dvc.require_checked(graph, ProcessGroups(), get_run_logger().info)
         changed = with_descendants(graph, dvc.outdated(graph))
         runner = PoolRunner(pool, graph, changed, get_run_logger().info) if pool else LocalRunner()

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from prefect import get_run_logger
 from prefect.exceptions import MissingContextError
@@ -16,6 +16,9 @@ from flows import graph, locks
 from flows.graph import FlowError, Graph
 from flows.process import ProcessGroups, clean, environment
 from flows.redaction import redact
+
+if TYPE_CHECKING:
+    from dvc.config import Config
 
 _STARTED = re.compile(r"Running stage '(.+)':")
 # What DVC advises after each command that records something: here the user, or the flow, commits and pushes once.
@@ -66,6 +69,20 @@ def outdated(stages: Collection[str]) -> set[str]:
     # Asking for everything is four times faster than naming each of sixty stages. Whether imported data has
     # changed at its source is a matter of `dvc update`, over the network.
     return set(json.loads(ask("status", "--json", "--no-updates"))).intersection(stages)
+
+
+def settings() -> "Config":
+    """Return DVC's settings in the working directory, all levels together. Raise FlowError when they cannot be read.
+
+    Read as `dvc config` reads them, without half a second for its start. Not to be used from threads.
+    """
+    from dvc.config import Config
+    from dvc.exceptions import DvcException
+
+    try:
+        return Config.from_cwd(validate=False)
+    except DvcException as error:
+        raise FlowError(redact(f"DVC's settings cannot be read: {' '.join(str(error).split())}")) from error
 
 
 def metrics_diff() -> str:

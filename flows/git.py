@@ -67,6 +67,11 @@ def untracked(paths: Iterable[str]) -> list[str]:
     return _names("ls-files", "-z", "--others", "--exclude-standard", "--", *paths) if paths else []
 
 
+def dvc_files() -> list[str]:
+    """Return the `.dvc` files, here and below, in which DVC records data; it reads none that git ignores."""
+    return [name for name in _names("ls-files", "-z", "--cached", "--others", "--exclude-standard") if _is_data(name)]
+
+
 def commit(files: Sequence[str], message: str) -> str:
     """Commit these `files`, which may be new, changed or deleted, and nothing else; return the commit's id."""
     names = "\0".join(files)
@@ -131,6 +136,11 @@ def _known(commit: str) -> bool:
     except FlowError:
         return False
     return True
+
+
+def _is_data(name: str) -> bool:
+    path = Path(name)
+    return path.suffix == ".dvc" and path.is_file()
 
 
 def _names(*arguments: str) -> list[str]:

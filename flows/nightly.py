@@ -77,7 +77,9 @@ def _ready_to_commit() -> str:
 
 def _fetch(groups: ProcessGroups, log: Callable[[str], None]) -> list[str]:
     """Have DVC fetch changes at the source of imported data; return the imports that the graph reads."""
-    imports = [stage for stage in dvc.read_graph() if stage.endswith(".dvc") and _is_import(Path(stage))]
+    found = {name for name in git.dvc_files() if _is_import(Path(name))}
+    # Without any, DVC's second for the graph is saved.
+    imports = [stage for stage in dvc.read_graph() if stage in found] if found else []
     if imports:
         dvc.run(["update", *imports], groups, log)
     return imports

@@ -8,7 +8,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from flows import dvc, experiments, workspace
-from flows.compare import run
+from flows.compare import run_graph
 from flows.faults import FAULTS, sentence
 from flows.graph import select
 from flows.process import ProcessGroups, end_with_worker
@@ -33,12 +33,12 @@ def on_demand(
             experiments.require_free(name)
         with workspace.trial(log):
             experiments.override(overrides)
-            state = run(targets, jobs)
+            graph = select(dvc.read_graph(), targets)
+            state = run_graph(graph, jobs)
             if not state.is_completed():
                 return state
             # With its stages named, DVC does not commit others, which may be outdated.
-            stages = list(select(dvc.read_graph(), targets)) if targets else []
-            saved = experiments.save(name, stages, ProcessGroups(), log)
+            saved = experiments.save(name, list(graph) if targets else [], ProcessGroups(), log)
     except FAULTS as error:
         return Failed(message=sentence(error))
     return Completed(message=f"{state.message}; saved as experiment {saved}: `dvc exp apply {saved}`")

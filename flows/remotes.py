@@ -1,6 +1,6 @@
 """Sharing results between clones: outputs through DVC's remote, and the record of their runs through its run cache."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,15 @@ from flows.process import ProcessGroups
 
 def require_remote() -> None:
     """Raise FlowError when DVC has no default remote."""
-    if not _default():
-        raise FlowError("DVC has no default remote; run `dvc remote add --default NAME URL`")
+    _default(dvc.settings())
 
 
 def require_run_cache() -> None:
     """Raise FlowError when DVC's default remote cannot store a run cache."""
-    require_remote()
-    if dvc.ask("config", f"remote.{_default()}.url").startswith("http"):
-        raise FlowError(f"DVC's remote '{_default()}' uses HTTP, which cannot store a run cache; choose another kind")
+    settings = dvc.settings()
+    name = _default(settings)
+    if str(settings["remote"].get(name, {}).get("url", "")).startswith("http"):
+        raise FlowError(f"DVC's remote '{name}' uses HTTP, which cannot store a run cache; choose another kind")
 
 
 def push(stages: Sequence[str], groups: ProcessGroups, log: Callable[[str], None]) -> None:
@@ -70,8 +70,11 @@ def _is_restorable(declared: dict[str, Any]) -> bool:
     return cached and not stage.get("always_changed", False) and bool(stage.get("deps") or stage.get("params"))
 
 
-def _default() -> str:
-    return dvc.ask("config", "core.remote").strip()
+def _default(settings: Mapping[str, Any]) -> str:
+    name = settings["core"].get("remote")
+    if not name:
+        raise FlowError("DVC has no default remote; run `dvc remote add --default NAME URL`")
+    return str(name)
 
 
 def _only(stages: set[str], log: Callable[[str], None]) -> Callable[[str], None]:

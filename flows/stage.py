@@ -55,6 +55,6 @@ def _check_out(commit: str) -> None:
     if git.head() != commit:
         changes.reset()
         git.check_out(commit)
-    # Data of another commit would count as changed.
-    if data := [stage for stage in dvc.read_graph() if stage.endswith(".dvc")]:
+    # Data of another commit would count as changed. Without any, DVC's second for the graph is saved.
+    if git.dvc_files() and (data := [stage for stage in dvc.read_graph() if stage.endswith(".dvc")]):
         dvc.ask("checkout", "--allow-missing", *data)

@@ -52,15 +52,20 @@ def trial(log: Callable[[str], None]) -> Iterator[Path]:
         for orphan in _orphans(folder):
             log(f"{orphan} is left from where this project was before it was moved; delete that folder.")
         log(f"The run uses {folder} at commit {git.head()}, without uncommitted changes.")
-        cache, settings = dvc.ask("cache", "dir").strip(), here / ".dvc/config.local"
+        cache, settings = _cache(), here / ".dvc/config.local"
         with contextlib.chdir(folder / prefix):
             if settings.exists():
                 shutil.copy(settings, ".dvc")
-            # Links cost neither time nor space; DVC makes linked files read-only.
-            dvc.ask("config", "--local", "cache.dir", cache)
-            dvc.ask("config", "--local", "cache.type", "reflink,hardlink,symlink,copy")
+            with dvc.settings().edit("local") as local:
+                # Links cost neither time nor space; DVC makes linked files read-only.
+                local["cache"] |= {"dir": cache, "type": "reflink,hardlink,symlink,copy"}
             dvc.ask("checkout", "--quiet", "--allow-missing")
             yield folder
+
+
+def _cache() -> str:
+    settings = dvc.settings()
+    return str(settings["cache"].get("dir") or Path(settings.dvc_dir) / "cache")
 
 
 @contextlib.contextmanager

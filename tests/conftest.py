@@ -22,13 +22,14 @@ LONGEST = ("whole", "flows", "stages", "predict", "networks", "training")
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes that tests start.
+    """Let Ctrl-C, and the end of a terminal, reach the processes that tests start.
 
-    What a shell starts in the background ignores it, and so does all that this starts in turn: a test that sends
-    it to a process would wait without end.
+    What a shell starts in the background ignores the one, what `nohup` starts the other, and so does all that this
+    starts in turn: a test that sends it to a process would wait without end, or find that it goes on.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     # Until all is imported and collected nothing of it is garbage.
     gc.disable()
 

@@ -14,11 +14,14 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+
+# Half of the start of a stage that reads no table, such as check, which is asked again and again.
+if TYPE_CHECKING:
+    import pandas as pd
 
 FLOAT_FORMAT = "%.9g"
 # Rows of a long table in memory at a time.
@@ -87,12 +90,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Write `table` as CSV without its index. Floats keep nine digits."""
     write_csv_chunks(path, [table])
 
 
-def write_csv_chunks(path: Path, chunks: Iterable[pd.DataFrame]) -> None:
+def write_csv_chunks(path: Path, chunks: Iterable["pd.DataFrame"]) -> None:
     """Write the rows of `chunks`, one at least, as `write_csv` would write them in one table."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for number, chunk in enumerate(chunks):
@@ -103,18 +106,22 @@ def write_csv_chunks(path: Path, chunks: Iterable[pd.DataFrame]) -> None:
 
 def read_csv(
     path: Path, text: tuple[str, ...] = (), categories: tuple[str, ...] = (), columns: tuple[str, ...] | None = None
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Return a table that `write_csv` wrote; the columns named in `text` stay text ('NA', '001').
 
     So do those in `categories`, columns of few distinct values: they take a byte or two per row. With `columns` only
     these are read.
     """
+    import pandas as pd
+
     types: Mapping[Any, str] = dict.fromkeys(text, "str") | dict.fromkeys(categories, "category")
     return _with_text(pd.read_csv(path, dtype=types, keep_default_na=False, usecols=columns), _active)
 
 
-def read_csv_chunks(path: Path, columns: tuple[str, ...]) -> Iterator[pd.DataFrame]:
+def read_csv_chunks(path: Path, columns: tuple[str, ...]) -> Iterator["pd.DataFrame"]:
     """Yield `columns` of a table, all as text, `CHUNK_ROWS` rows at a time; the index continues from chunk to chunk."""
+    import pandas as pd
+
     with pd.read_csv(path, dtype=str, keep_default_na=False, usecols=columns, chunksize=CHUNK_ROWS) as chunks:
         for chunk in chunks:
             yield _with_text(chunk, _active)
@@ -138,8 +145,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _with_text(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+def _with_text(table: "pd.DataFrame", change: Callable[[str], str]) -> "pd.DataFrame":
     """Return `table` with `change` applied to its text; itself where there is nothing to change."""
+    import pandas as pd
+
     changed: dict[str, Any] = {}
     for name, column in table.items():
         is_category = isinstance(column.dtype, pd.CategoricalDtype)

@@ -291,3 +291,8 @@ def test_a_folder_clears_what_killed_processes_left(tmp_path: Path) -> None:
     with replacing_folder(tmp_path / "raw") as folder:
         (folder / "file").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".rawer.12345.partial", "raw"]
+
+
+def test_stages_that_read_no_table_start_without_pandas() -> None:
+    program = "import sys, stages.check, stages.candidates, stages.use.__main__; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False).returncode == 0

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
+from tests.support.prefect_home import migrated
+
 # Every stage notes its own start, so that a test can count what has run. `fail-b` makes one of them fail.
 STAGES = """\
 stages:
@@ -43,10 +45,14 @@ DATA = "outs: [{md5: 8d777f385d3dfec8815d20f7496026dc, size: 4, hash: md5, path:
 
 
 @pytest.fixture(scope="package")
-def prefect_server() -> Iterator[None]:
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     # Measuring the coverage of the server, or of DVC below, would cost seconds each and find nothing of ours.
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        # Where it would make its database.
+        home = tmp_path_factory.mktemp("prefect-test")
+        shutil.copy(migrated(tmp_path_factory), home / "prefect-test.db")
+        patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(home))
         with prefect_test_harness(server_startup_timeout=120):
             yield
 

@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc.rwlock import rwlock
 
 from flows.locks import release_dead
+from tests.flows.conftest import CONFIG
 
 LIST = Path(".dvc/tmp/rwlock")
 # No process has this id: the highest on 64-bit Linux is 2^22.
@@ -71,15 +75,30 @@ def test_without_a_list_there_is_nothing_to_do() -> None:
     assert not list(LIST.parent.iterdir())
 
 
+def hold(*, write: str) -> None:
+    """Enter a path that is written into the list, as a DVC command does in the folder, and leave it."""
+    with rwlock(str(LIST.parent.absolute()), localfs, "dvc repro", [], [write], False):
+        pass
+
+
 @pytest.mark.parametrize("kind", ["a dead holder", *DAMAGED])
+def test_dvc_s_lock_is_free_after_it_and_not_before(kind: str) -> None:
+    path = str(Path("one.txt").absolute())
+    LIST.write_text(DAMAGED.get(kind, json.dumps({"write": {path: entry(os.getppid())}, "read": {}})))
+    with pytest.raises(DvcException, match=r"is busy|RWLock-file"):
+        hold(write=path)
+    release_dead()
+    hold(write=path)
+
+
+@pytest.mark.parametrize("kind", ["a dead holder", "half a line"])
 def test_dvc_runs_after_it(kind: str) -> None:
     subprocess.run(["git", "init", "--quiet"], check=True)
-    dvc = [sys.executable, "-m", "dvc"]
-    subprocess.run([*dvc, "init", "--quiet", "--force"], check=True)
+    Path(".dvc/config").write_text(CONFIG)
     Path("dvc.yaml").write_text("stages: {one: {cmd: echo 1 > one.txt, outs: [one.txt]}}")
     held = json.dumps({"write": {str(Path("one.txt").absolute()): entry(os.getpid())}, "read": {}})
-    LIST.parent.mkdir(exist_ok=True)
     LIST.write_text(DAMAGED.get(kind, held))
-    assert subprocess.run([*dvc, "repro"], capture_output=True, check=False).returncode
+    repro = [sys.executable, "-m", "dvc", "repro"]
+    assert subprocess.run(repro, capture_output=True, check=False).returncode
     release_dead()
-    assert subprocess.run([*dvc, "repro"], capture_output=True, check=False).returncode == 0
+    assert subprocess.run(repro, capture_output=True, check=False).returncode == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.prefect_home import begin_home
 from tests.support.processes import marked_ids
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +26,12 @@ stages:
 """
 
 
-def run_without_server(project: Path, last: str, *, at_once: bool) -> "subprocess.CompletedProcess[str]":
+def run_without_server(project: Path, home: Path, last: str, *, at_once: bool) -> "subprocess.CompletedProcess[str]":
     """Run the program; kill its server while the first stage runs, and let that end at once or once it is noticed."""
     (project / "dvc.yaml").write_text(STAGES % last)
     mark = f"FLOW_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
-    apart = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(project.parent / "prefect"), name: value}
+    apart = {"PYTHONPATH": str(ROOT), "PREFECT_HOME": str(home), name: value}
     inherited = {key: text for key, text in os.environ.items() if not key.startswith(("PREFECT_API", "COVERAGE_"))}
     printed = project.parent / "printed.txt"
     with printed.open("w") as output:
@@ -59,9 +60,10 @@ def run_without_server(project: Path, last: str, *, at_once: bool) -> "subproces
     ],
 )
 def test_a_run_ends_as_its_work_does_and_the_lost_server_is_one_line(
-    project: Path, last: str, end: str, code: int, said: str
+    project: Path, tmp_path_factory: pytest.TempPathFactory, last: str, end: str, code: int, said: str
 ) -> None:
-    done = run_without_server(project, last, at_once=end == "at once")
+    home = begin_home(tmp_path_factory, project.parent / "prefect")
+    done = run_without_server(project, home, last, at_once=end == "at once")
     lines = done.stdout.splitlines()
     assert (done.returncode, lines[-1]) == (code, said), done.stdout
     assert len([line for line in lines if "Prefect's server" in line]) == 1, done.stdout

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from prefect.client.schemas.objects import State
 
-from flows.nightly import MESSAGE, nightly
+from flows.graph import FlowError
+from flows.nightly import MESSAGE, _apply_gate, nightly
+from flows.process import ProcessGroups
 from tests.flows.conftest import CONFIG
 from tests.flows.runs import artifacts, log_lines
 
@@ -109,9 +111,11 @@ def test_a_closed_gate_fails_the_run_with_one_sentence_and_commits_nothing(proje
     assert git("status", "--porcelain").split() == ["M", ".gitignore", "??", "dvc.lock", "??", "findings.txt"]
     assert not (project.parent / "store").exists()
 
-    # A gate that breaks has found nothing.
+
+def test_a_gate_that_breaks_has_found_nothing(project: Path) -> None:
     (project / "stages/gate.py").write_text("raise KeyError('accuracy')")
-    assert run().message == "gate: it crashed: KeyError: 'accuracy'"
+    with pytest.raises(FlowError, match=r"^gate: it crashed: KeyError: 'accuracy'$"):
+        _apply_gate(ProcessGroups(), print)
 
 
 def test_a_failed_stage_fails_the_run_before_the_gate(project: Path) -> None:

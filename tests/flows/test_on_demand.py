@@ -92,18 +92,6 @@ def test_other_parameters_are_tried_beside_the_workspace_and_kept_as_an_experime
     assert (project / "model.txt").read_text() == "0.3"
 
 
-def test_a_run_goes_on_where_a_killed_one_has_left_its_folder(project: Path) -> None:
-    assert run("read").is_completed()
-    folder = project.with_name("project-on-demand")
-    (folder / ".git").unlink()
-    (folder / "read.txt").unlink()
-    state = run("read", name="again")
-    assert state.message == (
-        "1 stages are up to date (0 ran, 1 cached); saved as experiment again: `dvc exp apply again`"
-    )
-    assert (folder / "read.txt").read_text() == "data"
-
-
 def test_a_failed_stage_leaves_no_experiment(project: Path) -> None:
     (project.parent / "broken").touch()
     state = run(overrides=["head.dropout=0.3"], name="lower")
@@ -162,11 +150,20 @@ def test_a_name_that_is_taken_and_a_folder_that_is_not_ours_are_refused(project:
     assert (folder / "thesis.tex").exists()
 
 
-def test_where_the_project_was_moved_its_folder_for_runs_moves_along_or_is_named(
+def test_a_run_finds_its_folder_as_a_killed_one_has_left_it_and_where_the_project_was_moved(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run("read").is_completed()
-    # Both together.
+    folder = project.with_name("project-on-demand")
+    (folder / ".git").unlink()
+    (folder / "read.txt").unlink()
+    state = run("read", name="again")
+    assert state.message == (
+        "1 stages are up to date (0 ran, 1 cached); saved as experiment again: `dvc exp apply again`"
+    )
+    assert (folder / "read.txt").read_text() == "data"
+
+    # The project and its folder for runs together.
     there = project.parent.rename(project.parent.with_name("there"))
     monkeypatch.chdir(there / "project")
     state = run("read")

@@ -48,6 +48,13 @@ def test_a_remote_that_cannot_do_it_is_refused_without_its_url(project: Path) ->
     remotes.require_run_cache()
 
 
+def test_settings_that_cannot_be_read_are_one_line(project: Path) -> None:
+    (project / ".dvc/config").write_text("[core\nremote = store")
+    with pytest.raises(FlowError, match=r"^DVC's settings cannot be read: ") as caught:
+        remotes.require_remote()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_stage_whose_needs_the_remote_does_not_have_is_not_run_on_top_of_them(project: Path) -> None:
     remote(project, "../store")
     (project / "dvc.yaml").write_text(

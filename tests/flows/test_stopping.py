@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows.compare import compare
+from tests.support.prefect_home import begin_home
 from tests.support.processes import marked
 
 ROOT = Path(__file__).parents[2]
@@ -68,23 +69,14 @@ class Program:
         return code
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prefect's folder, with the database that the runs before have left, however they ended."""
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture
-def program(project: Path, home: Path, tmp_path: Path) -> Program:
-    (project / "dvc.yaml").write_text(STAGES)
-    (project / "train.sh").write_text("sleep 600 & exec python train.py")
-    (project / "train.py").write_text(STUBBORN)
-    (tmp_path / "sitecustomize.py").write_text(WATCH)
+def start(project: Path, home: Path) -> Program:
+    """Start the program, and return it while the training is at work."""
+    (project / "training").unlink(missing_ok=True)
     mark = f"FLOW_TEST_MARK={uuid.uuid4()}"
     name, _, value = mark.partition("=")
-    own = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "PREFECT_HOME": str(home), name: value}
+    own = {"PYTHONPATH": f"{project.parent}{os.pathsep}{ROOT}", "PREFECT_HOME": str(home), name: value}
     inherited = {key: text for key, text in os.environ.items() if key != "PREFECT_API_URL"}
-    printed = tmp_path / "printed.txt"
+    printed = project.parent / "printed.txt"
     with printed.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.compare"],
@@ -101,25 +93,31 @@ def program(project: Path, home: Path, tmp_path: Path) -> Program:
     return Program(process, mark, printed)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 128 + signal.SIGINT), (signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
-)
 @pytest.mark.usefixtures("prefect_server")
 def test_a_stopped_run_leaves_no_process_and_no_lock_and_the_next_one_goes_on(
-    project: Path, program: Program, number: signal.Signals, code: int, ran: Callable[[Path], list[str]]
+    project: Path, tmp_path_factory: pytest.TempPathFactory, ran: Callable[[Path], list[str]]
 ) -> None:
-    assert program.stop(number) == code, program.printed.read_text()
-    locks = json.loads((project / ".dvc/tmp/rwlock").read_text())
-    assert not any(locks.values()), locks
-    text = program.printed.read_text()
-    assert "Error logging to API" not in text
-    # Nobody is left to say so after SIGKILL.
-    assert ("Crashed" in text) is (number != signal.SIGKILL)
-    assert ("flow: stopped" in text.splitlines()) is (number == signal.SIGINT)
-    assert not (project / "called.log").exists(), (project / "called.log").read_text()
+    """Each goes on where the one before was stopped, with the database that it left."""
+    (project / "dvc.yaml").write_text(STAGES)
+    (project / "train.sh").write_text("sleep 600 & exec python train.py")
+    (project / "train.py").write_text(STUBBORN)
+    (project.parent / "sitecustomize.py").write_text(WATCH)
+    home = begin_home(tmp_path_factory, project.parent / "prefect")
+    numbers = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        program = start(project, home)
+        code = -number if number == signal.SIGKILL else 128 + number
+        assert program.stop(number) == code, program.printed.read_text()
+        locks = json.loads((project / ".dvc/tmp/rwlock").read_text())
+        assert not any(locks.values()), locks
+        text = program.printed.read_text()
+        assert "Error logging to API" not in text
+        # Nobody is left to say so after SIGKILL.
+        assert ("Crashed" in text) is (number != signal.SIGKILL)
+        assert ("flow: stopped" in text.splitlines()) is (number == signal.SIGINT)
+        assert not (project / "called.log").exists(), (project / "called.log").read_text()
 
     (project / "train.sh").write_text("")
     state = compare(return_state=True)
     assert state.message == "2 stages are up to date (1 ran, 1 cached)"
-    assert ran(project) == ["first", "train", "train"]
+    assert ran(project) == ["first", *["train"] * (len(numbers) + 1)]

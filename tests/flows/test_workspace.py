@@ -7,6 +7,7 @@ import pytest
 
 from flows import workspace
 from flows.changes import require_committed, reset, since_commit
+from flows.git import dvc_files
 from flows.graph import FlowError
 
 HOLD = """\
@@ -92,3 +93,14 @@ def test_results_are_brought_back_and_the_users_new_files_stay(committed: Path) 
     assert (committed / "dvc.lock").read_text() == before
     assert not (committed / "model").exists()
     assert (committed / "notes.txt").exists()
+
+
+def test_dvc_s_files_are_found_before_they_are_committed_unless_git_ignores_them(project: Path) -> None:
+    git("add", "input.txt.dvc")
+    (project / "data").mkdir()
+    for name in ("new", "ignored", "gone"):
+        (project / f"data/{name}.dvc").touch()
+    (project / ".gitignore").write_text("ignored.dvc\n")
+    git("add", "data/gone.dvc")
+    (project / "data/gone.dvc").unlink()
+    assert sorted(dvc_files()) == ["data/new.dvc", "input.txt.dvc"]

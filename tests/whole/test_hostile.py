@@ -464,13 +464,14 @@ def as_a_user_would(stage: str, **options: Any) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.name)
 def test_a_hostile_source_gives_one_line_or_rejects(
-    project: Path, hostile: Hostile, capsys: pytest.CaptureFixture[str]
+    project: Path, hostile: Hostile, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Nor does a library that decodes images write past Python."""
     hostile.build(project.parent / "source")
     configure(hostile.source)
     before = around(project)
     code = exit_code(ingest.main)
-    judge(hostile, code, capsys.readouterr().err.splitlines())
+    judge(hostile, code, capfd.readouterr().err.splitlines())
     assert around(project) == before
 
 
@@ -478,12 +479,8 @@ def test_a_hostile_source_gives_one_line_or_rejects(
     "name",
     [
         "a JPEG cut off at 5 tenths",
-        "an image that unpacks to 400 million pixels",
         "a tar member with '..'",
-        "a zip that is cut off",
-        "a table with missing columns",
         "a name with bytes that are not UTF-8",
-        "a URL where nobody answers",
     ],
 )
 def test_so_does_the_command(project: Path, name: str) -> None:

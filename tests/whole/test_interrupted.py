@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,17 +18,12 @@ MADE = (
 )  # fmt: skip
 
 
-def begun(pattern: str, file: str = "*") -> Callable[[Path], bool]:
-    """Return whether files are being written into a temporary folder of `data`."""
-    return lambda folder: any(folder.glob(f"data/.{pattern}.*.partial/{file}"))
-
-
-# Moments, in the order in which they come: what is half done then.
-MOMENTS: dict[str, Callable[[Path], bool]] = {
-    "images wait": begun("raw", ".waiting/7"),
-    "the manifest is there": lambda folder: (folder / "data/manifest.csv").exists(),
-    "DVC keeps what ingest made": lambda folder: any((folder / ".dvc/cache/files/md5").glob("*/*.dir")),
-    "images are being prepared": begun("prepared", "*/train.npy"),
+# Moments, in the order in which they come: what appears then, half done.
+MOMENTS = {
+    "images wait": "data/.raw.*.partial/.waiting/7",
+    "the manifest is there": "data/manifest.csv",
+    "DVC keeps what ingest made": ".dvc/cache/files/md5/*/*.dir",
+    "images are being prepared": "data/.prepared.*.partial/*/train.npy",
 }
 
 
@@ -53,36 +47,39 @@ def whole(project: Clone) -> dict[str, str]:
 
 
 def begin(clone: Clone, moment: str, **variables: str) -> "subprocess.Popen[str]":
-    """Start `dvc repro` in a session of its own; return it when the moment has come, or it has ended."""
+    """Start `dvc repro` in a session of its own; return it when the moment has come."""
+    left = set(clone.folder.glob(MOMENTS[moment]))
     process = clone.start("dvc", "repro", "preprocess", **variables)
-    while process.poll() is None and not MOMENTS[moment](clone.folder):
+    while process.poll() is None and left.issuperset(clone.folder.glob(MOMENTS[moment])):
         time.sleep(0.001)
     return process
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_the_next_run_completes_with_the_same_bytes(project: Clone, whole: dict[str, str], moment: str) -> None:
-    clone = project.clone(project.folder.parent / moment.replace(" ", "_"))
-    with begin(clone, moment) as process:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL, "the moment never came"
+def test_killed_at_one_moment_after_another_the_next_run_goes_on_and_the_bytes_are_the_same(
+    project: Clone, whole: dict[str, str]
+) -> None:
+    """Each run goes on from what the one before has left, to a later moment."""
+    clone = project.clone(project.folder.parent / "killed")
+    for moment in MOMENTS:
+        with begin(clone, moment) as process:
+            os.killpg(process.pid, signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL, f"the moment never came: {moment}"
     done = clone.dvc("repro", "preprocess")
     assert done.code == 0, done.errors
     assert clone.digests(*MADE) == whole
     assert not list((clone.folder / "data").glob(".*.partial"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_dvc_alone_ends_its_stage_too(
-    project: Clone, whole: dict[str, str], number: signal.Signals
-) -> None:
-    clone = project.clone(project.folder.parent / number.name)
+def test_a_signal_to_dvc_alone_ends_its_stage_too(project: Clone, whole: dict[str, str]) -> None:
+    clone = project.clone(project.folder.parent / "alone")
     mark = f"MARK={clone.folder}"
-    with begin(clone, "images wait", MARK=str(clone.folder)) as process:
-        assert marked(mark)
-        process.send_signal(number)
-    while marked(mark):
-        time.sleep(0.01)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with begin(clone, "images wait", MARK=str(clone.folder)) as process:
+            assert marked(mark)
+            process.send_signal(number)
+        while marked(mark):
+            time.sleep(0.01)
+        assert not (clone.folder / "data/manifest.csv").exists()
     done = clone.dvc("repro", "preprocess")
     assert done.code == 0, done.errors
     assert clone.digests(*MADE) == whole
@@ -98,20 +95,21 @@ CHANGES: dict[str, tuple[Callable[[Clone], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", CHANGES)
-def test_what_changes_while_a_stage_runs_fails_it_and_is_recorded_nowhere(project: Clone, kind: str) -> None:
-    clone = project.clone(project.folder.parent / kind.replace(" ", "_"))
-    change, named = CHANGES[kind]
-    with begin(clone, "images wait") as process:
-        change(clone)
-        output, _ = process.communicate()
-    assert process.returncode
-    (line,) = (line for line in output.splitlines() if line.startswith("inputs: "))
-    assert line.startswith(f"inputs: {named} changed while ingest ran; expected the same parameters, code and data ")
-    assert "  ingest:\n" not in clone.text("dvc.lock")
-    runs = [path.read_text() for path in (clone.folder / ".dvc/cache/runs").glob("*/*/*")]
-    assert len(runs) == 1
-    assert "stages.ingest" not in runs[0]
-    assert not (clone.folder / "data/manifest.csv").exists()
+def test_what_changes_while_a_stage_runs_fails_it_and_is_recorded_nowhere(project: Clone) -> None:
+    clone = project.clone(project.folder.parent / "changed")
+    for change, named in CHANGES.values():
+        with begin(clone, "images wait") as process:
+            change(clone)
+            output, _ = process.communicate()
+        assert process.returncode, output
+        (line,) = (line for line in output.splitlines() if line.startswith("inputs: "))
+        assert line.startswith(
+            f"inputs: {named} changed while ingest ran; expected the same parameters, code and data "
+        )
+        assert "  ingest:\n" not in clone.text("dvc.lock")
+        runs = [path.read_text() for path in (clone.folder / ".dvc/cache/runs").glob("*/*/*")]
+        assert runs
+        assert not [run for run in runs if "stages.ingest" in run]
+        assert not (clone.folder / "data/manifest.csv").exists()
     done = clone.dvc("repro", "ingest")
     assert done.code == 0, done.errors

@@ -13,12 +13,16 @@ FILES = {f"{label}/{number}.jpg": image(ord(label[0]) + number) for label in ("t
 INGEST = {"check", "ingest"}
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Clone:
-    clone = Clone.of_project(tmp_path / "clone")
-    clone.git("add", "--all")
-    clone.git("commit", "--quiet", "--message", "as it is")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    clone = Clone.of_project(tmp_path_factory.mktemp("sources") / "template")
+    clone.commit("as it is")
     return clone
+
+
+@pytest.fixture
+def clone(template: Clone, tmp_path: Path) -> Clone:
+    return template.clone(tmp_path / "clone")
 
 
 def ingested(clone: Clone) -> Done:
@@ -35,7 +39,7 @@ def changed(clone: Clone) -> str:
     return clone.dvc("status", "ingest").output
 
 
-def test_images_added_to_dvc_are_watched_one_by_one(clone: Clone) -> None:
+def test_images_are_watched_one_by_one_under_dvc_or_not_and_with_their_table(clone: Clone) -> None:
     lay_out(clone.folder / "images", FILES)
     assert clone.dvc("add", "images").code == 0
     clone.set({"data": {"source": "images"}})
@@ -47,12 +51,9 @@ def test_images_added_to_dvc_are_watched_one_by_one(clone: Clone) -> None:
     assert "images" in changed(clone)
     assert ingested(clone).ran == {"ingest"}
 
-
-def test_a_table_in_the_folder_is_watched_with_its_images(clone: Clone) -> None:
+    # Without DVC, in a folder with a table.
+    (clone.folder / "images.dvc").unlink()
     rows = "path,label\n" + "".join(f"{path},{path.split('/')[0]}\n" for path in FILES)
-    lay_out(clone.folder / "images", FILES | {"labels.csv": rows.encode()})
-    clone.set({"data": {"source": "images"}})
-    ingested(clone)
     lay_out(clone.folder / "images", {"labels.csv": f"{rows}gone.jpg,tree\n".encode()})
     assert ingested(clone).ran == {"ingest"}
     assert clone.text("data/rejects.csv") == "path,label,reason\ngone.jpg,,missing file: No such file or directory\n"
