@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+# Before any test imports OpenVINO: without this package's rules it tells its maker of each use.
+import stages.networks  # noqa: F401
 from stages.core.files import write_json
 from stages.core.params import read
 from stages.core.settings.backbones import Backbone, resolve

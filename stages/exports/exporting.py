@@ -130,19 +130,22 @@ def _collecting() -> Iterator[None]:
 
     tf2onnx copies the network for each of its optimisers; by default Python would keep dozens of the copies.
     """
-    thresholds = gc.get_threshold()
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count() > 0
     gc.collect()
-    # Frozen objects are not scanned again. A full collection runs only when objects have grown by a quarter since the
-    # last one, so run one now.
-    gc.freeze()
-    gc.collect()
+    # Frozen objects are not scanned again; who froze some before decides on them. A full collection runs only when
+    # objects have grown by a quarter since the last one, so run one now.
+    if not frozen:
+        gc.freeze()
+        gc.collect()
     gc.set_threshold(*_OFTEN)
     try:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        # Of what is older nothing has become garbage.
         gc.collect()
+        if not frozen:
+            gc.unfreeze()
 
 
 def _keras(classifier: Classifier, path: Path) -> None:

@@ -70,6 +70,8 @@ with _quiet(), _hidden("sklearn", "matplotlib"), _uncollected():
     from stages.networks import architectures, unrolled
 
 BACKBONE = "backbone.keras"
+# Of the numbers in a weight.
+_LARGE = 25_000
 
 
 def make_deterministic(seed: int, threads: int) -> None:
@@ -139,6 +141,16 @@ def forward(
     }
 
 
+def _weight(variable: keras.Variable) -> Any:
+    """Return what `convert` traces a weight as.
+
+    TensorFlow copies a constant some ten times, while for what is captured OpenVINO searches all captured tensors,
+    several times over: large weights, of which there are few, are captured.
+    """
+    large = variable.value.shape.num_elements() > _LARGE
+    return tf.convert_to_tensor(variable.value) if large else variable.numpy()
+
+
 def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) -> Any:
     """Convert the network between `inputs` and `outputs` to an OpenVINO model with the outputs' names.
 
@@ -149,16 +161,16 @@ def convert(inputs: keras.KerasTensor, outputs: dict[str, keras.KerasTensor]) ->
 
     network = keras.Model(inputs, list(outputs.values()))
     signature = tf.TensorSpec((None, *inputs.shape[1:]), tf.float32, name="inputs")
-    # Weights as constants: OpenVINO searches all captured variables for each one, several times over.
     weights = [
-        [variable.numpy() for variable in kind]
+        [_weight(variable) for variable in kind]
         for kind in (network.trainable_variables, network.non_trainable_variables)
     ]
     traced = tf.function(
         lambda tensor: network.stateless_call(*weights, tensor, training=False)[0], input_signature=[signature]
     )
     function = traced.get_concrete_function()
-    converted = openvino.convert_model(function)
+    # A copy of its own: the variables may go before it.
+    converted = openvino.convert_model(function, share_weights=False)
     # The converter also turns tensors inside activations with custom gradients, such as silu, into results:
     # if kept, each would be copied out for every image.
     results = [converted.output(tensor.name).get_node() for tensor in function.outputs]

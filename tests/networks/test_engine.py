@@ -102,6 +102,26 @@ def test_with_a_gpu_tensorflow_computes_in_mixed_precision(monkeypatch) -> None:
     assert choose(params(), 1) == Choice("tensorflow", "bfloat16", 1)
 
 
+def test_openvino_tells_its_maker_nothing() -> None:
+    from openvino.tools.ovc import convert_impl, telemetry_utils
+
+    assert {convert_impl.tm.__name__, telemetry_utils.tm.__name__} == {"openvino.tools.ovc.telemetry_stub"}
+
+
+def test_large_and_small_weights_are_converted_and_are_then_no_longer_those_of_the_network() -> None:
+    keras.utils.set_random_seed(2)
+    image = keras.Input((8, 8, 4))
+    few, many = (keras.layers.Dense(width, name=f"dense_{width}") for width in (8, 4000))
+    network = keras.Model(image, many(few(image)))
+    assert few.kernel.value.shape.num_elements() < keras_engine._LARGE < many.kernel.value.shape.num_elements()
+    batch = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
+    expected = np.asarray(network(batch))
+    converted = keras_engine.convert(network.input, {"features": network.output})
+    network.set_weights([np.zeros_like(value) for value in network.get_weights()])
+    found = compile_openvino(converted, Choice("openvino", "float32", 1))(batch)["features"]
+    assert relative(found, expected) < 1e-4
+
+
 def test_a_precision_that_the_processor_lacks_is_one_line(monkeypatch) -> None:
     monkeypatch.setattr(engine, "_offered", lambda _: ["float32"])
     with pytest.raises(EngineError, match=r"features.precision = 'bfloat16'; expected .*\(float32\); choose one"):

@@ -1,5 +1,7 @@
 """Artefacts as the stages before evaluate and compare write them, made up from a seed."""
 
+import copy
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable
@@ -45,6 +47,8 @@ FLOAT32 = {"precision": "float32", "images": 0, "differing": 0, "right": 0}
 UNCHECKED = {"declared": "raw", "layer": None, "images": 0, "distance": None}
 UNTRAINED = {"head_seconds": 0.0, "finetune_seconds": 0.0}
 NO_TRIALS = pd.DataFrame(columns=["trial", "state", "epochs", "log_loss", "accuracy"])
+# What evaluate made of predictions, by these and how they are evaluated.
+_KNOWN: dict[bytes, dict[str, Any]] = {}
 REASON = "no mirror, and https://storage.googleapis.com cannot be reached (timed out after 5 s)"
 
 
@@ -415,10 +419,35 @@ def run(
     The `measure` decides. With `count` the images of `table` are those of so many folds, too. A dense head has three
     `trainings` unless said otherwise, a linear one has one.
     """
-    test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
     facts = changes.get("provenance") or provenance(backbone, classes, 4_700_000, "imagenet")
     kept = facts["head"]["kept"]
-    again = repeats(table, trainings or (1 if kept == "linear" else 3))
+    values = {
+        **_evaluated(table, classes, count, trainings or (1 if kept == "linear" else 3), measure, kept),
+        "benchmark": benchmark(10.0, 4_700_000),
+        "history": history(zlib.crc32(backbone.encode()))[: 0 if kept == "linear" else None],
+        "provenance": facts,
+        "timings": dict(UNTRAINED) if kept == "linear" else timings(zlib.crc32(backbone.encode())),
+        "search": {"not_searched": "off"},
+        "precision": FLOAT32,
+        "trials": NO_TRIALS,
+    }
+    return Run(backbone, **(values | changes))
+
+
+def _evaluated(table: pd.DataFrame, *how: Any) -> dict[str, Any]:
+    """Return what evaluate makes of predictions, computed once for the same ones: most tests are of few tables."""
+    content = [(name, table[name].tolist()) for name in table]
+    key = hashlib.sha256(repr((content, how)).encode()).digest()
+    if key not in _KNOWN:
+        _KNOWN[key] = _evaluate(table, *how)
+    return copy.deepcopy(_KNOWN[key])
+
+
+def _evaluate(
+    table: pd.DataFrame, classes: tuple[str, ...], count: int, trainings: int, measure: Measure, kept: str
+) -> dict[str, Any]:
+    test, validation = (of_split(table, split, classes) for split in ("test", "validation"))
+    again = repeats(table, trainings)
     result = evaluate(test, Groups.single(len(test.actual)), validation, validation, SETTINGS, measure, SEED)
     images, stopped, draws = (220, 110, 1) if kept == "whole" else (330, 0, 2)
     fewer = [*shares(table, classes, images=images, draws=draws), Training(1.0, 0, images, test.predicted)]
@@ -436,22 +465,14 @@ def run(
         "measure": over_measure(measure, result.metrics, table, classes, groups_of(table)),
     }
     metrics = json.loads(json.dumps(files._plain(result.metrics | more | ({"folds": by_fold} if count else {}))))
-    values = {
+    return {
         "metrics": metrics,
         "confusion": result.confusion,
         "calibration": result.calibration,
         "calibration_scaled": result.calibration_scaled,
         "tested": tested(table, classes),
         "repeats": again[again["split"] == "test"],
-        "benchmark": benchmark(10.0, 4_700_000),
-        "history": history(zlib.crc32(backbone.encode()))[: 0 if kept == "linear" else None],
-        "provenance": facts,
-        "timings": dict(UNTRAINED) if kept == "linear" else timings(zlib.crc32(backbone.encode())),
-        "search": {"not_searched": "off"},
-        "precision": FLOAT32,
-        "trials": NO_TRIALS,
     }
-    return Run(backbone, **(values | changes))
 
 
 def searched(found: Run, count: int = 12, gain: dict[str, float] | None = None) -> Run:
