@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from altair.utils.schemapi import debug_mode
 
 from stages.core.measure import Measure
 from stages.pages.language import ENGLISH, Language
@@ -84,6 +83,4 @@ def material(root: Path, found: Evidence, language: Language = ENGLISH, **change
 
 def page(root: Path, found: Evidence, language: Language = ENGLISH, **changes: Any) -> str:
     """Return the page about the evidence."""
-    # Checking each part of each figure takes longer than drawing it; tests/report/test_figures.py does that.
-    with debug_mode(False):
-        return report.page(material(root, found, language, **changes), language)
+    return report.page(material(root, found, language, **changes), language)
