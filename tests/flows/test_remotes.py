@@ -5,6 +5,7 @@ import pytest
 from flows import remotes
 from flows.dvc import read_graph
 from flows.graph import FlowError
+from flows.locks import release_dead
 from flows.process import ProcessGroups
 from tests.flows.conftest import CONFIG
 
@@ -65,6 +66,8 @@ def test_a_stage_whose_needs_the_remote_does_not_have_is_not_run_on_top_of_them(
     said = r"^DVC's remote has no record of the run of 'first', .*; run `dvc repro first` where"
     with pytest.raises(FlowError, match=said):
         remotes.reproduce("last", ProcessGroups(), print)
+    # As each run does first: a DVC that was ended may leave half a list.
+    release_dead()
     with pytest.raises(FlowError, match=said):
         remotes.restore("first", ProcessGroups())
     assert not (project / "first").exists()
