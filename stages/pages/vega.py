@@ -14,9 +14,13 @@ from typing import Any
 
 import altair as alt
 import vl_convert
+from altair.utils import schemapi
 from markupsafe import Markup
 
 from stages.pages.language import ENGLISH, Language
+
+# Altair checks each part when it is made, too; `figure` has it check the whole.
+schemapi.disable_debug_mode()
 
 # Custom properties of page.html.j2.
 RIGHT, WRONG, OTHER, TRAINING, PAGE = (f"var(--{name})" for name in ("right", "wrong", "other", "training", "page"))
