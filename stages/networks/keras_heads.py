@@ -177,6 +177,8 @@ def compile_for(
         ],
         steps_per_execution=at_once,
     )
+    # Else the first step would make its variables, and TensorFlow trace it twice.
+    model.optimizer.build(model.trainable_variables)
 
 
 def restart(optimizer: keras.optimizers.Optimizer, schedule: Schedule, learning_rate: float) -> None:
