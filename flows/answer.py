@@ -2,7 +2,7 @@
 
 Read from the summary that stage compare has written, in its language, so that it is the same when everything was
 cached: the verdict, how sure it is, what it warns of, what to do next, and where the page is. It imports the standard
-library alone, and starts at once.
+library alone, and starts at once. How a single stage ended is said by `Outcome` in flows/dvc.py.
 """
 
 import re

@@ -36,7 +36,7 @@ _REASONS = 3
 # The stage that writes what the answer is read from.
 _COMPARE = "compare"
 # The names of Prefect's state of a stage that ran, beside "Cached", and of one that could not.
-_RAN, _NOT_RUN = "Completed", "NotRun"
+_NOT_RUN = "NotRun"
 # What the flow came to: Prefect returns nothing when it cannot tell its server.
 _reached: list[State[Any]] = []
 # What DVC puts before the last line of a stage that failed.
@@ -55,9 +55,7 @@ def run_stage(stage: str, runner: Runner) -> State[Any]:
         return Cancelled(message="stopped before it ended")
     except FAULTS as error:
         return Failed(message=sentence(error))
-    if outcome.how == "failed":
-        return Failed(message=outcome.message)
-    return Completed(name="Cached" if outcome.how == "cached" else _RAN, message=outcome.message)
+    return outcome.state()
 
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE, retries=0, persist_result=False)
@@ -140,7 +138,7 @@ def run_stages(schedule: Schedule, runner: Runner) -> int:
     wait(settled)
     if progress.ended:
         publish.durations(progress.ended)
-    return sum(how == _RAN for how, _ in progress.ended.values())
+    return sum(how == dvc.COMPLETED for how, _ in progress.ended.values())
 
 
 def _run_changed(schedule: Schedule, runner: Runner, progress: Progress) -> None:

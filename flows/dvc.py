@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from prefect import get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.exceptions import MissingContextError
+from prefect.states import Completed, Failed
 
 from flows import graph, locks
 from flows.graph import FlowError, Graph
@@ -20,6 +22,8 @@ from flows.redaction import redact
 if TYPE_CHECKING:
     from dvc.config import Config
 
+# What Prefect calls the state of what has run.
+COMPLETED = "Completed"
 _STARTED = re.compile(r"Running stage '(.+)':")
 # What DVC advises after each command that records something: here the user, or the flow, commits and pushes once.
 _ADVICE = re.compile(
@@ -42,6 +46,12 @@ class Outcome:
 
     how: Literal["ran", "cached", "failed"]
     message: str
+
+    def state(self) -> State[Any]:
+        """Return the final state of what ran the stage, a task or a flow on a worker."""
+        if self.how == "failed":
+            return Failed(message=self.message)
+        return Completed(name="Cached" if self.how == "cached" else COMPLETED, message=self.message)
 
 
 def read_graph() -> Graph:
@@ -114,14 +124,14 @@ def without_advice(log: Callable[[str], None]) -> Callable[[str], None]:
 def _run(stage: str, groups: ProcessGroups, log: Callable[[str], None]) -> tuple[int, list[str]]:
     """Start DVC on `stage`; wait as long as a lock keeps it from starting."""
     command = command_line("repro", "--single-item", stage)
-    return _patiently(
+    return _waiting(
         lambda: groups.run(command, without_advice(log)),
         lambda done: bool(done[0]) and lock_failed_before_run(stage, done[1]),
         log,
     )
 
 
-def _patiently(attempt: Callable[[], _Done], is_busy: Callable[[_Done], bool], log: Callable[[str], None]) -> _Done:
+def _waiting(attempt: Callable[[], _Done], is_busy: Callable[[_Done], bool], log: Callable[[str], None]) -> _Done:
     """Return what `attempt` returns, again and again while that `is_busy`: another DVC command holds its files."""
     done, retries, said = attempt(), _BUSY_RETRIES, ""
     while is_busy(done) and (retries or locks.holders()):
@@ -167,7 +177,7 @@ def run(arguments: Sequence[str], groups: ProcessGroups, log: Callable[[str], No
     Raises FlowError when it fails.
     """
     command = command_line(*arguments)
-    code, lines = _patiently(lambda: groups.run(command, without_advice(log)), _is_busy, log)
+    code, lines = _waiting(lambda: groups.run(command, without_advice(log)), _is_busy, log)
     if code:
         raise FlowError(f"`dvc {arguments[0]}` failed: {fault(lines) or f'exit code {code}'}")
     return lines
@@ -209,7 +219,7 @@ def _last_line(lines: list[str]) -> str:
 
 def ask(*arguments: str) -> str:
     """Return the output of a quick DVC command. Raise FlowError when it fails."""
-    done = _patiently(lambda: _asked(arguments), lambda done: _is_busy((done.returncode, _errors(done))), _say)
+    done = _waiting(lambda: _asked(arguments), lambda done: _is_busy((done.returncode, _errors(done))), _say)
     if done.returncode:
         lines = _errors(done)
         error = fault(lines) or " ".join(" ".join(lines).split()) or f"exit code {done.returncode}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Failed
 
 from flows import changes, dvc, git, remotes, resources, workspace
 from flows.compare import level
@@ -32,9 +32,7 @@ def run_stage(stage: str, commit: str) -> State[Any]:
             outcome = _reproduce(stage, log)
     except FAULTS as error:
         return Failed(message=sentence(error))
-    if outcome.how == "failed":
-        return Failed(message=outcome.message)
-    return Completed(name="Cached" if outcome.how == "cached" else "Completed", message=outcome.message)
+    return outcome.state()
 
 
 def _reproduce(stage: str, log: Callable[[str], None]) -> Outcome:
