@@ -35,7 +35,7 @@ _LONGEST_LIST = 12
 _REASONS = 3
 # The stage that writes what the answer is read from.
 _COMPARE = "compare"
-# The names of Prefect's state of a stage that ran, beside "Cached", and of one that could not.
+# What Prefect calls the state of a stage that could not run.
 _NOT_RUN = "NotRun"
 # What the flow came to: Prefect returns nothing when it cannot tell its server.
 _reached: list[State[Any]] = []

@@ -2,8 +2,7 @@
 
 DVC enters itself in `.dvc/tmp/rwlock`. It ignores the entry of a process whose id is free, but the id of a process
 that was killed may belong to another one by now, in a container even to DVC itself. A list that was being written when
-the machine lost power, or its disk was full, would stop every run.
-flows/dvc.py waits for processes that live.
+the machine lost power, or its disk was full, would stop every run. flows/dvc.py waits for processes that live.
 """
 
 import contextlib

@@ -227,9 +227,11 @@ def scheduled(deployment: str, seconds: int, **parameters: Any) -> Iterator[None
         client.update_deployment(found.id, DeploymentUpdate(parameters=found.parameters | parameters))
         interval = IntervalSchedule(interval=timedelta(seconds=seconds))
         (schedule,) = client.create_deployment_schedules(found.id, [(interval, True)])
-        yield
-        client.delete_deployment_schedule(found.id, schedule.id)
-        client.update_deployment(found.id, DeploymentUpdate(parameters=found.parameters))
+        try:
+            yield
+        finally:
+            client.delete_deployment_schedule(found.id, schedule.id)
+            client.update_deployment(found.id, DeploymentUpdate(parameters=found.parameters))
 
 
 def test_a_cancelled_run_leaves_nothing_behind_the_scheduled_one_goes_on_and_one_on_demand_is_done_beside_it(

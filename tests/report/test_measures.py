@@ -1,9 +1,7 @@
 """By whatever measure the verdict is drawn, page and summary say it in every language, and escape it once."""
 
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,7 +10,6 @@ from stages.core.settings.report import MEASURES
 from stages.pages import catalogues
 from stages.pages.language import ENGLISH
 from stages.report import markdown_summary
-from stages.report.figures import all_figures
 from stages.report.verdict import Evidence
 from stages.report.verdict_notes import notes
 from tests.support import artefacts, material
@@ -21,26 +18,6 @@ from tests.support.contest import evidence
 SHARES = ("accuracy", "balanced_accuracy", "recall:cat")
 # A sentence with an apostrophe, which is escaped.
 LEAKS = {"groups": 1, "images": 2, "test": 2, "split_used": True}
-
-
-def _once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that gives what the first call of `function` gave."""
-    given: list[Any] = []
-
-    def called(*arguments: Any) -> Any:
-        if not given:
-            given.append(function(*arguments))
-        return given[0]
-
-    return called
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _drawn_once() -> Iterator[None]:
-    """Draw figures for the first page alone: they take longest, and say nothing of the measure."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(all_figures, "draw", _once(all_figures.draw))
-        yield
 
 
 @pytest.mark.parametrize("language", ["en", "es"])

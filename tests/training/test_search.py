@@ -151,8 +151,7 @@ def test_another_measure_chooses_and_of_equals_the_one_with_the_lower_log_loss(i
     assert best["learning_rate"] == pytest.approx(found.chosen["learning_rate"], rel=1e-8)
 
 
-# Of one the highest is best, of the other the lowest.
-@pytest.mark.parametrize("measure", ["macro_f1", "cost"])
+@pytest.mark.parametrize("measure", ["macro_f1", "log_loss", "cost"])
 def test_trials_are_pruned_by_log_loss_whatever_the_measure(inputs, begin, tmp_path, measure: str) -> None:
     found = begin(inputs(epochs=6), 9, measure=measure).run(tmp_path / "journal")
     assert (found.trials["state"] == "pruned").any()
